@@ -1,0 +1,38 @@
+"""Forward diffusion: from the image towards the noise, in one jump or step by step."""
+
+from torch import Tensor
+
+from ddim.level import Level
+
+
+def q_sample(x0: Tensor, at: Level, eps: Tensor) -> Tensor:
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, a draw from q(x_t | x_0) (DDIM, Eq. 4).
+
+    Args:
+        x0: clean images in [-1, 1], (B, C, H, W).
+        at: the level to reach.
+        eps: standard normal noise, shaped like `x0`.
+    """
+    return at.alpha * x0 + at.sigma * eps
+
+
+def q_step(x: Tensor, at: Level, to: Level, z: Tensor) -> Tensor:
+    """x_t = sqrt(abar_t / abar_s) x_s + sqrt(1 - abar_t / abar_s) z, a draw from q(x_t | x_s) for s < t.
+
+    For s = t - 1 this is DDPM's chain, sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z (arXiv 2006.11239, Eq. 2).
+
+    Args:
+        x: images at level s, (B, C, H, W).
+        at: their level, s.
+        to: the noisier level to reach, t.
+        z: standard normal noise, shaped like `x`.
+    """
+    return (to.alpha / at.alpha) * x + added_noise(at, to) * z
+
+
+def added_noise(at: Level, to: Level) -> Tensor:
+    """Standard deviation of what q(x_t | x_s) adds: sqrt(sigma_t^2 - (alpha_t sigma_s / alpha_s)^2).
+
+    On the circle alpha^2 + sigma^2 = 1 it is sqrt(1 - abar_t / abar_s). Zero where `to` is not noisier.
+    """
+    return (to.sigma**2 - (to.alpha * at.sigma / at.alpha) ** 2).clamp(min=0).sqrt()

@@ -1,0 +1,46 @@
+"""Three ways to say the same thing about x_t: the noise in it, the image in it, or the velocity v.
+
+A network is trained to output one of them; each gives the other two, since x_t = alpha x_0 + sigma eps.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ddim.level import Level, Prediction
+from ddim.registry import Registry
+
+
+def from_eps(x: Tensor, at: Level, eps: Tensor) -> Prediction:
+    """x0 = (x_t - sigma eps) / alpha (DDIM, Eq. 9)."""
+    return Prediction((x - at.sigma * eps) / at.alpha, eps)
+
+
+def from_x0(x: Tensor, at: Level, x0: Tensor) -> Prediction:
+    """eps = (x_t - alpha x0) / sigma (Eq. 4, solved for eps)."""
+    return Prediction(x0, (x - at.alpha * x0) / at.sigma)
+
+
+def from_v(x: Tensor, at: Level, v: Tensor) -> Prediction:
+    """x0 = alpha x_t - sigma v, eps = sigma x_t + alpha v (arXiv 2202.00512, appendix D).
+
+    The division by alpha^2 + sigma^2 is by 1 on the circle, and right off it too.
+    """
+    radius2 = at.alpha**2 + at.sigma**2
+    return Prediction((at.alpha * x - at.sigma * v) / radius2, (at.sigma * x + at.alpha * v) / radius2)
+
+
+predictions: Registry[Callable[[Tensor, Level, Tensor], Prediction]] = Registry("parameterisation")
+predictions.update({"eps": from_eps, "x0": from_x0, "v": from_v})
+
+
+def target(predicts: str, x0: Tensor, at: Level, eps: Tensor) -> Tensor:
+    """What a network that predicts `predicts` should have said of x_t = alpha x0 + sigma eps.
+
+    Args:
+        predicts: "eps", "x0" or "v", where v = alpha eps - sigma x0.
+        x0: clean images (B, C, H, W).
+        at: their noise levels.
+        eps: their noise, shaped like `x0`.
+    """
+    return {"eps": eps, "x0": x0, "v": at.alpha * eps - at.sigma * x0}[predicts]

@@ -1,0 +1,59 @@
+"""DDIM: the family of samplers that eta runs through, from deterministic to DDPM (arXiv 2010.02502)."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from ddim.errors import UserError
+from ddim.forward import added_noise
+from ddim.level import Denoise, Level, Noise
+from ddim.samplers.base import Sampler, State
+
+
+class DDIM(Sampler):
+    """The step of DDIM, Eq. 12, with the noise of Eq. 16.
+
+    Args:
+        eta: how much of DDPM's noise is injected, in [0, 1]: 0 is DDIM, deterministic; 1 is DDPM. "hat" is
+            the paper's sigma-hat: DDPM's larger variance, with the eps term of eta = 1 (appendix D.3).
+
+    Raises:
+        UserError: an eta outside [0, 1].
+    """
+
+    def __init__(self, eta: float | Literal["hat"] = 0.0) -> None:
+        if eta != "hat" and not (isinstance(eta, int | float) and 0 <= eta <= 1):
+            raise UserError(f"eta must be a number from 0 (DDIM) to 1 (DDPM), or 'hat'; got {eta!r}.")
+        self.eta = eta
+        self.stochastic = eta != 0
+
+    def step(
+        self, denoise: Denoise, x: Tensor, at: Level, to: Level, state: State, noise: Noise | None
+    ) -> tuple[Tensor, State]:
+        """x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - std^2) eps_theta + std z (Eq. 12)."""
+        x0, eps = denoise(x, at)
+        if noise is None or not self.stochastic:
+            return to.alpha * x0 + to.sigma * eps, state  # Eq. 12 with std = 0
+        std, injected = self.std(at, to)
+        direction = (to.sigma**2 - std**2).clamp(min=0).sqrt()  # the clamp is for rounding alone
+        return to.alpha * x0 + direction * eps + injected * noise(x), state  # Eq. 12
+
+    def std(self, at: Level, to: Level) -> tuple[Tensor, Tensor]:
+        """The standard deviation that the eps term makes room for, and the one that is injected.
+
+        std = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s)  (Eq. 16). The two differ for
+        sigma-hat only, which injects sqrt(1 - abar_t / abar_s), and nothing in a step that ends at t = 0.
+        """
+        forward = added_noise(to, at)  # sqrt(1 - abar_t / abar_s)
+        if self.eta == "hat":
+            return to.sigma / at.sigma * forward, forward * (to.sigma > 0)
+        std = self.eta * to.sigma / at.sigma * forward  # Eq. 16
+        return std, std
+
+    def __repr__(self) -> str:
+        return f"DDIM(eta={self.eta!r})"
+
+
+def DDPM() -> DDIM:
+    """DDPM's ancestral sampler with the posterior variance: DDIM at eta = 1 (arXiv 2006.11239, Eqs. 6, 7)."""
+    return DDIM(eta=1.0)
