@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from ddim.denoiser import Denoiser as Denoiser
     from ddim.level import Level as Level
     from ddim.level import Prediction as Prediction
-    from ddim.load import load as load
+    from ddim.loading import load as load
 
 _HOMES = {  # the names at the top of the package, and where each lives
     "Denoiser": "ddim.denoiser",
     "Level": "ddim.level",
     "Prediction": "ddim.level",
-    "load": "ddim.load",
+    "load": "ddim.loading",
     "open_images": "ddim.data",
 }
 _MODULES = [
     *("checkpoint", "data", "denoiser", "errors", "experiments", "files", "forward", "guidance", "ladder"),
-    *("level", "nets", "noise", "predict", "report", "samplers", "schedule", "train"),
+    *("level", "loading", "nets", "noise", "predict", "report", "samplers", "schedule", "train"),
 ]
 
 __all__ = ["Denoiser", "Level", "Prediction", "__version__", "load", "open_images"]

@@ -1,8 +1,9 @@
 """Wrappers that turn one `Denoise` into another: they compose, and no sampler knows of them."""
 
+from torch import Tensor
+
 from ddim.level import Denoise, Level, Prediction
 from ddim.predict import from_x0
-from torch import Tensor
 
 
 def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:

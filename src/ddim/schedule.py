@@ -155,7 +155,9 @@ def cosine(T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Schedule
 
 
 @schedules.register("sigmoid")
-def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, beta_max: float = 0.999) -> Schedule:
+def sigmoid(
+    T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, beta_max: float = 0.999
+) -> Schedule:
     """alpha-bar_t falls as a sigmoid of t/T from 1 to 0 (arXiv 2212.11972; arXiv 2301.10972, Algorithm 1).
 
     Args:

@@ -82,7 +82,9 @@ def trajectory(
         UserError: at the call, if a stochastic sampler gets no noise or there are fewer than two levels.
     """
     if sampler.stochastic and noise is None:
-        raise UserError(f"{sampler} draws noise at each step; give it a `noise`, for instance ddim.noise.ImageNoise.")
+        raise UserError(
+            f"{sampler} draws noise at each step; give it a `noise`, for instance ddim.noise.ImageNoise."
+        )
     if len(levels) < 2:
         raise UserError("A trajectory needs at least two levels: one to start from and one to reach.")
     return _walk(sampler, denoise, x, levels, noise, schedule)

@@ -32,8 +32,9 @@ class DDIM(Sampler):
     ) -> tuple[Tensor, State]:
         """x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - std^2) eps_theta + std z (Eq. 12)."""
         x0, eps = denoise(x, at)
-        if noise is None or not self.stochastic:
+        if not self.stochastic:
             return to.alpha * x0 + to.sigma * eps, state  # Eq. 12 with std = 0
+        assert noise is not None, "a stochastic step needs noise"
         std, injected = self.std(at, to)
         direction = (to.sigma**2 - std**2).clamp(min=0).sqrt()  # the clamp is for rounding alone
         return to.alpha * x0 + direction * eps + injected * noise(x), state  # Eq. 12

@@ -1,0 +1,283 @@
+"""A network, the schedule it was trained on and what it predicts: a model that can be trained and sampled."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ddim import samplers
+from ddim.edit import invert
+from ddim.errors import UserError
+from ddim.forward import q_sample
+from ddim.guidance import classifier_free, clip_x0
+from ddim.ladder import ladder, levels
+from ddim.level import Denoise, Level, Prediction
+from ddim.noise import ImageNoise
+from ddim.predict import predictions, target
+from ddim.samplers import Sampler, trajectory
+from ddim.schedule import Schedule
+
+NULL = -1  # the label that stands for "any class"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model is sampled unless the call says otherwise; kept in its config.
+
+    Attributes:
+        steps: S, the number of steps.
+        sampler: a name from `ddim.samplers.names()`.
+        eta: the noise that the sampler injects, for a sampler that has an eta; None is its own default.
+        spacing: a name from `ddim.ladder.names()`.
+    """
+
+    steps: int = 50
+    sampler: str = "ddim"
+    eta: float | str | None = None
+    spacing: str = "trailing"
+
+
+class Denoiser(nn.Module):
+    """A network that sees x_t and the time, made into statements about x0 and eps.
+
+    Args:
+        network: any module: network(x, t) -> (B, C, H, W), or network(x, t, label) if there are classes;
+            x is (B, C, H, W), t is (B,) float32 in (0, T], label is (B,) int64 with -1 for "any class".
+        schedule: the noise schedule that it is trained on.
+        predicts: what the network outputs, "eps", "x0" or "v".
+        shape: (C, H, W) of an image.
+        classes: number of classes, or None for a model without labels.
+        indexed: True for a network trained on 0-based indices (the official DDIM code, diffusers), which
+            sees t - 1 in place of t.
+        sampling: the defaults of `sample`, `encode` and `decode`.
+
+    Raises:
+        UserError: an unknown parameterisation, or "eps" on a schedule that ends at alpha_T = 0, where the
+            noise says nothing about the image.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        predicts: str = "eps",
+        shape: Sequence[int] = (1, 28, 28),
+        classes: int | None = None,
+        *,
+        indexed: bool = False,
+        sampling: Sampling | None = None,
+    ) -> None:
+        super().__init__()
+        self._predict = predictions[predicts]
+        if predicts == "eps" and schedule.alpha_bar[-1] == 0:
+            raise UserError(
+                "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T holds "
+                "nothing of the image; let it predict 'v' or 'x0'."
+            )
+        self.network, self.schedule, self.predicts = network, schedule, predicts
+        self.shape, self.classes, self.indexed = tuple(shape), classes, indexed
+        self.sampling = sampling or Sampling()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are; the CPU for a network without any."""
+        return next((p.device for p in self.network.parameters()), torch.device("cpu"))
+
+    def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:
+        """What the network believes of x_t.
+
+        Args:
+            x: (B, C, H, W) images at level `at`.
+            at: one level, or one per image.
+            label: (B,) int64 classes, -1 for "any"; None means "any" for all.
+
+        Returns:
+            The clean images x0 and the noise eps, differentiable.
+        """
+        return self._predict(x, at.like(x) if at.t.ndim else at, self._output(x, at, label))
+
+    def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """The paper's loss (its section 6), ||eps - eps_theta(x_t, t)||^2, as a mean over the pixels of each image.
+
+        For a network that predicts x0 or v, the same with that target.
+
+        Args:
+            x0: clean images in [-1, 1], (B, C, H, W).
+            t: (B,) times in (0, T].
+            noise: eps, standard normal, shaped like `x0`.
+            label: (B,) classes, or None.
+
+        Returns:
+            (B,) losses.
+        """
+        at = self.schedule(t.cpu()).like(x0)
+        output = self._output(q_sample(x0, at, noise), at, label)
+        return (target(self.predicts, x0, at, noise) - output).square().mean(dim=(1, 2, 3))
+
+    def _output(self, x: Tensor, at: Level, label: Tensor | None) -> Tensor:
+        t = at.t.flatten().to(x.device, torch.float32).expand(len(x))
+        if self.indexed:
+            t = t - 1
+        if self.classes is None:
+            return self.network(x, t)  # type: ignore[no-any-return]
+        label = torch.full((len(x),), NULL) if label is None else label
+        return self.network(x, t, label.to(x.device))  # type: ignore[no-any-return]
+
+    def denoise(self, labels: Tensor | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
+        """The model as samplers see it.
+
+        Args:
+            labels: (B,) classes, or None.
+            guidance: weight of classifier-free guidance.
+            clip: whether each predicted x0 is clipped to [-1, 1].
+        """
+        denoise: Denoise = partial(self, label=labels)
+        if guidance != 1:
+            denoise = classifier_free(denoise, self, guidance)
+        return clip_x0(denoise) if clip else denoise
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        eta: float | str | None = None,
+        spacing: str | Sequence[float] | None = None,
+        seed: int = 0,
+        first: int = 0,
+        labels: Sequence[int] | Tensor | None = None,
+        guidance: float = 1.0,
+        clip: bool = True,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ) -> Tensor:
+        """New images. Image i of a seed is the same at any batch size, to the rounding of the network.
+
+        Args:
+            count: how many.
+            steps: S, from 1 to T. None here and below: the model's own default, `sampling`.
+            sampler: a name, or any `Sampler`.
+            eta: for samplers that have one: 0 is DDIM, 1 is DDPM, "hat" is sigma-hat.
+            spacing: a ladder's name, or a list of times.
+            seed: of the noise.
+            first: index of the first image in that seed's endless stream of images.
+            labels: the class of each image; None means all classes in turn, if the model has classes.
+            guidance: weight of classifier-free guidance; 1 is the conditional model itself.
+            clip: whether each predicted x0 is clipped to [-1, 1].
+            batch_size: images at a time; None is 64.
+            progress: whether to show a bar.
+
+        Returns:
+            (count, C, H, W) float32 on the CPU, in [-1, 1].
+
+        Raises:
+            UserError: a count, label, step number, eta or name that cannot be.
+        """
+        batch_size = 64 if batch_size is None else batch_size
+        if count < 1 or batch_size < 1:
+            raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {batch_size}.")
+        method, walk = self._walk(steps, sampler, eta, spacing)
+        classes = self._classes(count, first, labels)
+        if guidance != 1 and classes is None:
+            raise UserError("Guidance needs a model with classes; this one has none, so leave guidance at 1.")
+        self.eval()
+        images = []
+        total = math.ceil(count / batch_size) * (len(walk) - 1)
+        with tqdm(total=total, desc=f"sampling {count}", unit="step", disable=None if progress else True) as bar:
+            for rows in torch.arange(count).split(batch_size):
+                noise = ImageNoise(seed, (first + rows).tolist())
+                x = noise(torch.empty(len(rows), *self.shape, device=self.device))
+                denoise = self.denoise(None if classes is None else classes[rows], guidance, clip)
+                for x in trajectory(method, denoise, x, walk, noise, self.schedule):  # noqa: B007, B020
+                    bar.update()
+                images.append(x.float().cpu())
+        return torch.cat(images).clamp(-1, 1)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        x0: Tensor,
+        *,
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        spacing: str | Sequence[float] | None = None,
+        labels: Sequence[int] | Tensor | None = None,
+    ) -> Tensor:
+        """The noise x_T that a deterministic sampler turns into `x0`, up to its step error (DDIM, section 5.4).
+
+        Args:
+            x0: clean images in [-1, 1], (B, C, H, W).
+            steps, sampler, spacing, labels: as for `sample`; nothing is clipped.
+
+        Returns:
+            (B, C, H, W) on the model's device.
+        """
+        method, walk = self._walk(steps, sampler, None, spacing)
+        denoise = self.denoise(self._classes(len(x0), 0, labels), clip=False)
+        self.eval()
+        *_, xT = invert(method, denoise, x0.to(self.device), walk, self.schedule)
+        return xT
+
+    @torch.no_grad()
+    def decode(
+        self,
+        xT: Tensor,
+        *,
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        spacing: str | Sequence[float] | None = None,
+        labels: Sequence[int] | Tensor | None = None,
+    ) -> Tensor:
+        """The images that a deterministic sampler makes of the noise `xT`: the way back from `encode`.
+
+        Args:
+            xT: (B, C, H, W).
+            steps, sampler, spacing, labels: as for `sample`; nothing is clipped.
+
+        Returns:
+            (B, C, H, W) on the model's device.
+        """
+        method, walk = self._walk(steps, sampler, None, spacing)
+        denoise = self.denoise(self._classes(len(xT), 0, labels), clip=False)
+        self.eval()
+        *_, x0 = trajectory(method, denoise, xT.to(self.device), walk, schedule=self.schedule)
+        return x0
+
+    def _walk(
+        self,
+        steps: int | None,
+        sampler: str | Sampler | None,
+        eta: float | str | None,
+        spacing: str | Sequence[float] | None,
+    ) -> tuple[Sampler, list[Level]]:
+        """The sampler and the levels that it will visit: a call's arguments over the model's defaults."""
+        default = self.sampling
+        if sampler is None:
+            sampler, eta = default.sampler, default.eta if eta is None else eta
+        if isinstance(sampler, str):
+            sampler = samplers.get(sampler, **({} if eta is None else {"eta": eta}))
+        elif eta is not None:
+            raise UserError(f"The sampler {sampler} is already made: give eta to it, not to `sample`.")
+        spacing = default.spacing if spacing is None else spacing
+        if steps is None and isinstance(spacing, str):
+            steps = default.steps
+        return sampler, levels(self.schedule, ladder(self.schedule, steps, spacing))
+
+    def _classes(self, count: int, first: int, labels: Sequence[int] | Tensor | None) -> Tensor | None:
+        """The label of each image, checked; all classes in turn where none is asked for."""
+        if self.classes is None:
+            if labels is not None:
+                raise UserError("This model was trained without classes: leave the labels out.")
+            return None
+        if labels is None:
+            return (first + torch.arange(count)) % self.classes
+        given = torch.as_tensor(labels, dtype=torch.long)
+        if given.shape != (count,) or not ((given >= NULL) & (given < self.classes)).all():
+            raise UserError(f"Labels must be {count} classes from 0 to {self.classes - 1}, or -1 for any class.")
+        return given

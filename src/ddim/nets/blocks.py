@@ -1,0 +1,93 @@
+"""The pieces that both U-Nets are made of."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def sinusoidal(t: Tensor, width: int) -> Tensor:
+    """sin and cos of t at `width` / 2 frequencies from 1 to 1/10000 (arXiv 1706.03762, section 3.5).
+
+    Args:
+        t: (B,) times.
+        width: even, at least 4.
+
+    Returns:
+        (B, width) float32.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / (half - 1))
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class Conditioning(nn.Module):
+    """What the network is told beside the image: the time, and the class if there are classes.
+
+    Args:
+        width: of the sinusoidal embedding; what comes out is (B, 4 `width`).
+        classes: number of classes, or None. A label of -1 is the null class: "any".
+    """
+
+    def __init__(self, width: int, classes: int | None) -> None:
+        super().__init__()
+        self.width = width
+        self.features = 4 * width
+        self.time = nn.Sequential(
+            nn.Linear(width, self.features), nn.SiLU(), nn.Linear(self.features, self.features)
+        )
+        self.label = nn.Embedding(classes + 1, self.features) if classes else None  # row 0 is the null class
+
+    def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
+        embedding: Tensor = self.time(sinusoidal(t, self.width).to(self.time[0].weight.dtype))
+        if self.label is not None:
+            label = t.new_full(t.shape, -1, dtype=torch.long) if label is None else label
+            embedding = embedding + self.label(label + 1)
+        return F.silu(embedding)
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """Group norm over at most 32 groups, of at least 4 channels each."""
+    return nn.GroupNorm(max(1, min(32, channels // 4)), channels)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The same layer, starting at zero: a residual branch then starts as the identity."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, the embedding added between them (arXiv 2006.11239, appendix B)."""
+
+    def __init__(self, inputs: int, outputs: int, features: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = norm(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.embed = nn.Linear(features, outputs)
+        self.norm2, self.conv2 = norm(outputs), zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.dropout = nn.Dropout(dropout)
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x))) + self.embed(embedding)[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return h + self.shortcut(x)  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Self-attention over the pixels, one head, beside a shortcut (arXiv 2006.11239, appendix B)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)  # (B, H W, C) each
+        h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return x + self.out(h.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]

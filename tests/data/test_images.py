@@ -1,0 +1,101 @@
+"""Grey levels and numbers, choosing classes, resizing."""
+
+import pytest
+import torch
+
+from ddim.data import Images, to_uint8
+from ddim.errors import UserError
+
+
+def images(grey_levels: int = 256) -> Images:
+    """Four images in classes Cat, dog, emu (of which there is none), fox."""
+    pixels = torch.arange(4 * 3 * 5 * 6).remainder(grey_levels).to(torch.uint8).view(4, 3, 5, 6)
+    return Images(
+        pixels=pixels,
+        labels=torch.tensor([3, 0, 1, 0]),
+        classes=("Cat", "dog", "emu", "fox"),
+        name="zoo",
+        grey_levels=grey_levels,
+    )
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_grey_levels_span_minus_one_to_one_exactly_and_evenly(levels):
+    ramp = torch.arange(levels).to(torch.uint8).view(levels, 1, 1, 1)
+    x, _ = Images(ramp, torch.zeros(levels).long(), ("0",), "ramp", grey_levels=levels).batch(torch.arange(levels))
+    assert x[0].item() == -1
+    assert x[-1].item() == 1
+    torch.testing.assert_close(x.flatten(), torch.linspace(-1, 1, levels), rtol=0, atol=2e-7)
+
+
+def test_display_gives_back_every_grey_level_and_clamps_what_is_outside():
+    levels = torch.arange(256).to(torch.uint8)
+    assert torch.equal(to_uint8(levels.float() / 255 * 2 - 1), levels)
+    assert to_uint8(torch.tensor([-7.0, -1.003, 1.003, 7.0])).tolist() == [0, 0, 255, 255]
+
+
+def test_one_image_is_the_same_alone_and_in_a_batch():
+    zoo = images()
+    assert len(zoo) == 4
+    assert zoo.shape == (3, 5, 6)
+    x, labels = zoo.batch(torch.tensor([2, 0]))
+    assert x.dtype == torch.float32
+    assert labels.tolist() == [1, 3]
+    image, label = zoo[2]
+    assert torch.equal(image, x[0])
+    assert label == 1
+    with pytest.raises(IndexError):
+        zoo[4]
+
+
+def test_selected_classes_are_relabelled_in_the_order_asked():
+    zoo = images()
+    chosen = zoo.select(["FOX", "cat"])
+    assert chosen.classes == ("fox", "Cat")
+    assert chosen.labels.tolist() == [0, 1, 1]
+    assert torch.equal(chosen.pixels, zoo.pixels[[0, 1, 3]])
+    assert zoo.select("fox, cat").labels.tolist() == chosen.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("classes", "reason"),
+    [
+        ("cat,cow", "no class 'cow'; zoo has Cat, dog, emu, fox"),
+        ("cat,Cat", "'cat' was asked for twice"),
+        ("emu", "no image of class 'emu'"),
+        ("", "No class was asked for"),
+        ([], "No class was asked for"),
+    ],
+)
+def test_a_selection_that_makes_no_sense_is_refused(classes, reason):
+    with pytest.raises(UserError, match=reason):
+        images().select(classes)
+
+
+def test_numbers_name_the_classes_of_digits():
+    digits = Images(torch.zeros(2, 1, 1, 1).byte(), torch.tensor([3, 8]), tuple("0123456789"), "digits")
+    assert digits.select([8, "3"]).labels.tolist() == [1, 0]
+
+
+def test_resizing_keeps_a_flat_image_flat_and_maps_17_levels_to_256():
+    pixels = torch.tensor([0, 4, 16]).byte().view(3, 1, 1, 1).expand(3, 1, 8, 8)
+    small = Images(pixels, torch.arange(3), ("a", "b", "c"), "flat", grey_levels=17)
+    for size in (4, 20):
+        resized = small.resized(size)
+        assert resized.shape == (1, size, size)
+        assert resized.grey_levels == 256
+        assert [image.unique().tolist() for image in resized.pixels] == [[0], [64], [255]]
+    assert small.resized(8) is small
+
+
+def test_resizing_does_not_wrap_around_where_bicubic_overshoots():
+    edge = torch.zeros(1, 1, 8, 8).byte()
+    edge[..., 4:] = 255
+    resized = Images(edge, torch.zeros(1).long(), ("a",), "edge").resized(32).pixels[0, 0, 0].int()
+    assert resized[:14].max() < 10
+    assert resized[-14:].min() > 245
+
+
+def test_a_size_below_one_is_refused():
+    with pytest.raises(UserError, match="resized to 0"):
+        images().resized(0)
