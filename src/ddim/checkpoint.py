@@ -22,8 +22,8 @@ from ddim.files import write_bytes, write_text
 FORMAT = 1  # raised when an older ddim could no longer read what this one writes
 
 
-def describe(model: Denoiser) -> dict[str, Any]:
-    """Everything about a model except its weights, ready for `config.json`."""
+def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
+    """Everything about a model except its weights, ready for `config.json`; `about` adds where it comes from."""
     return {
         "format": FORMAT,
         "ddim": __version__,
@@ -34,6 +34,7 @@ def describe(model: Denoiser) -> dict[str, Any]:
         "classes": model.classes,
         "indexed": model.indexed,
         "sampling": asdict(model.sampling),
+        **about,
     }
 
 
@@ -63,8 +64,13 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
     )
 
 
-def save(model: Denoiser, folder: str | Path) -> None:
-    """Write a model into a folder. The weights go first: a config never stands beside weights that are not its own.
+def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
+    """Write a model into a folder, the weights first: where there is a config, there are weights.
+
+    Args:
+        model: what to save; its network alone has weights.
+        folder: made if missing.
+        about: more entries for `config.json`, e.g. the recipe it was trained by.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -72,7 +78,7 @@ def save(model: Denoiser, folder: str | Path) -> None:
     folder = Path(folder)
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
     write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
-    write_text(folder / "config.json", json.dumps(describe(model), indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(describe(model, **about), indent=2) + "\n")
 
 
 def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
@@ -119,7 +125,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train or copy it anew.") from error
     if written > FORMAT:
         raise UserError(
-            f"{path} has format {written} and this ddim {__version__} reads up to {FORMAT}; upgrade ddim to load it."
+            f"{path} has format {written}; ddim {__version__} reads formats up to {FORMAT}: upgrade ddim to load it."
         )
     return config  # type: ignore[no-any-return]
 

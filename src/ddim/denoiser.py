@@ -87,6 +87,18 @@ class Denoiser(nn.Module):
         """Where the network's weights are; the CPU for a network without any."""
         return next((p.device for p in self.network.parameters()), torch.device("cpu"))
 
+    def with_network(self, network: nn.Module) -> "Denoiser":
+        """The same model around another network, e.g. one with averaged weights."""
+        return Denoiser(
+            network,
+            self.schedule,
+            self.predicts,
+            self.shape,
+            self.classes,
+            indexed=self.indexed,
+            sampling=self.sampling,
+        )
+
     def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:
         """What the network believes of x_t.
 
@@ -190,11 +202,12 @@ class Denoiser(nn.Module):
         images = []
         total = math.ceil(count / batch_size) * (len(walk) - 1)
         with tqdm(total=total, desc=f"sampling {count}", unit="step", disable=None if progress else True) as bar:
-            for rows in torch.arange(count).split(batch_size):
+            for start in range(0, count, batch_size):
+                rows = torch.arange(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + rows).tolist())
-                x = noise(torch.empty(len(rows), *self.shape, device=self.device))
+                xT = noise(torch.empty(len(rows), *self.shape, device=self.device))
                 denoise = self.denoise(None if classes is None else classes[rows], guidance, clip)
-                for x in trajectory(method, denoise, x, walk, noise, self.schedule):  # noqa: B007, B020
+                for x in trajectory(method, denoise, xT, walk, noise, self.schedule):  # noqa: B007
                     bar.update()
                 images.append(x.float().cpu())
         return torch.cat(images).clamp(-1, 1)

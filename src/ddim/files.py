@@ -31,9 +31,7 @@ def writing(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())  # on the disk before it takes the name
         draft.replace(path)
     except OSError as error:
-        raise UserError(
-            f"Could not write {path}: {error.strerror or error}; free some space or choose another folder."
-        ) from error
+        raise refusal(path, error) from error
     finally:
         draft.unlink(missing_ok=True)
 
@@ -47,3 +45,17 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` in UTF-8 to `path`, whole or not at all. Raises `UserError` as `writing` does."""
     write_bytes(path, text.encode())
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Add one line to a text file. Raises `UserError` if it cannot be written; the lines before it stay."""
+    try:
+        with Path(path).open("a", encoding="utf-8") as lines:
+            lines.write(line + "\n")
+    except OSError as error:
+        raise refusal(path, error) from error
+
+
+def refusal(path: str | Path, error: OSError) -> UserError:
+    """The sentence for a file that could not be written."""
+    return UserError(f"Could not write {path}: {error.strerror or error}; free some space or choose another folder.")

@@ -52,7 +52,7 @@ def quadratic(schedule: Schedule, S: int) -> list[int]:
 
 @spacings.register("log-snr")
 def log_snr(schedule: Schedule, S: int) -> Tensor:
-    """Equal steps of log-SNR from T to 1; the times are real (DPM-Solver's choice, arXiv 2206.00927, section 3.3)."""
+    """Equal steps of log-SNR from T to 1; the times are real (DPM-Solver, arXiv 2206.00927, section 3.3)."""
     T = schedule.T
     if schedule.log_snr[T].isinf():  # alpha_T = 0: the first step leaves T, equal steps follow from T - 1
         rest = _equal_steps(schedule, T - 1, S - 1) if S > 2 else schedule.log_snr.new_tensor([1.0])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddim.errors import UserError
 
-SAMPLING, TRAINING = 0, 1  # domains: the same (seed, index) gives unrelated streams in each
+SAMPLING, TRAINING, ORDER, HELD_OUT = range(4)  # domains: the same (seed, index) is unrelated in each
 
 
 def stream(seed: int, index: int, domain: int = SAMPLING) -> np.random.Generator:

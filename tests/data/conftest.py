@@ -53,6 +53,7 @@ class Server:
 
     content: bytes = b""
     ranges: bool = True  # whether it honours a Range
+    shift: int = 0  # by how many bytes it misses the Range
     stop_after: int | None = None  # bytes of the body, after which it hangs up
     status: int | None = None  # answer this, and nothing else
     asked: list[str | None] = field(default_factory=list)  # the Range of each request
@@ -71,6 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.headers["Range"]
         self.of.asked.append(asked)
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.of.ranges else 0
+        start += self.of.shift if start else 0
         size = len(self.of.content)
         if self.of.status or (start and start >= size):
             self.send_error(self.of.status or 416)
@@ -86,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture()
+@pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     """Start a server: `serve(content, ranges=False)`; all stop when the test ends."""
     running = []

@@ -14,7 +14,7 @@ CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture()
+@pytest.fixture
 def to(tmp_path):
     return tmp_path / "cache" / "file.gz"
 
@@ -65,6 +65,14 @@ def test_any_part_that_lies_there_ends_as_the_right_file(to, serve, part, ranges
     assert server.asked == asked
 
 
+def test_a_server_that_sends_another_range_does_not_spoil_the_part(to, serve):
+    to.parent.mkdir()
+    part_of(to).write_bytes(CONTENT[:1000])
+    with pytest.raises(UserError, match="another part of the file"):
+        fetch([serve(CONTENT, shift=1).url()], to, SHA256)
+    assert part_of(to).read_bytes() == CONTENT[:1000]
+
+
 def test_wrong_bytes_leave_nothing(to, serve):
     with pytest.raises(UserError, match="sha256"):
         fetch([serve(b"<html>Please log in</html>").url()], to, SHA256)
@@ -80,7 +88,7 @@ def test_mirrors_are_tried_in_turn(to, serve):
 def test_if_all_mirrors_fail_each_is_named_with_its_reason(to, serve):
     gone, wrong = serve(status=404).url("gone"), serve(b"wrong").url("wrong")
     nobody = "http://127.0.0.1:9/nobody"
-    with pytest.raises(UserError, match="gone: HTTP 404.*wrong: .*sha256.*nobody: .*refused.*data_dir"):
+    with pytest.raises(UserError, match=r"gone: HTTP 404.*wrong: .*sha256.*nobody: .*refused.*data_dir"):
         fetch([gone, wrong, nobody], to, SHA256)
 
 

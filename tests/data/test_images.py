@@ -96,6 +96,12 @@ def test_resizing_does_not_wrap_around_where_bicubic_overshoots():
     assert resized[-14:].min() > 245
 
 
+def test_shrinking_averages_a_fine_pattern_instead_of_picking_pixels_from_it():
+    stripes = torch.tensor([0, 255] * 4 + [0]).byte().expand(1, 1, 9, 9)  # every third: 255, 0, 255
+    shrunk = Images(stripes, torch.zeros(1).long(), ("a",), "stripes").resized(3).pixels[0, 0, 0].int()
+    assert 60 < shrunk.min() <= shrunk.max() < 200
+
+
 def test_a_size_below_one_is_refused():
     with pytest.raises(UserError, match="resized to 0"):
         images().resized(0)

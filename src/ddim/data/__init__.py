@@ -12,7 +12,10 @@ __all__ = ["Images", "names", "open_images", "to_uint8"]
 
 SPLITS = ("train", "test")
 
-_sets: Registry[Callable[..., Images]] = Registry("data set")
+Loader = Callable[[str, str | Path | None, str | None], Images]
+"""(split, data_dir, url) -> the images, as in `open_images`."""
+
+_sets: Registry[Loader] = Registry("data set")
 _sets["digits"] = digits.load
 _sets["mnist"] = mnist.load
 _sets["cifar10"] = cifar.load

@@ -1,5 +1,6 @@
 """Files out of a .tar.gz, read in memory: nothing that an archive holds is ever written to the disk."""
 
+import gzip
 import tarfile
 import zlib
 from collections.abc import Collection
@@ -26,13 +27,15 @@ def read(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     """
     found = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
                 if reason := _suspicion(member):
                     raise UserError(f"{path} was refused: its member {member.name!r} {reason}; replace it.")
                 name = PurePosixPath(member.name).name
                 if name in wanted and (content := archive.extractfile(member)):
                     found[name] = content.read()
+            while stream.read(1 << 20):  # gzip's own checksum stands at the very end
+                pass
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"Could not read {path}: {error}; remove it and download it again.") from error
     return found

@@ -35,8 +35,7 @@ def read_python(data: bytes, source: str) -> Batch:
     Raises:
         UserError: the file is damaged, wants something run, or holds anything but such a batch.
     """
-    batch = unpickle.read(data, source)
-    match batch:
+    match unpickle.read(data, source):
         case {
             # the state of a numpy array: version, shape, dtype, whether in Fortran's order, bytes
             "data": Call(state=(1, (int(rows), 3072), Call(args=("u1" | b"u1", *_)), False, bytes(pixels))),

@@ -80,8 +80,10 @@ def _run(data: bytes) -> object:
             case "PROTO" | "FRAME" | "STOP":
                 pass
 
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(opcode.name == "NEWTRUE")
             case "BININT" | "BININT1" | "BININT2":
                 stack.append(arg)
             case "BINUNICODE" | "SHORT_BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES":
@@ -132,7 +134,7 @@ def _run(data: bytes) -> object:
 
 def _name(text: str) -> Name:
     if Name(text) not in NAMES:
-        raise _Refused(f"names {text.replace(' ', '.')}")
+        raise _Refused(f"names {text.replace(' ', '.')!r}")
     return Name(text)
 
 

@@ -41,7 +41,8 @@ class Conditioning(nn.Module):
         self.label = nn.Embedding(classes + 1, self.features) if classes else None  # row 0 is the null class
 
     def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
-        embedding: Tensor = self.time(sinusoidal(t, self.width).to(self.time[0].weight.dtype))
+        dtype = next(self.parameters()).dtype  # the angles are float32, the layers whatever the model is
+        embedding: Tensor = self.time(sinusoidal(t, self.width).to(dtype))
         if self.label is not None:
             label = t.new_full(t.shape, -1, dtype=torch.long) if label is None else label
             embedding = embedding + self.label(label + 1)

@@ -1,0 +1,41 @@
+"""What ran: the versions and the machine, for `ddim --version` and for the `environment.json` of a run."""
+
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+from ddim._version import __version__
+
+PACKAGES = ("torch", "numpy", "pillow", "safetensors", "accelerate", "matplotlib", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """The versions of ddim, Python and what ddim is built on; nothing is imported to find them."""
+    found = {"ddim": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def describe() -> dict[str, Any]:
+    """The versions, the machine and the command line."""
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "command": sys.argv,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # platform.processor() is empty on Linux
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,58 @@
+"""How a network is trained: plain data, from which the command line makes its flags."""
+
+from dataclasses import dataclass
+
+from ddim.errors import UserError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train. Training ends at the first limit reached: epochs, steps or minutes."""
+
+    epochs: float | None = None
+    """Passes over the images; 100, the paper's number, if no limit is given."""
+
+    steps: int | None = None
+    """Updates of the weights."""
+
+    minutes: float | None = None
+    """Minutes of training."""
+
+    batch_size: int = 64
+    """Images in an update."""
+
+    learning_rate: float = 5e-4
+    """Of AdamW, after the warm-up."""
+
+    warmup: int = 200
+    """Updates over which the learning rate rises from 0."""
+
+    ema: float = 0.998
+    """Decay of the averaged weights, which are those that are saved; it warms up as (1 + n) / (10 + n)."""
+
+    clip: float = 1.0
+    """The gradient's norm is cut to this."""
+
+    mirror: bool = True
+    """Mirror half of the images, if the data set allows it (airplanes do, digits do not)."""
+
+    seed: int = 0
+    """Of the first weights, the order, the times and the noise."""
+
+    def __post_init__(self) -> None:
+        limits = {name: getattr(self, name) for name in ("epochs", "steps", "minutes")}
+        positive = {**limits, "batch_size": self.batch_size, "learning_rate": self.learning_rate, "clip": self.clip}
+        for name, value in positive.items():
+            if value is not None and not value > 0:
+                raise UserError(f"{name} must be above 0; got {value}.")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"ema must lie in [0, 1), where 0 means no averaging; got {self.ema}.")
+        if self.warmup < 0 or self.seed < 0:
+            raise UserError(f"warmup and seed must not be negative; got {self.warmup} and {self.seed}.")
+
+    def total_steps(self, images: int) -> int | None:
+        """The number of updates on a set of so many images; None if only the clock ends it."""
+        if self.epochs is self.steps is self.minutes is None:
+            return -(-100 * images // self.batch_size)
+        by_epochs = None if self.epochs is None else max(1, round(self.epochs * images / self.batch_size))
+        return min((limit for limit in (self.steps, by_epochs) if limit is not None), default=None)

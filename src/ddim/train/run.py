@@ -1,0 +1,159 @@
+"""A training run: from a recipe to a folder that holds the model, its history and what ran."""
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import torch
+from safetensors.torch import save as to_bytes
+from tqdm import tqdm
+
+from ddim import checkpoint, environment, nets, schedule
+from ddim.data import open_images, to_uint8
+from ddim.data.images import Images
+from ddim.denoiser import Denoiser
+from ddim.errors import UserError
+from ddim.files import append_line, write_bytes, write_text
+from ddim.train.loop import Progress, fit, held_out_loss
+from ddim.train.recipe import Recipe
+
+SAVE_EVERY = 60.0  # seconds between two saves: what a killed run loses at most
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    device: str | None = None,
+    data_dir: str | Path | None = None,
+    url: str | None = None,
+    overwrite: bool = False,
+) -> Denoiser:
+    """Train by a recipe into a run folder, with a progress bar.
+
+    The folder holds `config.json`, `model.safetensors` (the averaged weights), `metrics.jsonl` (a line for
+    each epoch), `environment.json` and `samples/data.safetensors` (a few of the images). An interrupt (Ctrl-C or SIGTERM) saves what has been learnt, then goes on
+    as a KeyboardInterrupt.
+
+    Args:
+        recipe: what to learn, and how.
+        folder: of the run; it must not hold a run yet.
+        device: "cpu", "cuda" or "mps"; None takes the best there is.
+        data_dir: where the data set's files lie; None looks in DDIM_DATA, then downloads.
+        url: where to download from instead of the official places.
+        overwrite: replace the run that the folder holds.
+
+    Returns:
+        The model with the averaged weights, in eval mode.
+
+    Raises:
+        UserError: a folder that holds a run, an unknown data set or device, images that cannot be read.
+    """
+    folder = Path(folder)
+    if (folder / "metrics.jsonl").exists() and not overwrite:
+        raise UserError(f"{folder} holds a run already; choose another --out, or replace it with --overwrite.")
+    where = choose_device(device)
+    options = {"classes": recipe.classes, "size": recipe.image_size, "data_dir": data_dir, "url": url}
+    images = open_images(recipe.data, split="train", **options)
+    held_out = open_images(recipe.data, split="test", **options)
+    model = build(recipe, images).to(where)
+
+    for stale in ("config.json", "model.safetensors"):
+        (folder / stale).unlink(missing_ok=True)
+    write_text(folder / "metrics.jsonl", "")
+    write_text(
+        folder / "environment.json", json.dumps({**environment.describe(), "device": where}, indent=2) + "\n"
+    )
+    preview = to_uint8(images.batch(torch.arange(min(100, len(images))))[0])
+    write_bytes(folder / "samples" / "data.safetensors", to_bytes({"images": preview}))
+    progress: Progress | None = None
+    try:
+        with _terminate_as_interrupt(), _bar(recipe, images) as bar:
+            for progress in _recorded(model, images, held_out, recipe, folder):
+                _show(bar, progress, recipe.plan.batch_size)
+    finally:  # also on an interrupt, and when the disk is full or the loss is not a number: keep what was learnt
+        if progress is not None:
+            checkpoint.save(progress.average, folder, recipe=asdict(recipe))
+    assert progress is not None
+    return progress.average.eval()
+
+
+def build(recipe: Recipe, images: Images) -> Denoiser:
+    """The untrained model of a recipe; its first weights depend on the plan's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.plan.seed)
+        network = nets.build(recipe.network, images.shape[0], recipe.size)
+    return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape)
+
+
+def choose_device(name: str | None) -> str:
+    """The device called `name`, or the best there is. Raises `UserError` for one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return next(device for device, available in there.items() if available)
+    if not there.get(name.split(":")[0], False):
+        available = ", ".join(device for device, yes in there.items() if yes)
+        raise UserError(f"There is no device {name!r} on this machine; choose one of {available}.")
+    return name
+
+
+def _recorded(
+    model: Denoiser, images: Images, held_out: Images, recipe: Recipe, folder: Path
+) -> Iterator[Progress]:
+    """`fit`, with a line of metrics at the end of each epoch and a save once a minute."""
+    losses: list[float] = []
+    saved = time.monotonic()
+    for now in fit(model, images, recipe.plan):
+        losses.append(now.loss)
+        ended_epoch = int(now.epoch) > int(now.epoch - recipe.plan.batch_size / len(images))
+        if ended_epoch or now.fraction == 1:
+            line = {
+                "step": now.step,
+                "epoch": round(now.epoch, 3),
+                "loss": sum(losses) / len(losses),
+                "held_out": held_out_loss(now.average, held_out),
+                "images_per_second": round(now.step * recipe.plan.batch_size / now.seconds, 1),
+                "seconds": round(now.seconds, 2),
+            }
+            append_line(folder / "metrics.jsonl", json.dumps(line))
+            losses = []
+        if time.monotonic() - saved > SAVE_EVERY:
+            checkpoint.save(now.average, folder, recipe=asdict(recipe))
+            saved = time.monotonic()
+        yield now
+
+
+def _bar(recipe: Recipe, images: Images) -> tqdm:
+    return tqdm(
+        total=recipe.plan.total_steps(len(images)), desc=f"training on {images.name}", unit="step", disable=None
+    )
+
+
+def _show(bar: tqdm, now: Progress, batch_size: int) -> None:
+    bar.total = round(now.step / now.fraction)  # where the clock ends training, an estimate that settles
+    rate = now.step * batch_size / now.seconds
+    bar.set_postfix(loss=f"{now.loss:.4f}", epoch=f"{now.epoch:.1f}", refresh=False, **{"images/s": f"{rate:.0f}"})
+    bar.update()
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end training as Ctrl-C does, where signals can be caught (the main thread)."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # another thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,87 @@
+"""The door: names, splits, folders, and what is said when there is nothing behind it."""
+
+import os
+
+import pytest
+import torch
+
+from ddim.data import mnist, open_images
+from ddim.errors import UserError
+
+REAL = os.environ.get("DDIM_DATA")
+needs_real_data = pytest.mark.skipif(not REAL, reason="set DDIM_DATA to a folder with MNIST and CIFAR-10")
+
+
+def test_classes_and_size_are_applied():
+    images = open_images("digits", classes="8,3", size=16, split="test")
+    assert images.classes == ("8", "3")
+    assert images.shape == (1, 16, 16)
+    assert 50 < len(images) < 70
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({"name_or_path": "imagenet"}, "no data set called 'imagenet'.*digits, mnist, cifar10, airplanes"),
+        ({"name_or_path": "./photos"}, "folders of images are not read yet.*digits, mnist"),
+        ({"name_or_path": "digits", "split": "valid"}, "no split 'valid'"),
+        ({"name_or_path": "digits", "classes": ["3", "ten"]}, "no class 'ten'.*0, 1, 2"),
+        ({"name_or_path": "digits", "classes": []}, "No class"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_what_does(request_, reason):
+    with pytest.raises(UserError, match=reason):
+        open_images(**request_)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "airplanes"])
+def test_nothing_is_downloaded_behind_a_data_dir(name, tmp_path, serve):
+    server = serve(b"")
+    for folder, problem in ((tmp_path, "does not hold"), (tmp_path / "absent", "is not a folder")):
+        with pytest.raises(UserError, match=f"{folder} {problem}.*looked there for .*(t10k|test_batch)"):
+            open_images(name, split="test", data_dir=folder, url=server.url())
+    assert server.asked == []
+
+
+def test_a_ddim_data_without_the_set_does_not_stop_the_download(tmp_path, monkeypatch, serve):
+    monkeypatch.setenv("DDIM_DATA", str(tmp_path))
+    server = serve(b"")
+    with pytest.raises(UserError, match="Could not download"):
+        open_images("mnist", url=server.url())
+    assert server.asked == [None]
+
+
+def test_a_data_dir_goes_before_ddim_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDIM_DATA", str(tmp_path))
+    for name in mnist.FILES["test"]:
+        (tmp_path / name).write_bytes(b"broken")
+    with pytest.raises(UserError, match="does not start as"):
+        open_images("mnist", split="test")
+    with pytest.raises(UserError, match="is not a folder"):
+        open_images("mnist", split="test", data_dir=tmp_path / "absent")
+
+
+@needs_real_data
+@pytest.mark.parametrize(("split", "count"), [("train", 60_000), ("test", 10_000)])
+def test_the_real_mnist(split, count):
+    images = open_images("mnist", split=split, data_dir=REAL)
+    assert len(images) == count
+    assert images.shape == (1, 28, 28)
+    assert images.labels.unique().tolist() == list(range(10))
+    ink = (images.pixels > 127).float().mean()
+    assert 0.05 < ink < 0.2  # white on black, not the other way round
+
+
+@needs_real_data
+@pytest.mark.parametrize(("split", "count"), [("train", 5000), ("test", 1000)])
+def test_the_real_aeroplanes(split, count):
+    images = open_images("airplanes", split=split, data_dir=REAL)
+    assert len(images) == count
+    assert images.shape == (3, 32, 32)
+    assert images.classes == ("airplane",)
+    assert images.labels.unique().tolist() == [0]
+    red, _, blue = images.pixels.float().mean(dim=(0, 2, 3))
+    assert blue > red  # the sky: the planes are in the order red, green, blue
+    across = (images.pixels[..., 1:].float() - images.pixels[..., :-1].float()).abs().mean()
+    assert across < 20  # neighbours are alike only if the rows have their true length
+    assert not torch.equal(images.pixels[0], images.pixels[1])
