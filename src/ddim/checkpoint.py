@@ -23,7 +23,7 @@ FORMAT = 1  # raised when an older ddim could no longer read what this one write
 
 
 def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
-    """Everything about a model except its weights, ready for `config.json`; `about` adds where it comes from."""
+    """A model without its weights, ready for `config.json`; `about` adds entries, e.g. where it comes from."""
     return {
         "format": FORMAT,
         "ddim": __version__,
@@ -125,7 +125,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train or copy it anew.") from error
     if written > FORMAT:
         raise UserError(
-            f"{path} has format {written}; ddim {__version__} reads formats up to {FORMAT}: upgrade ddim to load it."
+            f"{path} has format {written}; ddim {__version__} reads up to {FORMAT}: upgrade ddim to load it."
         )
     return config  # type: ignore[no-any-return]
 

@@ -1,7 +1,7 @@
 """The one kind of error that a user can cause."""
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """Something the caller asked for cannot be done.
 
     The message is one sentence that names the thing, the reason and the remedy. The command line

@@ -58,4 +58,5 @@ def append_line(path: str | Path, line: str) -> None:
 
 def refusal(path: str | Path, error: OSError) -> UserError:
     """The sentence for a file that could not be written."""
-    return UserError(f"Could not write {path}: {error.strerror or error}; free some space or choose another folder.")
+    reason = error.strerror or error
+    return UserError(f"Could not write {path}: {reason}; free some space or choose another folder.")

@@ -1,9 +1,10 @@
 """A recipe: everything that decides what a training run makes. TOML files and flags both fill it."""
 
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ddim.errors import UserError
 from ddim.train.plan import Plan
@@ -16,8 +17,8 @@ class Recipe:
     data: str = "digits"
     """A data set: digits, mnist, cifar10 or airplanes."""
 
-    classes: tuple[str, ...] | None = None
-    """Keep only these classes, e.g. airplane ship."""
+    classes: str | None = None
+    """Keep only these classes, e.g. airplane,ship."""
 
     image_size: int | None = None
     """Resize the images to this many pixels a side."""
@@ -53,8 +54,8 @@ def read(path: str | Path) -> Recipe:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}; correct it and try again.") from error
-    plan = table.pop("plan", {})
-    return replace(_fill(Recipe(), table, path), plan=_fill(Plan(), plan, path))
+    plan = _fill(Plan(), table.pop("plan", {}), path)
+    return _fill(Recipe(plan=plan), table, path)
 
 
 def shipped(name: str) -> Recipe:
@@ -73,15 +74,24 @@ def names() -> list[str]:
 
 
 _FOLDER = Path(__file__).parent / "recipes"
+Fields = TypeVar("Fields", Recipe, Plan)
 
 
-def _fill(default: Any, table: Any, path: Path) -> Any:
-    known = {one.name for one in fields(default)}
-    unknown = sorted(set(table) - known)
-    if unknown:
-        raise UserError(
-            f"{path} sets {unknown[0]!r}, which no recipe has; the fields are {', '.join(sorted(known))}."
-        )
-    if "classes" in table:
-        table = {**table, "classes": tuple(table["classes"])}
+def _fill(default: Fields, table: dict[str, Any], path: Path) -> Fields:
+    hints = get_type_hints(type(default))
+    for name, value in table.items():
+        if name not in hints:
+            raise UserError(f"{path} sets {name!r}, which is not one of {', '.join(hints)}; correct it.")
+        if not _fits(value, hints[name]):
+            raise UserError(f"{path} sets {name} = {value!r}, which is not of the kind {hints[name]}; correct it.")
     return replace(default, **table)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is hint

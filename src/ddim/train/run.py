@@ -37,8 +37,8 @@ def train(
     """Train by a recipe into a run folder, with a progress bar.
 
     The folder holds `config.json`, `model.safetensors` (the averaged weights), `metrics.jsonl` (a line for
-    each epoch), `environment.json` and `samples/data.safetensors` (a few of the images). An interrupt (Ctrl-C or SIGTERM) saves what has been learnt, then goes on
-    as a KeyboardInterrupt.
+    each epoch), `environment.json` and `samples/data.safetensors` (a few of the images). An interrupt (Ctrl-C
+    or SIGTERM) saves what has been learnt, then goes on as a KeyboardInterrupt.
 
     Args:
         recipe: what to learn, and how.
@@ -58,9 +58,12 @@ def train(
     if (folder / "metrics.jsonl").exists() and not overwrite:
         raise UserError(f"{folder} holds a run already; choose another --out, or replace it with --overwrite.")
     where = choose_device(device)
-    options = {"classes": recipe.classes, "size": recipe.image_size, "data_dir": data_dir, "url": url}
-    images = open_images(recipe.data, split="train", **options)
-    held_out = open_images(recipe.data, split="test", **options)
+    images, held_out = (
+        open_images(
+            recipe.data, classes=recipe.classes, size=recipe.image_size, split=split, data_dir=data_dir, url=url
+        )
+        for split in ("train", "test")
+    )
     model = build(recipe, images).to(where)
 
     for stale in ("config.json", "model.safetensors"):

@@ -1,0 +1,50 @@
+"""`ddim report`: a run as a page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from ddim.denoiser import Denoiser
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html into a run folder, with every figure as PNG and SVG.
+
+    What the figures need (samples, strips, timings) is computed once and kept in the folder.
+
+    For example:
+      ddim report runs/digits
+      ddim report runs/digits --redo --minutes 10
+    """
+
+    run_folder: Positional[Path]
+    """The run, e.g. runs/digits."""
+
+    minutes: float | None = None
+    """About how long sampling and timing may take; the pieces are cut to it. No limit if not given."""
+
+    redo: bool = False
+    """Compute again what is in the folder already."""
+
+    device: str | None = None
+    """cpu, cuda or mps; the best there is if not given."""
+
+    def run(self) -> None:
+        from ddim import load
+        from ddim.train.run import choose_device
+
+        model = load(self.run_folder).to(choose_device(self.device))
+        make_report(model, self.run_folder, self.minutes, self.redo)
+
+
+def make_report(model: "Denoiser", folder: Path, minutes: float | None = None, redo: bool = False) -> None:
+    """Compute what the report needs and is not there yet, then write the page."""
+    from ddim import experiments, report
+
+    for piece in experiments.run(folder, model, minutes=minutes, redo=redo):
+        print(f"{piece} done")
+    print(f"The report is {report.write(folder)}.")

@@ -1,0 +1,67 @@
+"""`ddim reproduce`: train, sample with DDIM and with DDPM, and report, in one command."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ddim.errors import UserError
+from ddim.train import recipe as recipes
+
+QUICK_STEPS, QUICK_MINUTES = 2000, 2.0  # the limits of training; the report's sampling is cut to as many minutes
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Reproduce the paper: train a noise predictor, sample it with DDIM and DDPM, write the report.
+
+    A run that was trained already is not trained again: the report alone is made anew.
+
+    For example:
+      ddim reproduce digits --quick
+      ddim reproduce mnist --minutes 60
+      ddim reproduce airplanes --device cuda
+    """
+
+    what: Positional[str] = "digits"
+    """A recipe that comes with ddim: airplanes, digits or mnist."""
+
+    quick: bool = False
+    """Minutes in place of hours: 2,000 updates at most, and fewer samples."""
+
+    minutes: float | None = None
+    """Time for training; the recipe's own length if not given."""
+
+    out: Path | None = None
+    """Folder of the run; runs/NAME or runs/NAME-quick if not given."""
+
+    device: str | None = None
+    """cpu, cuda or mps; the best there is if not given."""
+
+    data_dir: Path | None = None
+    """Folder with the data set's files; DDIM_DATA, then a download, if not given."""
+
+    def run(self) -> None:
+        if self.quick and self.minutes is not None:
+            raise UserError("--quick sets the time itself; give --quick or --minutes, not both.")
+        recipe = recipes.shipped(self.what)
+        if self.quick:
+            plan = replace(recipe.plan, epochs=None, steps=QUICK_STEPS, minutes=QUICK_MINUTES)
+        elif self.minutes is not None:
+            plan = replace(recipe.plan, epochs=None, steps=None, minutes=self.minutes)
+        else:
+            plan = recipe.plan
+        out = self.out or Path("runs") / (f"{self.what}-quick" if self.quick else self.what)
+
+        from ddim import load
+        from ddim.cli.report import make_report
+        from ddim.train.run import choose_device, train
+
+        if (out / "model.safetensors").is_file():
+            print(f"{out} is trained already; remove it to train anew.")
+            model = load(out).to(choose_device(self.device))
+        else:
+            model = train(
+                replace(recipe, plan=plan), out, device=self.device, data_dir=self.data_dir, overwrite=True
+            )
+        make_report(model, out, QUICK_MINUTES if self.quick else None)

@@ -1,0 +1,102 @@
+"""`ddim sample`: new images from a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from ddim.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw new images from a model, as one picture or as a folder of them.
+
+    For example:
+      ddim sample runs/digits
+      ddim sample runs/digits --steps 10 --count 100 --out digits.png
+      ddim sample runs/digits --sampler ddpm --steps 1000
+      ddim sample runs/digits --eta hat --spacing quadratic
+      ddim sample runs/digits --count 5000 --out generated/
+    """
+
+    run_folder: Positional[Path]
+    """The run, e.g. runs/digits."""
+
+    count: int = 64
+    """How many images."""
+
+    steps: int | None = None
+    """Network calls for each image, from 1 to T; the model's own default if not given, like the next three."""
+
+    sampler: str | None = None
+    """ddim or ddpm."""
+
+    eta: float | Literal["hat"] | None = None
+    """0 is DDIM, 1 is DDPM, in between is allowed; hat is sigma-hat."""
+
+    spacing: str | None = None
+    """trailing, leading, linear, quadratic or log-snr; or descending times, e.g. 1000,500,250,100."""
+
+    seed: int = 0
+    """Of the noise: image i of a seed is always the same."""
+
+    first: int = 0
+    """Index of the first image of that seed."""
+
+    labels: str | None = None
+    """The class of each image, e.g. 0,1,2; all classes in turn if not given."""
+
+    guidance: float = 1.0
+    """Weight of classifier-free guidance; 1 is none."""
+
+    clip: bool = True
+    """Clip each predicted x0 to the range of images."""
+
+    batch_size: int | None = None
+    """Images at a time; it changes nothing but the speed."""
+
+    out: Path | None = None
+    """A .png for one grid, or a folder for a file for each image; RUN/samples/... if not given."""
+
+    device: str | None = None
+    """cpu, cuda or mps; the best there is if not given."""
+
+    def run(self) -> None:
+        from ddim import load
+        from ddim.data import to_uint8
+        from ddim.pictures import write_each, write_grid
+        from ddim.train.run import choose_device
+
+        model = load(self.run_folder).to(choose_device(self.device))
+        labels = None if self.labels is None else [int(one) for one in _numbers("labels", self.labels)]
+        spacing = _numbers("spacing", self.spacing) if self.spacing and self.spacing[0].isdigit() else self.spacing
+        images = model.sample(
+            self.count,
+            steps=self.steps,
+            sampler=self.sampler,
+            eta=self.eta,
+            spacing=spacing,
+            seed=self.seed,
+            first=self.first,
+            labels=labels,
+            guidance=self.guidance,
+            clip=self.clip,
+            batch_size=self.batch_size,
+        )
+        out = self.out or self.run_folder / "samples" / f"seed{self.seed}.png"
+        if out.suffix == ".png":
+            write_grid(to_uint8(images), out)
+        else:
+            write_each(to_uint8(images), out, self.first)
+        print(f"{self.count} images in {out}.")
+
+
+def _numbers(what: str, text: str) -> list[float]:
+    try:
+        return [float(one) for one in text.split(",")]
+    except ValueError:
+        raise UserError(
+            f"The {what} must be numbers with commas between them, as in 3,1,4; got {text!r}."
+        ) from None
