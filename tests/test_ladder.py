@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddim import schedule
+from ddim.errors import UserError
+from ddim.ladder import ladder, levels, names
+
+LINEAR = schedule.linear()
+
+
+def check(times, S, T):
+    assert times.shape == (S + 1,)
+    assert times.dtype == torch.float64
+    assert times[0] <= T
+    assert times[-1] == 0
+    assert (times.diff() < 0).all()
+
+
+@pytest.mark.parametrize("spacing", names())
+@pytest.mark.parametrize("S", [1, 2, 3, 7, 10, 29, 30, 50, 333, 999, 1000])
+def test_exactly_S_steps_and_no_time_twice(spacing, S):
+    times = ladder(LINEAR, S, spacing)
+    check(times, S, 1000)
+    assert times[-2] >= 1
+    if spacing != "log-snr":
+        assert torch.equal(times, times.round())
+
+
+@given(T=st.integers(1, 60), data=st.data())
+def test_any_T_and_any_S(T, data):
+    S = data.draw(st.integers(1, T))
+    s = schedule.cosine(T=T)
+    for spacing in names():
+        check(ladder(s, S, spacing), S, T)
+
+
+@pytest.mark.parametrize("spacing", names())
+def test_one_step_starts_at_T(spacing):
+    assert ladder(LINEAR, 1, spacing).tolist() == [1000, 0]
+
+
+@pytest.mark.parametrize("S", [10, 20, 50, 100, 1000])
+def test_linear_and_leading_are_the_official_uniform_ladder(S):
+    official = np.arange(0, 1000, 1000 // S)[::-1] + 1  # indices from 0; our t is one more
+    assert ladder(LINEAR, S, "linear")[:-1].tolist() == official.tolist()
+    assert ladder(LINEAR, S, "leading")[:-1].tolist() == official.tolist()
+
+
+@pytest.mark.parametrize("S", range(2, 30))
+def test_quadratic_is_the_official_ladder_while_that_repeats_nothing(S):
+    official = [int(q) + 1 for q in np.linspace(0, np.sqrt(1000 * 0.8), S) ** 2]
+    assert len(set(official)) == S
+    assert ladder(LINEAR, S, "quadratic")[:-1].tolist() == official[::-1]
+
+
+def test_official_quadratic_ladder_repeats_a_time_at_30():
+    official = [int(q) for q in np.linspace(0, np.sqrt(1000 * 0.8), 30) ** 2]
+    assert len(set(official)) < 30
+
+
+@pytest.mark.parametrize("S", [2, 3, 7, 10, 30, 50, 64, 100, 333, 1000])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_same_times_as_diffusers(spacing, S):
+    peer = DDIMScheduler(timestep_spacing=spacing)
+    peer.set_timesteps(S)
+    theirs = (peer.timesteps + 1).tolist()
+    assert ladder(LINEAR, S, spacing)[:-1].tolist() == theirs[:S]
+
+
+def test_log_snr_steps_are_equal():
+    at = levels(LINEAR, ladder(LINEAR, 20, "log-snr"))[:-1]
+    log_snr = torch.stack([2 * (one.alpha.log() - one.sigma.log()) for one in at])
+    torch.testing.assert_close(log_snr.diff(), log_snr.diff().mean().expand(19), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("S", [2, 3, 10, 99])
+def test_log_snr_ladder_where_alpha_ends_at_zero(S):
+    betas = torch.linspace(1e-4, 0.05, 100, dtype=torch.float64)
+    betas[-1] = 1
+    times = ladder(schedule.from_betas(betas), S, "log-snr")
+    check(times, S, 100)
+    assert times[0] == 100
+
+
+def test_any_list_of_times():
+    assert ladder(LINEAR, spacing=[900, 12.5, 0]).tolist() == [900, 12.5, 0]
+    assert ladder(LINEAR, 2, [900, 12.5]).tolist() == [900, 12.5, 0]
+
+
+@pytest.mark.parametrize("times", [[], [0], [10, 10, 0], [5, 10, 0], [1001, 0], [10, -1, 0], [float("nan"), 0]])
+def test_a_list_that_does_not_descend_within_the_schedule(times):
+    with pytest.raises(UserError, match="descend strictly"):
+        ladder(LINEAR, spacing=times)
+
+
+@pytest.mark.parametrize("S", [0, -1, 1001, 2.5, None])
+def test_impossible_numbers_of_steps(S):
+    with pytest.raises(UserError, match="from 1 to T = 1000"):
+        ladder(LINEAR, S)
+
+
+def test_other_refusals():
+    with pytest.raises(UserError, match="choose one of trailing"):
+        ladder(LINEAR, 10, "sqrt")
+    with pytest.raises(UserError, match="makes 2 steps, not 3"):
+        ladder(LINEAR, 3, [10, 5])
