@@ -85,7 +85,11 @@ class Denoiser(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the network's weights are; the CPU for a network without any."""
-        return next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        return self._weight.device
+
+    @property
+    def _weight(self) -> Tensor:
+        return next(self.network.parameters(), torch.empty(0))
 
     def with_network(self, network: nn.Module) -> "Denoiser":
         """The same model around another network, e.g. one with averaged weights."""
@@ -205,7 +209,7 @@ class Denoiser(nn.Module):
             for start in range(0, count, batch_size):
                 rows = torch.arange(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + rows).tolist())
-                xT = noise(torch.empty(len(rows), *self.shape, device=self.device))
+                xT = noise(self._weight.new_empty(len(rows), *self.shape))
                 denoise = self.denoise(None if classes is None else classes[rows], guidance, clip)
                 for x in trajectory(method, denoise, xT, walk, noise, self.schedule):  # noqa: B007
                     bar.update()
@@ -229,12 +233,12 @@ class Denoiser(nn.Module):
             steps, sampler, spacing, labels: as for `sample`; nothing is clipped.
 
         Returns:
-            (B, C, H, W) on the model's device.
+            (B, C, H, W) on the model's device, in its dtype.
         """
         method, walk = self._walk(steps, sampler, None, spacing)
         denoise = self.denoise(self._classes(len(x0), 0, labels), clip=False)
         self.eval()
-        *_, xT = invert(method, denoise, x0.to(self.device), walk, self.schedule)
+        *_, xT = invert(method, denoise, x0.to(self._weight), walk, self.schedule)
         return xT
 
     @torch.no_grad()
@@ -254,12 +258,12 @@ class Denoiser(nn.Module):
             steps, sampler, spacing, labels: as for `sample`; nothing is clipped.
 
         Returns:
-            (B, C, H, W) on the model's device.
+            (B, C, H, W) on the model's device, in its dtype.
         """
         method, walk = self._walk(steps, sampler, None, spacing)
         denoise = self.denoise(self._classes(len(xT), 0, labels), clip=False)
         self.eval()
-        *_, x0 = trajectory(method, denoise, xT.to(self.device), walk, schedule=self.schedule)
+        *_, x0 = trajectory(method, denoise, xT.to(self._weight), walk, schedule=self.schedule)
         return x0
 
     def _walk(

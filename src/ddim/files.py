@@ -1,15 +1,15 @@
 """Files that are whole or absent: nothing else in the package writes results to disk directly."""
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ddim.errors import UserError
 
 
-@contextmanager
+@contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; on success that file becomes `path`, on failure it is removed.
 
@@ -33,7 +33,8 @@ def writing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise refusal(path, error) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # absent after success; its folder may be absent too
+            draft.unlink()
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from ddim import nets
+from ddim.errors import UserError
+from ddim.nets.blocks import Attention, sinusoidal
+
+KINDS = [(name, size) for name in nets.names() for size in ("tiny", "small")]
+
+
+def alive(network):
+    """Give zero-initialised layers weights, so that the output depends on every part."""
+    torch.manual_seed(1)
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+def test_base_is_ddpms_network():
+    """The parameter count of the released CIFAR-10 model (35.7M, arXiv 2006.11239, appendix B)."""
+    assert sum(p.numel() for p in nets.build("unet", 3, "base").parameters()) == 35_746_307
+
+
+@pytest.mark.parametrize(("name", "size"), KINDS)
+@pytest.mark.parametrize("hw", [(8, 8), (28, 28), (7, 13), (1, 1)])
+def test_any_image_size(name, size, hw):
+    network = alive(nets.build(name, 3, size))
+    x = torch.randn(2, 3, *hw)
+    assert network(x, torch.tensor([1.0, 1000.0])).shape == x.shape
+
+
+@pytest.mark.parametrize("name", nets.names())
+def test_starts_by_predicting_nothing(name):
+    network = nets.build(name, 1, "tiny")
+    assert not network(torch.randn(2, 1, 8, 8), torch.ones(2)).any()
+
+
+@pytest.mark.parametrize(("name", "size"), KINDS)
+def test_every_parameter_is_used(name, size):
+    network = alive(nets.build(name, 1, size, classes=3))
+    output = network(torch.randn(2, 1, 8, 8), torch.tensor([3.0, 800.0]), torch.tensor([0, 2]))
+    output.square().mean().backward()
+    unused = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert unused == []
+
+
+@pytest.mark.parametrize("name", nets.names())
+def test_images_of_a_batch_do_not_see_each_other(name):
+    network = alive(nets.build(name, 1, "tiny", classes=4)).double()
+    x, t = torch.randn(3, 1, 9, 9, dtype=torch.float64), torch.tensor([1.0, 500.0, 900.0])
+    label = torch.tensor([3, -1, 0])
+    whole = network(x, t, label)
+    for i in range(3):
+        alone = network(x[i : i + 1], t[i : i + 1], label[i : i + 1])
+        torch.testing.assert_close(alone, whole[i : i + 1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", nets.names())
+def test_time_and_label_matter_and_no_label_is_the_null_class(name):
+    network = alive(nets.build(name, 1, "tiny", classes=4))
+    x, t = torch.randn(1, 1, 8, 8).expand(6, -1, -1, -1), torch.tensor([1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    outputs = network(x, t, torch.tensor([-1, -1, 0, 1, 2, 3]))
+    distances = torch.cdist(outputs.flatten(1), outputs.flatten(1))
+    assert (distances + torch.eye(6) > 1e-4).all()
+    torch.testing.assert_close(network(x[:1], t[:1]), outputs[:1])
+
+
+def test_config_rebuilds_the_network():
+    for name in nets.names():
+        network = nets.build(name, 3, "small", classes=10)
+        twin = nets.from_config(network.config)
+        twin.load_state_dict(network.state_dict())
+        assert twin.config == network.config
+
+
+def test_attention_against_its_formula():
+    torch.manual_seed(0)
+    attention = alive(Attention(8)).double()
+    x = torch.randn(1, 8, 2, 3, dtype=torch.float64)
+    q, k, v = attention.qkv(attention.norm(x)).reshape(3, 8, 6)
+    weights = torch.softmax(q.T @ k / 8**0.5, dim=1)
+    expected = x + attention.out((v @ weights.T).reshape(1, 8, 2, 3))
+    torch.testing.assert_close(attention(x), expected, rtol=0, atol=1e-12)
+
+
+def test_sinusoidal_embedding():
+    e = sinusoidal(torch.tensor([0.0, 3.0]), 8)
+    assert e[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    torch.testing.assert_close(e[1, 0], torch.tensor(3.0).sin())
+    torch.testing.assert_close(e[1, 7], torch.tensor(3e-4).cos())
+
+
+def test_unknown_network_and_size():
+    with pytest.raises(UserError, match="choose one of unet, plain"):
+        nets.build("resnet", 1)
+    with pytest.raises(UserError, match="choose one of tiny, small, base"):
+        nets.build("unet", 1, "huge")

@@ -1,0 +1,108 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import ddim
+from ddim import checkpoint, nets, schedule
+from ddim.denoiser import Denoiser, Sampling
+from ddim.errors import UserError
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_save_and_load_gives_identical_samples(model, run_folder):
+    assert torch.equal(
+        ddim.load(run_folder).sample(3, steps=5, eta=0.5, progress=False),
+        model.sample(3, steps=5, eta=0.5, progress=False),
+    )
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled-linear", "cosine", "sigmoid"])
+def test_everything_about_the_model_comes_back(tmp_path, name):
+    network = nets.build("plain", 3, "tiny", classes=4)
+    sampling = Sampling(steps=7, eta="hat", spacing="quadratic")
+    before = Denoiser(network, schedule.get(name, T=50), "v", (3, 9, 8), 4, indexed=True, sampling=sampling)
+    checkpoint.save(before, tmp_path, recipe={"data": "mnist"})
+    after = ddim.load(tmp_path)
+    assert checkpoint.describe(after) == checkpoint.describe(before)
+    assert torch.equal(after.schedule.alpha_bar, before.schedule.alpha_bar)
+    assert not after.training
+    assert checkpoint.read_config(tmp_path)["recipe"] == {"data": "mnist"}
+
+
+def test_a_schedule_of_the_users_own_comes_back(tmp_path, model):
+    before = Denoiser(model.network, schedule.from_betas([0.1, 0.2, 0.3]), shape=(1, 8, 8))
+    checkpoint.save(before, tmp_path)
+    assert torch.equal(ddim.load(tmp_path).schedule.alpha_bar, before.schedule.alpha_bar)
+
+
+def test_a_network_of_the_users_own(tmp_path):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x, t):
+            return self.layer(x)
+
+    before = Denoiser(Own(), schedule.linear(), shape=(1, 4, 4))
+    checkpoint.save(before, tmp_path)
+    with pytest.raises(UserError, match="network=YourModule"):
+        ddim.load(tmp_path)
+    after = ddim.load(tmp_path, network=Own())
+    assert torch.equal(after.network.layer.weight, before.network.layer.weight)
+
+
+def test_no_such_run(tmp_path):
+    with pytest.raises(UserError, match="no run at"):
+        ddim.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no config\.json"):
+        ddim.load(tmp_path)
+
+
+def test_newer_format(run_folder):
+    edit(run_folder, format=checkpoint.FORMAT + 1)
+    with pytest.raises(UserError, match="upgrade ddim"):
+        ddim.load(run_folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "new"}', "\x00"])
+def test_broken_config(run_folder, text):
+    (run_folder / "config.json").write_text(text)
+    with pytest.raises(UserError, match="not a config that ddim wrote"):
+        ddim.load(run_folder)
+
+
+def test_config_that_describes_no_model(run_folder):
+    edit(run_folder, network={"name": "unet", "depth": 3})
+    with pytest.raises(UserError, match="does not describe a model"):
+        ddim.load(run_folder)
+
+
+def test_weights_of_another_shape(run_folder):
+    config = json.loads((run_folder / "config.json").read_text())
+    edit(run_folder, network={**config["network"], "width": 32})
+    with pytest.raises(UserError, match="weights of another network"):
+        ddim.load(run_folder)
+    edit(run_folder, network={**config["network"], "blocks": 2})
+    with pytest.raises(UserError, match="absent"):
+        ddim.load(run_folder)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000, -1])
+def test_truncated_weights(run_folder, keep):
+    path = run_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match="is broken"):
+        ddim.load(run_folder)
+
+
+def test_missing_weights(run_folder):
+    (run_folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no model\.safetensors"):
+        ddim.load(run_folder)

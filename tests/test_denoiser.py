@@ -1,0 +1,199 @@
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from torch import nn
+
+from ddim import nets, schedule
+from ddim.denoiser import Denoiser, Sampling
+from ddim.errors import UserError
+from ddim.forward import q_sample
+from ddim.noise import ImageNoise
+from ddim.samplers import DDIM
+
+
+class OwnNetwork(nn.Module):
+    """A user's module: it knows nothing of ddim."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x, t):
+        return self.layer(x) * (t / 1000)[:, None, None, None]
+
+
+def test_samples_do_not_depend_on_the_batch(model):
+    whole = model.sample(10, steps=6, eta=1.0, seed=3, batch_size=10, progress=False)
+    for batch_size in (1, 4, 7):
+        parts = model.sample(10, steps=6, eta=1.0, seed=3, batch_size=batch_size, progress=False)
+        torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+    later = model.sample(3, steps=6, eta=1.0, seed=3, first=7, progress=False)
+    torch.testing.assert_close(later, whole[7:], rtol=0, atol=1e-5)
+    assert not torch.allclose(model.sample(10, steps=6, seed=4, progress=False), whole, atol=0.1)
+
+
+def test_samples_are_images_on_the_cpu(model):
+    images = model.double().sample(5, steps=3, progress=False)
+    assert images.shape == (5, 1, 8, 8)
+    assert images.dtype == torch.float32
+    assert images.abs().max() <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 10, 29, 30, 50, 999, 1000])
+def test_any_number_of_steps_makes_that_many_calls(model, steps):
+    calls = []
+    model.network.register_forward_hook(lambda *_: calls.append(1))
+    images = model.sample(1, steps=steps, progress=False)
+    assert len(calls) == steps
+    assert images.isfinite().all()
+
+
+@pytest.mark.parametrize("S", [10, 50])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_same_images_as_a_diffusers_loop(model, S, eta):
+    """Our model, our noise, their scheduler: clipping, ladder and step together, in float64."""
+    model = model.double()
+    peer = DDIMScheduler(timestep_spacing="leading", beta_start=1e-4, beta_end=0.02, clip_sample=True)
+    peer.set_timesteps(S)
+    noise = ImageNoise(5, range(4))
+    x = noise(torch.empty(4, 1, 8, 8, dtype=torch.float64))
+    with torch.no_grad():
+        for t in peer.timesteps:
+            eps = model.network(x, torch.full((4,), t.item() + 1.0))
+            drawn = noise(x) if eta else None
+            x = peer.step(
+                eps, t, x, eta=eta, use_clipped_model_output=True, variance_noise=drawn
+            ).prev_sample
+    ours = model.sample(4, steps=S, eta=eta, spacing="leading", seed=5, progress=False)
+    torch.testing.assert_close(ours.double(), x, rtol=0, atol=1e-5)
+
+
+def test_loss_is_the_papers(model):
+    x0, noise = torch.randn(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([1, 500, 1000])
+    eps = model.network(q_sample(x0, model.schedule(t).like(x0), noise), t.float())
+    expected = ((noise - eps) ** 2).flatten(1).mean(dim=1)
+    torch.testing.assert_close(model.loss(x0, t, noise), expected)
+
+
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+def test_a_network_that_is_right_has_no_loss(predicts):
+    """The target of the loss and the reading of the output agree."""
+    s = schedule.cosine()
+    x0, noise = torch.randn(2, 4, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([1, 10, 500, 900])
+    at = s(t)
+    right = {"eps": noise, "x0": x0, "v": at.alpha * noise - at.sigma * x0}[predicts]
+
+    class Oracle(nn.Module):
+        def forward(self, x, t):
+            return right
+
+    model = Denoiser(Oracle(), s, predicts, (1, 4, 4))
+    assert model.loss(x0, t, noise).max() < 1e-20
+    said = model(q_sample(x0, at, noise), at)
+    torch.testing.assert_close(said.x0, x0, rtol=0, atol=1e-8)
+
+
+def test_any_module_can_be_sampled_and_trained():
+    model = Denoiser(OwnNetwork(), schedule.cosine(), "x0", (3, 5, 6))
+    assert model.sample(2, steps=4, progress=False).shape == (2, 3, 5, 6)
+    model.loss(torch.zeros(2, 3, 5, 6), torch.tensor([1.0, 7.5]), torch.zeros(2, 3, 5, 6)).sum().backward()
+    assert model.network.layer.weight.grad is not None
+
+
+def test_a_network_trained_on_indices_sees_t_minus_1():
+    seen = []
+
+    class Listener(nn.Module):
+        def forward(self, x, t):
+            seen.append(t[0].item())
+            return x
+
+    Denoiser(Listener(), schedule.linear(), shape=(1, 2, 2), indexed=True).sample(1, steps=4, progress=False)
+    assert seen == [999, 749, 499, 249]
+
+
+def test_labels_and_guidance():
+    torch.manual_seed(0)
+    network = nets.build("unet", 1, "tiny", classes=3, width=16)
+    for parameter in network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    model = Denoiser(network, schedule.linear(), shape=(1, 8, 8), classes=3)
+
+    def sample(**options):
+        return model.sample(3, steps=4, progress=False, **options)
+
+    torch.testing.assert_close(sample(), sample(labels=[0, 1, 2]))  # all classes in turn
+    torch.testing.assert_close(sample(first=1)[:2], sample()[1:], rtol=0, atol=1e-5)
+    assert not torch.allclose(sample(labels=[2, 1, 0]), sample(), atol=1e-3)
+    torch.testing.assert_close(sample(guidance=0.0), sample(labels=[-1, -1, -1]), rtol=0, atol=1e-4)
+    assert not torch.allclose(sample(guidance=4.0), sample(), atol=1e-3)
+    for labels in ([0, 1], [0, 1, 3], [0, 1, -2]):
+        with pytest.raises(UserError, match="classes from 0 to 2"):
+            sample(labels=labels)
+
+
+def test_encode_then_decode_returns_the_image():
+    """On the exact eps of images N(0, 0.3^2): the error of the round trip falls with S (DDIM, Table 2)."""
+    s = schedule.linear()
+
+    class Exact(nn.Module):
+        def forward(self, x, t):
+            at = s(t).like(x)
+            return at.sigma / (at.alpha**2 * 0.3**2 + at.sigma**2) * x
+
+    model = Denoiser(Exact(), s, shape=(1, 8, 8))
+    x0 = 0.3 * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    error = {S: (model.decode(model.encode(x0, steps=S), steps=S) - x0).abs().mean() for S in (10, 100)}
+    assert error[100] < 0.02
+    assert error[100] < 0.3 * error[10]
+
+
+def test_defaults_are_the_models_own(model):
+    model.sampling = Sampling(steps=3, sampler="ddim", eta=1.0, spacing="quadratic")
+    same = model.sample(2, steps=3, eta=1.0, spacing="quadratic", progress=False)
+    assert torch.equal(model.sample(2, progress=False), same)
+    made = model.sample(2, steps=3, sampler=DDIM(1.0), spacing="quadratic", progress=False)
+    assert torch.equal(made, same)
+    listed = model.sample(2, spacing=[1000, 20.5, 0], progress=False)
+    assert listed.isfinite().all()
+
+
+def test_eps_on_a_schedule_without_signal_at_T_is_refused():
+    betas = torch.linspace(1e-4, 0.02, 1000)
+    betas[-1] = 1
+    with pytest.raises(UserError, match="alpha_T = 0"):
+        Denoiser(OwnNetwork(), schedule.from_betas(betas), "eps", (3, 4, 4))
+    images = Denoiser(OwnNetwork(), schedule.from_betas(betas), "v", (3, 4, 4)).sample(1, steps=5, progress=False)
+    assert images.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"count": 0},
+        {"steps": 0},
+        {"steps": 1001},
+        {"eta": -0.1},
+        {"eta": math.nan},
+        {"labels": [1]},
+        {"guidance": 2.0},
+        {"sampler": "euler"},
+        {"spacing": "sqrt"},
+        {"sampler": DDIM(), "eta": 1.0},
+        {"seed": -1},
+        {"batch_size": 0},
+    ],
+)
+def test_impossible_requests(model, options):
+    with pytest.raises(UserError):
+        model.sample(**{"count": 1, "progress": False, **options})
+
+
+def test_unknown_parameterisation():
+    with pytest.raises(UserError, match="choose one of eps, x0, v"):
+        Denoiser(OwnNetwork(), schedule.linear(), "score")
