@@ -54,7 +54,10 @@ def read(path: str | Path) -> Recipe:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}; correct it and try again.") from error
-    plan = _fill(Plan(), table.pop("plan", {}), path)
+    plan_table = table.pop("plan", {})
+    if not isinstance(plan_table, dict):
+        raise UserError(f"{path} sets plan = {plan_table!r}; write the plan as a table, under a line [plan].")
+    plan = _fill(Plan(), plan_table, path)
     return _fill(Recipe(plan=plan), table, path)
 
 

@@ -1,0 +1,140 @@
+import copy
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from ddim import nets, schedule
+from ddim.data import open_images
+from ddim.data.images import Images
+from ddim.denoiser import Denoiser
+from ddim.train import Plan, fit
+from ddim.train.ema import Average
+from ddim.train.loop import held_out_loss, indices
+
+
+@pytest.fixture
+def digits():
+    return open_images("digits")
+
+
+def small(seed=0, **options):
+    torch.manual_seed(seed)
+    return Denoiser(nets.build("plain", 1, "tiny", **options), schedule.linear(), shape=(1, 8, 8))
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.network.parameters()])
+
+
+def test_it_learns(digits):
+    model = small()
+    held_out = open_images("digits", split="test")
+    before = held_out_loss(model, held_out)
+    assert before == pytest.approx(1, abs=0.05)  # a network that predicts 0 misses all of the noise
+    *_, last = fit(model, digits, Plan(steps=150, learning_rate=2e-3, warmup=20, ema=0.95))
+    assert held_out_loss(last.average, held_out) < 0.35
+    assert last.fraction == 1
+    assert last.step == 150
+
+
+def test_the_same_seed_gives_the_same_weights(digits):
+    first, second, other = small(), small(), small()
+    for model, seed in ((first, 0), (second, 0), (other, 1)):
+        list(fit(model, digits, Plan(steps=5, seed=seed)))
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_one_update_is_adamw_on_the_papers_loss(digits):
+    """The first update, written out: Adam moves each weight by the learning rate against the gradient's sign."""
+    model = small()
+    (progress,) = fit(model, digits, Plan(steps=1, learning_rate=1e-3, warmup=0))
+    assert progress.loss == pytest.approx(1, abs=0.1)
+    moved = model.network.head.weight.abs()  # from zero; behind it, nothing has a gradient yet
+    torch.testing.assert_close(moved, torch.full_like(moved, 1e-3), rtol=1e-3, atol=0)
+
+
+def test_warm_up_starts_small(digits):
+    model = small()
+    before = weights(model)
+    list(fit(model, digits, Plan(steps=1, learning_rate=1e-3, warmup=100)))
+    assert (weights(model) - before).abs().max() <= 1e-5 * 1.001
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(10, 3), (10, 10), (7, 20), (640, 64)])
+def test_an_epoch_shows_every_image_once(images, batch_size):
+    plan = Plan(batch_size=batch_size)
+    seen = torch.cat([indices(plan, images, step) for step in range(1, images + 1)])  # batch_size whole epochs
+    for epoch in seen.split(images):
+        assert sorted(epoch.tolist()) == list(range(images))
+    assert len({tuple(epoch.tolist()) for epoch in seen.split(images)}) > 1 or batch_size == 1
+
+
+def test_minutes_end_training(digits):
+    steps = list(fit(small(), digits, Plan(minutes=0.02)))
+    assert steps[-1].fraction == 1
+    assert 1.2 <= steps[-1].seconds < 10
+    assert all(a.fraction < 1 for a in steps[:-1])
+
+
+@pytest.mark.parametrize(("allowed", "asked"), [(True, True), (True, False), (False, True)])
+def test_mirroring_only_where_it_is_allowed_and_asked(allowed, asked):
+    """A set of one image, black on the left: what the loss is shown tells whether it was mirrored."""
+    pixels = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    pixels[..., 2:] = 255
+    images = Images(pixels, torch.zeros(1, dtype=torch.long), ("one",), "one", mirror=allowed)
+    shown = []
+
+    class Spy(Denoiser):
+        def loss(self, x0, t, noise, label=None):
+            shown.append(x0[..., 0, 0].flatten())
+            return super().loss(x0, t, noise, label)
+
+    list(fit(Spy(small().network, schedule.linear(), shape=(1, 4, 4)), images, Plan(steps=4, mirror=asked)))
+    share = (torch.cat(shown) > 0).float().mean()
+    assert (0.3 < share < 0.7) if allowed and asked else share == 0
+
+
+def test_times_are_uniform_from_1_to_T(digits):
+    times = []
+
+    class Spy(Denoiser):
+        def loss(self, x0, t, noise, label=None):
+            times.append(t)
+            return super().loss(x0, t, noise, label)
+
+    model = Spy(small().network, schedule.linear(T=4), shape=(1, 8, 8))
+    list(fit(model, digits, Plan(steps=20)))
+    counts = torch.bincount(torch.cat(times), minlength=6)
+    assert counts[0] == counts[5] == 0
+    assert (counts[1:5] > 250).all()  # of 1280, each a quarter
+
+
+def test_average_is_the_exponential_moving_average():
+    network = nn.Linear(1, 1, bias=False)
+    average, expected = Average(network, decay=0.5), network.weight.item()
+    for n in range(1, 30):
+        with torch.no_grad():
+            network.weight.fill_(float(n))
+        average.update(network)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * n
+        assert average.network.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_average_copies_buffers():
+    network = nn.BatchNorm2d(2)
+    average = Average(network, 0.9)
+    network(torch.randn(4, 2, 3, 3) + 5)
+    average.update(network)
+    assert torch.equal(average.network.running_mean, network.running_mean)
+
+
+def test_held_out_loss_is_the_same_at_every_call(digits):
+    model = small()
+    nn.init.normal_(model.network.head.weight, std=0.1)
+    twin = copy.deepcopy(model)
+    values = [held_out_loss(m, digits, most=200) for m in (model, model, twin)]
+    assert all(a == b for a, b in pairwise(values))
