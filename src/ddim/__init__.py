@@ -1,9 +1,10 @@
 """Denoising Diffusion Implicit Models on small images: train, sample in few steps, prove it with numbers.
 
-Sub-modules are imported when first used, so `import ddim` costs nothing.
+Sub-modules are imported when they are first used, so that `import ddim` itself takes no time.
 """
 
-import importlib
+import pkgutil
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ddim._version import __version__
@@ -15,26 +16,17 @@ if TYPE_CHECKING:
     from ddim.level import Prediction as Prediction
     from ddim.loading import load as load
 
-_HOMES = {  # the names at the top of the package, and where each lives
-    "Denoiser": "ddim.denoiser",
-    "Level": "ddim.level",
-    "Prediction": "ddim.level",
-    "load": "ddim.loading",
-    "open_images": "ddim.data",
-}
-_MODULES = [
-    *("checkpoint", "data", "denoiser", "errors", "experiments", "files", "forward", "guidance", "ladder"),
-    *("level", "loading", "nets", "noise", "predict", "report", "samplers", "schedule", "train"),
-]
-
 __all__ = ["Denoiser", "Level", "Prediction", "__version__", "load", "open_images"]
+
+_HOMES = {"Denoiser": "denoiser", "Level": "level", "Prediction": "level", "load": "loading", "open_images": "data"}
+_MODULES = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(import_module(f"ddim.{_HOMES[name]}"), name)
     if name in _MODULES:
-        return importlib.import_module(f"ddim.{name}")
+        return import_module(f"ddim.{name}")
     raise AttributeError(f"module 'ddim' has no attribute {name!r}")
 
 
