@@ -40,9 +40,18 @@ def test_it_learns(digits):
 
 
 def test_the_same_seed_gives_the_same_weights(digits):
-    first, second, other = small(), small(), small()
-    for model, seed in ((first, 0), (second, 0), (other, 1)):
+    """Dropout included, and whatever the caller does with PyTorch's global generator, which stays the caller's."""
+
+    def dropping_out():
+        torch.manual_seed(0)
+        return Denoiser(nets.build("unet", 1, "tiny", width=16, dropout=0.5), schedule.linear(), shape=(1, 8, 8))
+
+    first, second, other = dropping_out(), dropping_out(), dropping_out()
+    for number, (model, seed) in enumerate(((first, 0), (second, 0), (other, 1))):
+        torch.manual_seed(number)
+        before = torch.get_rng_state()
         list(fit(model, digits, Plan(steps=5, seed=seed)))
+        assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(weights(first), weights(second))
     assert not torch.equal(weights(first), weights(other))
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
@@ -42,7 +43,7 @@ def fit(model: Denoiser, images: Images, plan: Plan) -> Iterator[Progress]:
     """Train a model in place, on the device where it is.
 
     What an update sees depends on (seed, step) alone: the batch is a slice of an endless sequence of shuffled
-    epochs, and times, noise and mirroring come from one random stream per step.
+    epochs, and times, noise, mirroring and dropout come from one random stream per step.
 
     Args:
         model: to train; its network is left with the latest weights, not with the averaged ones.
@@ -69,7 +70,8 @@ def fit(model: Denoiser, images: Images, plan: Plan) -> Iterator[Progress]:
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * min(1.0, step / max(1, plan.warmup))
         model.train()
-        loss = model.loss(x0, t, noise, None if model.classes is None else label).mean()
+        with seeded(int(rng.integers(2**63)), model.device):  # dropout draws from PyTorch's own generator
+            loss = model.loss(x0, t, noise, None if model.classes is None else label).mean()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.network.parameters(), plan.clip)
         optimizer.step()
@@ -100,6 +102,14 @@ def draw(rng: np.random.Generator, x0: Tensor, T: int) -> tuple[Tensor, Tensor]:
     t = torch.from_numpy(rng.integers(1, T, size=len(x0), endpoint=True))
     noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
     return t, noise.to(x0)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """PyTorch's global generators start from `seed` within, and afterwards go on as if nothing had been."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import append_line, write_bytes, write_text
-from ddim.train.loop import Progress, fit, held_out_loss
+from ddim.train.loop import Progress, fit, held_out_loss, seeded
 from ddim.train.recipe import Recipe
 
 SAVE_EVERY = 60.0  # seconds between two saves: what a killed run loses at most
@@ -88,8 +88,7 @@ def train(
 
 def build(recipe: Recipe, images: Images) -> Denoiser:
     """The untrained model of a recipe; its first weights depend on the plan's seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.plan.seed)
+    with seeded(recipe.plan.seed, torch.device("cpu")):
         network = nets.build(recipe.network, images.shape[0], recipe.size)
     return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape)
 
