@@ -63,9 +63,7 @@ def test_same_images_as_a_diffusers_loop(model, S, eta):
         for t in peer.timesteps:
             eps = model.network(x, torch.full((4,), t.item() + 1.0))
             drawn = noise(x) if eta else None
-            x = peer.step(
-                eps, t, x, eta=eta, use_clipped_model_output=True, variance_noise=drawn
-            ).prev_sample
+            x = peer.step(eps, t, x, eta=eta, use_clipped_model_output=True, variance_noise=drawn).prev_sample
     ours = model.sample(4, steps=S, eta=eta, spacing="leading", seed=5, progress=False)
     torch.testing.assert_close(ours.double(), x, rtol=0, atol=1e-5)
 

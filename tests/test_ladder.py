@@ -50,6 +50,14 @@ def test_linear_and_leading_are_the_official_uniform_ladder(S):
     assert ladder(LINEAR, S, "leading")[:-1].tolist() == official.tolist()
 
 
+def test_where_S_does_not_divide_T():
+    assert ladder(LINEAR, 3, "linear").tolist() == [667, 334, 1, 0]  # 1 + floor(i 1000 / 3)
+    assert ladder(LINEAR, 3, "leading").tolist() == [667, 334, 1, 0]  # 1 + 333 i
+    assert ladder(LINEAR, 7, "linear").tolist() == [858, 715, 572, 429, 286, 143, 1, 0]
+    assert ladder(LINEAR, 7, "leading").tolist() == [853, 711, 569, 427, 285, 143, 1, 0]
+    assert ladder(LINEAR, 3, "trailing").tolist() == [1000, 667, 333, 0]  # 1000 - round(i 1000 / 3)
+
+
 @pytest.mark.parametrize("S", range(2, 30))
 def test_quadratic_is_the_official_ladder_while_that_repeats_nothing(S):
     official = [int(q) + 1 for q in np.linspace(0, np.sqrt(1000 * 0.8), S) ** 2]

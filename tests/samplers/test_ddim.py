@@ -173,7 +173,9 @@ def test_one_step_from_T_returns_the_predicted_image():
 
 def test_on_a_schedule_off_the_circle():
     """EDM's levels, alpha = 1 and any sigma: the point mass is exact there too, for every eta."""
-    walk = [Level(*(torch.tensor(v, dtype=torch.float64) for v in (s, 1.0, s))) for s in (80.0, 10.0, 2.0, 0.1, 0.0)]
+    walk = [
+        Level(*(torch.tensor(v, dtype=torch.float64) for v in (s, 1.0, s))) for s in (80.0, 10.0, 2.0, 0.1, 0.0)
+    ]
     for eta in ETAS:
         variance = 80.0**2
         for at, to in zip(walk, walk[1:], strict=False):

@@ -9,9 +9,10 @@ from ddim import nets, schedule
 from ddim.data import open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
+from ddim.noise import TRAINING, stream
 from ddim.train import Plan, fit
 from ddim.train.ema import Average
-from ddim.train.loop import held_out_loss, indices
+from ddim.train.loop import draw, held_out_loss, indices
 
 
 @pytest.fixture
@@ -56,13 +57,30 @@ def test_the_same_seed_gives_the_same_weights(digits):
     assert not torch.equal(weights(first), weights(other))
 
 
-def test_one_update_is_adamw_on_the_papers_loss(digits):
-    """The first update, written out: Adam moves each weight by the learning rate against the gradient's sign."""
+def test_updates_are_those_of_a_plain_loop(digits):
+    """The loop as a textbook writes it, in PyTorch alone: train mode, fresh gradients, clipping, AdamW, warm-up."""
+    plan = Plan(steps=4, learning_rate=1e-3, warmup=3, clip=0.05, batch_size=8)
     model = small()
-    (progress,) = fit(model, digits, Plan(steps=1, learning_rate=1e-3, warmup=0))
-    assert progress.loss == pytest.approx(1, abs=0.1)
-    moved = model.network.head.weight.abs()  # from zero; behind it, nothing has a gradient yet
-    torch.testing.assert_close(moved, torch.full_like(moved, 1e-3), rtol=1e-3, atol=0)
+    nn.init.normal_(model.network.head.weight, std=0.3)
+    model.network.head = nn.Sequential(nn.Dropout(0.5), model.network.head)  # train mode matters
+    twin = copy.deepcopy(model)
+    list(fit(model.eval(), digits, plan))
+
+    optimizer = torch.optim.AdamW(twin.network.parameters(), lr=1e-3, weight_decay=0.0)
+    for step in range(1, 5):
+        rng = stream(0, step, TRAINING)
+        x0, _ = digits.batch(indices(plan, len(digits), step))
+        t, noise = draw(rng, x0, 1000)
+        at = twin.schedule(t).like(x0)
+        torch.manual_seed(int(rng.integers(2**63)))
+        eps = twin.network.train()(at.alpha * x0 + at.sigma * noise, t.float())
+        loss = ((noise - eps) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        assert torch.nn.utils.clip_grad_norm_(twin.network.parameters(), 0.05) > 0.05  # it does cut
+        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, step / 3)
+        optimizer.step()
+    torch.testing.assert_close(weights(model), weights(twin), rtol=0, atol=1e-7)
 
 
 def test_warm_up_starts_small(digits):
