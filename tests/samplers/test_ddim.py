@@ -1,5 +1,6 @@
 """The step of DDIM against closed forms, against DDPM's posterior and against diffusers."""
 
+import itertools
 import math
 
 import pytest
@@ -70,7 +71,7 @@ def test_on_a_point_mass_the_marginal_is_exact_at_every_level(eta, spacing):
 def gaussian_recursion(walk, m, s, eta):
     """Mean and variance at t = 0 that DDIM's formulas give by hand for data N(m, s^2), from x_T ~ N(0, 1)."""
     mean, variance = 0.0, 1.0
-    for (_, a, b), (_, a_, b_) in zip(walk, walk[1:], strict=False):  # a, b: alpha and sigma here; a_, b_: next
+    for (_, a, b), (_, a_, b_) in itertools.pairwise(walk):  # a, b: alpha and sigma here; a_, b_: next
         total = a * a * s * s + b * b
         std = eta * b_ / b * math.sqrt(1 - (a / a_) ** 2)  # on the circle, 1 - abar_t / abar_s
         gain = a_ * a * s * s / total + math.sqrt(max(b_ * b_ - std * std, 0)) * b / total
@@ -101,7 +102,7 @@ def test_on_a_gaussian_the_error_falls_in_proportion_to_the_step(eta):
         mean, variance = gaussian_recursion(walk, m, s, eta)
         errors.append(abs(variance**0.5 - s))
         assert abs(mean - m) < 0.02
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert errors[-1] < 0.01
     assert orders[-1] > 0.8, (errors, orders)
 
@@ -178,7 +179,7 @@ def test_on_a_schedule_off_the_circle():
     ]
     for eta in ETAS:
         variance = 80.0**2
-        for at, to in zip(walk, walk[1:], strict=False):
+        for at, to in itertools.pairwise(walk):
             gain, _, injected = affine(DDIM(eta), lambda x, at: from_x0(x, at, number(0.0)), at, to)
             variance = gain**2 * variance + injected**2
             assert variance == pytest.approx(to.sigma.item() ** 2, rel=1e-12, abs=1e-15)

@@ -112,14 +112,14 @@ def _recorded(
     saved = time.monotonic()
     for now in fit(model, images, recipe.plan):
         losses.append(now.loss)
-        ended_epoch = int(now.epoch) > int(now.epoch - recipe.plan.batch_size / len(images))
-        if ended_epoch or now.fraction == 1:
+        shown = now.step * recipe.plan.batch_size
+        if shown % len(images) < recipe.plan.batch_size or now.fraction == 1:  # this update ended an epoch
             line = {
                 "step": now.step,
                 "epoch": round(now.epoch, 3),
                 "loss": sum(losses) / len(losses),
                 "held_out": held_out_loss(now.average, held_out),
-                "images_per_second": round(now.step * recipe.plan.batch_size / now.seconds, 1),
+                "images_per_second": round(shown / now.seconds, 1),
                 "seconds": round(now.seconds, 2),
             }
             append_line(folder / "metrics.jsonl", json.dumps(line))

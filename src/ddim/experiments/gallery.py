@@ -1,0 +1,54 @@
+"""Two galleries from the same starting noise: DDIM in few steps, and DDPM in as many as can be afforded."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as to_bytes
+
+from ddim.data import to_uint8
+from ddim.denoiser import Denoiser
+from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.files import write_bytes
+
+COUNTS = (100, 64, 36)  # images: all of them squares, for the grid
+DDIM_STEPS = 50
+SEED = 0
+
+
+def make(folder: Path, model: Denoiser, seconds: float | None = None) -> dict[str, Any]:
+    """Draw `samples/ddim.safetensors` (eta = 0, S = 50) and `samples/ddpm.safetensors` (eta = 1, S = T).
+
+    Args:
+        folder: of the run.
+        model: to sample.
+        seconds: about how long it may take: first the images become fewer, then the steps of DDPM.
+
+    Returns:
+        Of each gallery its steps, eta, seconds and network calls; under "cut" what the limit took away.
+    """
+    T = model.schedule.T
+    wanted = (COUNTS[0], T)
+    choices = [(count, T) for count in COUNTS] + [(COUNTS[-1], S) for S in (500, 200, 100, 50, 20, 10) if S < T]
+    call = 0.0 if seconds is None else forward_seconds(model, COUNTS[0], repeats=3) / COUNTS[0]
+    count, steps = affordable(choices, lambda c: c[0] * call * (c[1] + min(DDIM_STEPS, c[1])), seconds)
+    return {
+        "spacing": model.sampling.spacing,
+        "seed": SEED,
+        "ddim": _draw(folder, model, "ddim", 0.0, min(DDIM_STEPS, steps), count),
+        "ddpm": _draw(folder, model, "ddpm", 1.0, steps, count),
+        "cut": cut(seconds, _changes(wanted, (count, steps))),
+    }
+
+
+def _draw(folder: Path, model: Denoiser, name: str, eta: float, steps: int, count: int) -> dict[str, Any]:
+    began = time.perf_counter()
+    images = model.sample(count, steps=steps, sampler="ddim", eta=eta, seed=SEED, batch_size=count)
+    seconds = time.perf_counter() - began
+    write_bytes(folder / "samples" / f"{name}.safetensors", to_bytes({"images": to_uint8(images)}))
+    return {"eta": eta, "steps": steps, "count": count, "calls": steps, "seconds": seconds}
+
+
+def _changes(wanted: tuple[int, int], got: tuple[int, int]) -> list[str]:
+    pairs = zip(("images", "DDPM steps"), wanted, got, strict=True)
+    return [f"from {full} to {few} {what}" for what, full, few in pairs if few != full]

@@ -1,0 +1,35 @@
+"""The report of a run: one page that needs nothing else, drawn from what the run's folder holds."""
+
+from pathlib import Path
+
+from torch import nn
+
+from ddim.files import write_text
+from ddim.report.page import render
+from ddim.report.plates import PLATES, hang
+from ddim.report.record import read
+
+__all__ = ["write"]
+
+
+def write(folder: str | Path, network: nn.Module | None = None) -> Path:
+    """Draw `report.html`, and its figures as PNG and SVG (the animation as GIF) in `figures/`.
+
+    Nothing is sampled and no data set is opened: what `ddim.experiments` has not computed is left out, with a
+    line that says how to get it. The same folder gives the same page.
+
+    Args:
+        folder: of the run.
+        network: the module, for a model whose network is the user's own.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: the folder holds no model, or cannot be written.
+    """
+    folder = Path(folder)
+    record = read(folder, network)
+    page = folder / "report.html"
+    write_text(page, render(record, [hang(plate, record) for plate in PLATES]))
+    return page

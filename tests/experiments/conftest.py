@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+from ddim import checkpoint, nets, schedule
+from ddim.denoiser import Denoiser
+
+
+@pytest.fixture
+def save_model(tmp_path):
+    """Save a small random model, by its T and its classes, into `tmp_path`, and return it."""
+
+    def save(T=20, classes=None):
+        torch.manual_seed(0)
+        network = nets.build("plain", 1, "tiny", classes=classes, widths=(8, 16))
+        torch.nn.init.normal_(network.head.weight)  # it starts at zero, and zero hides mistakes
+        checkpoint.save(Denoiser(network, schedule.linear(T=T), shape=(1, 8, 8), classes=classes), tmp_path)
+        return checkpoint.load(tmp_path)
+
+    return save
+
+
+@pytest.fixture
+def model(save_model):
+    return save_model()

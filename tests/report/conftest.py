@@ -1,0 +1,43 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save as to_bytes
+
+from ddim import checkpoint, nets, schedule
+from ddim.denoiser import Denoiser
+from ddim.files import write_bytes, write_text
+
+PIECES = ("gallery", "strips", "timing")
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A folder as `ddim train` leaves it, by what is special about it."""
+
+    def make(lines=3, data="digits", classes=None):
+        torch.manual_seed(0)
+        network = nets.build("plain", 1, "tiny", widths=(8, 16))
+        recipe = {"data": data, "classes": classes, "plan": {"batch_size": 64}}
+        checkpoint.save(Denoiser(network, schedule.linear(T=20), shape=(1, 8, 8)), tmp_path, recipe=recipe)
+        images = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
+        write_bytes(tmp_path / "samples/data.safetensors", to_bytes({"images": images}))
+        metrics = [
+            {"step": 9 * i, "epoch": float(i), "loss": 1 / i, "held_out": 0.9 / i, "seconds": 100.0 * i}
+            for i in range(1, lines + 1)
+        ]
+        write_text(tmp_path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics))
+        write_text(tmp_path / "environment.json", json.dumps({"versions": {"ddim": "1"}, "device": "cpu"}))
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def complete(trained):
+    """A folder with the results of all experiments too."""
+    from ddim import experiments
+
+    folder = trained()
+    assert tuple(experiments.run(folder, checkpoint.load(folder))) == PIECES
+    return folder

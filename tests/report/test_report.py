@@ -1,0 +1,133 @@
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from ddim import report
+from ddim.errors import UserError
+from ddim.report.plates import PLATES
+
+NAMES = [plate.name for plate in PLATES]
+FROM_TRAINING = ["data", "forward", "network", "learning"]
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that each tag is closed in its turn, and gathers what the page loads and shows."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.loads, self.figures, self.missing, self.text = [], [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.loads += [found[name] for name in ("src", "href", "srcset", "data") if name in found]
+        if tag == "figure":
+            self.figures.append(found["id"])
+        if found.get("class") == "missing":
+            self.missing.append(found["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(folder):
+    return Page(report.write(folder).read_text(encoding="utf-8"))
+
+
+def test_a_complete_run_shows_every_figure_and_loads_nothing(complete):
+    page = read(complete)
+    assert page.figures == NAMES
+    assert page.missing == []
+    assert len(page.loads) == len(NAMES)
+    assert all(re.match(r"data:image/(svg\+xml|gif);base64,", load) for load in page.loads)
+    shown = [base64.b64decode(load.split(",")[1]) for load in page.loads]
+    for name, content in zip(NAMES, shown, strict=True):
+        suffix = "gif" if name == "denoising" else "svg"
+        assert content == (complete / f"figures/{name}.{suffix}").read_bytes()
+        if suffix == "svg":
+            assert not re.search(rb'(href|src)="(?!#|data:)', content)
+            with Image.open(complete / f"figures/{name}.png") as png:
+                assert png.width == 2000
+    assert "url(" not in page.text
+    assert "@import" not in page.text
+    for number in range(1, len(NAMES) + 1):
+        assert f"Figure {number}." in page.text
+
+
+def test_the_same_folder_gives_the_same_files(complete):
+    def files():
+        report.write(complete)
+        return {path.name: path.read_bytes() for path in [complete / "report.html", *complete.glob("figures/*")]}
+
+    first = files()
+    assert len(first) == 1 + 2 * (len(NAMES) - 1) + 1
+    assert files() == first
+
+
+def test_a_run_that_is_only_trained_says_what_is_missing(trained):
+    folder = trained()
+    page = read(folder)
+    assert page.figures == FROM_TRAINING
+    assert page.missing == NAMES[4:]
+    assert page.text.count("ddim report RUN makes it.") == 4
+    assert {path.stem for path in folder.glob("figures/*")} == set(FROM_TRAINING)
+
+
+def test_results_of_other_weights_are_not_shown(complete):
+    read(complete)
+    facts = json.loads((complete / "results/gallery.json").read_text())
+    (complete / "results/gallery.json").write_text(json.dumps({**facts, "weights": "others"}))
+    assert read(complete).missing == ["samples"]
+    assert not list(complete.glob("figures/samples.*"))
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_too_short_a_history_is_no_curve(trained, lines):
+    assert "learning" in read(trained(lines=lines)).missing
+
+
+def test_the_head_states_the_facts(trained):
+    text = read(trained()).text
+    for fact in ("3 epochs", "27 updates of 64 images, 1,728 images seen", "5 minutes on cpu"):
+        assert fact in text
+    assert "0.3333 on training images; 0.3000 on held-out images" in text
+
+
+def test_what_a_limit_cut_is_said(complete):
+    facts = json.loads((complete / "results/gallery.json").read_text())
+    (complete / "results/gallery.json").write_text(json.dumps({**facts, "cut": "a limit of 3 s cut <it>"}))
+    assert "This is not the whole: a limit of 3 s cut <it>." in read(complete).text
+
+
+def test_names_from_files_are_escaped(trained):
+    folder = trained(data="<script>alert(1)</script>", classes=["<b>&amp;"])
+    page = read(folder)
+    assert "<script>" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert "Diffusion on <script>alert(1)</script>" in page.text
+    assert "only <b>&amp;" in page.text
+
+
+def test_broken_files_are_left_out(complete):
+    (complete / "metrics.jsonl").write_text('{"epoch": 1.0, "loss"\nnonsense\n[1]\n')
+    (complete / "environment.json").write_text("[]")
+    (complete / "results/timing.json").write_text("{")
+    (complete / "samples/strips.safetensors").write_bytes(b"none")
+    assert read(complete).missing == ["learning", "strips", "denoising", "timing"]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no config\.json"):
+        report.write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
