@@ -76,8 +76,8 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
         UserError: the folder cannot be written or the disk is full.
     """
     folder = Path(folder)
-    # Copies, since tied weights share memory and safetensors refuses that.
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in model.network.state_dict().items()}
+    state = model.network.state_dict()
+    weights = {name: value.cpu().contiguous().clone() for name, value in state.items()}  # tied weights share memory
     write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
     write_text(folder / "config.json", json.dumps(describe(model, **about), indent=2) + "\n")
 
