@@ -102,6 +102,20 @@ def test_truncated_weights(run_folder, keep):
         ddim.load(run_folder)
 
 
+def test_tied_weights(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(1, 1, 3, padding=1)
+            self.second = self.first
+
+        def forward(self, x, t):
+            return self.second(self.first(x))
+
+    checkpoint.save(Denoiser(Tied(), schedule.linear(), shape=(1, 4, 4)), tmp_path)
+    assert ddim.load(tmp_path, network=Tied()).sample(1, steps=2, progress=False).isfinite().all()
+
+
 def test_missing_weights(run_folder):
     (run_folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"no model\.safetensors"):
