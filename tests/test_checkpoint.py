@@ -71,16 +71,38 @@ def test_newer_format(run_folder):
         ddim.load(run_folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "new"}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": "new"}', "\x00", '{"format": 1e999}', "[" * 100_000]
+)
 def test_broken_config(run_folder, text):
     (run_folder / "config.json").write_text(text)
     with pytest.raises(UserError, match="not a config that ddim wrote"):
         ddim.load(run_folder)
 
 
-def test_config_that_describes_no_model(run_folder):
-    edit(run_folder, network={"name": "unet", "depth": 3})
-    with pytest.raises(UserError, match="does not describe a model"):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": {"name": "unet", "depth": 3}},
+        {"network": {"name": "resnet"}},
+        {"network": None},
+        {"schedule": {"name": "linear", "T": -5}},
+        {"schedule": {"name": "linear", "beta_end": 2}},
+        {"shape": [1, 8]},
+        {"shape": ["a", 8, 8]},
+        {"shape": [1, -8, 8]},
+        {"classes": 0},
+        {"classes": "x"},
+        {"predicts": "score"},
+        {"sampling": {"steps": "abc"}},
+        {"sampling": {"sampler": "euler"}},
+        {"sampling": {"spacing": None}},
+        {"sampling": {"eta": -1}},
+    ],
+)
+def test_config_that_describes_no_model(run_folder, changes):
+    edit(run_folder, **changes)
+    with pytest.raises(UserError, match=r"config\.json (cannot be used|does not describe a model)"):
         ddim.load(run_folder)
 
 

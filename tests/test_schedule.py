@@ -46,6 +46,12 @@ def test_sigmoid_follows_its_formula():
     assert s.alpha_bar[250].item() == pytest.approx((f[2] - f[1]) / (f[2] - f[0]), rel=1e-12)
 
 
+def test_temperature_of_the_sigmoid():
+    s = schedule.sigmoid(start=0, end=3, tau=0.5)
+    f = [1 / (1 + math.exp(-3 * u / 0.5)) for u in (0, 0.25, 1)]
+    assert s.alpha_bar[250].item() == pytest.approx((f[2] - f[1]) / (f[2] - f[0]), rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_real_times_pass_through_the_table(name):
     s = schedule.get(name)

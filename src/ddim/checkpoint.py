@@ -96,7 +96,9 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
     config = read_config(folder)
     try:
         model = restore(config, network)
-    except (KeyError, TypeError, AttributeError) as error:
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'} cannot be used: {error}") from error
+    except Exception as error:  # whatever else a config that nobody wrote makes of itself
         raise UserError(
             f"{folder / 'config.json'} does not describe a model ({error!r}); train or copy it anew."
         ) from error
@@ -122,7 +124,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         written = int(config["format"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train or copy it anew.") from error
     if written > FORMAT:
         raise UserError(

@@ -1,7 +1,8 @@
 """A network, the schedule it was trained on and what it predicts: a model that can be trained and sampled."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,11 +15,11 @@ from ddim.edit import invert
 from ddim.errors import UserError
 from ddim.forward import q_sample
 from ddim.guidance import classifier_free, clip_x0
-from ddim.ladder import ladder, levels
+from ddim.ladder import ladder, levels, spacings
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.predict import predictions, target
-from ddim.samplers import Sampler, trajectory
+from ddim.samplers import DDIM, Sampler, trajectory
 from ddim.schedule import Schedule
 
 NULL = -1  # the label that stands for "any class"
@@ -40,6 +41,12 @@ class Sampling:
     eta: float | str | None = None
     spacing: str = "trailing"
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.steps, int) and self.steps > 0):
+            raise UserError(f"The default number of steps must be a whole number above 0; got {self.steps!r}.")
+        samplers.get(self.sampler, **({} if self.eta is None else {"eta": self.eta}))
+        spacings[self.spacing]  # refuses an unknown name
+
 
 class Denoiser(nn.Module):
     """A network that sees x_t and the time, made into statements about x0 and eps.
@@ -56,8 +63,8 @@ class Denoiser(nn.Module):
         sampling: the defaults of `sample`, `encode` and `decode`.
 
     Raises:
-        UserError: an unknown parameterisation, or "eps" on a schedule that ends at alpha_T = 0, where the
-            noise says nothing about the image.
+        UserError: an unknown parameterisation, an impossible shape or number of classes, or "eps" on a
+            schedule that ends at alpha_T = 0, where the noise says nothing about the image.
     """
 
     def __init__(
@@ -73,6 +80,12 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self._predict = predictions[predicts]
+        if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+            raise UserError(f"The shape of an image is three whole numbers above 0, (C, H, W); got {shape!r}.")
+        if classes is not None and not (isinstance(classes, int) and classes > 0):
+            raise UserError(
+                f"classes must be a whole number above 0, or None for a model without; got {classes!r}."
+            )
         if predicts == "eps" and schedule.alpha_bar[-1] == 0:
             raise UserError(
                 "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T holds "
@@ -85,11 +98,12 @@ class Denoiser(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the network's weights are; the CPU for a network without any."""
-        return self._weight.device
+        return next(self.network.parameters(), torch.empty(0)).device
 
     @property
-    def _weight(self) -> Tensor:
-        return next(self.network.parameters(), torch.empty(0))
+    def dtype(self) -> torch.dtype:
+        """Of the network's weights, and so of the images that it takes; float32 for a network without any."""
+        return next(self.network.parameters(), torch.empty(0)).dtype
 
     def with_network(self, network: nn.Module) -> "Denoiser":
         """The same model around another network, e.g. one with averaged weights."""
@@ -114,7 +128,7 @@ class Denoiser(nn.Module):
         Returns:
             The clean images x0 and the noise eps, differentiable.
         """
-        return self._predict(x, at.like(x) if at.t.ndim else at, self._output(x, at, label))
+        return self._predict(x, at.like(x), self._output(x, at, label))
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """The paper's loss (its section 6), ||eps - eps_theta(x_t, t)||^2, as a mean over the pixels of each image.
@@ -193,28 +207,33 @@ class Denoiser(nn.Module):
             (count, C, H, W) float32 on the CPU, in [-1, 1].
 
         Raises:
-            UserError: a count, label, step number, eta or name that cannot be.
+            UserError: a count, label, step number, eta or name that cannot be, or weights that are no numbers.
         """
         batch_size = 64 if batch_size is None else batch_size
         if count < 1 or batch_size < 1:
             raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {batch_size}.")
         method, walk = self._walk(steps, sampler, eta, spacing)
         classes = self._classes(count, first, labels)
-        if guidance != 1 and classes is None:
-            raise UserError("Guidance needs a model with classes; this one has none, so leave guidance at 1.")
-        self.eval()
+        if not math.isfinite(guidance) or (guidance != 1 and classes is None):
+            raise UserError(f"guidance must be a number, and 1 for a model without classes; got {guidance}.")
         images = []
-        total = math.ceil(count / batch_size) * (len(walk) - 1)
-        with tqdm(total=total, desc=f"sampling {count}", unit="step", disable=None if progress else True) as bar:
+        total = -(-count // batch_size) * (len(walk) - 1)
+        hidden = None if progress else True  # None: hidden where there is no terminal
+        with self._evaluating(), tqdm(total=total, desc=f"sampling {count}", unit="step", disable=hidden) as bar:
             for start in range(0, count, batch_size):
-                rows = torch.arange(start, min(start + batch_size, count))
-                noise = ImageNoise(seed, (first + rows).tolist())
-                xT = noise(self._weight.new_empty(len(rows), *self.shape))
-                denoise = self.denoise(None if classes is None else classes[rows], guidance, clip)
+                rows = range(start, min(start + batch_size, count))
+                noise = ImageNoise(seed, (first + i for i in rows))
+                xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.dtype))
+                denoise = self.denoise(None if classes is None else classes[start : rows.stop], guidance, clip)
                 for x in trajectory(method, denoise, xT, walk, noise, self.schedule):  # noqa: B007
                     bar.update()
                 images.append(x.float().cpu())
-        return torch.cat(images).clamp(-1, 1)
+        samples = torch.cat(images).clamp(-1, 1)
+        if not samples.isfinite().all():
+            raise UserError(
+                "The network's output is not a number: its weights are broken; train or copy them anew."
+            )
+        return samples
 
     @torch.no_grad()
     def encode(
@@ -230,15 +249,19 @@ class Denoiser(nn.Module):
 
         Args:
             x0: clean images in [-1, 1], (B, C, H, W).
-            steps, sampler, spacing, labels: as for `sample`; nothing is clipped.
+            steps, spacing, labels: as for `sample`; nothing is clipped.
+            sampler: a deterministic one; None is DDIM with eta = 0.
 
         Returns:
             (B, C, H, W) on the model's device, in its dtype.
+
+        Raises:
+            UserError: a stochastic sampler, or what `sample` refuses.
         """
-        method, walk = self._walk(steps, sampler, None, spacing)
+        method, walk = self._walk(steps, DDIM() if sampler is None else sampler, None, spacing)
         denoise = self.denoise(self._classes(len(x0), 0, labels), clip=False)
-        self.eval()
-        *_, xT = invert(method, denoise, x0.to(self._weight), walk, self.schedule)
+        with self._evaluating():
+            *_, xT = invert(method, denoise, x0.to(self.device, self.dtype), walk, self.schedule)
         return xT
 
     @torch.no_grad()
@@ -255,16 +278,29 @@ class Denoiser(nn.Module):
 
         Args:
             xT: (B, C, H, W).
-            steps, sampler, spacing, labels: as for `sample`; nothing is clipped.
+            steps, sampler, spacing, labels: as for `encode`.
 
         Returns:
             (B, C, H, W) on the model's device, in its dtype.
+
+        Raises:
+            UserError: a stochastic sampler, or what `sample` refuses.
         """
-        method, walk = self._walk(steps, sampler, None, spacing)
+        method, walk = self._walk(steps, DDIM() if sampler is None else sampler, None, spacing)
         denoise = self.denoise(self._classes(len(xT), 0, labels), clip=False)
-        self.eval()
-        *_, x0 = trajectory(method, denoise, xT.to(self._weight), walk, schedule=self.schedule)
+        with self._evaluating():
+            *_, x0 = trajectory(method, denoise, xT.to(self.device, self.dtype), walk, schedule=self.schedule)
         return x0
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Eval mode, and afterwards the mode that was."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
 
     def _walk(
         self,
@@ -275,8 +311,9 @@ class Denoiser(nn.Module):
     ) -> tuple[Sampler, list[Level]]:
         """The sampler and the levels that it will visit: a call's arguments over the model's defaults."""
         default = self.sampling
-        if sampler is None:
-            sampler, eta = default.sampler, default.eta if eta is None else eta
+        sampler = default.sampler if sampler is None else sampler
+        if eta is None and sampler == default.sampler:
+            eta = default.eta
         if isinstance(sampler, str):
             sampler = samplers.get(sampler, **({} if eta is None else {"eta": eta}))
         elif eta is not None:

@@ -23,8 +23,8 @@ class Level(NamedTuple):
     sigma: Tensor
 
     def like(self, x: Tensor) -> "Level":
-        """The same level in the dtype and on the device of `x`: what one level per image needs."""
-        return Level(*(value.to(x) for value in self))
+        """The level ready for arithmetic with `x`: rates per image take its dtype and device, 0-d ones stay."""
+        return Level(self.t, self.alpha.to(x), self.sigma.to(x)) if self.t.ndim else self
 
 
 class Prediction(NamedTuple):

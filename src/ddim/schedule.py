@@ -130,7 +130,7 @@ def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> S
 
 @schedules.register("scaled-linear")
 def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Schedule:
-    """sqrt(beta) rises linearly: latent diffusion's schedule (arXiv 2112.10752, its released configuration).
+    """sqrt(beta) rises linearly: Stable Diffusion's schedule (latent diffusion, arXiv 2112.10752).
 
     Args:
         T: number of training steps.

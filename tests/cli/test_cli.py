@@ -6,14 +6,23 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import ddim
-from ddim.cli import _parse, main
+from ddim import checkpoint
+from ddim.cli import main
+from ddim.cli.parse import parse
+from ddim.data import to_uint8
+from ddim.train import fit
+from ddim.train import recipe as recipes
 from ddim.train.loop import held_out_loss
+from ddim.train.run import build
 
 
 def ddim_command(*arguments, **options):
@@ -61,12 +70,14 @@ def test_version(capsys):
 def test_flags_win_over_the_recipe(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('data = "digits"\nsize = "small"\n[plan]\nepochs = 3\nbatch_size = 16\n')
-    asked = _parse(["train", str(path), "--size", "tiny", "--batch-size", "8"]).recipe
+    asked = parse(["train", str(path), "--size", "tiny", "--batch-size", "8"]).recipe
     assert (asked.size, asked.plan.batch_size, asked.plan.epochs) == ("tiny", 8, 3)
-    limited = _parse(["train", str(path), "--minutes", "2"]).recipe.plan
+    limited = parse(["train", str(path), "--minutes", "2"]).recipe.plan
     assert (limited.epochs, limited.minutes, limited.batch_size) == (None, 2, 16)
-    assert _parse(["train", "mnist"]).recipe.data == "mnist"
-    assert _parse(["train", "cifar10", "--classes", "airplane"]).recipe.classes == "airplane"
+    for words in (["mnist"], ["mnist", "--out", "x"], ["--out", "x", "mnist"], ["--steps", "5", "mnist"]):
+        asked = parse(["train", *words])
+        assert (asked.what, asked.recipe.data, asked.recipe.plan.batch_size) == ("mnist", "mnist", 128)
+    assert parse(["train", "cifar10", "--classes", "airplane"]).recipe.classes == "airplane"
 
 
 def test_train_then_sample_then_resample(tmp_path, capsys):
@@ -90,6 +101,15 @@ def test_train_then_sample_then_resample(tmp_path, capsys):
         assert image.size == (8, 8)
     assert "3 images" in capsys.readouterr().out
 
+    recipe = recipes.shipped("digits")
+    images = ddim.open_images("digits")
+    *_, last = fit(build(recipe, images), images, replace(recipe.plan, steps=30))
+    for (
+        name,
+        averaged,
+    ) in last.average.network.state_dict().items():  # the same seed, and the average is what is saved
+        torch.testing.assert_close(ddim.load(run).network.state_dict()[name], averaged)
+
     model = (run / "model.safetensors").read_bytes()
     assert "--overwrite" in refused(capsys, "train", "digits", "--steps", "1", "--out", run)
     assert (run / "model.safetensors").read_bytes() == model
@@ -108,7 +128,7 @@ def test_an_interrupt_keeps_what_was_learnt(tmp_path, kind):
         training.send_signal(kind)
         said = training.stderr.read()
     assert training.returncode == 130
-    assert "interrupted" in said
+    assert "Interrupted" in said
     assert "Traceback" not in said
     assert ddim.load(run).sample(1, steps=2, progress=False).isfinite().all()
 
@@ -140,12 +160,17 @@ def test_the_module_runs_as_the_command():
     [
         (["train", "nope"], "no data set called 'nope'"),
         (["train", "nope.toml"], "Could not read the recipe"),
-        (["train", "digits", "--epochs", "0"], "epochs must be above 0"),
+        (["train", "digits", "--epochs", "0"], "epochs must be a number above 0"),
         (["train", "digits", "--device", "tpu"], "no device 'tpu'"),
         (["train", "digits", "--classes", "airplane"], "airplane"),
         (["reproduce", "faces"], "choose one of airplanes, digits, mnist"),
         (["reproduce", "digits", "--quick", "--minutes", "3"], "not both"),
         (["report", "nowhere"], "no run at nowhere"),
+        (["train", "digits", "--epochs", "inf"], "epochs must be"),
+        (["train", "digits", "--seed", str(10**30)], "seed"),
+        (["train", "digits", "--device", "cpu:abc"], "no device"),
+        (["train", "digits", "--image-size", "100000"], "1 to 1024"),
+        (["sample", "x" * 5000], "File name too long"),
     ],
 )
 def test_requests_that_cannot_be(capsys, tmp_path, monkeypatch, arguments, said):
@@ -166,6 +191,9 @@ def test_requests_that_cannot_be(capsys, tmp_path, monkeypatch, arguments, said)
         (["--spacing", "1,b"], "commas between"),
         (["--labels", "1"], "without classes"),
         (["--count", "0"], "at least 1"),
+        (["--first", str(10**30)], "index must be"),
+        (["--sampler", "ddpm", "--eta", "0.5"], "does not take eta"),
+        (["--out", "grid.jpg"], "written as PNG"),
     ],
 )
 def test_samples_that_cannot_be(capsys, run_folder, flags, said):
@@ -179,3 +207,72 @@ def test_an_empty_data_folder(capsys, tmp_path):
     said = refused(capsys, "train", "mnist", "--data-dir", tmp_path / "empty", "--out", tmp_path / "run")
     assert "train-images" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_sample_flags_reach_the_model(run_folder, tmp_path, model):
+    """What the command draws is what `Denoiser.sample` gives for the same words."""
+    words = ["--count", "2", "--steps", "3", "--seed", "7", "--first", "1", "--eta", "0.5", "--no-clip"]
+    main(["sample", str(run_folder), *words, "--spacing", "900,400,50", "--out", str(tmp_path / "each")])
+    same = model.sample(2, spacing=[900, 400, 50], seed=7, first=1, eta=0.5, clip=False, progress=False)
+    for i, image in enumerate(to_uint8(same), start=1):
+        with Image.open(tmp_path / "each" / f"{i:06d}.png") as drawn:
+            assert torch.equal(torch.from_numpy(np.array(drawn)), image[0])
+
+
+def test_a_conditional_run_is_sampled_by_label(tmp_path, capsys):
+    run = tmp_path / "run"
+    main(["train", "digits", "--conditional", "--network", "plain", "--steps", "3", "--out", str(run)])
+    assert ddim.load(run).classes == 10
+    main(["sample", str(run), "--count", "2", "--labels", "3,1", "--guidance", "2", "--steps", "2"])
+    for labels in ("3", "3,10", "nan,1", "0.9,1", "a,b"):
+        refused(capsys, "sample", run, "--count", "2", "--labels", labels)
+    refused(capsys, "sample", run, "--guidance", "nan")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "metrics.jsonl"])
+def test_training_deletes_nothing_that_it_was_not_told_to(tmp_path, capsys, name):
+    (tmp_path / name).write_text("precious")
+    assert "--overwrite" in refused(capsys, "train", "digits", "--steps", "1", "--out", tmp_path)
+    assert (tmp_path / name).read_text() == "precious"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_reproduce_trains_again_what_was_interrupted(tmp_path, monkeypatch, capsys):
+    """A run is taken for trained only if its training came to its end by the same recipe."""
+    trained = []
+    monkeypatch.setattr("ddim.train.run.train", lambda recipe, out, **_: trained.append(recipe))
+    monkeypatch.setattr("ddim.cli.report.make_report", lambda *_: None)
+    out = tmp_path / "run"
+
+    def reproduce(*words):
+        main(["reproduce", "digits", "--quick", "--out", str(out), *words])
+
+    reproduce()
+    assert len(trained) == 1
+    model = build(trained[0], ddim.open_images("digits"))
+    checkpoint.save(model, out, recipe=asdict(trained[0]), finished=False)
+    reproduce()
+    assert len(trained) == 2
+    checkpoint.save(model, out, recipe=asdict(trained[0]), finished=True)
+    reproduce()
+    assert len(trained) == 2
+    said = refused(capsys, "reproduce", "digits", "--minutes", "3", "--out", out)
+    assert "another recipe" in said
+
+
+@pytest.mark.parametrize("command", ["train", "reproduce"])
+def test_a_folder_that_cannot_be(tmp_path, capsys, command):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 5000)):
+        assert "Could not" in refused(capsys, command, "digits", "--out", out)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_standard_output_that_is_full():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ddim", "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert "No space left on device" in done.stderr
+    assert done.returncode != 0

@@ -91,6 +91,12 @@ def test_sinusoidal_embedding():
     torch.testing.assert_close(e[1, 7], torch.tensor(3e-4).cos())
 
 
+@pytest.mark.parametrize("width", [2, 18, 130])
+def test_any_width(width):
+    network = alive(nets.build("unet", 1, "tiny", width=width))
+    assert network(torch.randn(1, 1, 8, 8), torch.ones(1)).isfinite().all()
+
+
 def test_unknown_network_and_size():
     with pytest.raises(UserError, match="choose one of unet, plain"):
         nets.build("resnet", 1)

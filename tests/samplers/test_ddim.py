@@ -185,6 +185,20 @@ def test_on_a_schedule_off_the_circle():
             assert variance == pytest.approx(to.sigma.item() ** 2, rel=1e-12, abs=1e-15)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, "hat"])
+def test_one_level_per_image_is_each_image_on_its_own_ladder(eta):
+    """A batch whose images are at different levels moves as each would alone, and stays in its dtype."""
+    starts, ends = torch.tensor([900.0, 500.0, 20.5]), torch.tensor([400.0, 499.0, 0.0])
+    x, z = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    denoise = lambda x, at: from_eps(x, at, torch.tanh(x))  # noqa: E731
+    (together,) = trajectory(DDIM(eta), denoise, x, [LINEAR(starts), LINEAR(ends)], lambda x: z)
+    assert together.dtype == torch.float32
+    for i in range(3):
+        walk = [LINEAR(starts[i]), LINEAR(ends[i])]
+        (alone,) = trajectory(DDIM(eta), denoise, x[i : i + 1], walk, lambda x, i=i: z[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_flow_through_a_trajectory():
     """The derivative of x_0 by x_T and by a weight of the network, against finite differences."""
     walk = levels(LINEAR, ladder(LINEAR, 5))
@@ -222,7 +236,7 @@ def test_impossible_eta(eta):
 def test_unknown_sampler_and_option():
     with pytest.raises(UserError, match="choose one of ddim"):
         get("euler")
-    with pytest.raises(UserError, match="no such option"):
+    with pytest.raises(UserError, match="does not take eta"):
         get("ddpm", eta=0.5)
 
 

@@ -9,6 +9,7 @@ from ddim import nets, schedule
 from ddim.data import open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
+from ddim.errors import UserError
 from ddim.noise import TRAINING, stream
 from ddim.train import Plan, fit
 from ddim.train.ema import Average
@@ -81,6 +82,53 @@ def test_updates_are_those_of_a_plain_loop(digits):
         optimizer.param_groups[0]["lr"] = 1e-3 * min(1, step / 3)
         optimizer.step()
     torch.testing.assert_close(weights(model), weights(twin), rtol=0, atol=1e-7)
+
+
+def test_a_gradient_of_before_is_forgotten(digits):
+    model, twin = small(), small()
+    twin.loss(torch.zeros(2, 1, 8, 8), torch.tensor([5, 900]), torch.ones(2, 1, 8, 8)).sum().backward()
+    for one in (model, twin):
+        list(fit(one, digits, Plan(steps=1)))
+    assert torch.equal(weights(model), weights(twin))
+
+
+def test_training_that_breaks_down_is_said_and_the_average_stays_whole(digits):
+    model, last = small(), None
+    with pytest.raises(UserError, match=r"broke down at step \d+.*below 1e\+30"):
+        for last in fit(model, digits, Plan(steps=50, learning_rate=1e30, warmup=0)):
+            assert all(p.isfinite().all() for p in last.average.network.parameters())
+    assert last is not None
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_labels_are_told_and_dropped(digits, dropout):
+    """Every label reaches the network, except the share that teaches the null class."""
+    told = []
+
+    class Spy(Denoiser):
+        def loss(self, x0, t, noise, label=None):
+            told.append(label)
+            return super().loss(x0, t, noise, label)
+
+    network = nets.build("plain", 1, "tiny", classes=10)
+    model = Spy(network, schedule.linear(), shape=(1, 8, 8), classes=10)
+    before = network.condition.label.weight.clone()
+    plan = Plan(steps=8, label_dropout=dropout)
+    list(fit(model, digits, plan))
+    true = torch.cat([digits.labels[indices(plan, len(digits), step)] for step in range(1, 9)])
+    labels = torch.cat(told)
+    dropped = labels == -1
+    assert torch.equal(labels[~dropped], true[~dropped])
+    assert abs(dropped.float().mean() - dropout) < 0.1
+    moved = (network.condition.label.weight - before).abs().sum(dim=1) > 0
+    assert moved[1:].all()
+    assert moved[0] == (dropout > 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_any_dtype_can_be_trained(digits, dtype):
+    *_, last = fit(small().to(dtype), digits, Plan(steps=2))
+    assert held_out_loss(last.average, digits, most=64) > 0
 
 
 def test_warm_up_starts_small(digits):

@@ -28,6 +28,9 @@ def test_the_first_limit_ends_training():
         {"ema": -0.1},
         {"warmup": -1},
         {"seed": -1},
+        {"seed": 2**63},
+        {"epochs": float("inf")},
+        {"label_dropout": 1.5},
     ],
 )
 def test_impossible_plans(wrong):

@@ -1,56 +1,28 @@
-"""The command `ddim`. Nothing here imports torch, so that `ddim --help` answers at once."""
+"""The command `ddim`: a file for each of its commands, and here what they share, the way out."""
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import tyro
-
-from ddim.cli.report import Report
-from ddim.cli.reproduce import Reproduce
-from ddim.cli.sample import Sample
-from ddim.cli.train import Train
 from ddim.errors import UserError
-
-DESCRIPTION = """Denoising Diffusion Implicit Models on small images.
-
-  ddim reproduce digits --quick        train, sample and report, in minutes
-  ddim train mnist --minutes 30        a run of your own, in runs/mnist
-  ddim sample runs/mnist --steps 20    new images, in 20 network calls each
-  ddim report runs/mnist               the run as a page, with figures"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Exits with 2 and one sentence where the user asked for what cannot be, 130 on Ctrl-C."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments == ["--version"]:
-            from ddim.environment import versions
+        from ddim.cli.parse import parse  # here, so that Ctrl-C while it loads is no traceback either
 
-            print("\n".join(f"{name} {version}" for name, version in versions().items()))
-        else:
-            _parse(arguments).run()
+        parse(list(sys.argv[1:] if arguments is None else arguments)).run()
     except UserError as error:
-        print(f"ddim: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _leave(2, str(error))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        raise SystemExit(1) from None
+        _leave(1)
+    except OSError as error:
+        _leave(2, f"Could not use {error.filename or 'a file'}: {error.strerror}; check its name and permissions.")
     except KeyboardInterrupt:
-        print("ddim: interrupted; what was finished is kept.", file=sys.stderr)
-        raise SystemExit(130) from None
+        _leave(130, "Interrupted; no file is left half-written, and a training keeps what it has learnt.")
 
 
-def _parse(arguments: list[str]) -> Train | Sample | Reproduce | Report:
-    # What is trained decides the defaults of all other flags, so it is read before them.
-    named = arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-")
-    own_limit = any(one.split("=")[0] in ("--epochs", "--steps", "--minutes") for one in arguments)
-    train = Train.default(arguments[1] if named else "digits", own_limit)
-    commands = (
-        Annotated[Train, tyro.conf.subcommand("train", default=train)]
-        | Annotated[Sample, tyro.conf.subcommand("sample")]
-        | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
-        | Annotated[Report, tyro.conf.subcommand("report")]
-    )
-    return tyro.cli(
-        commands, prog="ddim", description=DESCRIPTION, args=arguments, config=(tyro.conf.OmitArgPrefixes,)
-    )
+def _leave(code: int, sentence: str | None = None) -> None:
+    if sentence:
+        print(f"ddim: {sentence}", file=sys.stderr)
+    raise SystemExit(code) from None

@@ -1,12 +1,13 @@
 """`ddim reproduce`: train, sample with DDIM and with DDPM, and report, in one command."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from ddim.errors import UserError
 from ddim.train import recipe as recipes
+from ddim.train.recipe import Recipe
 
 QUICK_STEPS, QUICK_MINUTES = 2000, 2.0  # the limits of training; the report's sampling is cut to as many minutes
 
@@ -53,15 +54,26 @@ class Reproduce:
             plan = recipe.plan
         out = self.out or Path("runs") / (f"{self.what}-quick" if self.quick else self.what)
 
+        recipe = replace(recipe, plan=plan)
+
         from ddim import load
         from ddim.cli.report import make_report
         from ddim.train.run import choose_device, train
 
-        if (out / "model.safetensors").is_file():
+        if self._trained(recipe, out):
             print(f"{out} is trained already; remove it to train anew.")
             model = load(out).to(choose_device(self.device))
         else:
-            model = train(
-                replace(recipe, plan=plan), out, device=self.device, data_dir=self.data_dir, overwrite=True
-            )
+            model = train(recipe, out, device=self.device, data_dir=self.data_dir, overwrite=True)
         make_report(model, out, QUICK_MINUTES if self.quick else None)
+
+    def _trained(self, recipe: Recipe, out: Path) -> bool:
+        """Whether `out` holds the whole of this training; one that was interrupted is done again."""
+        if not (out / "config.json").is_file():
+            return False
+        from ddim.checkpoint import read_config
+
+        config = read_config(out)
+        if config.get("recipe") != asdict(recipe):
+            raise UserError(f"{out} holds a run of another recipe; choose another --out, or remove it.")
+        return bool(config.get("finished"))

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from tyro.conf import Positional
 
 from ddim.errors import UserError
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,13 @@ class Sample:
         from ddim.pictures import write_each, write_grid
         from ddim.train.run import choose_device
 
+        out = self.out or self.run_folder / "samples" / f"seed{self.seed}.png"
+        if out.suffix.lower() not in ("", ".png"):
+            raise UserError(f"Pictures are written as PNG; name a .png file or a folder for --out, not {out}.")
         model = load(self.run_folder).to(choose_device(self.device))
-        labels = None if self.labels is None else [int(one) for one in _numbers("labels", self.labels)]
-        spacing = _numbers("spacing", self.spacing) if self.spacing and self.spacing[0].isdigit() else self.spacing
+        labels = None if self.labels is None else _numbers("labels", self.labels, int)
+        listed = self.spacing is not None and self.spacing[:1].isdigit()
+        spacing = _numbers("spacing", self.spacing, float) if self.spacing and listed else self.spacing
         images = model.sample(
             self.count,
             steps=self.steps,
@@ -85,17 +91,16 @@ class Sample:
             clip=self.clip,
             batch_size=self.batch_size,
         )
-        out = self.out or self.run_folder / "samples" / f"seed{self.seed}.png"
-        if out.suffix == ".png":
+        if out.suffix.lower() == ".png":
             write_grid(to_uint8(images), out)
         else:
             write_each(to_uint8(images), out, self.first)
         print(f"{self.count} images in {out}.")
 
 
-def _numbers(what: str, text: str) -> list[float]:
+def _numbers(what: str, text: str, kind: type[Number]) -> list[Number]:
     try:
-        return [float(one) for one in text.split(",")]
+        return [kind(one) for one in text.split(",")]
     except ValueError:
         raise UserError(
             f"The {what} must be numbers with commas between them, as in 3,1,4; got {text!r}."

@@ -93,10 +93,10 @@ class Images(Dataset[tuple[Tensor, int]]):
         A set that has that size already is returned as it is, with its own grey levels.
 
         Raises:
-            UserError: size is below 1.
+            UserError: a size below 1 or above 1024.
         """
-        if size < 1:
-            raise UserError(f"Images cannot be resized to {size} pixels; ask for 1 or more.")
+        if not 1 <= size <= 1024:
+            raise UserError(f"Images cannot be resized to {size} pixels; ask for 1 to 1024.")
         if self.shape[1:] == (size, size):
             return self
         resized = torch.empty(len(self), self.shape[0], size, size, dtype=torch.uint8)

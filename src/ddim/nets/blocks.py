@@ -18,7 +18,7 @@ def sinusoidal(t: Tensor, width: int) -> Tensor:
         (B, width) float32.
     """
     half = width // 2
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / (half - 1))
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / max(half - 1, 1))
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -50,8 +50,9 @@ class Conditioning(nn.Module):
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group norm over at most 32 groups, of at least 4 channels each."""
-    return nn.GroupNorm(max(1, min(32, channels // 4)), channels)
+    """Group norm over at most 32 groups, of at least 4 channels each where there are as many."""
+    groups = max(g for g in range(1, 33) if channels % g == 0 and (g == 1 or channels // g >= 4))
+    return nn.GroupNorm(groups, channels)
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:

@@ -26,7 +26,7 @@ def get(name: str, **options: Any) -> Sampler:
     try:
         return maker(**options)
     except TypeError as error:
-        raise UserError(f"The sampler {name!r} has no such option: {error}.") from error
+        raise UserError(f"The sampler {name!r} does not take {', '.join(options)}: leave it out.") from error
 
 
 def names() -> list[str]:

@@ -48,7 +48,7 @@ class Sampler(ABC):
         Args:
             denoise: the network, seen as (x, level) -> Prediction.
             x: images at level `at`, (B, C, H, W).
-            at, to: the two levels.
+            at, to: the two levels; with one level per image, made `like(x)`.
             state: what `init` or the step before returned.
             noise: standard normal draws; None for a sampler that is not stochastic.
 
@@ -100,5 +100,5 @@ def _walk(
 ) -> Iterator[Tensor]:
     state = sampler.init(levels, schedule)
     for at, to in pairwise(levels):
-        x, state = sampler.step(denoise, x, at, to, state, noise)
+        x, state = sampler.step(denoise, x, at.like(x), to.like(x), state, noise)
         yield x

@@ -1,5 +1,6 @@
 """The training loop, as a generator: the caller decides what to print, save and draw."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ddim.data.images import Images
-from ddim.denoiser import Denoiser
+from ddim.denoiser import NULL, Denoiser
+from ddim.errors import UserError
 from ddim.noise import HELD_OUT, ORDER, TRAINING, stream
 from ddim.train.ema import Average
 from ddim.train.plan import Plan
@@ -52,6 +54,9 @@ def fit(model: Denoiser, images: Images, plan: Plan) -> Iterator[Progress]:
 
     Yields:
         Where training stands, after each update.
+
+    Raises:
+        UserError: a loss or a gradient that is not a number. The average then is that of the step before.
     """
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=plan.learning_rate, weight_decay=0.0)
@@ -64,18 +69,25 @@ def fit(model: Denoiser, images: Images, plan: Plan) -> Iterator[Progress]:
         x0, label = images.batch(indices(plan, len(images), step))
         if plan.mirror and images.mirror:
             x0 = torch.where(torch.from_numpy(rng.random((len(x0), 1, 1, 1)) < 0.5), x0.flip(-1), x0)
-        x0 = x0.to(model.device)
+        x0 = x0.to(model.device, model.dtype)
         t, noise = draw(rng, x0, model.schedule.T)
+        if model.classes is not None:
+            label = torch.where(torch.from_numpy(rng.random(len(label)) < plan.label_dropout), NULL, label)
 
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * min(1.0, step / max(1, plan.warmup))
         model.train()
         with seeded(int(rng.integers(2**63)), model.device):  # dropout draws from PyTorch's own generator
             loss = model.loss(x0, t, noise, None if model.classes is None else label).mean()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.network.parameters(), plan.clip)
-        optimizer.step()
         optimizer.zero_grad()
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(model.network.parameters(), plan.clip)
+        if not math.isfinite(loss.item() + norm.item()):
+            raise UserError(
+                f"Training broke down at step {step}: the loss is {loss.item():.3g}, its gradient "
+                f"{norm.item():.3g}; try again with a learning rate below {plan.learning_rate:g}."
+            )
+        optimizer.step()
         average.update(model.network)
 
         seconds = time.perf_counter() - began
@@ -106,7 +118,7 @@ def draw(rng: np.random.Generator, x0: Tensor, T: int) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """PyTorch's global generators start from `seed` within, and afterwards go on as if nothing had been."""
+    """PyTorch's generators start from `seed` within; the CPU's and the device's go on afterwards as if unused."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -128,7 +140,7 @@ def held_out_loss(model: Denoiser, images: Images, most: int = 512, batch_size: 
     losses = []
     for rows in torch.arange(number).tensor_split(-(-number // batch_size)):
         x0, label = images.batch(rows)
-        x0 = x0.to(model.device)
+        x0 = x0.to(model.device, model.dtype)
         noise = torch.from_numpy(stream(0, int(rows[0]), HELD_OUT).standard_normal(x0.shape, dtype=np.float32))
         losses.append(model.loss(x0, times[rows], noise.to(x0), None if model.classes is None else label))
     return torch.cat(losses).mean().item()

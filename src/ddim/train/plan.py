@@ -1,5 +1,6 @@
 """How a network is trained: plain data, from which the command line makes its flags."""
 
+import math
 from dataclasses import dataclass
 
 from ddim.errors import UserError
@@ -36,6 +37,9 @@ class Plan:
     mirror: bool = True
     """Mirror half of the images, if the data set allows it (airplanes do, digits do not)."""
 
+    label_dropout: float = 0.1
+    """Share of the labels that are hidden, so that the null class is learnt too; for models with classes."""
+
     seed: int = 0
     """Of the first weights, the order, the times and the noise."""
 
@@ -43,12 +47,14 @@ class Plan:
         limits = {name: getattr(self, name) for name in ("epochs", "steps", "minutes")}
         positive = {**limits, "batch_size": self.batch_size, "learning_rate": self.learning_rate, "clip": self.clip}
         for name, value in positive.items():
-            if value is not None and not value > 0:
-                raise UserError(f"{name} must be above 0; got {value}.")
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be a number above 0; got {value}.")
         if not 0 <= self.ema < 1:
             raise UserError(f"ema must lie in [0, 1), where 0 means no averaging; got {self.ema}.")
-        if self.warmup < 0 or self.seed < 0:
-            raise UserError(f"warmup and seed must not be negative; got {self.warmup} and {self.seed}.")
+        if not 0 <= self.label_dropout <= 1:
+            raise UserError(f"label_dropout must lie in [0, 1]; got {self.label_dropout}.")
+        if self.warmup < 0 or not 0 <= self.seed < 2**63:
+            raise UserError(f"warmup and seed must be from 0 to 2^63 - 1; got {self.warmup} and {self.seed}.")
 
     def total_steps(self, images: int) -> int | None:
         """The number of updates on a set of so many images; None if only the clock ends it."""

@@ -35,6 +35,9 @@ class Recipe:
     predicts: Literal["eps", "x0", "v"] = "eps"
     """What the network outputs; eps is the paper's."""
 
+    conditional: bool = False
+    """Tell the network the class of each image, so that samples can be asked for by class."""
+
     plan: Plan = field(default_factory=Plan)
     """How to train it."""
 

@@ -55,8 +55,11 @@ def train(
         UserError: a folder that holds a run, an unknown data set or device, images that cannot be read.
     """
     folder = Path(folder)
-    if (folder / "metrics.jsonl").exists() and not overwrite:
-        raise UserError(f"{folder} holds a run already; choose another --out, or replace it with --overwrite.")
+    held = [name for name in ("config.json", "model.safetensors", "metrics.jsonl") if (folder / name).exists()]
+    if held and not overwrite:
+        raise UserError(
+            f"{folder} holds a {held[0]} already; choose another --out, or replace it with --overwrite."
+        )
     where = choose_device(device)
     images, held_out = (
         open_images(
@@ -79,18 +82,19 @@ def train(
         with _terminate_as_interrupt(), _bar(recipe, images) as bar:
             for progress in _recorded(model, images, held_out, recipe, folder):
                 _show(bar, progress, recipe.plan.batch_size)
-    finally:  # also on an interrupt, and when the disk is full or the loss is not a number: keep what was learnt
+    finally:  # also on an interrupt, and when training breaks down: keep what was learnt
         if progress is not None:
-            checkpoint.save(progress.average, folder, recipe=asdict(recipe))
+            _save(progress, recipe, folder)
     assert progress is not None
     return progress.average.eval()
 
 
 def build(recipe: Recipe, images: Images) -> Denoiser:
     """The untrained model of a recipe; its first weights depend on the plan's seed alone."""
+    classes = len(images.classes) if recipe.conditional else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
-        network = nets.build(recipe.network, images.shape[0], recipe.size)
-    return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape)
+        network = nets.build(recipe.network, images.shape[0], recipe.size, classes)
+    return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
 
 
 def choose_device(name: str | None) -> str:
@@ -98,7 +102,11 @@ def choose_device(name: str | None) -> str:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name is None:
         return next(device for device, available in there.items() if available)
-    if not there.get(name.split(":")[0], False):
+    try:
+        known = there.get(torch.device(name).type, False)
+    except RuntimeError:
+        known = False
+    if not known:
         available = ", ".join(device for device, yes in there.items() if yes)
         raise UserError(f"There is no device {name!r} on this machine; choose one of {available}.")
     return name
@@ -125,9 +133,13 @@ def _recorded(
             append_line(folder / "metrics.jsonl", json.dumps(line))
             losses = []
         if time.monotonic() - saved > SAVE_EVERY:
-            checkpoint.save(now.average, folder, recipe=asdict(recipe))
+            _save(now, recipe, folder)
             saved = time.monotonic()
         yield now
+
+
+def _save(now: Progress, recipe: Recipe, folder: Path) -> None:
+    checkpoint.save(now.average, folder, recipe=asdict(recipe), finished=now.fraction == 1)
 
 
 def _bar(recipe: Recipe, images: Images) -> tqdm:

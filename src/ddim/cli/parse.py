@@ -1,0 +1,54 @@
+"""From the words of a command line to a command. Nothing here imports torch, so that `--help` answers at once."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from ddim.cli.report import Report
+from ddim.cli.reproduce import Reproduce
+from ddim.cli.sample import Sample
+from ddim.cli.train import Train
+
+DESCRIPTION = """Denoising Diffusion Implicit Models on small images.
+
+  ddim reproduce digits --quick        train, sample and report, in minutes
+  ddim train mnist --minutes 30        a run of your own, in runs/mnist
+  ddim sample runs/mnist --steps 20    new images, in 20 network calls each
+  ddim report runs/mnist               the run as a page, with figures
+  ddim --version                       what is installed"""
+
+Command = Train | Sample | Reproduce | Report
+
+
+@dataclass(frozen=True)
+class Version:
+    """`ddim --version`."""
+
+    def run(self) -> None:
+        from ddim.environment import versions
+
+        print("\n".join(f"{name} {version}" for name, version in versions().items()))
+
+
+def parse(arguments: list[str]) -> Command | Version:
+    """The command that the arguments ask for. Raises `UserError` or exits, with 2, if there is none such."""
+    if arguments == ["--version"]:
+        return Version()
+    command = _read(arguments, Train())
+    if isinstance(command, Train):  # what is trained decides the defaults of all other flags: read those again
+        own_limit = any(one.split("=")[0] in ("--epochs", "--steps", "--minutes") for one in arguments)
+        command = _read(arguments, Train.default(command.what, own_limit))
+    return command
+
+
+def _read(arguments: list[str], train: Train) -> Command:
+    commands = (
+        Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        | Annotated[Sample, tyro.conf.subcommand("sample")]
+        | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+    )
+    return tyro.cli(
+        commands, prog="ddim", description=DESCRIPTION, args=arguments, config=(tyro.conf.OmitArgPrefixes,)
+    )
