@@ -9,7 +9,7 @@ from ddim.errors import UserError
 from ddim.train import recipe as recipes
 from ddim.train.recipe import Recipe
 
-QUICK_STEPS, QUICK_MINUTES = 2000, 2.0  # the limits of training; the report's sampling is cut to as many minutes
+QUICK_STEPS, QUICK_MINUTES, QUICK_REPORT = 1800, 2.5, 1.5  # limits: updates, minutes of training, of the report
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Reproduce:
     """A recipe that comes with ddim: airplanes, digits or mnist."""
 
     quick: bool = False
-    """Minutes in place of hours: 2,000 updates at most, and fewer samples."""
+    """Minutes in place of hours: 1,800 updates at most, and fewer samples."""
 
     minutes: float | None = None
     """Time for training; the recipe's own length if not given."""
@@ -65,7 +65,7 @@ class Reproduce:
             model = load(out).to(choose_device(self.device))
         else:
             model = train(recipe, out, device=self.device, data_dir=self.data_dir, overwrite=True)
-        make_report(model, out, QUICK_MINUTES if self.quick else None)
+        make_report(model, out, QUICK_REPORT if self.quick else None)
 
     def _trained(self, recipe: Recipe, out: Path) -> bool:
         """Whether `out` holds the whole of this training; one that was interrupted is done again."""
