@@ -1,7 +1,7 @@
 """A network, the schedule it was trained on and what it predicts: a model that can be trained and sampled."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -235,7 +235,6 @@ class Denoiser(nn.Module):
             )
         return samples
 
-    @torch.no_grad()
     def encode(
         self,
         x0: Tensor,
@@ -258,13 +257,8 @@ class Denoiser(nn.Module):
         Raises:
             UserError: a stochastic sampler, or what `sample` refuses.
         """
-        method, walk = self._walk(steps, DDIM() if sampler is None else sampler, None, spacing)
-        denoise = self.denoise(self._classes(len(x0), 0, labels), clip=False)
-        with self._evaluating():
-            *_, xT = invert(method, denoise, x0.to(self.device, self.dtype), walk, self.schedule)
-        return xT
+        return self._follow(invert, x0, steps, sampler, spacing, labels)
 
-    @torch.no_grad()
     def decode(
         self,
         xT: Tensor,
@@ -286,11 +280,24 @@ class Denoiser(nn.Module):
         Raises:
             UserError: a stochastic sampler, or what `sample` refuses.
         """
+        return self._follow(trajectory, xT, steps, sampler, spacing, labels)
+
+    @torch.no_grad()
+    def _follow(
+        self,
+        way: Callable[..., Iterator[Tensor]],
+        x: Tensor,
+        steps: int | None,
+        sampler: str | Sampler | None,
+        spacing: str | Sequence[float] | None,
+        labels: Sequence[int] | Tensor | None,
+    ) -> Tensor:
+        """Where `way`, which is `invert` or `trajectory`, leads from `x`; nothing is clipped or injected."""
         method, walk = self._walk(steps, DDIM() if sampler is None else sampler, None, spacing)
-        denoise = self.denoise(self._classes(len(xT), 0, labels), clip=False)
+        denoise = self.denoise(self._classes(len(x), 0, labels), clip=False)
         with self._evaluating():
-            *_, x0 = trajectory(method, denoise, xT.to(self.device, self.dtype), walk, schedule=self.schedule)
-        return x0
+            *_, end = way(method, denoise, x.to(self.device, self.dtype), walk, schedule=self.schedule)
+        return end
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
