@@ -6,8 +6,9 @@ from torch import nn
 
 import ddim
 from ddim import checkpoint, nets, schedule
-from ddim.denoiser import Denoiser, Sampling
+from ddim.denoiser import Denoiser
 from ddim.errors import UserError
+from ddim.sampling import Sampling
 
 
 def edit(folder, **changes):

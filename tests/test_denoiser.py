@@ -6,11 +6,12 @@ from diffusers import DDIMScheduler
 from torch import nn
 
 from ddim import nets, schedule
-from ddim.denoiser import Denoiser, Sampling
+from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.forward import q_sample
 from ddim.noise import ImageNoise
 from ddim.samplers import DDIM
+from ddim.sampling import Sampling
 
 
 class OwnNetwork(nn.Module):

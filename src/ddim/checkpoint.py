@@ -15,9 +15,10 @@ from torch import nn
 
 from ddim import nets, schedule
 from ddim._version import __version__
-from ddim.denoiser import Denoiser, Sampling
+from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import write_bytes, write_text
+from ddim.sampling import Sampling
 
 FORMAT = 1  # raised when an older ddim could no longer read what this one writes
 

@@ -3,49 +3,24 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ddim import samplers
 from ddim.edit import invert
 from ddim.errors import UserError
 from ddim.forward import q_sample
 from ddim.guidance import classifier_free, clip_x0
-from ddim.ladder import ladder, levels, spacings
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.predict import predictions, target
 from ddim.samplers import DDIM, Sampler, trajectory
+from ddim.sampling import Sampling
 from ddim.schedule import Schedule
 
 NULL = -1  # the label that stands for "any class"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a model is sampled unless the call says otherwise; kept in its config.
-
-    Attributes:
-        steps: S, the number of steps.
-        sampler: a name from `ddim.samplers.names()`.
-        eta: the noise that the sampler injects, for a sampler that has an eta; None is its own default.
-        spacing: a name from `ddim.ladder.names()`.
-    """
-
-    steps: int = 50
-    sampler: str = "ddim"
-    eta: float | str | None = None
-    spacing: str = "trailing"
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.steps, int) and self.steps > 0):
-            raise UserError(f"The default number of steps must be a whole number above 0; got {self.steps!r}.")
-        samplers.get(self.sampler, **({} if self.eta is None else {"eta": self.eta}))
-        spacings[self.spacing]  # refuses an unknown name
 
 
 class Denoiser(nn.Module):
@@ -212,7 +187,7 @@ class Denoiser(nn.Module):
         batch_size = 64 if batch_size is None else batch_size
         if count < 1 or batch_size < 1:
             raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {batch_size}.")
-        method, walk = self._walk(steps, sampler, eta, spacing)
+        method, walk = self.sampling.walk(self.schedule, steps, sampler, eta, spacing)
         classes = self._classes(count, first, labels)
         if not math.isfinite(guidance) or (guidance != 1 and classes is None):
             raise UserError(f"guidance must be a number, and 1 for a model without classes; got {guidance}.")
@@ -293,7 +268,8 @@ class Denoiser(nn.Module):
         labels: Sequence[int] | Tensor | None,
     ) -> Tensor:
         """Where `way`, which is `invert` or `trajectory`, leads from `x`; nothing is clipped or injected."""
-        method, walk = self._walk(steps, DDIM() if sampler is None else sampler, None, spacing)
+        sampler = DDIM() if sampler is None else sampler
+        method, walk = self.sampling.walk(self.schedule, steps, sampler, spacing=spacing)
         denoise = self.denoise(self._classes(len(x), 0, labels), clip=False)
         with self._evaluating():
             *_, end = way(method, denoise, x.to(self.device, self.dtype), walk, schedule=self.schedule)
@@ -308,27 +284,6 @@ class Denoiser(nn.Module):
             yield
         finally:
             self.train(training)
-
-    def _walk(
-        self,
-        steps: int | None,
-        sampler: str | Sampler | None,
-        eta: float | str | None,
-        spacing: str | Sequence[float] | None,
-    ) -> tuple[Sampler, list[Level]]:
-        """The sampler and the levels that it will visit: a call's arguments over the model's defaults."""
-        default = self.sampling
-        sampler = default.sampler if sampler is None else sampler
-        if eta is None and sampler == default.sampler:
-            eta = default.eta
-        if isinstance(sampler, str):
-            sampler = samplers.get(sampler, **({} if eta is None else {"eta": eta}))
-        elif eta is not None:
-            raise UserError(f"The sampler {sampler} is already made: give eta to it, not to `sample`.")
-        spacing = default.spacing if spacing is None else spacing
-        if steps is None and isinstance(spacing, str):
-            steps = default.steps
-        return sampler, levels(self.schedule, ladder(self.schedule, steps, spacing))
 
     def _classes(self, count: int, first: int, labels: Sequence[int] | Tensor | None) -> Tensor | None:
         """The label of each image, checked; all classes in turn where none is asked for."""

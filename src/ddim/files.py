@@ -1,6 +1,7 @@
 """Files that are whole or absent: nothing else in the package writes results to disk directly."""
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -59,5 +60,7 @@ def append_line(path: str | Path, line: str) -> None:
 
 def refusal(path: str | Path, error: OSError) -> UserError:
     """The sentence for a file that could not be written."""
-    reason = error.strerror or error
-    return UserError(f"Could not write {path}: {reason}; free some space or choose another folder.")
+    remedy = (
+        "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "check its permissions"
+    )
+    return UserError(f"Could not write {path}: {error.strerror or error}; {remedy} or choose another folder.")

@@ -5,11 +5,11 @@ from typing import Generic, TypeVar
 
 from ddim.errors import UserError
 
-Maker = TypeVar("Maker", bound=Callable[..., object])
+Named = TypeVar("Named")
 
 
-class Registry(dict[str, Maker], Generic[Maker]):
-    """A dictionary from names to the functions that make what is named.
+class Registry(dict[str, Named], Generic[Named]):
+    """A dictionary from names to what they stand for, mostly functions that make something.
 
     Args:
         kind: what the names name, for the error message, e.g. "schedule".
@@ -19,14 +19,14 @@ class Registry(dict[str, Maker], Generic[Maker]):
         super().__init__()
         self.kind = kind
 
-    def register(self, name: str) -> Callable[[Maker], Maker]:
+    def register(self, name: str) -> Callable[[Named], Named]:
         """Decorator that files a function or class under `name`."""
 
-        def file(maker: Maker) -> Maker:
-            self[name] = maker
-            return maker
+        def file(named: Named) -> Named:
+            self[name] = named
+            return named
 
         return file
 
-    def __missing__(self, name: str) -> Maker:
+    def __missing__(self, name: str) -> Named:
         raise UserError(f"There is no {self.kind} called {name!r}; choose one of {', '.join(self)}.")

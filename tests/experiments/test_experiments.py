@@ -25,6 +25,20 @@ def test_each_piece_leaves_its_files_and_is_not_made_twice(tmp_path, model):
     assert changed == {"strips.safetensors", "strips.json"}
 
 
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"half")])
+def test_samples_that_are_lost_or_broken_are_made_anew(tmp_path, model, damage):
+    list(experiments.run(tmp_path, model, pieces=["strips"]))
+    path = tmp_path / "samples/strips.safetensors"
+    before = path.read_bytes()
+    damage(path)
+    list(experiments.run(tmp_path, model, pieces=["strips"]))
+    assert path.read_bytes() == before
+
+
+def test_a_model_of_any_dtype(tmp_path, model):
+    assert list(experiments.run(tmp_path, model.double())) == ["gallery", "strips", "timing"]
+
+
 def test_results_of_other_weights_are_made_anew(tmp_path, model):
     list(experiments.run(tmp_path, model, pieces=["strips"]))
     before = (tmp_path / "samples/strips.safetensors").read_bytes()

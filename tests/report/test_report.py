@@ -4,7 +4,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from ddim import report
 from ddim.errors import UserError
@@ -112,7 +114,7 @@ def test_what_a_limit_cut_is_said(complete):
 
 
 def test_names_from_files_are_escaped(trained):
-    folder = trained(data="<script>alert(1)</script>", classes=["<b>&amp;"])
+    folder = trained(data="<script>alert(1)</script>", classes="<b>&amp;")
     page = read(folder)
     assert "<script>" not in (folder / "report.html").read_text(encoding="utf-8")
     assert "Diffusion on <script>alert(1)</script>" in page.text
@@ -131,3 +133,79 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
         report.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def lines(*numbers):
+    return "".join(
+        json.dumps(dict(zip(("epoch", "loss", "held_out"), three, strict=True))) + "\n" for three in numbers
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        lines((1, "y", None), (2, None, 1)),
+        lines((float("nan"), 1, 1), (2, 1, 1)),
+        lines((0, 1, 1), (0, 1, 1)),
+        lines((1, 1, 1)) + '{"epoch": 2, "lo',
+    ],
+)
+def test_metrics_that_make_no_curve_are_left_out(trained, text):
+    folder = trained()
+    (folder / "metrics.jsonl").write_text(text)
+    assert "learning" in read(folder).missing
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gallery", {"ddim": None}),
+        ("gallery", {"ddpm": {"eta": "<b>", "steps": 1, "count": 1, "seconds": 1.0}}),
+        ("timing", {"rows": []}),
+        ("timing", {"rows": "x"}),
+        ("timing", {"threads": "<script>alert(1)</script>"}),
+        ("timing", {"machine": None}),
+    ],
+)
+def test_results_that_say_nothing_are_left_out(complete, name, changes):
+    path = complete / f"results/{name}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    page = read(complete)
+    assert {"gallery": "samples", "timing": "timing"}[name] in page.missing
+    assert "<script>" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors"),
+    [
+        ("data", {"images": torch.zeros(9, 8, dtype=torch.uint8)}),
+        ("data", {"images": torch.zeros(9, 3, 8, 8, dtype=torch.uint8)}),
+        ("data", {"images": torch.zeros(9, 1, 8, 8)}),
+        ("data", {"images": torch.zeros(0, 1, 8, 8, dtype=torch.uint8)}),
+        ("ddim", {"images": torch.zeros(50, 1, 16, 16, dtype=torch.uint8)}),
+        ("strips", {"times": torch.zeros(0)}),
+        ("strips", {"eta1.x": torch.zeros(5, 2, 1, 8, 8, dtype=torch.uint8)}),
+    ],
+)
+def test_samples_of_another_kind_are_left_out(complete, name, tensors):
+    path = complete / f"samples/{name}.safetensors"
+    save_file({**load_file(path), **tensors}, path)
+    assert {"data": "data", "ddim": "samples", "strips": "strips"}[name] in read(complete).missing
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"recipe": "abc"}),
+        ("config.json", {"recipe": {"data": None, "plan": None, "classes": 3}}),
+        ("config.json", {"recipe": {"plan": {"batch_size": "q"}}}),
+        ("environment.json", {"versions": "abc"}),
+        ("environment.json", {"versions": None}),
+    ],
+)
+def test_a_head_without_its_facts_is_still_a_page(trained, file, changes):
+    path = trained() / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert read(path.parent).figures == FROM_TRAINING

@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from ddim import nets, schedule
@@ -129,6 +130,16 @@ def test_labels_are_told_and_dropped(digits, dropout):
 def test_a_model_of_any_dtype_can_be_trained(digits, dtype):
     *_, last = fit(small().to(dtype), digits, Plan(steps=2))
     assert held_out_loss(last.average, digits, most=64) > 0
+
+
+def test_training_goes_where_the_model_is_whatever_was_trained_before(digits):
+    """Accelerate keeps one state for the process: a run on another device before must not matter."""
+    AcceleratorState().device = torch.device("meta")
+    try:
+        *_, last = fit(small(), digits, Plan(steps=2))
+        assert last.average.device.type == "cpu"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_warm_up_starts_small(digits):

@@ -1,5 +1,6 @@
 """The command `ddim`: a file for each of its commands, and here what they share, the way out."""
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from ddim.errors import UserError
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Exits with 2 and one sentence where the user asked for what cannot be, 130 on Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be asked to stop is to be interrupted
     try:
         from ddim.cli.parse import parse  # here, so that Ctrl-C while it loads is no traceback either
 

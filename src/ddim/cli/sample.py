@@ -76,8 +76,9 @@ class Sample:
             raise UserError(f"Pictures are written as PNG; name a .png file or a folder for --out, not {out}.")
         model = load(self.run_folder).to(choose_device(self.device))
         labels = None if self.labels is None else _numbers("labels", self.labels, int)
-        listed = self.spacing is not None and self.spacing[:1].isdigit()
-        spacing = _numbers("spacing", self.spacing, float) if self.spacing and listed else self.spacing
+        spacing: str | list[float] | None = self.spacing
+        if self.spacing and ("," in self.spacing or self.spacing[0].isdigit()):
+            spacing = _numbers("spacing", self.spacing, float)
         images = model.sample(
             self.count,
             steps=self.steps,

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.experiments import gallery, strips, timing
@@ -21,6 +24,7 @@ Piece = Callable[[Path, Denoiser, float | None], dict[str, Any]]
 PIECES: Registry[Piece] = Registry("experiment")
 PIECES.update({"gallery": gallery.make, "strips": strips.make, "timing": timing.make})
 
+_FILES = {"gallery": gallery.FILES, "strips": strips.FILES, "timing": ()}  # in samples/
 _SHARE = {"gallery": 0.6, "strips": 0.1, "timing": 0.3}  # of the minutes
 
 
@@ -79,6 +83,8 @@ def _digest(folder: Path) -> str:
 def _done(folder: Path, name: str, weights: str) -> bool:
     try:
         facts = json.loads((folder / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for file in _FILES[name]:
+            load_file(folder / "samples" / f"{file}.safetensors")
         return bool(facts["weights"] == weights)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return False

@@ -39,7 +39,7 @@ def forward_seconds(model: Denoiser, batch: int, repeats: int = 5) -> float:
 def forward_once(model: Denoiser, batch: int) -> float:
     """Seconds of one call of the network alone, from idle to idle."""
     model.eval()
-    x = torch.randn(batch, *model.shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+    x = torch.randn(batch, *model.shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
     t = torch.full((batch,), model.schedule.T / 2, device=model.device)
     label = () if model.classes is None else (torch.zeros(batch, dtype=torch.long, device=model.device),)
     wait(model)

@@ -14,6 +14,7 @@ from ddim.files import write_bytes
 COUNTS = (100, 64, 36)  # images: all of them squares, for the grid
 DDIM_STEPS = 50
 SEED = 0
+FILES = ("ddim", "ddpm")  # in samples/
 
 
 def make(folder: Path, model: Denoiser, seconds: float | None = None) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.experiments.cost import affordable, cut, forward_seconds
 from ddim.files import write_bytes
-from ddim.ladder import ladder, levels
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.samplers import DDIM, Sampler, trajectory
 
 COUNT = 6  # images
+FILES = ("strips",)  # in samples/
 FRAMES = 41  # from x_T to x_0, both included
 STEPS = (200, 100, 50, 20, 10)
 ETAS = (0.0, 1.0)
@@ -84,9 +84,9 @@ def frames(model: Denoiser, sampler: Sampler, steps: int, count: int = COUNT, se
         seed: of the noise.
     """
     model.eval()
-    walk = levels(model.schedule, ladder(model.schedule, steps, model.sampling.spacing))
+    _, walk = model.sampling.walk(model.schedule, steps, sampler)
     noise = ImageNoise(seed, range(count))
-    x = noise(torch.empty(count, *model.shape, device=model.device))
+    x = noise(torch.empty(count, *model.shape, device=model.device, dtype=model.dtype))
     labels = None if model.classes is None else torch.arange(count) % model.classes
     denoise = Listener(model.denoise(labels))
     after = trajectory(sampler, denoise, x, walk, noise, model.schedule)

@@ -13,7 +13,7 @@ from ddim.registry import Registry
 networks: Registry[Callable[..., nn.Module]] = Registry("network")
 networks.update({"unet": UNet, "plain": PlainUNet})
 
-_sizes: dict[str, Registry[dict[str, Any]]] = {}  # type: ignore[type-var]
+_sizes: dict[str, Registry[dict[str, Any]]] = {}
 for _name, _table in (("unet", unet.SIZES), ("plain", plain.SIZES)):
     _sizes[_name] = Registry(f"size of {_name}")
     _sizes[_name].update(_table)

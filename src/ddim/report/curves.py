@@ -17,7 +17,7 @@ def learning(record: Record) -> Figure | None:
     epochs = [line["epoch"] for line in record.metrics]
     curves = {name: [line[name] for line in record.metrics] for name in ("loss", "held_out")}
     values = [value for curve in curves.values() for value in curve if math.isfinite(value) and value > 0]
-    if len(epochs) < 2 or not values:
+    if len(set(epochs)) < 2 or not values:
         return None
     sheet = Sheet(900)
     axes = sheet.axes(170, 50, 1560, 700)
@@ -27,7 +27,7 @@ def learning(record: Record) -> Figure | None:
     if math.isfinite(end):
         place = {"textcoords": "offset points", "va": "center"}
         axes.annotate(f"{end:.4f}", (epochs[-1], end), (10, 0), color=BLUE, weight="bold", **place)
-    axes.set(xlabel="epoch", ylabel="loss", xlim=(0, epochs[-1]))
+    axes.set(xlabel="epoch", ylabel="loss", xlim=(epochs[0], epochs[-1]))
     if max(values) > 4 * min(values):
         _log(axes.yaxis, axes.set_yscale)
     axes.legend(loc="upper right", fontsize=11)

@@ -43,7 +43,7 @@ def forward(record: Record) -> Figure | None:
     row = mosaic(torch.cat([to_uint8(q_sample(x0, schedule(t), eps)) for t in times]), STOPS)
     scale = max(1, (WIDTH - 5 * MARGIN) // row.shape[1])
     left, top, high = (WIDTH - row.shape[1] * scale) // 2 + MARGIN, MARGIN + 60, row.shape[0] * scale
-    centres = _centres(left, x0.shape[-1], scale, STOPS)
+    centres = _centres(left, x0.shape[-1], scale, STOPS, line(x0.shape[-1]))
 
     sheet = Sheet(top + high + 90 + 380 + 120)
     _times(sheet, centres, times, top - 35)
@@ -65,7 +65,7 @@ def samples(record: Record) -> Figure | None:
     """DDIM on the left and DDPM on the right, image for image from the same noise."""
     facts = record.results.get("gallery")
     ddim, ddpm = (record.samples[name].get("images") for name in ("ddim", "ddpm"))
-    if facts is None or ddim is None or ddpm is None:
+    if facts is None or ddim is None or ddpm is None or len(ddim) != len(ddpm):
         return None
     grids = [mosaic(images, math.isqrt(len(images))) for images in (ddim, ddpm)]
     high, wide = grids[0].shape[:2]
@@ -90,11 +90,11 @@ def strips(record: Record, shown: int = 2) -> Figure | None:
         return None
     stops = torch.linspace(0, len(tensors["times"]) - 1, min(STOPS, len(tensors["times"]))).round().long()
     pairs = {name: _pairs(tensors, name, stops)[:shown] for name in ("eta0", "eta1")}
-    size = tensors["eta0.x"].shape[-1]
+    tall, size = tensors["eta0.x"].shape[-2:]
     high, wide = mosaic(pairs["eta0"][0], len(stops)).shape[:2]
     scale = max(1, (WIDTH - 3 * MARGIN - 60) // wide)
     left = WIDTH - MARGIN - wide * scale
-    centres = _centres(left, size, scale, len(stops))
+    centres = _centres(left, size, scale, len(stops), line(size))
     block = shown * (high * scale + MARGIN) + 160
 
     sheet = Sheet(2 * block)
@@ -108,7 +108,7 @@ def strips(record: Record, shown: int = 2) -> Figure | None:
         _times(sheet, centres, tensors["times"][stops].round().int().tolist(), top - 35)
         for pair in pairs[name]:
             sheet.image(mosaic(pair, len(stops)), left, top, scale)
-            for label, y in zip(("$x_t$", r"$\hat x_0$"), _centres(top, size, scale, 2), strict=True):
+            for label, y in zip(("$x_t$", r"$\hat x_0$"), _centres(top, tall, scale, 2, line(size)), strict=True):
                 sheet.text(left - 50, y, label, fontsize=13)
             top += high * scale + MARGIN
     return sheet.figure
@@ -120,9 +120,9 @@ def _pairs(tensors: dict[str, Tensor], name: str, stops: Tensor) -> Tensor:
     return both.flatten(0, 1).transpose(0, 1)
 
 
-def _centres(start: int, size: int, scale: int, count: int) -> list[float]:
+def _centres(start: int, size: int, scale: int, count: int, gap: int) -> list[float]:
     """Where the images of a mosaic that begins at `start` have their middles, in pixels of the sheet."""
-    return [start + ((size + line(size)) * (i + 0.5) + line(size) / 2) * scale for i in range(count)]
+    return [start + ((size + gap) * (i + 0.5) + gap / 2) * scale for i in range(count)]
 
 
 def _times(sheet: Sheet, centres: list[float], times: list[int], y: float) -> None:

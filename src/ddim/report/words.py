@@ -37,7 +37,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("Machine", _machine(record)),
         (
             "Versions",
-            ", ".join(f"{name} {version}" for name, version in record.environment.get("versions", {}).items()),
+            ", ".join(f"{name} {version}" for name, version in record.versions.items()),
         ),
     ]
     return [(subject, words) for subject, words in rows if words]
@@ -60,8 +60,9 @@ def notes(record: Record) -> dict[str, str]:
             f"guesses lie at the limits. {said.get('strips', '')}"
         )
     else:
-        said["learning"] = (
-            f"This network predicts {record.model.predicts}, and the loss is that of {record.model.predicts}."
+        said["learning"] = f"This network predicts {record.model.predicts}, and so the loss is that of it."
+        said["strips"] = (
+            f"Here ε is read off the {record.model.predicts} that the network predicts. {said.get('strips', '')}"
         )
     return said
 
@@ -89,6 +90,8 @@ def three(number: float) -> str:
 
 def power(number: float) -> str:
     """A small number as 4.0 × 10⁻⁵."""
+    if number == 0:
+        return "0"
     digits, exponent = f"{number:.1e}".split("e")
     return f"{digits} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
@@ -102,7 +105,7 @@ def _data(record: Record) -> str:
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     name = f"{record.recipe['data']}, " if "data" in record.recipe else ""
     only = record.recipe.get("classes")
-    return f"{name}{height} × {width} pixels, {kind}" + (f"; only {', '.join(map(str, only))}" if only else "")
+    return f"{name}{height} × {width} pixels, {kind}" + (f"; only {only}" if only else "")
 
 
 def _network(record: Record) -> str:
@@ -127,11 +130,10 @@ def _noise(record: Record) -> str:
 def _training(record: Record) -> str:
     if not record.metrics:
         return ""
-    last, plan = record.metrics[-1], record.recipe.get("plan", {})
+    last, batch_size = record.metrics[-1], record.batch_size
     parts = [f"{last['epoch']:.4g} epochs"]
-    if "step" in last and "batch_size" in plan:
-        seen = last["step"] * plan["batch_size"]
-        parts.append(f"{last['step']:,} updates of {plan['batch_size']} images, {seen:,} images seen")
+    if "step" in last and batch_size:
+        parts.append(f"{last['step']:,} updates of {batch_size} images, {last['step'] * batch_size:,} images seen")
     if "seconds" in last:
         parts.append(" ".join(duration(last["seconds"], f"on {record.environment.get('device', 'one device')}")))
     if "images_per_second" in last:

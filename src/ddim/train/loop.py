@@ -58,7 +58,7 @@ def fit(model: Denoiser, images: Images, plan: Plan) -> Iterator[Progress]:
     Raises:
         UserError: a loss or a gradient that is not a number. The average then is that of the step before.
     """
-    accelerator = Accelerator(cpu=model.device.type == "cpu")
+    accelerator = Accelerator(device_placement=False)  # everything stays where the model is
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=plan.learning_rate, weight_decay=0.0)
     optimizer = accelerator.prepare(optimizer)
     average = Average(model.network, plan.ema)

@@ -1,13 +1,10 @@
 """A training run: from a recipe to a folder that holds the model, its history and what ran."""
 
-import contextlib
 import json
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -37,8 +34,8 @@ def train(
     """Train by a recipe into a run folder, with a progress bar.
 
     The folder holds `config.json`, `model.safetensors` (the averaged weights), `metrics.jsonl` (a line for
-    each epoch), `environment.json` and `samples/data.safetensors` (a few of the images). An interrupt (Ctrl-C
-    or SIGTERM) saves what has been learnt, then goes on as a KeyboardInterrupt.
+    each epoch), `environment.json` and `samples/data.safetensors` (a few of the images). A
+    KeyboardInterrupt (the command line makes SIGTERM one) saves what has been learnt and goes on.
 
     Args:
         recipe: what to learn, and how.
@@ -79,7 +76,7 @@ def train(
     write_bytes(folder / "samples" / "data.safetensors", to_bytes({"images": preview}))
     progress: Progress | None = None
     try:
-        with _terminate_as_interrupt(), _bar(recipe, images) as bar:
+        with _bar(recipe, images) as bar:
             for progress in _recorded(model, images, held_out, recipe, folder):
                 _show(bar, progress, recipe.plan.batch_size)
     finally:  # also on an interrupt, and when training breaks down: keep what was learnt
@@ -103,10 +100,10 @@ def choose_device(name: str | None) -> str:
     if name is None:
         return next(device for device, available in there.items() if available)
     try:
-        known = there.get(torch.device(name).type, False)
-    except RuntimeError:
-        known = False
-    if not known:
+        usable = torch.empty(0, device=name).device.type in there
+    except (RuntimeError, AssertionError):  # PyTorch's words for a device that is unknown, and for one not built in
+        usable = False
+    if not usable:
         available = ", ".join(device for device, yes in there.items() if yes)
         raise UserError(f"There is no device {name!r} on this machine; choose one of {available}.")
     return name
@@ -153,21 +150,3 @@ def _show(bar: tqdm, now: Progress, batch_size: int) -> None:
     rate = now.step * batch_size / now.seconds
     bar.set_postfix(loss=f"{now.loss:.4f}", epoch=f"{now.epoch:.1f}", refresh=False, **{"images/s": f"{rate:.0f}"})
     bar.update()
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end training as Ctrl-C does, where signals can be caught (the main thread)."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # another thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

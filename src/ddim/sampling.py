@@ -1,0 +1,67 @@
+"""How a model is sampled: its own defaults, and what a call puts in their place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ddim import samplers
+from ddim.errors import UserError
+from ddim.ladder import ladder, levels, spacings
+from ddim.level import Level
+from ddim.samplers import Sampler
+from ddim.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model is sampled unless the call says otherwise; kept in its config.
+
+    Attributes:
+        steps: S, the number of steps.
+        sampler: a name from `ddim.samplers.names()`.
+        eta: the noise that the sampler injects, for a sampler that has an eta; None is its own default.
+        spacing: a name from `ddim.ladder.names()`.
+
+    Raises:
+        UserError: an unknown name, or a number that cannot be.
+    """
+
+    steps: int = 50
+    sampler: str = "ddim"
+    eta: float | str | None = None
+    spacing: str = "trailing"
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.steps, int) and self.steps > 0):
+            raise UserError(f"The default number of steps must be a whole number above 0; got {self.steps!r}.")
+        _made(self.sampler, self.eta)
+        spacings[self.spacing]  # refuses an unknown name
+
+    def walk(
+        self,
+        schedule: Schedule,
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        eta: float | str | None = None,
+        spacing: str | Sequence[float] | None = None,
+    ) -> tuple[Sampler, list[Level]]:
+        """The sampler and the levels that it will visit.
+
+        Args:
+            schedule: of the model.
+            steps, sampler, eta, spacing: as for `Denoiser.sample`; None is the default.
+        """
+        sampler = self.sampler if sampler is None else sampler
+        if eta is None and sampler == self.sampler:
+            eta = self.eta
+        spacing = self.spacing if spacing is None else spacing
+        if steps is None and isinstance(spacing, str):
+            steps = self.steps
+        return _made(sampler, eta), levels(schedule, ladder(schedule, steps, spacing))
+
+
+def _made(sampler: str | Sampler, eta: float | str | None) -> Sampler:
+    if isinstance(sampler, str):
+        return samplers.get(sampler, **({} if eta is None else {"eta": eta}))
+    if eta is not None:
+        raise UserError(f"The sampler {sampler} is already made: give eta to it, not to `sample`.")
+    return sampler
