@@ -19,6 +19,7 @@ from ddim.files import append_line, write_bytes, write_text
 from ddim.train.loop import Progress, fit, held_out_loss, seeded
 from ddim.train.recipe import Recipe
 
+LINES = 20  # of metrics, at least, however short the run
 SAVE_EVERY = 60.0  # seconds between two saves: what a killed run loses at most
 
 
@@ -34,7 +35,7 @@ def train(
     """Train by a recipe into a run folder, with a progress bar.
 
     The folder holds `config.json`, `model.safetensors` (the averaged weights), `metrics.jsonl` (a line for
-    each epoch), `environment.json` and `samples/data.safetensors` (a few of the images). A
+    each epoch, twenty at least), `environment.json` and `samples/data.safetensors` (a few of the images). A
     KeyboardInterrupt (the command line makes SIGTERM one) saves what has been learnt and goes on.
 
     Args:
@@ -112,23 +113,23 @@ def choose_device(name: str | None) -> str:
 def _recorded(
     model: Denoiser, images: Images, held_out: Images, recipe: Recipe, folder: Path
 ) -> Iterator[Progress]:
-    """`fit`, with a line of metrics at the end of each epoch and a save once a minute."""
+    """`fit`, with a line of metrics after each epoch (`LINES` in all where epochs are few) and a save a minute."""
     losses: list[float] = []
-    saved = time.monotonic()
+    lines, saved = 0, time.monotonic()
     for now in fit(model, images, recipe.plan):
         losses.append(now.loss)
-        shown = now.step * recipe.plan.batch_size
-        if shown % len(images) < recipe.plan.batch_size or now.fraction == 1:  # this update ended an epoch
+        due = int(max(now.epoch, LINES * now.fraction))
+        if due > lines or now.fraction == 1:
             line = {
                 "step": now.step,
                 "epoch": round(now.epoch, 3),
                 "loss": sum(losses) / len(losses),
                 "held_out": held_out_loss(now.average, held_out),
-                "images_per_second": round(shown / now.seconds, 1),
+                "images_per_second": round(now.step * recipe.plan.batch_size / now.seconds, 1),
                 "seconds": round(now.seconds, 2),
             }
             append_line(folder / "metrics.jsonl", json.dumps(line))
-            losses = []
+            losses, lines = [], due
         if time.monotonic() - saved > SAVE_EVERY:
             _save(now, recipe, folder)
             saved = time.monotonic()
