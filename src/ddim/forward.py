@@ -34,5 +34,9 @@ def added_noise(at: Level, to: Level) -> Tensor:
     """Standard deviation of what q(x_t | x_s) adds: sqrt(sigma_t^2 - (alpha_t sigma_s / alpha_s)^2).
 
     On the circle alpha^2 + sigma^2 = 1 it is sqrt(1 - abar_t / abar_s). Zero where `to` is not noisier.
+
+    Args:
+        at: the level s.
+        to: the noisier level t.
     """
     return (to.sigma**2 - (to.alpha * at.sigma / at.alpha) ** 2).clamp(min=0).sqrt()

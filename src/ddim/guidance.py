@@ -11,6 +11,10 @@ def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
 
     Clipping x0 and keeping the old eps would leave a pair that no x_t has; clipping x_t is wrong altogether,
     since noise lies outside [-1, 1].
+
+    Args:
+        denoise: what to wrap.
+        low, high: the range of images.
     """
 
     def clipped(x: Tensor, at: Level) -> Prediction:
@@ -24,6 +28,11 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, weight: float)
 
     That paper counts from the conditional model: its weight is w - 1. The clean image is combined alike,
     which keeps it consistent with eps, as both are linear in each other at a given x_t.
+
+    Args:
+        conditional: told the label.
+        unconditional: told none. The two are called one after the other, at each level.
+        weight: w, any number; 0 is the unconditional model.
     """
 
     def guided(x: Tensor, at: Level) -> Prediction:

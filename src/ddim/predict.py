@@ -1,6 +1,7 @@
 """Three ways to say the same thing about x_t: the noise in it, the image in it, or the velocity v.
 
 A network is trained to output one of them; each gives the other two, since x_t = alpha x_0 + sigma eps.
+Each function here takes x_t (B, C, H, W), its level, and an output shaped like x_t.
 """
 
 from collections.abc import Callable
