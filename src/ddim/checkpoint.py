@@ -3,6 +3,7 @@
 Neither file can run code when it is read.
 """
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -115,6 +116,14 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
     )
     model.network.load_state_dict(weights)
     return model.eval()
+
+
+def fingerprint(folder: str | Path) -> str:
+    """The SHA-256 of the weights in a folder, by which results know their model. `UserError` if there are none."""
+    try:
+        return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{folder} holds no model.safetensors; give the folder of a trained run.") from error
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

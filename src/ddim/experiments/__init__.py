@@ -1,6 +1,5 @@
 """Experiments: what is computed once per run and kept in its folder, so that the report only has to draw."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ddim.checkpoint import fingerprint
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.experiments import gallery, strips, timing
@@ -59,7 +59,7 @@ def run(
     if minutes is not None and not minutes > 0:
         raise UserError(f"minutes must be above 0; got {minutes}.")
     makers = {name: PIECES[name] for name in pieces}
-    weights = _digest(folder)
+    weights = fingerprint(folder)
     open_ones = [name for name in makers if redo or not _done(folder, name, weights)]
     end = time.monotonic() + 60 * (minutes or 0)
     for name, make in makers.items():
@@ -71,13 +71,6 @@ def run(
             facts = make(folder, model, seconds)
             write_text(result, json.dumps({"weights": weights, **facts}, indent=2) + "\n")
         yield name
-
-
-def _digest(folder: Path) -> str:
-    try:
-        return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{folder} holds no model.safetensors; give the folder of a trained run.") from error
 
 
 def _done(folder: Path, name: str, weights: str) -> bool:

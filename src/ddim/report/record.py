@@ -1,6 +1,5 @@
 """What a run's folder holds, read once: the figures and the words are made from this alone."""
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ class Record:
 def read(folder: Path, network: nn.Module | None = None) -> Record:
     """Read a run. Raises `UserError` if the folder holds no model; all else may be missing or broken."""
     model = checkpoint.load(folder, network)
-    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    weights = checkpoint.fingerprint(folder)
     results = {name: _json(folder / "results" / f"{name}.json") for name in RESULTS}
     return Record(
         folder,
