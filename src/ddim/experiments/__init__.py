@@ -79,5 +79,5 @@ def _done(folder: Path, name: str, weights: str) -> bool:
         for file in _FILES[name]:
             load_file(folder / "samples" / f"{file}.safetensors")
         return bool(facts["weights"] == weights)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
         return False

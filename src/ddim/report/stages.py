@@ -43,7 +43,9 @@ def stages(model: Denoiser) -> list[Stage]:
 
     hooks = [module.register_forward_hook(note) for module in widest]
     try:
-        _call(model)
+        with torch.no_grad():
+            x = torch.zeros(1, *model.shape, device=model.device, dtype=model.dtype)
+            model(x, model.schedule(1), torch.zeros(1, dtype=torch.long))
     finally:
         for hook in hooks:
             hook.remove()
@@ -72,14 +74,6 @@ def _widest(stage: nn.Module) -> nn.Module:
     for child in stage.children():
         called += child if isinstance(child, nn.ModuleList) else [child]
     return max(called, key=lambda module: sum(p.numel() for p in module.parameters()), default=stage)
-
-
-@torch.no_grad()
-def _call(model: Denoiser) -> None:
-    x = torch.zeros(1, *model.shape, device=model.device)
-    t = torch.ones(1, device=model.device)
-    label = () if model.classes is None else (torch.zeros(1, dtype=torch.long, device=model.device),)
-    model.network(x, t, *label)
 
 
 def _count(module: nn.Module, seen: set[Tensor]) -> int:

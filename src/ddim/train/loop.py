@@ -82,10 +82,11 @@ def fit(model: Denoiser, images: Images, plan: Plan) -> Iterator[Progress]:
         optimizer.zero_grad()
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.network.parameters(), plan.clip)
-        if not math.isfinite(loss.item() + norm.item()):
+        value, steepness = loss.item(), norm.item()
+        if not math.isfinite(value + steepness):
             raise UserError(
-                f"Training broke down at step {step}: the loss is {loss.item():.3g}, its gradient "
-                f"{norm.item():.3g}; try again with a learning rate below {plan.learning_rate:g}."
+                f"Training broke down at step {step}: the loss is {value:.3g}, its gradient "
+                f"{steepness:.3g}; try again with a learning rate below {plan.learning_rate:g}."
             )
         optimizer.step()
         average.update(model.network)
@@ -93,7 +94,7 @@ def fit(model: Denoiser, images: Images, plan: Plan) -> Iterator[Progress]:
         seconds = time.perf_counter() - began
         fraction = max(step / total if total else 0.0, seconds / (60 * plan.minutes) if plan.minutes else 0.0)
         epoch = step * plan.batch_size / len(images)
-        yield Progress(step, epoch, min(fraction, 1.0), loss.item(), seconds, averaged)
+        yield Progress(step, epoch, min(fraction, 1.0), value, seconds, averaged)
         if fraction >= 1:
             return
 
