@@ -19,6 +19,7 @@ BLOCKS = [
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_code_of_the_docs_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
 
 

@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one sentence that names the thing, the reason and the remedy. The command line
     prints it alone, without a traceback, and exits with code 2.
     """
+
+
+class Notice(UserWarning):
+    """Something was done, but not all that a caller may expect. The command line prints it as one line."""

@@ -21,8 +21,8 @@ from ddim.cli.parse import parse
 from ddim.data import to_uint8
 from ddim.train import fit
 from ddim.train import recipe as recipes
-from ddim.train.loop import held_out_loss
 from ddim.train.run import build
+from ddim.train.validation import held_out_loss
 
 
 def ddim_command(*arguments, **options):
@@ -47,11 +47,11 @@ def test_help_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("train", "sample", "reproduce", "report"):
+    for command in ("train", "inspect", "sample", "reproduce", "report"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "reproduce", "report"])
+@pytest.mark.parametrize("command", ["train", "inspect", "sample", "reproduce", "report"])
 def test_every_command_explains_itself_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -163,7 +163,7 @@ def test_the_module_runs_as_the_command():
         (["train", "digits", "--epochs", "0"], "epochs must be a number above 0"),
         (["train", "digits", "--device", "tpu"], "no device 'tpu'"),
         (["train", "digits", "--classes", "airplane"], "airplane"),
-        (["reproduce", "faces"], "choose one of airplanes, digits, mnist"),
+        (["reproduce", "faces"], "choose one of airplanes, airplanes-paper, digits, mnist, mnist-paper"),
         (["reproduce", "digits", "--quick", "--minutes", "3"], "not both"),
         (["report", "nowhere"], "no run at nowhere"),
         (["train", "digits", "--epochs", "inf"], "epochs must be"),
@@ -237,10 +237,15 @@ def test_training_deletes_nothing_that_it_was_not_told_to(tmp_path, capsys, name
     assert os.listdir(tmp_path) == [name]
 
 
-def test_reproduce_trains_again_what_was_interrupted(tmp_path, monkeypatch, capsys):
-    """A run is taken for trained only if its training came to its end by the same recipe."""
-    trained = []
-    monkeypatch.setattr("ddim.train.run.train", lambda recipe, out, **_: trained.append(recipe))
+def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, capsys):
+    """A run is taken for trained only if its training came to its end by the same recipe; else it goes on."""
+    trained, resumed = [], []
+
+    def train(recipe, out, *, resume, **_):
+        trained.append(recipe)
+        resumed.append(resume)
+
+    monkeypatch.setattr("ddim.train.run.train", train)
     monkeypatch.setattr("ddim.cli.report.make_report", lambda *_: None)
     out = tmp_path / "run"
 
@@ -252,7 +257,7 @@ def test_reproduce_trains_again_what_was_interrupted(tmp_path, monkeypatch, caps
     model = build(trained[0], ddim.open_images("digits"))
     checkpoint.save(model, out, recipe=asdict(trained[0]), finished=False)
     reproduce()
-    assert len(trained) == 2
+    assert resumed == [False, True]
     checkpoint.save(model, out, recipe=asdict(trained[0]), finished=True)
     reproduce()
     assert len(trained) == 2

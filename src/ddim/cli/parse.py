@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from ddim.cli.inspect import Inspect
 from ddim.cli.report import Report
 from ddim.cli.reproduce import Reproduce
 from ddim.cli.sample import Sample
@@ -13,12 +14,13 @@ from ddim.cli.train import Train
 DESCRIPTION = """Denoising Diffusion Implicit Models on small images.
 
   ddim reproduce digits --quick        train, sample and report, in minutes
+  ddim inspect photos/                 what a folder of yours holds, before training on it
   ddim train mnist --minutes 30        a run of your own, in runs/mnist
   ddim sample runs/mnist --steps 20    new images, in 20 network calls each
   ddim report runs/mnist               the run as a page, with figures
   ddim --version                       what is installed"""
 
-Command = Train | Sample | Reproduce | Report
+Command = Train | Inspect | Sample | Reproduce | Report
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,15 @@ def parse(arguments: list[str]) -> Command | Version:
     command = _read(arguments, Train())
     if isinstance(command, Train):  # what is trained decides the defaults of all other flags: read those again
         own_limit = any(one.split("=")[0] in ("--epochs", "--steps", "--minutes") for one in arguments)
-        command = _read(arguments, Train.default(command.what, own_limit))
+        there = command.resume and (command.folder / "config.json").is_file()
+        command = _read(arguments, Train.default(command.what, command.folder if there else None, own_limit))
     return command
 
 
 def _read(arguments: list[str], train: Train) -> Command:
     commands = (
         Annotated[Train, tyro.conf.subcommand("train", default=train)]
+        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
         | Annotated[Sample, tyro.conf.subcommand("sample")]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
         | Annotated[Report, tyro.conf.subcommand("report")]

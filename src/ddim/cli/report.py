@@ -35,7 +35,7 @@ class Report:
 
     def run(self) -> None:
         from ddim import load
-        from ddim.train.run import choose_device
+        from ddim.train.engine import choose_device
 
         model = load(self.run_folder).to(choose_device(self.device))
         make_report(model, self.run_folder, self.minutes, self.redo)

@@ -1,6 +1,6 @@
 """`ddim reproduce`: train, sample with DDIM and with DDPM, and report, in one command."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -25,7 +25,7 @@ class Reproduce:
     """
 
     what: Positional[str] = "digits"
-    """A recipe that comes with ddim: airplanes, digits or mnist."""
+    """A recipe that comes with ddim: airplanes, digits or mnist, and airplanes-paper or mnist-paper."""
 
     quick: bool = False
     """Minutes in place of hours: 1,800 updates at most, and fewer samples."""
@@ -58,22 +58,30 @@ class Reproduce:
 
         from ddim import load
         from ddim.cli.report import make_report
-        from ddim.train.run import choose_device, train
+        from ddim.train.engine import choose_device
+        from ddim.train.run import train
 
-        if self._trained(recipe, out):
+        finished = self._finished(recipe, out)
+        if finished:
             print(f"{out} is trained already; remove it to train anew.")
             model = load(out).to(choose_device(self.device))
         else:
-            model = train(recipe, out, device=self.device, data_dir=self.data_dir, overwrite=True)
+            begun = finished is not None
+            model = train(
+                recipe, out, device=self.device, data_dir=self.data_dir, resume=begun, overwrite=not begun
+            )
         make_report(model, out, QUICK_REPORT if self.quick else None)
 
-    def _trained(self, recipe: Recipe, out: Path) -> bool:
-        """Whether `out` holds the whole of this training; one that was interrupted is done again."""
+    def _finished(self, recipe: Recipe, out: Path) -> bool | None:
+        """Whether `out` holds the whole of this training, or a part of it; None if it holds none."""
         if not (out / "config.json").is_file():
-            return False
+            return None
         from ddim.checkpoint import read_config
 
-        config = read_config(out)
-        if config.get("recipe") != asdict(recipe):
+        finished = bool(read_config(out).get("finished"))
+        was = recipes.of_run(out)
+        if recipe.plan.precision == "auto":  # what it came to is what the run's config says
+            was = replace(was, plan=replace(was.plan, precision="auto"))
+        if was != recipe:
             raise UserError(f"{out} holds a run of another recipe; choose another --out, or remove it.")
-        return bool(config.get("finished"))
+        return finished

@@ -21,6 +21,7 @@ class Sample:
       ddim sample runs/digits --sampler ddpm --steps 1000
       ddim sample runs/digits --eta hat --spacing quadratic
       ddim sample runs/digits --count 5000 --out generated/
+      ddim sample runs/digits --checkpoint 1800 --raw
     """
 
     run_folder: Positional[Path]
@@ -62,6 +63,12 @@ class Sample:
     out: Path | None = None
     """A .png for one grid, or a folder for a file for each image; RUN/samples/... if not given."""
 
+    checkpoint: int | None = None
+    """Use the weights of this step, one of those in RUN/checkpoints."""
+
+    raw: bool = False
+    """Use the latest weights instead of the averaged ones."""
+
     device: str | None = None
     """cpu, cuda or mps; the best there is if not given."""
 
@@ -69,12 +76,12 @@ class Sample:
         from ddim import load
         from ddim.data import to_uint8
         from ddim.pictures import write_each, write_grid
-        from ddim.train.run import choose_device
+        from ddim.train.engine import choose_device
 
         out = self.out or self.run_folder / "samples" / f"seed{self.seed}.png"
         if out.suffix.lower() not in ("", ".png"):
             raise UserError(f"Pictures are written as PNG; name a .png file or a folder for --out, not {out}.")
-        model = load(self.run_folder).to(choose_device(self.device))
+        model = load(self.run_folder, checkpoint=self.checkpoint, raw=self.raw).to(choose_device(self.device))
         labels = None if self.labels is None else _numbers("labels", self.labels, int)
         spacing: str | list[float] | None = self.spacing
         if self.spacing and ("," in self.spacing or self.spacing[0].isdigit()):

@@ -61,23 +61,14 @@ class Images(Dataset[tuple[Tensor, int]]):
         Raises:
             UserError: no class is asked for, one is unknown or asked for twice, or one has no image here.
         """
-        asked = classes.split(",") if isinstance(classes, str) else [str(name) for name in classes]
-        wanted = [name.strip().lower() for name in asked]
-        index = {name.lower(): label for label, name in enumerate(self.classes)}
-        there_are = f"{self.name} has {', '.join(self.classes)}"
-        if not any(wanted):
-            raise UserError(f"No class was asked for; {there_are}.")
-        for name in wanted:
-            if name not in index:
-                raise UserError(f"There is no class {name!r}; {there_are}.")
-            if wanted.count(name) > 1:
-                raise UserError(f"Class {name!r} was asked for twice; name each class once.")
-            if index[name] not in self.labels:
+        wanted = chosen(classes, self.classes, self.name)
+        for label in wanted:
+            if label not in self.labels:
                 raise UserError(
-                    f"The {self.split} files of {self.name} hold no image of class {name!r}; "
-                    "leave that class out or use the full data set."
+                    f"The {self.split} files of {self.name} hold no image of class "
+                    f"{self.classes[label].lower()!r}; leave that class out or use the full data set."
                 )
-        old = torch.tensor([index[name] for name in wanted])
+        old = torch.tensor(wanted)
         matches = self.labels[:, None] == old  # (N, k)
         keep = matches.any(dim=1)
         return replace(
@@ -107,6 +98,34 @@ class Images(Dataset[tuple[Tensor, int]]):
 
     def _in_range(self, pixels: Tensor) -> Tensor:
         return pixels.float() / (self.grey_levels - 1) * 2 - 1
+
+
+def chosen(asked: str | Sequence[str | int], classes: Sequence[str], name: str) -> list[int]:
+    """The indices of the classes that are asked for, in that order.
+
+    Args:
+        asked: names in any case, as a sequence or as one string with commas.
+        classes: those there are.
+        name: of the data set, for the error message.
+
+    Raises:
+        UserError: no class is asked for, one is unknown or asked for twice.
+    """
+    wanted = [one.strip() for one in (asked.split(",") if isinstance(asked, str) else map(str, asked))]
+    exact = {one: label for label, one in enumerate(classes)}
+    index = {one.lower(): label for label, one in enumerate(classes)} | exact  # "Cat" and "cat" may both be there
+    there_are = f"{name} has {', '.join(classes)}"
+    if not any(wanted):
+        raise UserError(f"No class was asked for; {there_are}.")
+    labels: list[int] = []
+    for one in wanted:
+        label = index.get(one, index.get(one.lower()))
+        if label is None:
+            raise UserError(f"There is no class {one.lower()!r}; {there_are}.")
+        if label in labels:
+            raise UserError(f"Class {one.lower()!r} was asked for twice; name each class once.")
+        labels.append(label)
+    return labels
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -1,0 +1,150 @@
+"""`ddim inspect`: what it says of a folder is true, and what will hurt is said."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddim.cli import main
+from ddim.cli.inspect import FEW, describe
+from ddim.data import catalogue, decode, open_images
+from ddim.data.survey import survey
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def picture(path, seed, width=40, height=40):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    """30 cats, one of them twice, 5 dogs, and what does not belong there."""
+    for i in range(30):
+        picture(tmp_path / "zoo" / "cat" / f"{i:02d}.png", i)
+    for i in range(5):
+        picture(tmp_path / "zoo" / "dog" / f"{i}.png", 100 + i, 200, 300)
+    (tmp_path / "zoo" / "cat" / "again.png").write_bytes((tmp_path / "zoo" / "cat" / "07.png").read_bytes())
+    for i in range(25):
+        (tmp_path / "zoo" / "dog" / f"bad{i:02d}.jpg").write_text("no image")
+    (tmp_path / "zoo" / "labels.json").write_text("{}")
+    return tmp_path / "zoo"
+
+
+@pytest.mark.filterwarnings("ignore::ddim.errors.Notice")
+def test_a_folder_is_described(zoo, tmp_path, capsys):
+    main(["inspect", "zoo"])
+    said = capsys.readouterr().out
+    held_out = len(open_images(zoo, split="test"))
+    for sentence in (
+        "zoo: 36 images in 2 classes\n",
+        "Sizes: smallest 40 × 40, median 40 × 40, largest 200 × 300\n",
+        "Kinds: 36 PNG RGB\n",
+        "Passed over, not images: 1 (1 .json)\n",
+        "Left out, not readable: 25\n  dog/bad00.jpg holds no image of a known format\n",
+        "  dog/bad19.jpg holds no image of a known format\n  and 5 more; --all lists them\n",
+        "1 to spare\n  cat/07.png = cat/again.png\n",
+        f"32 × 32 pixels, colour: {36 - held_out} images, half of them mirrored; {held_out} are held out\n",
+        "loses 5% of the area\n",  # a third of five in 36
+        "Beware: 36 images are few",
+        "Beware: classes with less than 20 images are hardly learnt: dog (",
+        "36 of the images, as training sees them, are in zoo-inspect.png.\n",
+    ):
+        assert sentence in said
+    assert "enlarging" not in said
+    with Image.open(tmp_path / "zoo-inspect.png") as grid:
+        assert (grid.mode, grid.size) == ("RGB", ((32 * 6 + 7) * 2,) * 2)
+
+
+@pytest.mark.filterwarnings("ignore::ddim.errors.Notice")
+def test_classes_sum_to_what_training_gets(zoo):
+    found = survey(catalogue(zoo))
+    train, test = (open_images(zoo, split=split) for split in ("train", "test"))
+    expected = zip(
+        train.classes, train.labels.bincount().tolist(), test.labels.bincount(minlength=2).tolist(), strict=True
+    )
+    assert found.counts == list(expected)
+
+
+def test_all_lists_everything_and_the_picture_goes_where_it_is_wanted(zoo, tmp_path, capsys):
+    main(["inspect", "zoo", "--all", "--size", "64", "--classes", "dog", "--out", "deep/grid.png"])
+    said = capsys.readouterr().out
+    assert said.count("holds no image") == 25
+    assert "--all" not in said
+    assert "64 × 64 pixels" in said
+    assert "cutting to squares loses 33% of the area" in said
+    assert (tmp_path / "deep" / "grid.png").exists()
+
+
+def test_enlarging_and_leaking_are_said(tmp_path, capsys):
+    for i in range(3):
+        picture(tmp_path / "x" / "train" / f"{i}.png", i, 20, 20)
+    picture(tmp_path / "x" / "test" / "a.png", 1, 20, 20)
+    main(["inspect", "x", "--size", "32"])
+    said = capsys.readouterr().out
+    assert "Beware: 4 of 4 images are smaller than 32 pixels" in said
+    assert "Beware: of the images to test on, 1 are there to train on too" in said
+
+
+def test_nothing_is_said_where_nothing_hurts(tmp_path):
+    for i in range(FEW):
+        picture(tmp_path / "x" / f"{i}.png", i, 8, 8)
+    lines = list(describe(survey(catalogue(tmp_path / "x"))))
+    assert not [line for line in lines if "Beware" in line or "Left out" in line or "Copies" in line]
+
+
+def test_a_training_after_it_decodes_nothing(zoo, monkeypatch):
+    main(["inspect", "zoo"])
+    monkeypatch.setattr(decode, "decode", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="25 of 61 files"):
+        assert open_images("zoo").shape == (3, 32, 32)
+
+
+def test_a_known_set_is_described_shortly(capsys, tmp_path):
+    main(["inspect", "digits", "--classes", "3,8"])
+    said = capsys.readouterr().out
+    train, test = (
+        open_images("digits", classes="3,8", split=split).labels.bincount() for split in ("train", "test")
+    )
+    assert f"digits: {train.sum()} images to train on, {test.sum()} to test on\n" in said
+    assert f"  3: {train[0]} and {test[0]}\n  8: {train[1]} and {test[1]}\n" in said
+    assert "8 × 8 pixels, grey, never mirrored." in said
+    assert (tmp_path / "digits-inspect.png").exists()
+
+
+@pytest.mark.parametrize("what", ["./absent", "absent", "zoo/labels.json"])
+def test_what_is_not_there_is_one_sentence(what, zoo, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["inspect", what])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("ddim: ")
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys\nfrom ddim.cli import main\n"
+        "try: main(['inspect', '--help'])\nfinally: assert not {'torch', 'PIL'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ddim inspect photos/ --size 64" in done.stdout
+
+
+def test_a_notice_is_one_line_on_the_command_line(zoo):
+    code = (
+        "from ddim.cli import main\nimport ddim.cli.inspect as command\n"
+        "command.Inspect.run = lambda self: __import__('ddim').open_images('zoo')\nmain(['inspect', 'zoo'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert line.startswith("ddim: 25 of 61 files in zoo are left out: dog/bad00.jpg holds no image")
+    assert "; and 20 more. See them all: ddim inspect zoo --all" in line
