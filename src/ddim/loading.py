@@ -4,17 +4,26 @@ from pathlib import Path
 
 from torch import nn
 
-from ddim import checkpoint
+from ddim import checkpoint as files
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
+from ddim.train import history
 
 
-def load(name_path_or_hub_id: str | Path, network: nn.Module | None = None) -> Denoiser:
+def load(
+    name_path_or_hub_id: str | Path,
+    network: nn.Module | None = None,
+    *,
+    checkpoint: int | None = None,
+    raw: bool = False,
+) -> Denoiser:
     """A trained model, ready to sample, in eval mode on the CPU.
 
     Args:
         name_path_or_hub_id: the folder of a run, e.g. "runs/digits".
         network: the module itself, for a model whose network is the user's own.
+        checkpoint: the step of one of the run's checkpoints, to take its weights; None takes the run's model.
+        raw: take the latest weights instead of the averaged ones; of the newest checkpoint if none is named.
 
     Raises:
         UserError: there is no such folder, or what it holds is not a model that this version can read.
@@ -22,4 +31,8 @@ def load(name_path_or_hub_id: str | Path, network: nn.Module | None = None) -> D
     folder = Path(name_path_or_hub_id)
     if not folder.is_dir():
         raise UserError(f"There is no run at {folder}; train one first, for instance with `ddim train digits`.")
-    return checkpoint.load(folder, network)
+    model = files.load(folder, network)
+    if checkpoint is not None or raw:
+        step = checkpoint if checkpoint is not None else history.newest(folder)
+        model.network.load_state_dict(history.weights(folder, step, raw))
+    return model

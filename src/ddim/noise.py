@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ddim.errors import UserError
 
-SAMPLING, TRAINING, ORDER, HELD_OUT = range(4)  # domains: the same (seed, index) is unrelated in each
+SAMPLING, TRAINING, ORDER, HELD_OUT, TIMES, DROPOUT = range(
+    6
+)  # domains: the same (seed, index) is unrelated in each
 
 
 def stream(seed: int, index: int, domain: int = SAMPLING) -> np.random.Generator:

@@ -33,10 +33,10 @@ def grid(images: Tensor, columns: int | None = None, scale: int | None = None, g
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
-def write_grid(images: Tensor, path: str | Path) -> None:
-    """Write `grid(images)` to a file, whole or not at all. Raises `UserError` if it cannot be written."""
+def write_grid(images: Tensor, path: str | Path, columns: int | None = None) -> None:
+    """Write `grid(images, columns)` to a file, whole or not at all. Raises `UserError` if it cannot be written."""
     with writing(path) as draft:
-        grid(images).save(draft, format="PNG")
+        grid(images, columns).save(draft, format="PNG")
 
 
 def write_each(images: Tensor, folder: str | Path, first: int = 0) -> None:

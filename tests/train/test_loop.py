@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,10 +12,11 @@ from ddim.data import open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.noise import TRAINING, stream
+from ddim.noise import DROPOUT, stream
 from ddim.train import Plan, fit
-from ddim.train.ema import Average
-from ddim.train.loop import draw, held_out_loss, indices
+from ddim.train.draws import draw, indices
+from ddim.train.ema import Average, gamma
+from ddim.train.validation import held_out_loss, losses_by_level
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def test_it_learns(digits):
     held_out = open_images("digits", split="test")
     before = held_out_loss(model, held_out)
     assert before == pytest.approx(1, abs=0.05)  # a network that predicts 0 misses all of the noise
-    *_, last = fit(model, digits, Plan(steps=150, learning_rate=2e-3, warmup=20, ema=0.95))
+    *_, last = fit(model, digits, Plan(steps=150, learning_rate=2e-3, warmup=20))
     assert held_out_loss(last.average, held_out) < 0.35
     assert last.fraction == 1
     assert last.step == 150
@@ -61,20 +63,18 @@ def test_the_same_seed_gives_the_same_weights(digits):
 
 def test_updates_are_those_of_a_plain_loop(digits):
     """The loop as a textbook writes it, in PyTorch alone: train mode, fresh gradients, clipping, AdamW, warm-up."""
-    plan = Plan(steps=4, learning_rate=1e-3, warmup=3, clip=0.05, batch_size=8)
+    plan = Plan(steps=4, learning_rate=1e-3, warmup=3, clip=0.05, batch_size=8, precision="fp32")
     model = small()
     nn.init.normal_(model.network.head.weight, std=0.3)
     model.network.head = nn.Sequential(nn.Dropout(0.5), model.network.head)  # train mode matters
     twin = copy.deepcopy(model)
     list(fit(model.eval(), digits, plan))
 
-    optimizer = torch.optim.AdamW(twin.network.parameters(), lr=1e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(twin.network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     for step in range(1, 5):
-        rng = stream(0, step, TRAINING)
-        x0, _ = digits.batch(indices(plan, len(digits), step))
-        t, noise = draw(rng, x0, 1000)
+        x0, _, t, noise = draw(plan, digits, 1000, step, range(8))
         at = twin.schedule(t).like(x0)
-        torch.manual_seed(int(rng.integers(2**63)))
+        torch.manual_seed(int(stream(0, (step - 1) * 8, DROPOUT).integers(2**63)))
         eps = twin.network.train()(at.alpha * x0 + at.sigma * noise, t.float())
         loss = ((noise - eps) ** 2).mean()
         optimizer.zero_grad()
@@ -116,7 +116,7 @@ def test_labels_are_told_and_dropped(digits, dropout):
     before = network.condition.label.weight.clone()
     plan = Plan(steps=8, label_dropout=dropout)
     list(fit(model, digits, plan))
-    true = torch.cat([digits.labels[indices(plan, len(digits), step)] for step in range(1, 9)])
+    true = torch.cat([digits.labels[indices(plan, len(digits), step, range(64))] for step in range(1, 9)])
     labels = torch.cat(told)
     dropped = labels == -1
     assert torch.equal(labels[~dropped], true[~dropped])
@@ -152,7 +152,8 @@ def test_warm_up_starts_small(digits):
 @pytest.mark.parametrize(("images", "batch_size"), [(10, 3), (10, 10), (7, 20), (640, 64)])
 def test_an_epoch_shows_every_image_once(images, batch_size):
     plan = Plan(batch_size=batch_size)
-    seen = torch.cat([indices(plan, images, step) for step in range(1, images + 1)])  # batch_size whole epochs
+    steps = range(1, images + 1)  # batch_size whole epochs
+    seen = torch.cat([indices(plan, images, step, range(batch_size)) for step in steps])
     for epoch in seen.split(images):
         assert sorted(epoch.tolist()) == list(range(images))
     assert len({tuple(epoch.tolist()) for epoch in seen.split(images)}) > 1 or batch_size == 1
@@ -198,21 +199,35 @@ def test_times_are_uniform_from_1_to_T(digits):
     assert (counts[1:5] > 250).all()  # of 1280, each a quarter
 
 
-def test_average_is_the_exponential_moving_average():
-    network = nn.Linear(1, 1, bias=False)
-    average, expected = Average(network, decay=0.5), network.weight.item()
-    for n in range(1, 30):
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.2])
+def test_average_weighs_each_step_by_a_power_of_it(width):
+    """Against its definition: the mean of theta(tau) with weight tau^gamma, of the width that was asked for."""
+    steps = torch.arange(1, 3001, dtype=torch.float64)
+    values = torch.randn(3000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + steps / 1000
+    network = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    average = Average(network, width)
+    for value in values:
         with torch.no_grad():
-            network.weight.fill_(float(n))
+            network.weight.fill_(value)
         average.update(network)
-        decay = min(0.5, (1 + n) / (10 + n))
-        expected = decay * expected + (1 - decay) * n
-        assert average.network.weight.item() == pytest.approx(expected, rel=1e-5)
+    density = steps ** gamma(width)
+    density /= density.sum()
+    assert average.network.weight.item() == pytest.approx((density * values).sum().item(), rel=2e-3)
+    mean = (density * steps).sum()
+    spread = (density * (steps - mean) ** 2).sum().sqrt() / 3000
+    assert spread.item() == pytest.approx(width, rel=2e-3)
+
+
+def test_an_average_of_width_0_is_the_latest_weights(digits):
+    model = small()
+    *_, last = fit(model, digits, Plan(steps=3, ema=(0.0, 0.1)))
+    assert torch.equal(weights(last.average), weights(model))
+    assert not torch.equal(weights(model.with_network(last.state.averages[1].network)), weights(model))
 
 
 def test_average_copies_buffers():
     network = nn.BatchNorm2d(2)
-    average = Average(network, 0.9)
+    average = Average(network, 0.1)
     network(torch.randn(4, 2, 3, 3) + 5)
     average.update(network)
     assert torch.equal(average.network.running_mean, network.running_mean)
@@ -224,3 +239,87 @@ def test_held_out_loss_is_the_same_at_every_call(digits):
     twin = copy.deepcopy(model)
     values = [held_out_loss(m, digits, most=200) for m in (model, model, twin)]
     assert all(a == b for a, b in pairwise(values))
+
+
+def test_the_loss_by_level_sees_each_level_alone(digits):
+    """A network that is right about the noisier half of the times, and says nothing about the others."""
+
+    class Half(Denoiser):
+        def loss(self, x0, t, noise, label=None):
+            return torch.where(t > 500, 0.0, noise.square().mean(dim=(1, 2, 3)))
+
+    parts = losses_by_level(Half(small().network, schedule.linear(), shape=(1, 8, 8)), digits)
+    assert len(parts) == 10
+    assert all(part > 0.8 for part in parts[:5])
+    assert parts[5:] == [0.0] * 5
+
+
+def test_a_batch_does_not_depend_on_how_it_is_shared(digits):
+    """Position by position the same images, labels, times and noise, whatever part of a batch is asked for."""
+    for times in ("uniform", "stratified"):
+        plan = Plan(batch_size=12, times=times)
+        whole = draw(plan, digits, 1000, 7, range(12))
+        parts = [draw(plan, digits, 1000, 7, part) for part in (range(5), range(5, 6), range(6, 12))]
+        for one, others in zip(whole, zip(*parts, strict=True), strict=True):
+            assert torch.equal(one, torch.cat(others))
+
+
+def test_stratified_times_fill_each_part_once(digits):
+    plan = Plan(batch_size=50, times="stratified")
+    batches = [draw(plan, digits, 1000, step, range(50)).t for step in range(1, 40)]
+    for t in batches:
+        assert torch.equal(((t - 1) // 20).sort().values, torch.arange(50))
+    assert len({tuple(t.tolist()) for t in batches}) == len(batches)
+    assert abs(torch.cat(batches).double().mean() - 500.5) < 2
+
+
+@pytest.mark.parametrize("parts", [2, 3, 64, 100])
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(digits, parts):
+    whole, split = small().double(), small().double()
+    losses = [
+        [now.loss for now in fit(m, digits, Plan(steps=3, accumulate=n))] for m, n in ((whole, 1), (split, parts))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-12)
+    torch.testing.assert_close(weights(split), weights(whole), rtol=0, atol=1e-12)
+
+
+def test_too_little_memory_halves_the_parts_until_they_fit(digits):
+    """The batch and what is learnt from it stay as they are; a single image that does not fit is said."""
+    sizes = []
+
+    class Greedy(Denoiser):
+        def loss(self, x0, t, noise, label=None):
+            sizes.append(len(x0))
+            if len(x0) > self.room:
+                raise torch.OutOfMemoryError("no room")
+            return super().loss(x0, t, noise, label)
+
+    model, twin = Greedy(small().network, schedule.linear(), shape=(1, 8, 8)), small()
+    model.room = 20
+    *_, last = fit(model, digits, Plan(steps=2, precision="fp32"))
+    list(fit(twin, digits, Plan(steps=2, accumulate=4, precision="fp32")))
+    assert sizes == [64, 32] + [16] * 8
+    assert last.state.parts == 4
+    assert torch.equal(weights(model), weights(twin))
+    model.room = 0
+    with pytest.raises(UserError, match="Not even one image"):
+        list(fit(model, digits, Plan(steps=2)))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_like_full(digits, precision):
+    full, half = small(), small()
+    plan = Plan(steps=60, learning_rate=2e-3, warmup=10, precision="fp32")
+    *_, a = fit(full, digits, plan)
+    *_, b = fit(half, digits, replace(plan, precision=precision))
+    losses = [held_out_loss(one.average, digits) for one in (a, b)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert weights(half).dtype == torch.float32
+    assert not torch.equal(weights(full), weights(half))  # it was used
+
+
+def test_an_interrupt_ends_after_the_update_under_way(digits):
+    steps = [
+        now.step for now in fit(small(), digits, Plan(steps=9), interrupted=iter([False, False, True]).__next__)
+    ]
+    assert steps == [1, 2, 3]

@@ -24,8 +24,11 @@ def test_the_first_limit_ends_training():
         {"learning_rate": 0},
         {"learning_rate": float("nan")},
         {"clip": 0},
-        {"ema": 1.0},
-        {"ema": -0.1},
+        {"ema": (0.3,)},
+        {"ema": (-0.1,)},
+        {"ema": ()},
+        {"ema": (0.1, 0.1)},
+        {"accumulate": 0},
         {"warmup": -1},
         {"seed": -1},
         {"seed": 2**63},
@@ -39,10 +42,10 @@ def test_impossible_plans(wrong):
 
 
 def test_recipes_that_come_with_ddim():
-    assert recipes.names() == ["airplanes", "digits", "mnist"]
+    assert recipes.names() == ["airplanes", "airplanes-paper", "digits", "mnist", "mnist-paper"]
     for name in recipes.names():
-        assert recipes.shipped(name).data == name
-    with pytest.raises(UserError, match="choose one of airplanes, digits, mnist"):
+        assert recipes.shipped(name).data == name.removesuffix("-paper")
+    with pytest.raises(UserError, match="choose one of airplanes, airplanes-paper, digits, mnist"):
         recipes.shipped("faces")
 
 
@@ -64,7 +67,9 @@ def test_a_recipe_in_a_file(tmp_path):
         ("[plan]\nbatch_size = 1.5", "sets batch_size = 1.5"),
         ("[plan]\nmirror = 1", "sets mirror = 1"),
         ("[plan]\nsteps = true", "sets steps = True"),
-        ("[plan]\nema = 2.0", "ema must lie"),
+        ("[plan]\nema = [2.0]", "ema must be"),
+        ("[plan]\nema = 0.1", "sets ema = 0.1"),
+        ('[plan]\nweighting = "best"', "sets weighting = 'best'"),
     ],
 )
 def test_a_recipe_that_cannot_be(tmp_path, text, said):

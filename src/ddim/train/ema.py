@@ -1,34 +1,45 @@
 """The averaged weights: what a diffusion model is sampled with."""
 
 import copy
+from functools import cache
 
+import numpy as np
 import torch
 from torch import nn
 
 
 class Average:
-    """An exponential moving average of a network's weights (arXiv 2006.11239, appendix B).
+    """A power-function average of a network's weights (arXiv 2312.02696, section 3.1).
 
-    After n updates the decay is min(`decay`, (1 + n) / (10 + n)), so that the first weights, which know
-    nothing, are soon forgotten.
+    Weights of step tau count as tau^gamma, so the average reaches back over the same share of the training
+    however long that has been: no decay to tune to its length, and no start to forget.
 
     Args:
         network: whose weights are averaged; they are copied now.
-        decay: in [0, 1).
+        width: standard deviation of the steps that count, as a share of the steps so far; in [0, 0.25].
+            0 is no average, but the latest weights.
 
     Attributes:
         network: a module of its own with the averaged weights.
+        updates: how many there were.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, width: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        self.decay, self.updates = decay, 0
+        self.width, self.updates = width, 0
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Move the average towards the weights of `network`; its buffers are copied."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - decay)
+        share = 1 - (1 - 1 / self.updates) ** (gamma(self.width) + 1) if self.width else 1.0  # 1 - beta
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), share)
         for mine, new in zip(self.network.buffers(), network.buffers(), strict=True):
             mine.copy_(new)
+
+
+@cache
+def gamma(width: float) -> float:
+    """The exponent whose average has this width: width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))."""
+    roots = np.roots([1, 7, 16 - width**-2, 12 - width**-2])
+    return float(roots.real.max())

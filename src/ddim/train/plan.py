@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ddim.errors import UserError
 
@@ -20,7 +21,7 @@ class Plan:
     """Minutes of training."""
 
     batch_size: int = 64
-    """Images in an update."""
+    """Images in an update, over all processes together."""
 
     learning_rate: float = 5e-4
     """Of AdamW, after the warm-up."""
@@ -28,11 +29,17 @@ class Plan:
     warmup: int = 200
     """Updates over which the learning rate rises from 0."""
 
-    ema: float = 0.998
-    """Decay of the averaged weights, which are those that are saved; it warms up as (1 + n) / (10 + n)."""
+    ema: tuple[float, ...] = (0.1, 0.05)
+    """Widths of the averaged weights, as shares of the training; the first is saved for use. 0 is no averaging."""
 
     clip: float = 1.0
     """The gradient's norm is cut to this."""
+
+    weighting: Literal["simple", "min-snr", "soft-min-snr"] = "simple"
+    """How much each noise level counts in the loss; simple is the paper's, all of them alike."""
+
+    times: Literal["uniform", "stratified"] = "uniform"
+    """How a batch draws its times; stratified spreads them evenly over 1 ... T."""
 
     mirror: bool = True
     """Mirror half of the images, if the data set allows it (airplanes do, digits do not)."""
@@ -40,17 +47,32 @@ class Plan:
     label_dropout: float = 0.1
     """Share of the labels that are hidden, so that the null class is learnt too; for models with classes."""
 
+    accumulate: int = 1
+    """Parts in which each process works through its share of a batch: more parts need less memory."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the network's arithmetic; auto is bf16 where the processor is made for it. Weights stay in fp32."""
+
+    channels_last: bool = False
+    """Keep activations in the order that tensor cores want."""
+
+    compile: bool = False
+    """Compile the network first: a minute's wait, and faster steps."""
+
     seed: int = 0
     """Of the first weights, the order, the times and the noise."""
 
     def __post_init__(self) -> None:
         limits = {name: getattr(self, name) for name in ("epochs", "steps", "minutes")}
         positive = {**limits, "batch_size": self.batch_size, "learning_rate": self.learning_rate, "clip": self.clip}
+        positive["accumulate"] = self.accumulate
         for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"{name} must be a number above 0; got {value}.")
-        if not 0 <= self.ema < 1:
-            raise UserError(f"ema must lie in [0, 1), where 0 means no averaging; got {self.ema}.")
+        if not self.ema or not all(0 <= width <= 0.25 for width in self.ema):
+            raise UserError(f"ema must be widths in [0, 0.25], where 0 means no averaging; got {self.ema}.")
+        if len(set(self.ema)) < len(self.ema):
+            raise UserError(f"ema names a width twice: {self.ema}; name each once.")
         if not 0 <= self.label_dropout <= 1:
             raise UserError(f"label_dropout must lie in [0, 1]; got {self.label_dropout}.")
         if self.warmup < 0 or not 0 <= self.seed < 2**63:

@@ -1,5 +1,6 @@
 """A recipe: everything that decides what a training run makes. TOML files and flags both fill it."""
 
+import json
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,6 +65,17 @@ def read(path: str | Path) -> Recipe:
     return _fill(Recipe(plan=plan), table, path)
 
 
+def of_run(folder: str | Path) -> Recipe:
+    """The recipe that a run was trained by. Raises `UserError` if its config does not hold one."""
+    path = Path(folder) / "config.json"
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+        plan = _fill(Plan(), table.pop("plan"), path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} does not say by what recipe it was trained ({error!r}); train anew.") from error
+    return _fill(Recipe(plan=plan), table, path)
+
+
 def shipped(name: str) -> Recipe:
     """The recipe of that name which comes with ddim. Raises `UserError` if there is none."""
     path = _FOLDER / f"{name}.toml"
@@ -90,7 +102,8 @@ def _fill(default: Fields, table: dict[str, Any], path: Path) -> Fields:
             raise UserError(f"{path} sets {name!r}, which is not one of {', '.join(hints)}; correct it.")
         if not _fits(value, hints[name]):
             raise UserError(f"{path} sets {name} = {value!r}, which is not of the kind {hints[name]}; correct it.")
-    return replace(default, **table)
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()}
+    return replace(default, **values)
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -98,6 +111,8 @@ def _fits(value: object, hint: Any) -> bool:
         return value in get_args(hint)
     if isinstance(hint, UnionType):
         return any(_fits(value, one) for one in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is hint

@@ -2,25 +2,32 @@
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save as to_bytes
-from tqdm import tqdm
 
-from ddim import checkpoint, environment, nets, schedule
-from ddim.data import open_images, to_uint8
+from ddim import checkpoint, nets, schedule
+from ddim.data import open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.files import append_line, write_bytes, write_text
-from ddim.train.loop import Progress, fit, held_out_loss, seeded
+from ddim.train import history
+from ddim.train.diary import Diary
+from ddim.train.engine import Engine, choose_precision
+from ddim.train.loop import fit
+from ddim.train.owner import owning
 from ddim.train.recipe import Recipe
+from ddim.train.signals import interruptible
+from ddim.train.state import State
+from ddim.train.transfer import transfer
+from ddim.train.update import seeded
 
-LINES = 20  # of metrics, at least, however short the run
-SAVE_EVERY = 60.0  # seconds between two saves: what a killed run loses at most
+SAVE_EVERY = 60.0  # seconds between two checkpoints: what a killed run loses at most
+FREE = {"epochs", "steps", "minutes", "learning_rate", "clip", "accumulate", "channels_last", "compile"}
+"""What of a plan may change when a run goes on."""
 
 
 def train(
@@ -31,60 +38,81 @@ def train(
     data_dir: str | Path | None = None,
     url: str | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    init: Denoiser | None = None,
+    trackers: Sequence[str] = (),
+    save_every: float = SAVE_EVERY,
 ) -> Denoiser:
     """Train by a recipe into a run folder, with a progress bar.
 
-    The folder holds `config.json`, `model.safetensors` (the averaged weights), `metrics.jsonl` (a line for
-    each epoch, twenty at least), `environment.json` and `samples/data.safetensors` (a few of the images). A
-    KeyboardInterrupt (the command line makes SIGTERM one) saves what has been learnt and goes on.
+    The folder holds `config.json`, `model.safetensors` (the averaged weights), `checkpoints/` (what a resume
+    needs), `metrics.jsonl`, `environment.json` and `samples/` (a few of the images, and samples along the way).
+    SIGINT and SIGTERM end training after the update under way, and all is saved. Under `torchrun` each process
+    calls this, and the first of them writes.
 
     Args:
         recipe: what to learn, and how.
-        folder: of the run; it must not hold a run yet.
+        folder: of the run; it must not hold a run yet, unless `resume` or `overwrite` say otherwise.
         device: "cpu", "cuda" or "mps"; None takes the best there is.
         data_dir: where the data set's files lie; None looks in DDIM_DATA, then downloads.
         url: where to download from instead of the official places.
         overwrite: replace the run that the folder holds.
+        resume: go on from the newest whole checkpoint, or begin if the folder holds no run. On one machine, with
+            as many processes and threads, the weights are those of an uninterrupted run, bit by bit.
+        init: a model whose weights to start from; layers of another shape start anew.
+        trackers: "tensorboard" or "wandb", which are told the metrics too.
+        save_every: seconds between two checkpoints.
 
     Returns:
         The model with the averaged weights, in eval mode.
 
     Raises:
-        UserError: a folder that holds a run, an unknown data set or device, images that cannot be read.
+        UserError: a folder that holds a run or that another process trains in, a checkpoint of another recipe,
+            an unknown data set or device, images that cannot be read, a training that breaks down.
+        KeyboardInterrupt: a signal asked to end.
     """
     folder = Path(folder)
     held = [name for name in ("config.json", "model.safetensors", "metrics.jsonl") if (folder / name).exists()]
-    if held and not overwrite:
+    if held and not (overwrite or resume):
         raise UserError(
-            f"{folder} holds a {held[0]} already; choose another --out, or replace it with --overwrite."
+            f"{folder} holds a {held[0]} already; go on with --resume, choose another --out, or replace it with "
+            "--overwrite."
         )
-    where = choose_device(device)
-    images, held_out = (
-        open_images(
-            recipe.data, classes=recipe.classes, size=recipe.image_size, split=split, data_dir=data_dir, url=url
+    engine = Engine(device, trackers, folder)
+    with engine.main_first():  # it downloads and decodes, the others find what it made
+        images, held_out = (
+            open_images(
+                recipe.data,
+                classes=recipe.classes,
+                size=recipe.image_size,
+                split=split,
+                data_dir=data_dir,
+                url=url,
+            )
+            for split in ("train", "test")
         )
-        for split in ("train", "test")
-    )
-    model = build(recipe, images).to(where)
-
-    for stale in ("config.json", "model.safetensors"):
-        (folder / stale).unlink(missing_ok=True)
-    write_text(folder / "metrics.jsonl", "")
-    write_text(
-        folder / "environment.json", json.dumps({**environment.describe(), "device": where}, indent=2) + "\n"
-    )
-    preview = to_uint8(images.batch(torch.arange(min(100, len(images))))[0])
-    write_bytes(folder / "samples" / "data.safetensors", to_bytes({"images": preview}))
-    progress: Progress | None = None
-    try:
-        with _bar(recipe, images) as bar:
-            for progress in _recorded(model, images, held_out, recipe, folder):
-                _show(bar, progress, recipe.plan.batch_size)
-    finally:  # also on an interrupt, and when training breaks down: keep what was learnt
-        if progress is not None:
-            _save(progress, recipe, folder)
-    assert progress is not None
-    return progress.average.eval()
+    precision = choose_precision(recipe.plan.precision, engine.device)  # a run that goes on keeps to it
+    recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
+    model = build(recipe, images)
+    if init is not None:
+        transfer(init.network, model.network)
+    model.to(engine.device)
+    state = State(model.network, recipe.plan)
+    with owning(folder, engine.main):
+        if resume:
+            _go_on(state, recipe, folder, engine)
+        now = None
+        diary = Diary(folder, recipe, model, images, held_out, state, engine)
+        with diary, interruptible() as interrupted:
+            for now in fit(model, images, recipe.plan, engine=engine, state=state, interrupted=interrupted):
+                diary.note(now)
+                if time.monotonic() - diary.saved > save_every:
+                    diary.save(now.fraction == 1, patient=True)
+            if now is not None:
+                diary.save(now.fraction == 1)
+    if now is not None and now.fraction < 1:
+        raise KeyboardInterrupt
+    return model.with_network(state.averages[0].network).eval()
 
 
 def build(recipe: Recipe, images: Images) -> Denoiser:
@@ -95,59 +123,34 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
     return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
 
 
-def choose_device(name: str | None) -> str:
-    """The device called `name`, or the best there is. Raises `UserError` for one that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name is None:
-        return next(device for device, available in there.items() if available)
-    try:
-        usable = torch.empty(0, device=name).device.type in there
-    except (RuntimeError, AssertionError):  # PyTorch's words for a device that is unknown, and for one not built in
-        usable = False
-    if not usable:
-        available = ", ".join(device for device, yes in there.items() if yes)
-        raise UserError(f"There is no device {name!r} on this machine; choose one of {available}.")
-    return name
+def _go_on(state: State, recipe: Recipe, folder: Path, engine: Engine) -> None:
+    """Bring `state` to where the run in the folder stands; leave it if there is no run."""
+    if (folder / "config.json").exists():
+        _check(recipe, folder)
+        if history.resume(state, folder) is None:
+            raise UserError(
+                f"{folder} holds a model but no checkpoints to go on from; start from its weights with --init, or "
+                "begin anew with --overwrite."
+            )
+    # Nobody goes on, and writes, before all have looked.
+    if engine.sum(state.step) != [state.step * engine.processes]:
+        raise UserError(f"Not all processes find the same checkpoints; put {folder} where all machines see it.")
 
 
-def _recorded(
-    model: Denoiser, images: Images, held_out: Images, recipe: Recipe, folder: Path
-) -> Iterator[Progress]:
-    """`fit`, with a line of metrics after each epoch (`LINES` in all where epochs are few) and a save a minute."""
-    losses: list[float] = []
-    lines, saved = 0, time.monotonic()
-    for now in fit(model, images, recipe.plan):
-        losses.append(now.loss)
-        due = int(max(now.epoch, LINES * now.fraction))
-        if due > lines or now.fraction == 1:
-            line = {
-                "step": now.step,
-                "epoch": round(now.epoch, 3),
-                "loss": sum(losses) / len(losses),
-                "held_out": held_out_loss(now.average, held_out),
-                "images_per_second": round(now.step * recipe.plan.batch_size / now.seconds, 1),
-                "seconds": round(now.seconds, 2),
-            }
-            append_line(folder / "metrics.jsonl", json.dumps(line))
-            losses, lines = [], due
-        if time.monotonic() - saved > SAVE_EVERY:
-            _save(now, recipe, folder)
-            saved = time.monotonic()
-        yield now
+def _check(recipe: Recipe, folder: Path) -> None:
+    """Refuse a recipe that differs in more than `FREE` from that of the run in the folder."""
+    was, now = (_settled(one) for one in (checkpoint.read_config(folder).get("recipe", {}), asdict(recipe)))
+    changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+    if changed:
+        name = changed[0]
+        raise UserError(
+            f"{folder} was begun with {name} = {was.get(name)!r}, not {now.get(name)!r}; go on without changing "
+            "it, or train into another --out."
+        )
 
 
-def _save(now: Progress, recipe: Recipe, folder: Path) -> None:
-    checkpoint.save(now.average, folder, recipe=asdict(recipe), finished=now.fraction == 1)
-
-
-def _bar(recipe: Recipe, images: Images) -> tqdm:
-    return tqdm(
-        total=recipe.plan.total_steps(len(images)), desc=f"training on {images.name}", unit="step", disable=None
-    )
-
-
-def _show(bar: tqdm, now: Progress, batch_size: int) -> None:
-    bar.total = round(now.step / now.fraction)  # where the clock ends training, an estimate that settles
-    rate = now.step * batch_size / now.seconds
-    bar.set_postfix(loss=f"{now.loss:.4f}", epoch=f"{now.epoch:.1f}", refresh=False, **{"images/s": f"{rate:.0f}"})
-    bar.update()
+def _settled(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What of a recipe must stay as it is when its run goes on, as one table of plain data."""
+    table: dict[str, Any] = json.loads(json.dumps(recipe))
+    plan = table.pop("plan", {})
+    return table | {name: value for name, value in plan.items() if name not in FREE}

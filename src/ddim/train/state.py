@@ -1,0 +1,96 @@
+"""All that training remembers from one update to the next. Randomness is not part of it: it is counted."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddim.train.ema import Average
+from ddim.train.plan import Plan
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
+
+
+class State:
+    """The latest weights, their averages, the optimiser's moments and how far training has come.
+
+    Args:
+        network: to train; it is used as it is, not copied.
+        plan: how.
+
+    Attributes:
+        step: updates done.
+        seconds: spent on them.
+        parts: in which each process works through its share of a batch.
+        lines: of metrics that were due so far.
+        losses: (sum, count) of the losses since the last of them.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan) -> None:
+        self.network = network
+        self.averages = [Average(network, width) for width in plan.ema]
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True
+        )
+        self.scaler = torch.amp.GradScaler(_device(network).type, enabled=plan.precision == "fp16")
+        self.accumulate = plan.accumulate
+        self.step, self.seconds, self.parts = 0, 0.0, plan.accumulate
+        self.lines, self.losses = 0, (0.0, 0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name: raw/..., averages by width, e.g. 0.1/..., and moments, e.g. exp_avg/..."""
+        groups = {"raw": self.network.state_dict()}
+        groups |= {_name(average.width): average.network.state_dict() for average in self.averages}
+        parameters = dict(self.network.named_parameters())
+        if self.optimizer.state:
+            for moment in MOMENTS:
+                groups[moment] = {name: self.optimizer.state[p][moment] for name, p in parameters.items()}
+        return {f"{group}/{name}": tensor for group, table in groups.items() for name, tensor in table.items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything that is not a tensor, ready for JSON, which keeps every bit of a float."""
+        return {
+            "step": self.step,
+            "average": _name(self.averages[0].width),  # the one that is saved for use
+            "seconds": self.seconds,
+            "accumulate": self.accumulate,
+            "parts": self.parts,
+            "lines": self.lines,
+            "losses": list(self.losses),
+            "updates": int(next((one["step"] for one in self.optimizer.state.values()), 0)),  # fp16 may skip some
+            "scaler": self.scaler.state_dict(),
+        }
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Become the state whose `tensors()` and `numbers()` these are.
+
+        Raises:
+            KeyError, RuntimeError: they are another network's or another plan's.
+        """
+        _copy(self.network, tensors, "raw")
+        for average in self.averages:
+            _copy(average.network, tensors, _name(average.width))
+            average.updates = numbers["step"]
+        for name, parameter in self.network.named_parameters():
+            if numbers["updates"]:
+                moments = {moment: tensors[f"{moment}/{name}"].to(parameter) for moment in MOMENTS}
+                count = torch.tensor(numbers["updates"], dtype=torch.float32, device=parameter.device)
+                self.optimizer.state[parameter] = {"step": count, **moments}  # fused: the count is on the GPU too
+        self.scaler.load_state_dict(numbers["scaler"])
+        self.step, self.seconds = numbers["step"], numbers["seconds"]
+        self.lines, self.losses = numbers["lines"], tuple(numbers["losses"])
+        if numbers["accumulate"] == self.accumulate:  # else the plan now asks for another number of parts
+            self.parts = numbers["parts"]
+
+
+def _copy(network: nn.Module, tensors: dict[str, Tensor], group: str) -> None:
+    network.load_state_dict({name: tensors[f"{group}/{name}"] for name in network.state_dict()})
+
+
+def _name(width: float) -> str:
+    return f"{width:g}"
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,52 @@
+"""The place of a process among others, the device and the precision."""
+
+import pytest
+import torch
+
+from ddim.errors import UserError
+from ddim.train.engine import Engine, autocast, choose_device, choose_precision
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [(64, 1), (64, 2), (13, 3), (4, 4)])
+def test_the_shares_of_a_batch_are_all_of_it(batch_size, processes):
+    engine, shares = Engine("cpu"), []
+    engine.processes = processes
+    for engine.rank in range(processes):
+        shares += engine.share(batch_size)
+    assert shares == list(range(batch_size))
+
+
+def test_processes_that_do_not_find_each_other_are_said(monkeypatch):
+    """As when a launcher other than torchrun starts several, and each believes that it is alone."""
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match=r"3 processes were started, but only 1.*torchrun"):
+        Engine("cpu")
+
+
+def test_a_tracker_whose_package_is_missing_is_said(monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.is_wandb_available", lambda: False)
+    with pytest.raises(UserError, match=r"wandb.*ddim\[wandb\]"):
+        Engine("cpu", ["wandb"])
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(UserError, match="no device 'abacus'"):
+        choose_device("abacus")
+    assert choose_device("cpu") == "cpu"
+
+
+def test_precision_that_is_asked_for_is_taken_and_auto_is_what_the_processor_is_made_for(monkeypatch):
+    cpu = torch.device("cpu")
+    for precision in ("fp32", "bf16", "fp16"):
+        assert choose_precision(precision, cpu) == precision
+    for capable in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable}, raising=False)  # noqa: B023
+        assert choose_precision("auto", cpu) == ("bf16" if capable else "fp32")
+
+
+def test_autocast_reaches_the_network_and_leaves_the_arithmetic_of_the_schedule():
+    layer, x = torch.nn.Linear(4, 4), torch.randn(2, 4)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with autocast(precision, torch.device("cpu")):
+            assert layer(x).dtype == dtype
+            assert (0.5 * x + 0.5 * x).dtype == torch.float32

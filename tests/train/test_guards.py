@@ -1,0 +1,55 @@
+"""What stops a training, what does not, and what is said."""
+
+import pytest
+import torch
+
+from ddim.errors import UserError
+from ddim.train.guards import Guard, duration, is_memory, no_memory
+
+
+def test_a_loss_that_falls_or_wavers_is_let_be():
+    guard = Guard(1e-3)
+    noise = torch.rand(2000, generator=torch.Generator().manual_seed(0))
+    for step in range(1, 2001):
+        guard.check(step, 1 / (1 + step / 20) + 0.1 * noise[step - 1].item(), norm=1e3)  # a large gradient is cut
+
+
+def test_one_bad_batch_is_not_an_explosion():
+    guard = Guard(1e-3)
+    for step in range(1, 300):
+        guard.check(step, 3.0 if step == 200 else 0.05, 1.0)
+
+
+def test_an_exploding_loss_is_stopped_within_a_few_updates_and_named():
+    guard = Guard(1e-3)
+    for step in range(1, 300):
+        guard.check(step, 0.05, 1.0)
+    with pytest.raises(UserError, match=r"step 3\d\d: the loss rose from 0\.05 to .*below 0\.001"):
+        for step in range(300, 350):
+            guard.check(step, 30.0, 1.0)
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(float("nan"), 1.0), (0.1, float("inf"))])
+def test_what_is_no_number_is_stopped_at_once(loss, norm):
+    with pytest.raises(UserError, match="broke down at step 7: the loss is"):
+        Guard(1e-3).check(7, loss, norm)
+
+
+def test_how_the_processor_says_that_memory_did_not_suffice():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60)
+    assert is_memory(error.value)
+    with pytest.raises(RuntimeError) as error:
+        torch.zeros(2) @ torch.zeros(3)
+    assert not is_memory(error.value)
+
+
+def test_the_remedy_for_too_little_memory_names_what_would_fit():
+    assert "64 images at a time do not fit into memory, 32 might" in str(no_memory(64, 1))
+    assert "--accumulate 4" in str(no_memory(64, 2))
+
+
+def test_times_as_people_say_them():
+    said = {0.4: "0 seconds", 1: "1 second", 59.6: "1 minute", 3600 * 4 + 610: "4 hours 10 minutes"}
+    said[2 * 86400 + 3 * 3600 + 59] = "2 days 3 hours"
+    assert {seconds: duration(seconds) for seconds in said} == said
