@@ -50,12 +50,32 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add one line to a text file. Raises `UserError` if it cannot be written; the lines before it stay."""
+    """Add one line to a text file. Raises `UserError` if it cannot be written; the file then is as it was."""
+    rest = f"{line}\n".encode()
     try:
-        with Path(path).open("a", encoding="utf-8") as lines:
-            lines.write(line + "\n")
+        with Path(path).open("ab", buffering=0) as lines:
+            end = lines.tell()
+            try:
+                while rest:  # a disk that fills up takes a part; asked for the rest, it says why
+                    rest = rest[lines.write(rest) :]
+            except OSError:
+                lines.truncate(end)
+                raise
     except OSError as error:
         raise refusal(path, error) from error
+
+
+def sweep(folder: str | Path, *names: str) -> None:
+    """Remove the drafts that killed processes left in a folder.
+
+    Args:
+        folder: where to look; it may be absent. Nobody else may be writing these files.
+        names: of the files that were being written, without their suffixes; "*" stands for anything.
+    """
+    for name in names:
+        for draft in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}.*"):
+            with contextlib.suppress(OSError):
+                draft.unlink()
 
 
 def refusal(path: str | Path, error: OSError) -> UserError:

@@ -381,3 +381,15 @@ def test_processes_at_once_without_a_lock_all_end_up_right(zoo):
     images = open_images(zoo)
     assert said == {f"{len(images)} {int(images.pixels.long().sum())}\n"}
     assert len(cached()) == 1
+
+
+def test_a_run_in_the_folder_is_not_learnt_from(zoo):
+    """As after `ddim train .`, whose run lies in runs/ here."""
+    before = scan(zoo).state
+    run = zoo / "runs" / "zoo"
+    picture(run / "samples" / "step-00000001.png")
+    for name in ("config.json", "metrics.jsonl"):
+        (run / name).write_text("{}")
+    assert scan(zoo).state == before
+    (run / "metrics.jsonl").unlink()
+    assert scan(zoo).state != before

@@ -5,7 +5,7 @@ from ddim import nets
 from ddim.errors import UserError
 from ddim.nets.blocks import Attention, sinusoidal
 
-KINDS = [(name, size) for name in nets.names() for size in ("tiny", "small")]
+KINDS = [*((name, size) for name in nets.names() for size in ("tiny", "small")), ("unet", "mini")]
 
 
 def alive(network):
@@ -100,5 +100,5 @@ def test_any_width(width):
 def test_unknown_network_and_size():
     with pytest.raises(UserError, match="choose one of unet, plain"):
         nets.build("resnet", 1)
-    with pytest.raises(UserError, match="choose one of tiny, small, base"):
+    with pytest.raises(UserError, match="choose one of tiny, mini, small, base"):
         nets.build("unet", 1, "huge")

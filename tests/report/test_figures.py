@@ -1,4 +1,5 @@
 import io
+import math
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from torch import nn
 from ddim import checkpoint, nets, report, schedule
 from ddim.denoiser import Denoiser
 from ddim.report import animation, diagram, mosaics
+from ddim.report.numbers import epochs, percent, power, short, three
 from ddim.report.record import read
 from ddim.report.sheet import Sheet, line, mosaic, save, styled
 from ddim.report.stages import stages
-from ddim.report.words import power, short, three
 
 
 class Other(nn.Module):
@@ -159,4 +160,6 @@ def test_the_animation_is_cut_to_its_size(complete, monkeypatch):
 def test_numbers_are_short():
     assert [three(x) for x in (4.4, 0.1234, 356.2, 1318.0)] == ["4.40", "0.123", "356", "1,318"]
     assert [short(n) for n in (850, 45_321, 6_469_889)] == ["850", "45.3 k", "6.47 M"]
+    assert [epochs(n) for n in (0.43, 4.011, 12.03, 1000.0)] == ["0.43", "4", "12", "1,000"]
+    assert [percent(math.log(n)) for n in (1.031, 1.12, 0.88, 14.0)] == ["3.1%", "12%", "12%", "1,300%"]
     assert power(4.04e-5) == "4.0 × 10⁻⁵"

@@ -13,7 +13,7 @@ from ddim.errors import UserError
 from ddim.report.plates import PLATES
 
 NAMES = [plate.name for plate in PLATES]
-FROM_TRAINING = ["data", "forward", "network", "learning"]
+FROM_TRAINING = ["data", "forward", "network", "learning", "levels", "along"]
 VOID = {"meta", "img", "br"}
 
 
@@ -82,7 +82,7 @@ def test_a_run_that_is_only_trained_says_what_is_missing(trained):
     folder = trained()
     page = read(folder)
     assert page.figures == FROM_TRAINING
-    assert page.missing == NAMES[4:]
+    assert page.missing == NAMES[6:]
     assert page.text.count("ddim report RUN makes it.") == 4
     assert {path.stem for path in folder.glob("figures/*")} == set(FROM_TRAINING)
 
@@ -104,7 +104,14 @@ def test_the_head_states_the_facts(trained):
     text = read(trained()).text
     for fact in ("3 epochs", "27 updates of 64 images, 1,728 images seen", "5 minutes on cpu"):
         assert fact in text
-    assert "0.3333 on training images; 0.3000 on held-out images" in text
+    assert "0.2667 on training images; 0.3000 on held-out images, both with averaged weights" in text
+
+
+def test_a_run_of_before_there_were_levels_is_still_a_page(trained):
+    page = read(trained(old=True))
+    assert page.figures == ["data", "forward", "network", "learning"]
+    assert page.missing == NAMES[4:]
+    assert "0.3333 on training images; 0.3000 on held-out images, with averaged weights" in page.text
 
 
 def test_what_a_limit_cut_is_said(complete):
@@ -126,7 +133,7 @@ def test_broken_files_are_left_out(complete):
     (complete / "environment.json").write_text("[]")
     (complete / "results/timing.json").write_text("{")
     (complete / "samples/strips.safetensors").write_bytes(b"none")
-    assert read(complete).missing == ["learning", "strips", "denoising", "timing"]
+    assert read(complete).missing == ["learning", "levels", "strips", "denoising", "timing"]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -163,6 +170,8 @@ def test_metrics_that_make_no_curve_are_left_out(trained, text):
     [
         ("gallery", {"ddim": None}),
         ("gallery", {"ddpm": {"eta": "<b>", "steps": 1, "count": 1, "seconds": 1.0}}),
+        ("gallery", {"ddim": {"eta": 0.0, "steps": 1, "count": 0, "seconds": 1.0}}),
+        ("gallery", {"ddim": {"eta": 0.0, "steps": 1, "count": 1, "seconds": float("nan")}}),
         ("timing", {"rows": []}),
         ("timing", {"rows": "x"}),
         ("timing", {"threads": "<script>alert(1)</script>"}),
@@ -185,7 +194,10 @@ def test_results_that_say_nothing_are_left_out(complete, name, changes):
         ("data", {"images": torch.zeros(9, 1, 8, 8)}),
         ("data", {"images": torch.zeros(0, 1, 8, 8, dtype=torch.uint8)}),
         ("ddim", {"images": torch.zeros(50, 1, 16, 16, dtype=torch.uint8)}),
+        ("data", {"images": torch.zeros(2, 9, 1, 8, 8, dtype=torch.uint8)}),
         ("strips", {"times": torch.zeros(0)}),
+        ("strips", {"times": torch.tensor(1.0)}),
+        ("strips", {"times": torch.zeros(21, 1)}),
         ("strips", {"eta1.x": torch.zeros(5, 2, 1, 8, 8, dtype=torch.uint8)}),
     ],
 )

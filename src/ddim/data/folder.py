@@ -107,6 +107,8 @@ def _walk(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str])
             seen.add((about.st_dev, about.st_ino))
             with os.scandir(folder) as listing:
                 items = sorted(listing, key=lambda item: (item.is_symlink(), item.name), reverse=True)
+            if {"config.json", "metrics.jsonl"} <= {item.name for item in items}:
+                continue  # a run, whose samples are not to be learnt from
         except OSError as error:
             skipped.append(Skipped(os.path.relpath(folder, root), f"cannot be read: {error.strerror or error}"))
             continue

@@ -5,32 +5,45 @@ from statistics import median
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from ddim.report.numbers import three
+from ddim.report.reading import LEAST, MOST
 from ddim.report.record import Record
-from ddim.report.sheet import BLUE, FAINT, INK, ORANGE, Sheet
-from ddim.report.words import three
+from ddim.report.sheet import BLUE, FAINT, INK, ORANGE, Sheet, log_axis
+
+_LOOKS: dict[str, dict[str, Any]] = {
+    "held_out": {"color": BLUE, "lw": 2.4, "label": "held-out images, averaged weights", "zorder": 4},
+    "train": {"color": ORANGE, "lw": 2.4, "label": "training images, averaged weights", "zorder": 3},
+    "loss": {"color": FAINT, "lw": 1.2, "alpha": 0.7, "label": "training images, latest weights"},
+}
 
 
 def learning(record: Record) -> Figure | None:
-    """The loss on the training images and on held-out images, epoch by epoch."""
+    """The loss on held-out and on trained images, epoch by epoch, and of the updates if it is not weighted."""
     epochs = [line["epoch"] for line in record.metrics]
-    curves = {name: [line[name] for line in record.metrics] for name in ("loss", "held_out")}
-    values = [value for curve in curves.values() for value in curve if math.isfinite(value) and value > 0]
+    names = ("held_out", "train") if record.weighting != "simple" else ("held_out", "train", "loss")
+    curves = {name: [_drawable(line.get(name)) for line in record.metrics] for name in names}
+    values = [value for curve in curves.values() for value in curve if math.isfinite(value)]
     if len(set(epochs)) < 2 or not values:
         return None
     sheet = Sheet(900)
     axes = sheet.axes(170, 50, 1560, 700)
-    axes.plot(epochs, curves["loss"], color=ORANGE, lw=1.6, alpha=0.8, label="training images, weights as they are")
-    axes.plot(epochs, curves["held_out"], color=BLUE, lw=2.4, label="held-out images, averaged weights")
-    end = curves["held_out"][-1]
-    if math.isfinite(end):
-        place = {"textcoords": "offset points", "va": "center"}
-        axes.annotate(f"{end:.4f}", (epochs[-1], end), (10, 0), color=BLUE, weight="bold", **place)
-    axes.set(xlabel="epoch", ylabel="loss", xlim=(epochs[0], epochs[-1]))
+    for name, curve in curves.items():
+        if any(map(math.isfinite, curve)):
+            axes.plot(epochs, curve, **_LOOKS[name])
+    held_out, train = curves["held_out"], curves["train"]
+    above = [one > other for one, other in zip(held_out, train, strict=True)]
+    axes.fill_between(epochs, train, held_out, where=above, interpolate=True, color=BLUE, alpha=0.12, lw=0)
+    for name, other in (("held_out", train[-1]), ("train", held_out[-1])):
+        end = curves[name][-1]
+        if math.isfinite(end):
+            va = "center" if not math.isfinite(other) else "bottom" if end > other else "top"
+            words = {"color": _LOOKS[name]["color"], "weight": "bold", "va": va}
+            axes.annotate(f"{end:.4f}", (epochs[-1], end), (10, 0), textcoords="offset points", **words)
+    axes.set(xlabel="epoch", ylabel="loss", xlim=(min(epochs), max(epochs)))
     if max(values) > 4 * min(values):
-        _log(axes.yaxis, axes.set_yscale)
-    axes.legend(loc="upper right", fontsize=11)
+        log_axis(axes.yaxis, axes.set_yscale)
+    axes.legend(fontsize=11)
     return sheet.figure
 
 
@@ -47,8 +60,8 @@ def timing(record: Record) -> Figure | None:
     bare = [forward * S for S in steps]
     axes.plot(steps, bare, color=FAINT, lw=1.8, ls=(0, (4, 2)), label="$S$ calls of the bare network")
     axes.plot(steps, [row["seconds"] for row in rows], "o", color=BLUE, ms=8, label="DDIM, measured")
-    _log(axes.xaxis, axes.set_xscale)
-    _log(axes.yaxis, axes.set_yscale)
+    log_axis(axes.xaxis, axes.set_xscale)
+    log_axis(axes.yaxis, axes.set_yscale)
     axes.set_xticks(steps)
     axes.set(
         xlabel="steps $S$", ylabel=f"seconds for {facts['batch']} images", xlim=(steps[0] / 1.3, steps[-1] * 1.5)
@@ -61,9 +74,6 @@ def timing(record: Record) -> Figure | None:
     return sheet.figure
 
 
-def _log(axis: Any, set_scale: Any) -> None:
-    """A logarithmic axis with plain numbers at 1, 2, 5, 10, ..."""
-    set_scale("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+def _drawable(loss: float | None) -> float:
+    """A loss as it is drawn; what cannot be is a gap in the curve."""
+    return loss if loss is not None and LEAST < loss < MOST else math.nan

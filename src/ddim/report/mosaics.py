@@ -9,9 +9,9 @@ from torch import Tensor
 from ddim.data import to_uint8
 from ddim.forward import q_sample
 from ddim.noise import ImageNoise
+from ddim.report.numbers import three
 from ddim.report.record import Record
-from ddim.report.sheet import BLUE, FAINT, ORANGE, WIDTH, Sheet, line, mosaic
-from ddim.report.words import three
+from ddim.report.sheet import BLUE, FAINT, ORANGE, WIDTH, Sheet, centres, line, mosaic
 
 MARGIN = 40
 STOPS = 11  # frames in a row
@@ -43,16 +43,16 @@ def forward(record: Record) -> Figure | None:
     row = mosaic(torch.cat([to_uint8(q_sample(x0, schedule(t), eps)) for t in times]), STOPS)
     scale = max(1, (WIDTH - 5 * MARGIN) // row.shape[1])
     left, top, high = (WIDTH - row.shape[1] * scale) // 2 + MARGIN, MARGIN + 60, row.shape[0] * scale
-    centres = _centres(left, x0.shape[-1], scale, STOPS, line(x0.shape[-1]))
+    middles = centres(left, x0.shape[-1], scale, STOPS, line(x0.shape[-1]))
 
     sheet = Sheet(top + high + 90 + 380 + 120)
-    _times(sheet, centres, times, top - 35)
-    for x, t in zip(centres, times, strict=True):
+    _times(sheet, middles, times, top - 35)
+    for x, t in zip(middles, times, strict=True):
         sheet.text(x, top + high + 40, _number(float(schedule.alpha_bar[t])), color=FAINT)
     sheet.text(left - 55, top + high + 40, r"$\bar\alpha_t$", fontsize=13)
     sheet.image(row, left, top, scale)
 
-    axes = sheet.axes(centres[0], top + high + 90, centres[-1] - centres[0], 380)
+    axes = sheet.axes(middles[0], top + high + 90, middles[-1] - middles[0], 380)
     t = torch.arange(schedule.T + 1)
     axes.plot(t, schedule.alpha_bar.sqrt(), color=BLUE, lw=2.2, label=r"signal  $\sqrt{\bar\alpha_t}$")
     axes.plot(t, (1 - schedule.alpha_bar).sqrt(), color=ORANGE, lw=2.2, label=r"noise  $\sqrt{1-\bar\alpha_t}$")
@@ -94,7 +94,7 @@ def strips(record: Record, shown: int = 2) -> Figure | None:
     high, wide = mosaic(pairs["eta0"][0], len(stops)).shape[:2]
     scale = max(1, (WIDTH - 3 * MARGIN - 60) // wide)
     left = WIDTH - MARGIN - wide * scale
-    centres = _centres(left, size, scale, len(stops), line(size))
+    middles = centres(left, size, scale, len(stops), line(size))
     block = shown * (high * scale + MARGIN) + 160
 
     sheet = Sheet(2 * block)
@@ -105,10 +105,10 @@ def strips(record: Record, shown: int = 2) -> Figure | None:
     for i, (name, title, colour) in enumerate(titles):
         top = i * block + 160
         sheet.text(left, top - 105, title, ha="left", color=colour, fontsize=14, weight="bold")
-        _times(sheet, centres, tensors["times"][stops].round().int().tolist(), top - 35)
+        _times(sheet, middles, tensors["times"][stops].round().int().tolist(), top - 35)
         for pair in pairs[name]:
             sheet.image(mosaic(pair, len(stops)), left, top, scale)
-            for label, y in zip(("$x_t$", r"$\hat x_0$"), _centres(top, tall, scale, 2, line(size)), strict=True):
+            for label, y in zip(("$x_t$", r"$\hat x_0$"), centres(top, tall, scale, 2, line(size)), strict=True):
                 sheet.text(left - 50, y, label, fontsize=13)
             top += high * scale + MARGIN
     return sheet.figure
@@ -120,13 +120,8 @@ def _pairs(tensors: dict[str, Tensor], name: str, stops: Tensor) -> Tensor:
     return both.flatten(0, 1).transpose(0, 1)
 
 
-def _centres(start: int, size: int, scale: int, count: int, gap: int) -> list[float]:
-    """Where the images of a mosaic that begins at `start` have their middles, in pixels of the sheet."""
-    return [start + ((size + gap) * (i + 0.5) + gap / 2) * scale for i in range(count)]
-
-
-def _times(sheet: Sheet, centres: list[float], times: list[int], y: float) -> None:
-    for i, (x, t) in enumerate(zip(centres, times, strict=True)):
+def _times(sheet: Sheet, middles: list[float], times: list[int], y: float) -> None:
+    for i, (x, t) in enumerate(zip(middles, times, strict=True)):
         sheet.text(x, y, f"$t={t}$" if i in (0, len(times) - 1) else f"{t}")
 
 

@@ -5,9 +5,9 @@ from html import escape
 from pathlib import Path
 
 from ddim.report import words
+from ddim.report.numbers import three
 from ddim.report.plates import Hung
 from ddim.report.record import Record
-from ddim.report.words import three
 
 _STYLE = Path(__file__).with_name("page.css")
 _TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim.files import write_bytes
-from ddim.report import animation, curves, diagram, mosaics
+from ddim.report import along, animation, curves, diagram, levels, mosaics
 from ddim.report.record import Record
 from ddim.report.sheet import save, styled
 
@@ -105,10 +105,30 @@ PLATES = (
         "Learning",
         "Figures 6 and 7",
         f"The loss ‖ε − {_EPS}‖², a mean over pixels (the paper’s section 6; DDIM, Eq. 5 with all weights "
-        "1). The held-out images are never trained on; they are "
-        "scored at fixed times and noise with the averaged weights, the ones that sample.",
+        "1). The held-out images are never trained on. Thick curves are of the averaged weights, the ones that "
+        "sample, at times and with noise that stay the same. A held-out one that comes to lie above the other "
+        "tells of images learnt by heart; the next figure tells how much of that may be chance.",
         TRAINING,
         curves.learning,
+    ),
+    Plate(
+        "levels",
+        "The loss by noise level",
+        "section 6",
+        "The loss of the averaged weights in ten equal parts of [0, <i>T</i>], for held-out and for training "
+        "images, at the same times and with the same noise. Below, by how much the held-out images’ is higher; the "
+        "grey band is what chance makes of a single level.",
+        TRAINING,
+        levels.levels,
+    ),
+    Plate(
+        "along",
+        "Along the way",
+        "section 7",
+        "All rows begin with the same noise, so each column is one image as the network learns. The averaged "
+        "weights, the ones that sample, change calmly; the latest ones, of which they are the average, jump about.",
+        TRAINING,
+        along.along,
     ),
     Plate(
         "samples",

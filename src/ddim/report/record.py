@@ -1,18 +1,14 @@
 """What a run's folder holds, read once: the figures and the words are made from this alone."""
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ddim import checkpoint
 from ddim.denoiser import Denoiser
+from ddim.report.reading import LEVELS, Stop, along, as_table, fits, images, metrics, table
 
 _GALLERY = {"eta": float, "steps": int, "count": int, "seconds": float}
 _ROW = {
@@ -27,7 +23,7 @@ RESULTS: dict[str, dict[str, Any]] = {  # what the page reads of each results/<n
     "strips": {},
     "timing": {"rows": [_ROW], "batch": int, "threads": int, "device": str, "machine": {"processor": str}},
 }
-SAMPLES = ("data", "ddim", "ddpm", "strips")
+SAMPLES = {"data": 4, "ddim": 4, "ddpm": 4, "strips": 5}  # dimensions of the images in each samples/<name>
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,11 @@ class Record:
         config: `config.json`.
         environment: `environment.json`; empty if there is none.
         metrics: the lines of `metrics.jsonl`.
-        results: `results/<name>.json` of every experiment that was made with these very weights.
+        results: `results/<name>.json` of every experiment that was made with these very weights, or with
+            earlier ones of a training that still goes on.
+        earlier: the names of the latter.
         samples: `samples/<name>.safetensors`, tensors by name; empty for a file that is not there.
+        along: some of `samples/step-*.safetensors`, in order.
     """
 
     folder: Path
@@ -50,97 +49,84 @@ class Record:
     environment: dict[str, Any]
     metrics: list[dict[str, Any]]
     results: dict[str, dict[str, Any]]
+    earlier: frozenset[str]
     samples: dict[str, dict[str, Tensor]]
+    along: list[Stop]
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What it was trained by; empty for a model that came without a recipe."""
-        return _dict(self.config.get("recipe"))
+        return as_table(self.config.get("recipe"))
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """How it was trained; empty if that is not known."""
+        return as_table(self.recipe.get("plan"))
 
     @property
     def batch_size(self) -> int | None:
         """Of its training; None if that is not known."""
-        size = _dict(self.recipe.get("plan")).get("batch_size")
+        size = self.plan.get("batch_size")
         return size if isinstance(size, int) else None
+
+    @property
+    def weighting(self) -> str:
+        """Of the loss that its training lowered; "simple" if that is not known."""
+        name = self.plan.get("weighting")
+        return name if isinstance(name, str) else "simple"
 
     @property
     def versions(self) -> dict[str, Any]:
         """Of what it was trained with; empty if that is not known."""
-        return _dict(self.environment.get("versions"))
+        return as_table(self.environment.get("versions"))
+
+    @property
+    def levels(self) -> list[dict[str, Any]]:
+        """The lines of metrics that tell the loss by noise level, of both sets."""
+        return [line for line in self.metrics if all(name in line for name in LEVELS)]
 
     @property
     def strips(self) -> dict[str, Tensor] | None:
         """The tensors of the strips, as `ddim.experiments.strips` describes them; None if they are not there."""
         tensors = self.samples["strips"]
-        images = {"eta0.x", "eta0.x0", "eta1.x", "eta1.x0"}
-        if "strips" not in self.results or tensors.keys() != images | {"times"}:
+        names = {"eta0.x", "eta0.x0", "eta1.x", "eta1.x0"}
+        if "strips" not in self.results or tensors.keys() != names | {"times"}:
             return None
-        shapes = {tuple(tensors[name].shape) for name in images}
-        frames, *rest = shapes.pop()
-        whole = not shapes and len(rest) == 4 and frames == len(tensors["times"]) > 1
-        return tensors if whole else None
+        times, shapes = tensors["times"], {tensors[name].shape for name in names}
+        whole = len(shapes) == 1 and times.shape == shapes.pop()[:1] and len(times) > 1
+        return tensors if whole and times.is_floating_point() else None
 
 
 def read(folder: Path, network: nn.Module | None = None) -> Record:
-    """Read a run. Raises `UserError` if the folder holds no model; all else may be missing or broken."""
+    """Read a run, which may be training meanwhile.
+
+    Raises:
+        UserError: the folder holds no model. All else may be missing or broken.
+    """
     model = checkpoint.load(folder, network)
     weights = checkpoint.fingerprint(folder)
-    results = {name: _json(folder / "results" / f"{name}.json") for name in RESULTS}
+    config = checkpoint.read_config(folder)
+    found = {name: table(folder / "results" / f"{name}.json") for name in RESULTS}
+    results = {name: facts for name, facts in found.items() if facts and fits(facts, RESULTS[name])}
+    others = {name for name, facts in results.items() if facts.get("weights") != weights}
+    earlier = {name for name in others if config.get("finished") is False and _of_this_training(folder, name)}
     return Record(
         folder,
         model,
-        checkpoint.read_config(folder),
-        _json(folder / "environment.json"),
-        _lines(folder / "metrics.jsonl"),
-        {name: f for name, f in results.items() if f.get("weights") == weights and _fits(f, RESULTS[name])},
-        {name: _images(folder / "samples" / f"{name}.safetensors", model) for name in SAMPLES},
+        config,
+        table(folder / "environment.json"),
+        metrics(folder / "metrics.jsonl"),
+        {name: facts for name, facts in results.items() if name not in others - earlier},
+        frozenset(earlier),
+        {name: images(folder / "samples" / f"{name}.safetensors", model.shape, n) for name, n in SAMPLES.items()},
+        along(folder / "samples", model.shape),
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _of_this_training(folder: Path, name: str) -> bool:
+    """Whether results are younger than `environment.json`, which a training writes when it begins."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return _dict(found)
-
-
-def _dict(found: object) -> dict[str, Any]:
-    return found if isinstance(found, dict) else {}
-
-
-def _fits(found: object, kind: Any) -> bool:
-    """Whether what was read is of the kind that `RESULTS` describes."""
-    if isinstance(kind, dict):
-        return isinstance(found, dict) and all(name in found and _fits(found[name], kind[name]) for name in kind)
-    if isinstance(kind, list):
-        return isinstance(found, list) and bool(found) and all(_fits(one, kind[0]) for one in found)
-    return isinstance(found, int | float if kind is float else kind)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines that are whole, and of each its numbers: a run that is killed may leave half a line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return []
-    found = []
-    for line in lines:
-        try:
-            numbers = {name: n for name, n in _dict(json.loads(line)).items() if isinstance(n, int | float)}
-        except (ValueError, RecursionError):
-            continue
-        if {"epoch", "loss", "held_out"} <= numbers.keys() and math.isfinite(numbers["epoch"]):
-            found.append(numbers)
-    return found
-
-
-def _images(path: Path, model: Denoiser) -> dict[str, Tensor]:
-    """The tensors of a file of samples, if all of its images are of the model's shape."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError):
-        return {}
-    images = [tensor for name, tensor in tensors.items() if name != "times"]
-    right = all(i.dtype == torch.uint8 and i.ndim > 3 and len(i) and i.shape[-3:] == model.shape for i in images)
-    return tensors if right else {}
+        made, began = (folder / path for path in (f"results/{name}.json", "environment.json"))
+        return made.stat().st_mtime > began.stat().st_mtime
+    except OSError:
+        return False

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor
 
 from ddim.files import writing
@@ -83,6 +84,19 @@ def mosaic(images: Tensor, columns: int) -> Pixels:
 def line(width: int) -> int:
     """The pixels between images of that width in a `mosaic`."""
     return max(1, round(width / 14))
+
+
+def centres(start: int, size: int, scale: int, count: int, gap: int) -> list[float]:
+    """Where the images of a mosaic that begins at `start` have their middles, in pixels of the sheet."""
+    return [start + ((size + gap) * (i + 0.5) + gap / 2) * scale for i in range(count)]
+
+
+def log_axis(axis: Any, set_scale: Any) -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2, 5, 10, ..."""
+    set_scale("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, stem: Path) -> None:

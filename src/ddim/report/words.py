@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ddim.report.numbers import duration, power, short
+from ddim.report.overfit import verdict
 from ddim.report.record import Record
 
 
@@ -53,6 +55,12 @@ def notes(record: Record) -> dict[str, str]:
             "On the way down the image gets smaller and its channels more; on the way up it grows back, and skip "
             "connections bring the fine detail along."
         )
+    for plate, name in shown_in.items():
+        if name in record.earlier:
+            said[plate] = f"Training went on meanwhile: this shows earlier weights. {said.get(plate, '')}"
+    said["levels"] = verdict(record)
+    if record.plan.get("ema") == [0]:
+        said["along"] = "This run averages no weights, and so both sides are the same."
     if record.model.predicts == "eps":
         said["learning"] = "A network that always answers 0 would score 1."
         said["strips"] = (
@@ -64,36 +72,11 @@ def notes(record: Record) -> dict[str, str]:
         said["strips"] = (
             f"Here ε is read off the {record.model.predicts} that the network predicts. {said.get('strips', '')}"
         )
+    if record.weighting != "simple":
+        said["learning"] += (
+            f" What training lowers is weighted ({record.weighting}), another quantity, and not drawn here."
+        )
     return said
-
-
-def duration(seconds: float, suffix: str) -> tuple[str, str]:
-    """A length of time as (number, unit), e.g. ("1.3", "minutes of training")."""
-    for size, unit in ((3600, "hours"), (60, "minutes")):
-        if seconds >= size:
-            return f"{seconds / size:.3g}", f"{unit} {suffix}"
-    return f"{seconds:.3g}", f"seconds {suffix}"
-
-
-def short(number: int) -> str:
-    """A count in at most three digits, e.g. 385 k."""
-    for size, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return str(number)
-
-
-def three(number: float) -> str:
-    """A number in three digits, e.g. 4.40, or a larger one without its fraction."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}"
-
-
-def power(number: float) -> str:
-    """A small number as 4.0 × 10⁻⁵."""
-    if number == 0:
-        return "0"
-    digits, exponent = f"{number:.1e}".split("e")
-    return f"{digits} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
 def _parameters(record: Record) -> int:
@@ -145,9 +128,11 @@ def _loss(record: Record) -> str:
     if not record.metrics:
         return ""
     last = record.metrics[-1]
-    return (
-        f"{last['loss']:.4f} on training images; {last['held_out']:.4f} on held-out images, with averaged weights"
-    )
+    held_out = f"{last['held_out']:.4f} on held-out images"
+    if "train" in last:
+        return f"{last['train']:.4f} on training images; {held_out}, both with averaged weights"
+    weighted = "" if record.weighting == "simple" else ", weighted"
+    return f"{last['loss']:.4f} on training images{weighted}; {held_out}, with averaged weights"
 
 
 def _sampling(record: Record) -> str:

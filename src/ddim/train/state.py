@@ -27,7 +27,8 @@ class State:
     """
 
     def __init__(self, network: nn.Module, plan: Plan) -> None:
-        self.network = network
+        # The fused AdamW goes through memory as it lies, so moments must lie like their weights: from the start on.
+        self.network = network.to(memory_format=_format(plan))  # type: ignore[call-overload]
         self.averages = [Average(network, width) for width in plan.ema]
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True
@@ -74,7 +75,7 @@ class State:
             average.updates = numbers["step"]
         for name, parameter in self.network.named_parameters():
             if numbers["updates"]:
-                moments = {moment: tensors[f"{moment}/{name}"].to(parameter) for moment in MOMENTS}
+                moments = {m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS}
                 count = torch.tensor(numbers["updates"], dtype=torch.float32, device=parameter.device)
                 self.optimizer.state[parameter] = {"step": count, **moments}  # fused: the count is on the GPU too
         self.scaler.load_state_dict(numbers["scaler"])
@@ -86,6 +87,10 @@ class State:
 
 def _copy(network: nn.Module, tensors: dict[str, Tensor], group: str) -> None:
     network.load_state_dict({name: tensors[f"{group}/{name}"] for name in network.state_dict()})
+
+
+def _format(plan: Plan) -> torch.memory_format:
+    return torch.channels_last if plan.channels_last else torch.contiguous_format
 
 
 def _name(width: float) -> str:

@@ -1,0 +1,114 @@
+"""Reading what a run's folder holds: whatever is broken, half-written or of another kind is simply absent."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+LEVELS = ("held_out_by_level", "train_by_level")  # of a line of metrics: losses in ten equal parts of [0, T]
+BINS = 10
+ROWS = 8  # of the samples along the way, at most
+LEAST, MOST = 1e-9, 1e9  # a loss between them can be drawn
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Samples along the way: the same noise with the weights of one step.
+
+    Attributes:
+        step: which.
+        averaged, latest: (N, C, H, W) uint8.
+    """
+
+    step: int
+    averaged: Tensor
+    latest: Tensor
+
+
+def table(path: Path) -> dict[str, Any]:
+    """What a JSON file holds, if that is a table; else an empty one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return as_table(found)
+
+
+def as_table(found: object) -> dict[str, Any]:
+    """`found` if it is a table, else an empty one."""
+    return found if isinstance(found, dict) else {}
+
+
+def fits(found: object, kind: Any) -> bool:
+    """Whether what was read is of a kind, e.g. {"rows": [{"steps": int}]}: counts from 1 on, numbers from 0 on."""
+    if isinstance(kind, dict):
+        return isinstance(found, dict) and all(name in found and fits(found[name], kind[name]) for name in kind)
+    if isinstance(kind, list):
+        return isinstance(found, list) and bool(found) and all(fits(one, kind[0]) for one in found)
+    if kind is str:
+        return isinstance(found, str)
+    if not _is_number(found) or not math.isfinite(found):
+        return False
+    return found >= 0 if kind is float else isinstance(found, int) and found > 0
+
+
+def metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines that are whole, and of each its numbers and its losses by level.
+
+    A run that is killed, or writes at this moment, may leave half a line.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    whole = []
+    for text in texts:
+        try:
+            line = as_table(json.loads(text))
+        except (ValueError, RecursionError):
+            continue
+        found = {name: n for name, n in line.items() if _is_number(n) and name not in LEVELS}
+        if {"epoch", "loss", "held_out"} <= found.keys() and math.isfinite(found["epoch"]):
+            whole.append(found | {name: line[name] for name in LEVELS if _are_levels(line.get(name))})
+    return whole
+
+
+def images(path: Path, shape: tuple[int, ...], ndim: int) -> dict[str, Tensor]:
+    """The tensors of a file of samples, if all but `times` are uint8 images of that shape in `ndim` dimensions."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError):
+        return {}
+    found = [tensor for name, tensor in tensors.items() if name != "times"]
+    right = all(i.dtype == torch.uint8 and i.ndim == ndim and i.numel() and i.shape[-3:] == shape for i in found)
+    return tensors if right else {}
+
+
+def along(folder: Path, shape: tuple[int, ...]) -> list[Stop]:
+    """Up to eight of the samples along the way, the first and the last among them, in order."""
+    paths = {path.stem.removeprefix("step-"): path for path in folder.glob("step-*.safetensors")}
+    steps = sorted((int(name), path) for name, path in paths.items() if name.isdecimal())
+    if not steps:
+        return []
+    stops = []
+    for i in torch.linspace(0, len(steps) - 1, min(ROWS, len(steps))).round().int().tolist():
+        step, path = steps[i]
+        found = images(path, shape, ndim=4)
+        if {"averaged", "latest"} <= found.keys() and len(found["averaged"]) == len(found["latest"]):
+            stops.append(Stop(step, found["averaged"], found["latest"]))
+    return stops
+
+
+def _is_number(found: object) -> TypeGuard[int | float]:
+    """Whether it is one, and no whole number that a float cannot hold."""
+    return isinstance(found, float) or (type(found) is int and abs(found) < 2**63)
+
+
+def _are_levels(found: object) -> bool:
+    return isinstance(found, list) and len(found) == BINS and all(_is_number(n) and LEAST < n < MOST for n in found)
