@@ -16,10 +16,10 @@ from ddim.train import Plan, history
 from ddim.train.state import State
 
 
-def tiny(seed=0, outputs=2):
+def tiny(seed=0, outputs=2, accumulate=1):
     """A state with every kind of content: weights, an average, moments, and numbers that are not their defaults."""
     torch.manual_seed(seed)
-    state = State(nn.Linear(2, outputs), Plan(ema=(0.1,)))
+    state = State(nn.Linear(2, outputs), Plan(ema=(0.1,), accumulate=accumulate))
     state.network(torch.ones(1, 2)).sum().backward()
     state.optimizer.step()
     state.step, state.seconds, state.lines, state.losses = 1, 0.125, 7, (0.1, 3)
@@ -67,6 +67,16 @@ def test_what_was_saved_comes_back(tmp_path):
     assert state.numbers() == same.numbers() | {"step": 5}
     assert state.averages[0].updates == 5
     assert {"step", "exp_avg", "exp_avg_sq"} == set(state.optimizer.state[state.network.weight])
+
+
+@pytest.mark.parametrize(("asked", "parts"), [(2, 8), (4, 4), (1, 1)])
+def test_the_parts_are_those_that_memory_allowed_unless_others_are_asked_for(tmp_path, asked, parts):
+    state = tiny(accumulate=2)
+    state.parts = 8
+    put(state, tmp_path, 1)
+    state = tiny(accumulate=asked)
+    history.resume(state, tmp_path)
+    assert state.parts == parts
 
 
 def test_nothing_to_come_back_to(tmp_path):

@@ -18,9 +18,8 @@ from ddim import nets, schedule
 from ddim.cli import main
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.errors import UserError
-from ddim.train import Plan, Recipe, fit, history
-from ddim.train.run import train
+from ddim.train import Plan, fit, history
+from ddim.train.diary import Diary
 from ddim.train.state import State
 from ddim.train.validation import losses_by_level
 
@@ -36,7 +35,7 @@ def random_images(count=40, size=8):
     return Images(pixels, labels, ("a", "b", "c"), "random", mirror=True)
 
 
-# -- fit, State and history ------------------------------------------------------------------------------------------
+# fit, State and history
 
 ALL = Plan(  # 3.08 updates to an epoch, and as much as possible of what depends on the step
     steps=8,
@@ -76,7 +75,7 @@ def in_legs(case, folder, stops, **changes):
         model = Denoiser(network.to(dtype), schedule.linear(), shape=(1, 8, 8), classes=3)
         state = State(model.network, plan)
         if plan.precision == "fp16" and leg == 0:  # so much that updates are skipped, and soon more again
-            state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**34, growth_interval=2)
+            state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22, growth_interval=2)
         assert (history.resume(state, folder) is None) == (leg == 0)
         for now in fit(model, random_images(), plan, state=state):
             losses[now.step] = now.loss
@@ -106,25 +105,437 @@ def test_a_training_that_goes_on_is_the_uninterrupted_one(tmp_path, case, stops)
     assert whole.step == 8
     if case == "fp16":
         assert 0 < whole.numbers()["updates"] < 8  # some were skipped, as the scaler said
-        assert whole.numbers()["scaler"]["scale"] != 2.0**34
+        assert whole.numbers()["scaler"]["scale"] < 2.0**22
 
 
 def test_a_batch_stays_in_the_parts_that_memory_allowed(tmp_path, monkeypatch):
-    """Memory that is short once halves the parts for good, also for a later leg, which has plenty of it."""
-    loss = Denoiser.loss
+    """Memory that was short once has doubled the parts, for later legs too: dropout depends on the parts."""
+    loss, calls = Denoiser.loss, []
 
-    def short(self, x0, *rest):
-        if len(x0) > 4:
+    def short_at_first(self, *rest):
+        calls.append(rest)
+        if len(calls) == 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return loss(self, x0, *rest)
+        return loss(self, *rest)
 
-    monkeypatch.setattr(Denoiser, "loss", short)
+    _, plenty = in_legs("unet with dropout", tmp_path / "plenty", [])
+    monkeypatch.setattr(Denoiser, "loss", short_at_first)
     whole, losses = in_legs("unet with dropout", tmp_path / "whole", [])
+    calls.clear()
+    resumed, again = in_legs("unet with dropout", tmp_path / "legs", [3])
+    same(resumed, whole)
+    assert again == losses != plenty
     assert whole.parts == 4
-    in_legs("unet with dropout", tmp_path / "legs", [], steps=3)
-    first, _ = in_legs("unet with dropout", tmp_path / "first", [3], steps=3)
+
+
+# Runs
+
+STEPS = 9  # 3.08 updates to an epoch; a line of metrics after each third, one with two images of the next epoch's
+WORDS = ["--network", "plain", "--size", "tiny", "--conditional", "--device", "cpu", "--batch-size", "13"]
+WORDS += ["--accumulate", "2", "--times", "stratified", "--weighting", "min-snr", "--warmup", "5"]
+
+
+def patched():
+    """Few images, and little of what a run does beside training."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(
+        "ddim.train.run.open_images", lambda *_, split, **__: random_images(40 if split == "train" else 10)
+    )
+    patch.setattr("ddim.train.diary.losses_by_level", partial(losses_by_level, most=10))
+    for name, value in (("LINES", 3), ("COUNT", 1), ("STEPS", 1)):
+        patch.setattr(f"ddim.train.diary.{name}", value)
+    return patch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    patch, threads = patched(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    patch.undo()
+
+
+def go(folder, *words, steps=STEPS):
+    main(["train", "digits", *WORDS, "--steps", str(steps), "--out", str(folder), *map(str, words)])
+
+
+def outcome(folder, steps=STEPS):
+    """All that a run has made, but for times: its last checkpoint, its model, its metrics, its last samples."""
+    tensors, numbers = history.read(folder, steps)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    files = ("config.json", "model.safetensors", f"samples/step-{steps:08d}.safetensors")
+    return {
+        **{name: digest(tensor.numpy().tobytes()) for name, tensor in tensors.items()},
+        **{name: value for name, value in numbers.items() if name != "seconds"},
+        **{name: digest((folder / name).read_bytes()) for name in files},
+        "lines": [{k: v for k, v in one.items() if k not in ("seconds", "images_per_second")} for one in lines],
+    }
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def look(folder):
+    """Every file of a run, with its content and the time at which it was written."""
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def drafts(folder):
+    return [path for path in folder.rglob(".*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, quick):
+    """The outcome of a run from its start to its end."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    go(folder)
+    found = outcome(folder)
+    assert [line["step"] for line in found["lines"]] == [3, 6, 9]
+    assert drafts(folder) == []
+    return found
+
+
+def ended(folder, how, step, *words, **options):
+    """A run that does not come to its end.
+
+    Args:
+        how: "killed" or "asked", after that step; "torn", killed while it wrote a line; "damaged", and the newest
+            checkpoint has a wrong bit afterwards.
+    """
+
+    def until(*args, state, **kwargs):
+        def act():
+            if how == "asked" and state.step == step - 1:
+                os.kill(os.getpid(), signal.SIGINT)  # it is looked for after the next update
+            if how != "asked" and state.step == step:
+                raise Killed
+
+        act()
+        for now in fit(*args, state=state, **kwargs):
+            yield now
+            act()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ddim.train.run.fit", until)
+        with pytest.raises(SystemExit if how == "asked" else Killed) as end:
+            go(folder, *words, **options)
+    if how == "asked":
+        assert end.value.code == 130
+        assert history.newest(folder) == step
+    if how == "torn":
+        with (folder / "metrics.jsonl").open("ab") as lines:
+            lines.write(b'{"step": 1, "loss": 0.\xff')
+    if how == "damaged":
+        path = folder / "checkpoints" / f"{step:08d}.safetensors"
+        path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("every", "ends"),
+    [
+        (1e9, [("killed", 1)]),  # before there is a checkpoint but the first
+        (1e9, [("killed", 3), ("killed", 4)]),  # with lines of metrics that nothing remembers
+        (1e9, [("asked", 3)]),  # at a line of metrics
+        (1e9, [("asked", 1), ("killed", 3), ("asked", 4), ("torn", 6), ("asked", 7)]),
+        (0, [("killed", 3), ("killed", 4), ("torn", 8)]),
+        (0, [("damaged", 4), ("damaged", 8)]),
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_as_if_nothing_had_been(tmp_path, uninterrupted, every, ends):
+    for end in ends:
+        ended(tmp_path / "run", *end, "--resume", "--save-every", every)
+    go(tmp_path / "run", "--resume", "--save-every", every)
+    assert outcome(tmp_path / "run") == uninterrupted
+    assert drafts(tmp_path / "run") == []
+
+
+def test_a_run_can_be_killed_before_each_of_its_files(tmp_path):
+    """A run is a sequence of files that take their names; it is killed before the first of them, the second, ..."""
+    take, left = Path.replace, [10**9]
+
+    def killed(self, target):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return take(self, target)
+
+    words = ("--save-every", 0, "--resume")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        go(tmp_path / "whole", *words, steps=2)
+        files = 10**9 - left[0]
+        whole = outcome(tmp_path / "whole", steps=2)
+        assert files > 15
+        for number in range(files):
+            left[0] = number
+            with pytest.raises(Killed):
+                go(tmp_path / str(number), *words, steps=2)
+            left[0] = 10**9
+            go(tmp_path / str(number), *words, steps=2)
+            assert outcome(tmp_path / str(number), steps=2) == whole, number
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path, uninterrupted):
+    run = tmp_path / "run"
+    go(run)
+    before = look(run)
+    go(run, "--resume")
+    main(["train", str(run), "--resume", "--device", "cpu"])
+    go(run, "--resume", steps=4)  # it has more than that behind it
+    assert look(run) == before
+    assert outcome(run) == uninterrupted
+
+
+def test_a_run_goes_on_beyond_its_end(tmp_path, uninterrupted):
+    """It then is the run that was to be so long from its start, and has the lines of its first end besides."""
+    run = tmp_path / "run"
+    go(run, steps=2)
+    ended(run, "asked", 7, "--resume")
+    main(["train", str(run), "--resume", "--device", "cpu", "--steps", str(STEPS)])
+    found = outcome(run)
+    lines = {line["step"]: line for line in found.pop("lines")}
+    assert {name: uninterrupted[name] for name in found} == found
+    assert list(lines) == [1, 2, 6, 9]
+    assert lines[9] == uninterrupted["lines"][-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--batch-size", "7"], "batch_size = 13, not 7"),
+        (["--seed", "1"], "seed = 0, not 1"),
+        (["--size", "small"], "size = 'tiny', not 'small'"),
+        (["--ema", "0.2"], "ema = [0.1, 0.05], not [0.2]"),
+        (["--no-conditional"], "conditional = True, not False"),
+    ],
+)
+def test_what_may_not_change_is_said_and_nothing_happens(tmp_path, capsys, words, said):
+    run = tmp_path / "run"
+    ended(run, "asked", 2)
+    before = look(run)
+    capsys.readouterr()
+    assert said in refused(capsys, run, "--resume", *words)
+    assert look(run) == before
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_nothing_happens(tmp_path, capsys):
+    for name, words in (("run", []), ("other", ["--network", "unet"])):
+        ended(tmp_path / name, "asked", 2, *words)
+    ours, theirs = (tmp_path / name / "checkpoints" / "00000002.safetensors" for name in ("run", "other"))
+    ours.write_bytes(theirs.read_bytes())
+    before = look(tmp_path)
+    assert "is of another network or plan" in refused(capsys, tmp_path / "run", "--resume")
+    assert look(tmp_path) == before
+
+
+def test_no_whole_checkpoint_is_one_sentence_and_nothing_happens(tmp_path, capsys):
+    ended(tmp_path, "asked", 2)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    before = look(tmp_path)
+    assert "is whole" in refused(capsys, tmp_path, "--resume")
+    assert look(tmp_path) == before
+    go(tmp_path, "--overwrite")
+
+
+def test_a_model_without_checkpoints_is_not_replaced(tmp_path, capsys):
+    """Someone removed them, or copied the model alone: there is nothing to go on from, but something to lose."""
+    go(tmp_path)
+    history.clear(tmp_path)
+    before = look(tmp_path)
+    assert "no checkpoints to go on from" in refused(capsys, tmp_path, "--resume")
+    assert look(tmp_path) == before
+
+
+def refused(capsys, folder, *words):
+    """The one sentence with which training in a folder is refused."""
+    with pytest.raises(SystemExit) as end:
+        go(folder, *words)
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
+
+
+# A disk that is full
+
+
+def limit(size):
+    """No file may grow past `size` bytes: the system itself refuses, as a full disk does. None is no limit."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
+
+
+@pytest.fixture
+def disk():
+    """Space that is taken and given back; Python ignores the signal that comes with the refusal."""
+    yield limit
+    limit(None)
+
+
+def filling(monkeypatch, full, free, size):
+    """The disk is full from one step on, until another."""
+
+    def watched(*args, state, **kwargs):
+        for now in fit(*args, state=state, **kwargs):
+            if now.step in (full, free):
+                limit(size if now.step == full else None)
+            yield now
+
+    monkeypatch.setattr("ddim.train.run.fit", watched)
+
+
+@pytest.mark.parametrize("size", [100_000, 300], ids=["no checkpoint fits", "not even a line of metrics"])
+def test_training_goes_on_while_the_disk_is_full(tmp_path, monkeypatch, capsys, uninterrupted, disk, size):
+    """The checkpoint before stays whole, nothing half-written stays, and what then fits is written again."""
+    seen = []
+
+    def watch(self, now):
+        if now.step in (4, 5, 6, 7, 8):
+            seen.append(history.newest(tmp_path))
+            assert drafts(tmp_path) == [tmp_path / ".lock"]
+        return note(self, now)
+
+    note = Diary.note
+    monkeypatch.setattr(Diary, "note", watch)
+    filling(monkeypatch, 4, 8, size)
+    go(tmp_path, "--save-every", 0)
+    said = capsys.readouterr().err
+    assert said.count("Training goes on; the last whole checkpoint stays.") == 4
+    assert said.count("free some space") == (4 if size > 1000 else 5)
+    assert seen == [3, 3, 3, 3, 3]
+    found = outcome(tmp_path)
+    lines = found.pop("lines")
+    assert {name: uninterrupted[name] for name in found} == found
+    assert [line["step"] for line in lines] == ([3, 6, 9] if size > 1000 else [3, 9])
+    assert drafts(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [100_000, 300], ids=["no checkpoint fits", "not even a line of metrics"])
+def test_a_disk_that_is_full_at_the_end(tmp_path, monkeypatch, capsys, uninterrupted, disk, size):
+    """It is one sentence; with space again, the run goes on from the last whole checkpoint to the same end."""
+    filling(monkeypatch, 5, None, size)
+    said = refused(capsys, tmp_path, "--save-every", 0)
+    assert "Could not write" in said
+    assert "free some space" in said
+    assert history.newest(tmp_path) == 4
+    assert drafts(tmp_path) == []
+    assert "free some space" in refused(capsys, tmp_path, "--resume")  # still full
+    assert history.newest(tmp_path) == 4
+    limit(None)
     monkeypatch.undo()
-    resumed, again = in_legs("unet with dropout", tmp_path / "legs2", [])
-    assert resumed.parts == 2
-    assert again != losses  # dropout knows the parts
-    assert first.parts == 4
+    go(tmp_path, "--resume")
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_a_disk_that_is_full_from_the_start(tmp_path, capsys, disk):
+    limit(100_000)
+    assert "free some space" in refused(capsys, tmp_path / "run")
+    limit(None)
+    go(tmp_path / "run", "--resume")
+
+
+# SIGKILL
+
+KILLS = 16
+DRIVER = """
+import json, os, random, signal, sys, time
+import torch
+from torch import nn
+
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[1])
+import test_resume as here
+from ddim.train import Plan, Recipe
+from ddim.train import run
+from ddim.train.state import State
+
+State(nn.Linear(1, 1), Plan())  # what PyTorch imports late, the children find
+folder, rng = here.Path(sys.argv[2]), random.Random(int(sys.argv[3]))
+recipe = Recipe(network="plain", size="tiny", conditional=True, plan=Plan(steps=60, batch_size=4, warmup=5))
+patch = here.patched()
+
+
+def train(name, tell):
+    fit, sync = run.fit, os.fsync
+
+    def watched(*args, **kwargs):
+        for now in fit(*args, **kwargs):
+            tell(b"u")  # an update is made, and will be saved now
+            yield now
+
+    def watched_sync(file):
+        tell(b"w")  # a file is written, but does not have its name yet
+        sync(file)
+
+    run.fit, os.fsync = watched, watched_sync
+    run.train(recipe, folder / name, device="cpu", resume=True, save_every=0)
+
+
+def child(name, tell=lambda word: None):
+    pid = os.fork()
+    if not pid:
+        try:
+            train(name, tell)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def await_words(reader, word, count):
+    while count:
+        heard = os.read(reader, 1)
+        assert heard, "it ended too soon"
+        count -= heard == word
+
+
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+assert wait(child("whole")) == 0
+found = {"steps": [], "drafts": []}
+for kill in range(here.KILLS):
+    reader, writer = os.pipe()
+    pid = child("killed", lambda word: os.write(writer, word))
+    os.close(writer)
+    if kill % 4 == 0:  # while it starts
+        time.sleep(rng.uniform(0, 0.3))
+    else:
+        await_words(reader, b"u", rng.randint(1, 2))
+        if kill % 4 == 1:  # while it trains
+            time.sleep(rng.uniform(0, 0.06))
+        else:  # while it writes one of the files of a save
+            await_words(reader, b"w", rng.randint(1, 3))
+    os.kill(pid, signal.SIGKILL)
+    assert wait(pid) == -signal.SIGKILL, "it ended too soon"
+    os.close(reader)
+    found["steps"].append(max(here.history.steps(folder / "killed"), default=-1))
+    found["drafts"].append([path.name for path in here.drafts(folder / "killed") if path.name != ".lock"])
+assert wait(child("killed")) == 0
+found["left"] = [path.name for path in here.drafts(folder / "killed")]
+found["same"] = here.outcome(folder / "killed", steps=60) == here.outcome(folder / "whole", steps=60)
+print(json.dumps(found))
+"""
+
+
+def test_killed_at_random_moments(tmp_path):
+    """SIGKILL, again and again, some of it in the middle of a write: the run that comes to its end is the same.
+
+    What was being written is gone when the run goes on, so that leftovers do not pile up.
+    """
+    words = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), str(tmp_path), "0"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found["drafts"]) == KILLS
+    assert sum(map(len, found["drafts"])) >= 3  # inside a save
+    assert max(map(len, found["drafts"])) == 1
+    assert found["left"] == []
+    assert found["same"]
+    assert found["steps"] == sorted(found["steps"])
+    assert found["steps"][-1] >= 3

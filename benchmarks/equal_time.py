@@ -1,0 +1,147 @@
+"""What the same time buys: samples of ddim's runs and of two other libraries, trained equally long, judged alike.
+
+    python benchmarks/equal_time.py RUN...
+
+draws 1,000 images of each run at 50 and at 10 DDIM steps, scores them and the peers' kept samples with judge.py,
+and writes equal-time.json, equal-time.md, equal-time.png and the samples of the runs into benchmarks/results. They
+are not drawn again while a run's weights stay the same. DDIM_DATA names the folder that holds MNIST.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import judge
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+import ddim
+from ddim import checkpoint, environment
+from ddim.data import to_uint8
+from ddim.files import write_text, writing
+from ddim.pictures import grid
+
+RESULTS = Path(__file__).with_name("results")
+PEERS = {"diffusers": "diffusers", "ddpm-pytorch": "denoising-diffusion-pytorch"}
+STEPS = (50, 10)
+COUNT = 1000
+SHOWN = 64  # the first of them, not chosen
+
+
+def draw(run: Path, steps: int, kept: Path) -> None:
+    """Draw a run's images, the digits in turn if it knows them, and keep them with what was asked for."""
+    weights = checkpoint.fingerprint(run)
+    if kept.exists():
+        with np.load(kept) as file:
+            if file["weights"] == weights:
+                return
+    model = ddim.load(run)
+    images = to_uint8(model.sample(COUNT, steps=steps, sampler="ddim", seed=0))
+    asked = {} if model.classes is None else {"labels": np.arange(COUNT) % model.classes}
+    with writing(kept) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, images=images.numpy(), weights=weights, **asked)
+
+
+def scored(name: str, steps: int, kept: Path) -> dict[str, Any]:
+    """One row of the table; its score is missing where the file of the samples is."""
+    row: dict[str, Any] = {"model": name, "steps": steps, "file": kept.relative_to(kept.parents[1]).as_posix()}
+    if not kept.exists():
+        return row
+    with np.load(kept) as file:
+        images, labels = file["images"], file.get("labels")
+    if images.shape[0] != COUNT:
+        raise SystemExit(f"{kept} holds {images.shape[0]} images; a distance is only comparable at {COUNT}.")
+    return row | judge.score(images, labels)
+
+
+def training(run: Path) -> dict[str, Any]:
+    """How long a run was trained, by its own metrics, and the size of its network."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    last = json.loads(lines[-1]) if lines else {}
+    parameters = sum(p.numel() for p in ddim.load(run).parameters())
+    return {"parameters": parameters, **{key: last.get(key) for key in ("step", "seconds")}}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result in Markdown."""
+    lines = [
+        f"Fréchet distance of {COUNT:,} samples to the 10,000 MNIST test images, lower is better, in the features",
+        f"of a classifier that names {result['judge']['test_accuracy']:.2%} of them rightly. Agreement: the share",
+        "of the samples in which it sees the digit that was asked for.",
+        "",
+        "| images | DDIM steps | distance | agreement |",
+        "|---|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        distance = f"{row['frechet']:.1f}" if "frechet" in row else f"no file {row['file']}"
+        agreement = f"{row['agreement']:.1%}" if row.get("agreement") is not None else "—"
+        lines.append(f"| {row['model']} | {row['steps']} | {distance} | {agreement} |")
+    for name, what in (("floor", "as they come"), ("floor_even", "100 of each digit")):
+        real = result[name]
+        told = f"{real['mean']:.1f} ({real['least']:.1f} to {real['most']:.1f})"
+        lines.append(f"| real training images, {what} | — | {told} | — |")
+    return "\n".join(lines) + "\n"
+
+
+def picture(rows: list[dict[str, Any]], folder: Path) -> Image.Image:
+    """The first samples of every model, a column each, at every number of steps, a row each, with the distance."""
+    columns = list(dict.fromkeys(row["model"] for row in rows))
+    side, head, gap = 8 * (28 + 1) * 2 + 2, 26, 12
+    size = (len(columns) * (side + gap) + gap, len(STEPS) * (head + side + gap) + gap)
+    sheet = Image.new("L", size, 255)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    for row in rows:
+        left = gap + columns.index(row["model"]) * (side + gap)
+        top = gap + STEPS.index(row["steps"]) * (head + side + gap)
+        known = "frechet" in row
+        title = f"{row['model']}, {row['steps']} steps: " + (f"{row['frechet']:.1f}" if known else "no samples")
+        pen.text((left, top), title, 0, font)
+        if known:
+            sheet.paste(grid(first(folder / row["file"]), columns=8, scale=2), (left, top + head))
+    return sheet.quantize(16)  # sixteen greys are enough for the eye, and a third of the file
+
+
+def first(kept: Path) -> torch.Tensor:
+    """The first samples of a file, (SHOWN, 1, 28, 28) uint8."""
+    with np.load(kept) as file:
+        images: NDArray[np.uint8] = file["images"][:SHOWN]
+    return torch.from_numpy(images).reshape(-1, 1, 28, 28)
+
+
+def main() -> None:
+    """Sample, score and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a ddim run on MNIST")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the samples lie and the result goes")
+    args = parser.parse_args()
+    folder: Path = args.results
+    rows, trained = [], {}
+    for run in args.runs:
+        name = "ddim" if len(args.runs) == 1 else f"ddim {run.name}"
+        trained[name] = training(run)
+        for steps in STEPS:
+            kept = folder / "ours" / f"{run.name}-{steps}.npz"
+            draw(run, steps, kept)
+            rows.append(scored(name, steps, kept))
+    for stem, name in PEERS.items():
+        rows += [scored(name, steps, folder / "peers" / f"{stem}-{steps}.npz") for steps in STEPS]
+    result = {
+        "judge": {"test_accuracy": judge.accuracy()},
+        "rows": rows,
+        "floor": judge.floor(COUNT),
+        "floor_even": judge.floor(COUNT, even=True),
+        "trained": trained,
+        "versions": environment.versions(),
+    }
+    write_text(folder / "equal-time.json", json.dumps(result, indent=2) + "\n")
+    write_text(folder / "equal-time.md", table(result))
+    with writing(folder / "equal-time.png") as draft:
+        picture(rows, folder).save(draft, optimize=True)
+    print(table(result), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Images per second in training: ddim, the paper's way, and two libraries on the same network, in turns.
+
+    python benchmarks/training_rate.py                       # some eight minutes on two quiet cores
+    python benchmarks/training_rate.py --repeats 1 --turn 1  # whether it runs
+
+Each training is a process that sits still except in its turn. The turns go round (A, B, C, A, B, C, ...), so what
+else the machine does meets all of them alike; the median over the rounds counts. Three parts: the rates and the
+memory, the time from the start of a process to its first update, and two processes against one.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).parent
+BATCH = 64
+PARTS = ("rate", "start", "processes")
+CANDIDATES = ("paper", "ours-on-paper", "ours-on-paper-fp32", "ours", "ours-fp32", "diffusers", "ddpm-pytorch")
+PEERS = ("diffusers", "ddpm-pytorch")  # whose libraries may need an interpreter of their own
+PAIRS = {  # what is compared: (ours, theirs)
+    "recipe against the paper's way": ("ours", "paper"),
+    "on the paper's network": ("ours-on-paper", "paper"),
+    "on the paper's network, both fp32": ("ours-on-paper-fp32", "paper"),
+    "on the recipe's network, against diffusers": ("ours", "diffusers"),
+    "on the recipe's network, against diffusers, both fp32": ("ours-fp32", "diffusers"),
+    "on the recipe's network, against ddpm-pytorch": ("ours", "ddpm-pytorch"),
+    "on the recipe's network, against ddpm-pytorch, both fp32": ("ours-fp32", "ddpm-pytorch"),
+}
+CLI = """
+import os, sys, time, psutil
+import ddim.train.run as run
+whole = run.fit
+def fit(*args, **options):
+    for now in whole(*args, **options):
+        print(time.time() - psutil.Process(os.getpid()).create_time(), flush=True)
+        os._exit(0)
+run.fit = fit
+from ddim.cli import main
+main(sys.argv[1:])
+"""  # `ddim train`, which ends after its first update and says how long that took
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Of a process that computes on so many threads, with this checkout's ddim."""
+    path = os.pathsep.join(filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "PYTHONPATH": path}
+
+
+class Worker:
+    """A training in a process of its own, see rate_workers.py."""
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self.name, self.rates, self.memory = name, [], {}
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process is
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
+        self.process = subprocess.Popen(
+            command(name, options), env=environment(options.threads), text=True, **pipes
+        )
+        self.first_step = self.answer()["first_step"]
+        self.steps = 1
+        began = time.perf_counter()
+        self.turn()  # the second update: no longer than all others, as the first may be
+        self.steps = max(1, round(options.turn / (time.perf_counter() - began)))
+        self.rates.clear()
+
+    def answer(self) -> dict[str, Any]:
+        """The next line of JSON."""
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            self.log.seek(0)
+            raise SystemExit(f"{self.name} ended early:\n{self.log.read()[-3000:]}")
+        return json.loads(line)  # type: ignore[no-any-return]
+
+    def turn(self) -> None:
+        """Its updates of one round."""
+        self.process.stdin.write(f"{self.steps}\n")  # type: ignore[union-attr]
+        self.process.stdin.flush()  # type: ignore[union-attr]
+        facts = self.answer()
+        self.rates.append(self.steps * BATCH / facts.pop("seconds"))
+        self.memory = facts
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()  # type: ignore[union-attr]
+        self.process.wait(30)
+
+
+def command(name: str, options: argparse.Namespace, threads: int | None = None) -> list[str]:
+    """What starts a worker."""
+    words = [str(HERE / "rate_workers.py"), name, "--threads", str(threads or options.threads)]
+    python = options.peers_python if name in PEERS else sys.executable
+    return [python, *words, "--recipe", options.recipe, "--scratch", str(options.scratch)]
+
+
+def rates(options: argparse.Namespace) -> dict[str, Any]:
+    """Images per second and memory of each candidate, and what ours gains over theirs."""
+    workers = {name: Worker(name, options) for name in options.only or CANDIDATES}
+    for round_ in range(options.repeats):
+        for worker in workers.values():
+            worker.turn()
+        print(f"round {round_ + 1}/{options.repeats}", file=sys.stderr, flush=True)
+    for worker in workers.values():
+        worker.close()
+    found = {
+        name: {
+            "images_per_second": round(median(worker.rates), 2),
+            "rounds": [round(rate, 2) for rate in worker.rates],
+            "updates_a_round": worker.steps,
+            **worker.memory,
+        }
+        for name, worker in workers.items()
+    }
+    ratios = {
+        words: round(median(a / b for a, b in zip(workers[ours].rates, workers[theirs].rates, strict=True)), 3)
+        for words, (ours, theirs) in PAIRS.items()
+        if ours in workers and theirs in workers
+    }
+    return {"candidates": found, "ratios": ratios}
+
+
+def starts(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds from the start of a process to the end of its first update, data and network set up anew."""
+    seconds: dict[str, list[float]] = {name: [] for name in ("ddim train", "paper", "diffusers", "ddpm-pytorch")}
+    for _ in range(options.repeats):
+        for name, found in seconds.items():
+            if name == "ddim train":
+                with tempfile.TemporaryDirectory() as folder:
+                    words = [sys.executable, "-c", CLI, "train", options.recipe, "--out", f"{folder}/run"]
+                    output = run(words, options.threads)
+                found.append(float(output.splitlines()[-1]))
+            else:
+                found.append(
+                    json.loads(run([*command(name, options), "--updates", "1"], options.threads).splitlines()[0])[
+                        "first_step"
+                    ]
+                )
+    return {
+        name: {"seconds": round(median(all_), 2), "rounds": [round(s, 2) for s in all_]}
+        for name, all_ in seconds.items()
+    }
+
+
+def processes(options: argparse.Namespace) -> dict[str, Any]:
+    """Images per second of one process with two threads, and of two processes with one thread each."""
+    updates = str(options.updates)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ways = {
+        "one process, two threads": ([*command("ours", options, 2), "--updates", updates], 2),
+        "two processes, one thread each": ([*launch, *command("ours", options, 1)[1:], "--updates", updates], 1),
+    }
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(options.repeats):
+        for way, (words, threads) in ways.items():
+            answer = json.loads(run(words, threads).splitlines()[-1])
+            found[way].append(options.updates * BATCH / answer["seconds"])
+    one, two = found.values()
+    result: dict[str, Any] = {
+        way: {"images_per_second": round(median(all_), 2), "rounds": [round(rate, 2) for rate in all_]}
+        for way, all_ in found.items()
+    }
+    return {**result, "ratio": round(median(b / a for a, b in zip(one, two, strict=True)), 3)}
+
+
+def run(words: list[str], threads: int) -> str:
+    """The output of a command."""
+    done = subprocess.run(words, env=environment(threads), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words[:6])} failed:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def table(found: dict[str, Any]) -> str:
+    """The result in Markdown."""
+    lines = []
+    if "rate" in found:
+        lines += ["| training | images/s | peak memory, MiB | data workers, MiB |", "|---|--:|--:|--:|"]
+        for name, facts in found["rate"]["candidates"].items():
+            lines.append(
+                f"| {name} | {facts['images_per_second']} | {facts['peak_mib']} | {facts['data_workers_mib']} |"
+            )
+        lines += ["", "| ours against theirs | times as fast |", "|---|--:|"]
+        lines += [f"| {words} | {ratio} |" for words, ratio in found["rate"]["ratios"].items()] + [""]
+    if "start" in found:
+        lines += ["| start | seconds to the first update |", "|---|--:|"]
+        lines += [f"| {name} | {facts['seconds']} |" for name, facts in found["start"].items()] + [""]
+    if "processes" in found:
+        lines += ["| ours | images/s |", "|---|--:|"]
+        ways = {way: facts for way, facts in found["processes"].items() if way != "ratio"}
+        lines += [f"| {way} | {facts['images_per_second']} |" for way, facts in ways.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, write the results and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--turn", type=float, default=5.0, help="seconds of a turn, about; one update at least")
+    parser.add_argument("--updates", type=int, default=20, help="of each run of the part `processes`")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--recipe", default="mnist", help="whose network and plan are ours")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--peers-python", default=sys.executable, help="the interpreter of the two libraries")
+    parser.add_argument("--only", nargs="+", choices=CANDIDATES, help="fewer candidates")
+    parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), help="for the PNG files of a peer")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "training-rate.json")
+    options = parser.parse_args()
+    began, load = time.time(), os.getloadavg()[0]
+    measures = {"rate": rates, "start": starts, "processes": processes}
+    found: dict[str, Any] = {part: measures[part](options) for part in options.parts}
+    about = {"threads": options.threads, "batch_size": BATCH, "recipe": options.recipe, "repeats": options.repeats}
+    found["about"] = {**about, "load_before": round(load, 2), "minutes": round((time.time() - began) / 60, 1)}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    options.out.with_suffix(".md").write_text(table(found), encoding="utf-8")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
