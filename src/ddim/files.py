@@ -28,7 +28,7 @@ def writing(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
-        with draft.open("rb") as written:
+        with draft.open("r+b") as written:  # Windows can only flush what may be written
             os.fsync(written.fileno())  # on the disk before it takes the name
         draft.replace(path)
     except OSError as error:

@@ -4,35 +4,47 @@ import pytest
 import torch
 
 from ddim.errors import UserError
-from ddim.train.guards import Guard, duration, is_memory, no_memory
+from ddim.train.guards import Breakdown, Guard, duration, is_memory, no_memory
 
 
 def test_a_loss_that_falls_or_wavers_is_let_be():
-    guard = Guard(1e-3)
+    guard = Guard()
     noise = torch.rand(2000, generator=torch.Generator().manual_seed(0))
     for step in range(1, 2001):
-        guard.check(step, 1 / (1 + step / 20) + 0.1 * noise[step - 1].item(), norm=1e3)  # a large gradient is cut
+        guard.check(step, 1 / (1 + step / 20) + 0.1 * noise[step - 1].item(), 1e3, 1e-3)  # a large gradient is cut
 
 
 def test_one_bad_batch_is_not_an_explosion():
-    guard = Guard(1e-3)
+    guard = Guard()
     for step in range(1, 300):
-        guard.check(step, 3.0 if step == 200 else 0.05, 1.0)
+        guard.check(step, 3.0 if step == 200 else 0.05, 1.0, 1e-3)
 
 
 def test_an_exploding_loss_is_stopped_within_a_few_updates_and_named():
-    guard = Guard(1e-3)
+    guard = Guard()
     for step in range(1, 300):
-        guard.check(step, 0.05, 1.0)
+        guard.check(step, 0.05, 1.0, 1e-3)
     with pytest.raises(UserError, match=r"step 3\d\d: the loss rose from 0\.05 to .*below 0\.001"):
         for step in range(300, 350):
-            guard.check(step, 30.0, 1.0)
+            guard.check(step, 30.0, 1.0, 1e-3)
+
+
+def test_a_network_that_has_lost_everything_is_noticed():
+    """As once seen on MNIST: from 0.025 to 0.94, below the loss of 1 with which an untrained network begins."""
+    guard = Guard()
+    guard.check(1, 1.0, 1.0, 2e-3)
+    for step in range(2, 3000):
+        guard.check(step, 0.025, 1.0, 2e-3)
+    with pytest.raises(Breakdown) as breakdown:
+        for step in range(3000, 3100):
+            guard.check(step, 0.94, 1.0, 2e-3)
+    assert 3000 <= breakdown.value.step < 3030
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(float("nan"), 1.0), (0.1, float("inf"))])
 def test_what_is_no_number_is_stopped_at_once(loss, norm):
     with pytest.raises(UserError, match="broke down at step 7: the loss is"):
-        Guard(1e-3).check(7, loss, norm)
+        Guard().check(7, loss, norm, 1e-3)
 
 
 def test_how_the_processor_says_that_memory_did_not_suffice():

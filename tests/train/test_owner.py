@@ -26,8 +26,8 @@ def few_images(monkeypatch):
 
 
 def go(folder, *words):
-    main(["train", "--network", "plain", "--size", "tiny", "--steps", "3", "--batch-size", "4", "--device", "cpu"]
-         + ["--out", str(folder), *words])  # fmt: skip
+    quick = ["--network", "plain", "--size", "tiny", "--steps", "3", "--batch-size", "4", "--device", "cpu"]
+    main(["train", *quick, "--out", str(folder), *words])
 
 
 def refused(capsys, folder, *words):
@@ -60,13 +60,13 @@ def test_a_folder_with_an_owner_is_refused_until_it_is_dead(tmp_path, capsys, ow
     """Whatever is asked for, nothing is changed or deleted; after SIGKILL there is nothing to clean up by hand."""
     run = tmp_path / "run"
     assert "Another process is training in" in refused(capsys, run)
+    assert "Another process is training in" in refused(capsys, run, "--resume")
     (run / "samples").mkdir()
     for name in ("config.json", "model.safetensors", "metrics.jsonl", "samples/step-1.png", "report.html"):
         (run / name).write_text("{}")
     before = look(run)
     assert len(before) == 5
     assert "Another process is training in" in refused(capsys, run, "--overwrite")
-    assert "Another process is training in" in refused(capsys, run, "--resume")
     assert "holds a config.json already" in refused(capsys, run)
     assert look(run) == before
     owner.send_signal(signal.SIGKILL)
@@ -137,7 +137,7 @@ def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path, capsys, monkeyp
 
 
 def test_a_folder_that_is_given_up_can_be_had_by_who_waited(tmp_path):
-    """An owner removes its lock when it goes. Whoever had opened the file before does not own the new one by that."""
+    """An owner removes its lock when it goes; that someone had it open does not keep the next one out, or in."""
     run = tmp_path / "run"
     with owning(run, True):
         (run / "config.json").write_text("")

@@ -10,7 +10,8 @@ def test_the_first_limit_ends_training():
     assert Plan(epochs=2, steps=7, batch_size=64).total_steps(640) == 7
     assert Plan(steps=7).total_steps(640) == 7
     assert Plan(minutes=1).total_steps(640) is None
-    assert Plan(batch_size=64).total_steps(640) == 1000  # 100 epochs if nothing is said
+    assert Plan(batch_size=64).total_steps(6400) == 10000  # 100 epochs if nothing is said
+    assert Plan(batch_size=64).total_steps(24) == 2000  # of few images, more
     assert Plan(epochs=0.001).total_steps(640) == 1
 
 
@@ -29,6 +30,12 @@ def test_the_first_limit_ends_training():
         {"ema": ()},
         {"ema": (0.1, 0.1)},
         {"accumulate": 0},
+        {"ema": 0.998},
+        {"ema": (1e-9,)},
+        {"ema": (0.1, 0.10000001)},
+        {"precision": "half"},
+        {"times": "evenly"},
+        {"weighting": "best"},
         {"warmup": -1},
         {"seed": -1},
         {"seed": 2**63},

@@ -239,8 +239,8 @@ def ended(folder, how, step, *words, **options):
         (1e9, [("killed", 3), ("killed", 4)]),  # with lines of metrics that nothing remembers
         (1e9, [("asked", 3)]),  # at a line of metrics
         (1e9, [("asked", 1), ("killed", 3), ("asked", 4), ("torn", 6), ("asked", 7)]),
-        (0, [("killed", 3), ("killed", 4), ("torn", 8)]),
-        (0, [("damaged", 4), ("damaged", 8)]),
+        (1e-9, [("killed", 3), ("killed", 4), ("torn", 8)]),
+        (1e-9, [("damaged", 4), ("damaged", 8)]),
     ],
     ids=str,
 )
@@ -262,7 +262,7 @@ def test_a_run_can_be_killed_before_each_of_its_files(tmp_path):
         left[0] -= 1
         return take(self, target)
 
-    words = ("--save-every", 0, "--resume")
+    words = ("--save-every", 1e-9, "--resume")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", killed)
         go(tmp_path / "whole", *words, steps=2)
@@ -402,7 +402,7 @@ def test_training_goes_on_while_the_disk_is_full(tmp_path, monkeypatch, capsys, 
     note = Diary.note
     monkeypatch.setattr(Diary, "note", watch)
     filling(monkeypatch, 4, 8, size)
-    go(tmp_path, "--save-every", 0)
+    go(tmp_path, "--save-every", 1e-9)
     said = capsys.readouterr().err
     assert said.count("Training goes on; the last whole checkpoint stays.") == 4
     assert said.count("free some space") == (4 if size > 1000 else 5)
@@ -418,7 +418,7 @@ def test_training_goes_on_while_the_disk_is_full(tmp_path, monkeypatch, capsys, 
 def test_a_disk_that_is_full_at_the_end(tmp_path, monkeypatch, capsys, uninterrupted, disk, size):
     """It is one sentence; with space again, the run goes on from the last whole checkpoint to the same end."""
     filling(monkeypatch, 5, None, size)
-    said = refused(capsys, tmp_path, "--save-every", 0)
+    said = refused(capsys, tmp_path, "--save-every", 1e-9)
     assert "Could not write" in said
     assert "free some space" in said
     assert history.newest(tmp_path) == 4
@@ -472,7 +472,7 @@ def train(name, tell):
         sync(file)
 
     run.fit, os.fsync = watched, watched_sync
-    run.train(recipe, folder / name, device="cpu", resume=True, save_every=0)
+    run.train(recipe, folder / name, device="cpu", resume=True, save_every=1e-9)
 
 
 def child(name, tell=lambda word: None):

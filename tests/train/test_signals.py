@@ -13,7 +13,7 @@ import torch
 
 from ddim.cli import main
 from ddim.data.images import Images
-from ddim.train import fit, history
+from ddim.train import Plan, Recipe, fit, history
 from ddim.train import recipe as recipes
 from ddim.train.run import train
 from ddim.train.signals import interruptible
@@ -25,12 +25,12 @@ SENTENCE = "ddim: Interrupted; no file is left half-written, and a training keep
 def test_the_command_saves_and_leaves(tmp_path, kind):
     """Exit code 130, one sentence, and a run that goes on to the weights of one that nobody interrupted."""
     run, whole = tmp_path / "run", tmp_path / "whole"
-    words = [sys.executable, "-m", "ddim", "train", "digits", "--network", "plain", "--steps", "5000", "--device"]
-    words += ["cpu", "--batch-size", "8", "--out", str(run)]
+    words = [sys.executable, "-m", "ddim", "train", "digits", "--network", "plain", "--size", "tiny", "--device"]
+    words += ["cpu", "--steps", "5000", "--batch-size", "8", "--save-every", "0.1", "--out", str(run)]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # bits depend on it
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | threads) as process:
         deadline = time.monotonic() + 300
-        while not (run / "samples").exists() or not list((run / "samples").glob("step-*.png")):
+        while not history.steps(run) or history.newest(run) == 0:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
@@ -47,3 +47,109 @@ def test_the_command_saves_and_leaves(tmp_path, kind):
     assert tensors.keys() == others.keys()
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
     assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+# In this process, with few images
+
+
+@pytest.fixture
+def images(monkeypatch):
+    few = Images(torch.arange(40 * 64).view(40, 1, 8, 8).to(torch.uint8), torch.zeros(40).long(), ("a",), "few")
+    monkeypatch.setattr("ddim.train.run.open_images", lambda *_, **__: few)
+    return few
+
+
+def go(folder, *words):
+    quick = ["--network", "plain", "--size", "tiny", "--steps", "3", "--batch-size", "4", "--device", "cpu"]
+    main(["train", *quick, "--out", str(folder), *words])
+
+
+def interrupted(capsys, folder):
+    """What a training says that ends because it was asked to."""
+    with pytest.raises(SystemExit) as end:
+        go(folder)
+    assert end.value.code == 130
+    return capsys.readouterr().err
+
+
+def asking(steps, kind=signal.SIGINT):
+    """`fit`, during which this process is sent a signal after certain steps."""
+
+    def asked(*args, **kwargs):
+        for now in fit(*args, **kwargs):
+            yield now
+            if now.step in steps:
+                os.kill(os.getpid(), kind)
+
+    return asked
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_the_update_under_way_is_the_last(tmp_path, monkeypatch, capsys, images, kind):
+    monkeypatch.setattr("ddim.train.run.fit", asking([1], kind))
+    assert interrupted(capsys, tmp_path) == SENTENCE
+    assert history.newest(tmp_path) == 2
+
+
+def test_signals_after_the_last_update_change_nothing(tmp_path, monkeypatch, images):
+    monkeypatch.setattr("ddim.train.run.fit", asking([2, 3]))
+    go(tmp_path)
+    assert history.newest(tmp_path) == 3
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_before_training_there_is_nothing_to_wait_for(tmp_path, monkeypatch, capsys, kind):
+    """While images are downloaded, a signal ends the command at once, and no folder is left."""
+
+    def slow(*_, **__):
+        os.kill(os.getpid(), kind)
+        time.sleep(60)
+
+    monkeypatch.setattr("ddim.train.run.open_images", slow)
+    began = time.monotonic()
+    assert interrupted(capsys, tmp_path / "run") == SENTENCE
+    assert time.monotonic() - began < 30
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_signal_is_remembered_and_the_handlers_come_back():
+    before = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
+    with interruptible() as asked:
+        assert not asked()
+        for _ in range(3):  # torchrun passes on what its processes saw already
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked()
+    assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_interrupt_later_on_does_not_wait(monkeypatch):
+    monkeypatch.setattr("ddim.train.signals.PATIENCE", 0.0)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruptible() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_another_thread_trains_without_handlers(tmp_path, images):
+    """Python allows them in the main thread alone; a notebook's or a server's thread can train all the same."""
+    before = signal.getsignal(signal.SIGINT)
+    failures = []
+
+    def work():
+        try:
+            recipe = Recipe(network="plain", size="tiny", plan=Plan(steps=2, batch_size=4))
+            train(recipe, tmp_path, device="cpu")
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failures == []
+    assert signal.getsignal(signal.SIGINT) == before
+    assert history.newest(tmp_path) == 2

@@ -1,5 +1,6 @@
 """`ddim reproduce`: train, sample with DDIM and with DDPM, and report, in one command."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,10 +67,9 @@ class Reproduce:
             print(f"{out} is trained already; remove it to train anew.")
             model = load(out).to(choose_device(self.device))
         else:
-            begun = finished is not None
-            model = train(
-                recipe, out, device=self.device, data_dir=self.data_dir, resume=begun, overwrite=not begun
-            )
+            model = train(recipe, out, device=self.device, data_dir=self.data_dir, resume=True)
+        if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started, the first draws
+            return
         make_report(model, out, QUICK_REPORT if self.quick else None)
 
     def _finished(self, recipe: Recipe, out: Path) -> bool | None:

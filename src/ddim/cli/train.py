@@ -27,7 +27,8 @@ class Train:
     """
 
     what: Positional[str] = "digits"
-    """A recipe that comes with ddim (airplanes, digits, mnist; airplanes-paper, mnist-paper), a recipe of yours (a TOML file), a data set,
+    """A recipe that comes with ddim (airplanes, digits, mnist; airplanes-paper, mnist-paper), a recipe of yours (a
+    TOML file), a data set,
     a folder of images, a data set of the Hugging Face hub (user/name), or a run to go on with."""
 
     out: Path | None = None
@@ -69,12 +70,14 @@ class Train:
             run: the folder of a run to go on with, whose recipe it is then.
             own_limit: the user says how long to train, and the recipe's limits give way.
         """
-        if run is not None:
-            recipe = recipes.of_run(run)
-        elif what.endswith(".toml"):
+        if what.endswith(".toml"):
             recipe = recipes.read(what)
         else:
             recipe = recipes.shipped(what) if what in recipes.names() else Recipe(data=what)
+            if run is not None:  # its flags need not be given again
+                asked, recipe = recipe.data, recipes.of_run(run)
+                if asked != recipe.data and not _is_run(Path(what)):
+                    raise UserError(f"{run} was trained on {recipe.data}, not on {asked}; choose another --out.")
         if own_limit:
             recipe = replace(recipe, plan=replace(recipe.plan, epochs=None, steps=None, minutes=None))
         return cls(what, recipe=recipe)
@@ -85,7 +88,9 @@ class Train:
         if self.out is not None:
             return self.out
         what = Path(self.what)
-        return what if (what / "config.json").is_file() else Path("runs") / (what.resolve().stem or "images")
+        if _is_run(what):
+            return what
+        return Path("runs") / (what.stem if what.suffix == ".toml" else what.resolve().name or "images")
 
     def run(self) -> None:
         from ddim import load
@@ -107,3 +112,7 @@ class Train:
         )
         if os.environ.get("RANK", "0") == "0":
             print(f"The model is in {self.folder}. Next: ddim sample {self.folder}, or ddim report {self.folder}.")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file()

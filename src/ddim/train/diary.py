@@ -20,15 +20,17 @@ from ddim.files import append_line, sweep, write_bytes, write_text
 from ddim.pictures import write_grid
 from ddim.train import history
 from ddim.train.engine import Engine
-from ddim.train.guards import duration
+from ddim.train.guards import MEMORY, Breakdown, duration, is_memory
 from ddim.train.loop import Progress
 from ddim.train.recipe import Recipe
 from ddim.train.state import State
 from ddim.train.validation import losses_by_level
 
 LINES = 20  # of metrics, at least, however short the run
+UPDATES = 50  # from one line to the next, at least, however short the epochs
 COUNT, STEPS = 16, 20  # samples along the way from each set of weights, and their DDIM steps
 SHARE = 0.03  # of the time, at most, goes into them
+BACK = 4  # times that a training which breaks down goes back
 LONG = 6 * 3600.0  # seconds from which the length of a run is said in words
 SOON = 20.0  # seconds after which it can be estimated
 
@@ -50,11 +52,12 @@ class Diary:
         model: Denoiser,
         images: Images,
         held_out: Images,
+        data: dict[str, Any],
         state: State,
         engine: Engine,
     ) -> None:
         self.folder, self.recipe, self.model, self.state, self.engine = folder, recipe, model, state, engine
-        self.images, self.held_out = images, held_out
+        self.images, self.held_out, self.data = images, held_out, data
         self.average = model.with_network(state.averages[0].network)
         self.sampled, self.cost = time.monotonic(), 0.0  # when samples were drawn last, and how long it took
         self.estimated = False
@@ -85,7 +88,7 @@ class Diary:
     def note(self, now: Progress) -> None:
         """Record an update: move the bar; a line of metrics and samples when they are due."""
         self._show(now)
-        due = int(max(now.epoch, LINES * now.fraction))  # one after each epoch, and twenty in all at least
+        due = lines_due(now.step, now.epoch, now.fraction)
         self.state.lines = min(self.state.lines, due)  # a run that goes on beyond its end has fewer behind it
         if due > self.state.lines or now.fraction == 1:
             if self.engine.main:
@@ -93,7 +96,11 @@ class Diary:
                     self._line(now)
                     self._sample(now)
                 except UserError as error:
-                    self._say(f"ddim: {error} Training goes on.")
+                    self.say(f"ddim: {error} Training goes on.")
+                except RuntimeError as error:
+                    if not is_memory(error):
+                        raise
+                    self.say("ddim: Too little memory to evaluate at this step. Training goes on.")
             self.state.lines, self.state.losses = due, (0.0, 0)
 
     def save(self, finished: bool, patient: bool = False) -> None:
@@ -115,10 +122,31 @@ class Diary:
         except UserError as error:
             if not patient:
                 raise
-            self._say(f"ddim: {error} Training goes on; the last whole checkpoint stays.")
+            self.say(f"ddim: {error} Training goes on; the last whole checkpoint stays.")
+
+    def go_back(self, breakdown: Breakdown) -> bool:
+        """Bring the state to a checkpoint from well before a breakdown, with half the learning rate from then on.
+
+        Returns:
+            False if there is none, or the learning rate has been halved `BACK` times before.
+        """
+        rate = self.state.rate / 2
+        if rate < 0.5**BACK or history.resume(self.state, self.folder, before=breakdown.step - MEMORY) is None:
+            return False
+        self.state.rate = rate
+        self.engine.sum(0.0)  # all processes have read it before the first removes what came after
+        if self.engine.main:
+            self._drop_later()
+        self.bar.n = self.bar.last_print_n = self.state.step
+        self.say(
+            f"ddim: Training broke down at step {breakdown.step}: {breakdown.cause}. It goes on from step "
+            f"{self.state.step} with a learning rate of {rate * self.recipe.plan.learning_rate:g}."
+        )
+        return True
 
     def _save_weights(self, finished: bool) -> None:
-        checkpoint.save(self.average, self.folder, recipe=asdict(self.recipe), finished=finished)
+        about = {"recipe": asdict(self.recipe), "data": self.data, "finished": finished}
+        checkpoint.save(self.average, self.folder, **about)
 
     def _begin(self) -> None:
         stale = [self.folder / "config.json", self.folder / "model.safetensors"]
@@ -136,6 +164,9 @@ class Diary:
     def _drop_later(self) -> None:
         """Without the records of updates that will be made again."""
         history.clear(self.folder, after=self.state.step)  # damaged, or training would go on from there
+        for sample in self.folder.glob("samples/step-*"):
+            if sample.stem[5:].isdecimal() and int(sample.stem[5:]) > self.state.step:
+                sample.unlink(missing_ok=True)
         path = self.folder / "metrics.jsonl"
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         earlier = "".join(f"{line}\n" for line in text.splitlines() if _step(line) <= self.state.step)
@@ -148,7 +179,8 @@ class Diary:
         sweep(self.folder / "checkpoints", "*")
         sweep(self.folder / "samples", "data", "step-*")
 
-    def _say(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
         if self.engine.main:
             self.bar.write(sentence, file=sys.stderr)
 
@@ -162,7 +194,7 @@ class Diary:
             self.estimated = True
             left = now.seconds / now.fraction - now.seconds
             if left > LONG:
-                self._say(
+                self.say(
                     f"At {rate:.0f} images/s this takes {duration(left)} more. Ctrl-C ends it when you like: what "
                     "is learnt stays, and --resume goes on. --minutes sets another end."
                 )
@@ -197,6 +229,11 @@ class Diary:
         write_grid(torch.cat([drawn["averaged"], drawn["latest"]]), path, columns=COUNT)
         self.sampled = time.monotonic()
         self.cost = self.sampled - began
+
+
+def lines_due(step: int, epoch: float, fraction: float) -> int:
+    """How many lines of metrics there should be: one for each epoch of 50 updates or more, 20 in all at least."""
+    return int(max(min(epoch, step / UPDATES), LINES * fraction))
 
 
 def _step(line: str) -> float:

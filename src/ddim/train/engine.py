@@ -20,6 +20,7 @@ _PRESENT = {
     "tensorboard": lambda: tracking.is_tensorboard_available(),
     "wandb": lambda: tracking.is_wandb_available(),
 }
+_kept: list[object] = []  # process groups that failed: PyTorch deadlocks if it lets one go while that works
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -44,16 +45,20 @@ class Engine:
     ) -> None:
         self.device = torch.device(choose_device(device))
         for tracker in trackers:
+            if tracker not in _PRESENT:
+                raise UserError(f"There is no tracker {tracker!r}; choose one of {', '.join(_PRESENT)}.")
             if not _PRESENT[tracker]():
                 raise UserError(f"{tracker} is not installed; install it with: pip install 'ddim[{tracker}]'.")
         asked = int(os.environ.get("WORLD_SIZE", "1"))
         try:
-            self._accelerator = Accelerator(
-                device_placement=False,  # a lone process trains where its model is
-                cpu=asked > 1 and self.device.type == "cpu",
-                log_with=list(trackers) or None,
-                project_dir=folder,
-            )
+            with meeting():
+                self._accelerator = Accelerator(
+                    device_placement=False,  # a lone process trains where its model is
+                    mixed_precision="no",  # see `autocast`: the environment must not choose
+                    cpu=asked > 1 and self.device.type == "cpu",
+                    log_with=list(trackers) or None,
+                    project_dir=folder,
+                )
         except ValueError as error:
             raise UserError(f"Accelerate refused: {error}; start each training in a process of its own.") from error
         self.rank, self.processes = self._accelerator.process_index, self._accelerator.num_processes
@@ -89,7 +94,7 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`. Raises `UserError` if another process has ended, as all that wait do."""
         with meeting():
-            self._accelerator.backward(loss)
+            loss.backward()  # type: ignore[no-untyped-call]  # Accelerate's own divides by what its environment says
 
     def sum(self, *numbers: float) -> list[float]:
         """Each number summed over the processes."""
@@ -127,6 +132,7 @@ def meeting() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
             raise
+        _kept.append(torch.distributed.group.WORLD)
         raise UserError(
             "Another process of this training has ended, so this one ends too; see what it said."
         ) from error

@@ -7,52 +7,56 @@ import torch
 from ddim.errors import UserError
 
 MEMORY = 50  # updates that the running loss looks back over
-FAR = 5.0  # times its lowest value: so high a running loss is lost, not noisy
+FAR = 10.0  # times its lowest value: so high a running loss is lost, not noisy
+
+
+class Breakdown(UserError):
+    """A training that has lost what it had learnt.
+
+    Attributes:
+        step: the update that showed it, which was not made.
+    """
+
+    def __init__(self, step: int, cause: str, learning_rate: float) -> None:
+        super().__init__(
+            f"Training broke down at step {step}: {cause}; begin again with a learning rate below "
+            f"{learning_rate:g}."
+        )
+        self.step, self.cause = step, cause
 
 
 class Guard:
-    """Stops a training that has broken down, naming the step and the cause.
+    """Watches the loss: its running mean, and the lowest that this has been."""
 
-    Args:
-        learning_rate: of the plan, for the remedy.
-    """
+    def __init__(self) -> None:
+        self.running, self.lowest, self.seen = 0.0, math.inf, 0
 
-    def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
-        self.running = self.lowest = math.inf
-        self.seen = 0
-
-    def check(self, step: int, loss: float, norm: float) -> None:
+    def check(self, step: int, loss: float, norm: float, learning_rate: float) -> None:
         """Look at an update before it is made.
 
         Args:
             step: which.
             loss: mean of its batch.
             norm: of its gradient, before it is cut.
+            learning_rate: of the plan, for the remedy.
 
         Raises:
-            UserError: a loss or a gradient that is not a number, or a running loss far above its lowest.
+            Breakdown: a loss or a gradient that is not a number, or a running loss far above its lowest.
         """
         if not math.isfinite(loss + norm):
-            raise self._breakdown(step, f"the loss is {loss:.3g}, its gradient {norm:.3g}")
+            raise Breakdown(step, f"the loss is {loss:.3g}, its gradient {norm:.3g}", learning_rate)
         self.seen += 1
-        self.running = loss if self.seen == 1 else self.running + (loss - self.running) / min(self.seen, MEMORY)
-        if self.seen < MEMORY:
-            return
-        self.lowest = min(self.lowest, self.running)
-        if self.running > max(FAR * self.lowest, 1.0):  # 1 is the loss of a network that has learnt nothing
-            raise self._breakdown(step, f"the loss rose from {self.lowest:.3g} to {self.running:.3g}")
-
-    def _breakdown(self, step: int, cause: str) -> UserError:
-        return UserError(
-            f"Training broke down at step {step}: {cause}; go on from the last checkpoint, or begin again, with a "
-            f"learning rate below {self.learning_rate:g}."
-        )
+        self.running += (loss - self.running) / min(self.seen, MEMORY)
+        if self.seen >= MEMORY:
+            self.lowest = min(self.lowest, self.running)
+        if self.running > FAR * self.lowest:
+            raise Breakdown(step, f"the loss rose from {self.lowest:.3g} to {self.running:.3g}", learning_rate)
 
 
 def is_memory(error: RuntimeError) -> bool:
     """Whether this is how PyTorch says that memory did not suffice; the CPU has no exception of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
 def no_memory(images: int, parts: int) -> UserError:

@@ -7,6 +7,7 @@ the state's numbers and the SHA-256 of it all, so that a damaged file is known a
 import contextlib
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,13 @@ def read(folder: str | Path, step: int) -> tuple[dict[str, Tensor], dict[str, An
     return tensors, about
 
 
-def resume(state: State, folder: str | Path) -> int | None:
+def resume(state: State, folder: str | Path, before: float = math.inf) -> int | None:
     """Bring `state` to the newest whole checkpoint of a run.
+
+    Args:
+        state: of a model in training.
+        folder: of the run.
+        before: the checkpoint is of an earlier step than this.
 
     Returns:
         Its step; None if there is no checkpoint, and `state` is as it was.
@@ -85,7 +91,7 @@ def resume(state: State, folder: str | Path) -> int | None:
         UserError: no checkpoint is whole, or the newest whole one is of another network.
     """
     refusals = []
-    for step in reversed(steps(folder)):
+    for step in reversed([step for step in steps(folder) if step < before]):
         try:
             tensors, numbers = read(folder, step)
         except UserError as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.train.engine import Engine
+from ddim.train.guards import Breakdown
 from ddim.train.plan import Plan
 from ddim.train.state import State
 from ddim.train.update import Update
@@ -42,6 +43,7 @@ def fit(
     engine: Engine | None = None,
     state: State | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    recover: Callable[[Breakdown], bool] = lambda breakdown: False,
 ) -> Iterator[Progress]:
     """Train a model in place, on the device where it is.
 
@@ -56,6 +58,8 @@ def fit(
         engine: the processes that train together; None is this one alone.
         state: to go on from, made for `model.network`; None begins.
         interrupted: asked after each update; once it says so in any process, training ends in all of them.
+        recover: asked when training breaks down; if it says so, it has brought `state` to an earlier step, and
+            training goes on from there.
 
     Yields:
         Where training stands, after each update.
@@ -78,7 +82,12 @@ def fit(
 
     stops = 0.0
     while not stops and fraction() < 1:
-        loss = update(state.step + 1)
+        try:
+            loss = update(state.step + 1)
+        except Breakdown as breakdown:
+            if not recover(breakdown):
+                raise
+            continue
         # The first process's clock is the one that counts, and an interrupt in any process ends all.
         now = time.perf_counter() - began if engine.main else 0.0
         state.seconds, stops = engine.sum(now, float(interrupted()))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from ddim.errors import UserError
 
@@ -12,7 +12,7 @@ class Plan:
     """How long and how fast to train. Training ends at the first limit reached: epochs, steps or minutes."""
 
     epochs: float | None = None
-    """Passes over the images; 100, the paper's number, if no limit is given."""
+    """Passes over the images. If no limit is given 100, the paper's number, and 2,000 updates at least."""
 
     steps: int | None = None
     """Updates of the weights."""
@@ -69,9 +69,14 @@ class Plan:
         for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"{name} must be a number above 0; got {value}.")
-        if not self.ema or not all(0 <= width <= 0.25 for width in self.ema):
-            raise UserError(f"ema must be widths in [0, 0.25], where 0 means no averaging; got {self.ema}.")
-        if len(set(self.ema)) < len(self.ema):
+        for name, hint in get_type_hints(Plan).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                choices = ", ".join(get_args(hint))
+                raise UserError(f"{name} must be one of {choices}; got {getattr(self, name)!r}.")
+        widths = self.ema if isinstance(self.ema, tuple) else ()
+        if not widths or not all(width == 0 or 0.001 <= width <= 0.25 for width in widths):
+            raise UserError(f"ema must be widths from 0.001 to 0.25, or 0 for no averaging; got {self.ema}.")
+        if len({f"{width:g}" for width in widths}) < len(widths):
             raise UserError(f"ema names a width twice: {self.ema}; name each once.")
         if not 0 <= self.label_dropout <= 1:
             raise UserError(f"label_dropout must lie in [0, 1]; got {self.label_dropout}.")
@@ -81,6 +86,6 @@ class Plan:
     def total_steps(self, images: int) -> int | None:
         """The number of updates on a set of so many images; None if only the clock ends it."""
         if self.epochs is self.steps is self.minutes is None:
-            return -(-100 * images // self.batch_size)
+            return max(2000, -(-100 * images // self.batch_size))
         by_epochs = None if self.epochs is None else max(1, round(self.epochs * images / self.batch_size))
         return min((limit for limit in (self.steps, by_epochs) if limit is not None), default=None)

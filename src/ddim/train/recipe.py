@@ -70,10 +70,14 @@ def of_run(folder: str | Path) -> Recipe:
     path = Path(folder) / "config.json"
     try:
         table = json.loads(path.read_text(encoding="utf-8"))["recipe"]
-        plan = _fill(Plan(), table.pop("plan"), path)
+        return _fill(Recipe(plan=_fill(Plan(), table.pop("plan"), path)), table, path)
+    except UserError as error:
+        raise UserError(
+            f"{folder} was trained by another version of ddim, whose recipe cannot be gone on with; start from its "
+            f"weights with --init {folder}, or replace it with --overwrite."
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} does not say by what recipe it was trained ({error!r}); train anew.") from error
-    return _fill(Recipe(plan=plan), table, path)
 
 
 def shipped(name: str) -> Recipe:

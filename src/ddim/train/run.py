@@ -1,6 +1,8 @@
 """A training run: from a recipe to a folder that holds the model, its history and what ran."""
 
+import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -72,6 +74,8 @@ def train(
         KeyboardInterrupt: a signal asked to end.
     """
     folder = Path(folder)
+    if not 0 < save_every < math.inf:
+        raise UserError(f"save_every must be a number of seconds above 0; got {save_every}.")
     held = [name for name in ("config.json", "model.safetensors", "metrics.jsonl") if (folder / name).exists()]
     if held and not (overwrite or resume):
         raise UserError(
@@ -91,24 +95,41 @@ def train(
             )
             for split in ("train", "test")
         )
-    precision = choose_precision(recipe.plan.precision, engine.device)  # a run that goes on keeps to it
+    asked = _precision(folder) if resume and recipe.plan.precision == "auto" else None
+    precision = choose_precision(asked or recipe.plan.precision, engine.device)
     recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
+    data = identity(images, held_out)
     model = build(recipe, images)
     if init is not None:
+        if (init.predicts, init.schedule.config) != (model.predicts, model.schedule.config):
+            raise UserError(
+                f"--init was trained to predict {init.predicts} on the {init.schedule.config['name']} schedule; "
+                "ask for the same --predicts and --schedule."
+            )
         transfer(init.network, model.network)
     model.to(engine.device)
     state = State(model.network, recipe.plan)
     with owning(folder, engine.main):
         if resume:
-            _go_on(state, recipe, folder, engine)
+            _go_on(state, recipe, data, folder, engine)
         now = None
-        diary = Diary(folder, recipe, model, images, held_out, state, engine)
+        diary = Diary(folder, recipe, model, images, held_out, data, state, engine)
         with diary, interruptible() as interrupted:
-            for now in fit(model, images, recipe.plan, engine=engine, state=state, interrupted=interrupted):
+            for now in fit(
+                model,
+                images,
+                recipe.plan,
+                engine=engine,
+                state=state,
+                interrupted=interrupted,
+                recover=diary.go_back,
+            ):
                 diary.note(now)
                 if time.monotonic() - diary.saved > save_every:
                     diary.save(now.fraction == 1, patient=True)
-            if now is not None:
+            if now is None:
+                diary.say("This training had come to its end; a higher --steps, --epochs or --minutes adds to it.")
+            else:
                 diary.save(now.fraction == 1)
     if now is not None and now.fraction < 1:
         raise KeyboardInterrupt
@@ -123,18 +144,48 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
     return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
 
 
-def _go_on(state: State, recipe: Recipe, folder: Path, engine: Engine) -> None:
+def _go_on(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, engine: Engine) -> None:
     """Bring `state` to where the run in the folder stands; leave it if there is no run."""
+    found = history.steps(folder)
     if (folder / "config.json").exists():
-        _check(recipe, folder)
-        if history.resume(state, folder) is None:
+        if not found:
             raise UserError(
                 f"{folder} holds a model but no checkpoints to go on from; start from its weights with --init, or "
                 "begin anew with --overwrite."
             )
+        _check(recipe, folder)
+        if checkpoint.read_config(folder).get("data", data) != data:
+            raise UserError(
+                f"The images are not those that {folder} was begun with; bring them back, or start from its "
+                "weights with --init in another --out."
+            )
+        history.resume(state, folder)
+    elif any(found) or ((folder / "model.safetensors").exists() and not (folder / "metrics.jsonl").exists()):
+        raise UserError(
+            f"{folder} holds weights but no config.json, so no run to go on with; choose another --out."
+        )
     # Nobody goes on, and writes, before all have looked.
     if engine.sum(state.step) != [state.step * engine.processes]:
         raise UserError(f"Not all processes find the same checkpoints; put {folder} where all machines see it.")
+
+
+def identity(images: Images, held_out: Images) -> dict[str, Any]:
+    """What tells these images from others: their numbers, shape and classes, a digest of labels and of a sample."""
+    digest = hashlib.sha256()
+    for part in (images, held_out):
+        digest.update(part.labels.numpy().tobytes())
+        rows = torch.linspace(0, len(part) - 1, min(1000, len(part))).long()
+        digest.update(part.pixels[rows].contiguous().numpy().tobytes())
+    about = {"images": len(images), "held_out": len(held_out), "shape": list(images.shape)}
+    return {**about, "classes": list(images.classes), "digest": digest.hexdigest()}
+
+
+def _precision(folder: Path) -> str | None:
+    """What the run in the folder is computed in; None if there is none."""
+    try:
+        return str(checkpoint.read_config(folder)["recipe"]["plan"]["precision"])
+    except (UserError, KeyError, TypeError):
+        return None
 
 
 def _check(recipe: Recipe, folder: Path) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ddim.errors import UserError
 from ddim.train.ema import Average
+from ddim.train.guards import Guard
 from ddim.train.plan import Plan
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
@@ -22,11 +24,15 @@ class State:
         step: updates done.
         seconds: spent on them.
         parts: in which each process works through its share of a batch.
+        rate: what the plan's learning rate is multiplied by, below 1 after a breakdown.
+        guard: which notices one.
         lines: of metrics that were due so far.
         losses: (sum, count) of the losses since the last of them.
     """
 
     def __init__(self, network: nn.Module, plan: Plan) -> None:
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise UserError("The network has no weights to train; give one that has, or unfreeze some.")
         # The fused AdamW goes through memory as it lies, so moments must lie like their weights: from the start on.
         self.network = network.to(memory_format=_format(plan))  # type: ignore[call-overload]
         self.averages = [Average(network, width) for width in plan.ema]
@@ -37,15 +43,16 @@ class State:
         self.accumulate = plan.accumulate
         self.step, self.seconds, self.parts = 0, 0.0, plan.accumulate
         self.lines, self.losses = 0, (0.0, 0)
+        self.rate, self.guard = 1.0, Guard()
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name: raw/..., averages by width, e.g. 0.1/..., and moments, e.g. exp_avg/..."""
         groups = {"raw": self.network.state_dict()}
         groups |= {_name(average.width): average.network.state_dict() for average in self.averages}
         parameters = dict(self.network.named_parameters())
-        if self.optimizer.state:
-            for moment in MOMENTS:
-                groups[moment] = {name: self.optimizer.state[p][moment] for name, p in parameters.items()}
+        moments = self.optimizer.state  # none for parameters that are frozen or not used
+        for moment in MOMENTS:
+            groups[moment] = {n: moments[p][moment] for n, p in parameters.items() if p in moments}
         return {f"{group}/{name}": tensor for group, table in groups.items() for name, tensor in table.items()}
 
     def numbers(self) -> dict[str, Any]:
@@ -56,6 +63,8 @@ class State:
             "seconds": self.seconds,
             "accumulate": self.accumulate,
             "parts": self.parts,
+            "rate": self.rate,
+            "guard": vars(self.guard).copy(),
             "lines": self.lines,
             "losses": list(self.losses),
             "updates": int(next((one["step"] for one in self.optimizer.state.values()), 0)),  # fp16 may skip some
@@ -74,12 +83,14 @@ class State:
             _copy(average.network, tensors, _name(average.width))
             average.updates = numbers["step"]
         for name, parameter in self.network.named_parameters():
-            if numbers["updates"]:
+            if f"{MOMENTS[0]}/{name}" in tensors:
                 moments = {m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS}
                 count = torch.tensor(numbers["updates"], dtype=torch.float32, device=parameter.device)
                 self.optimizer.state[parameter] = {"step": count, **moments}  # fused: the count is on the GPU too
         self.scaler.load_state_dict(numbers["scaler"])
         self.step, self.seconds = numbers["step"], numbers["seconds"]
+        self.rate = numbers["rate"]
+        vars(self.guard).update(numbers["guard"])
         self.lines, self.losses = numbers["lines"], tuple(numbers["losses"])
         if numbers["accumulate"] == self.accumulate:  # else the plan now asks for another number of parts
             self.parts = numbers["parts"]

@@ -14,7 +14,7 @@ from ddim.errors import UserError
 from ddim.noise import DROPOUT, stream
 from ddim.train.draws import draw
 from ddim.train.engine import Engine, autocast, choose_precision
-from ddim.train.guards import Guard, is_memory, no_memory
+from ddim.train.guards import is_memory, no_memory
 from ddim.train.plan import Plan
 from ddim.train.state import State
 from ddim.train.weighting import weight
@@ -48,18 +48,18 @@ class Update:
         self.precision = "fp32" if model.dtype != torch.float32 else choose_precision(plan.precision, model.device)
         self.images = resident(images, model.device)
         self.plan, self.engine, self.state = plan, engine, state
-        self.guard = Guard(plan.learning_rate)
 
     def __call__(self, step: int) -> float:
         """Make update `step`, from 1 on; returns the mean loss of the batch. Raises `UserError` as `fit` does."""
         state, plan = self.state, self.plan
         for group in state.optimizer.param_groups:
-            group["lr"] = plan.learning_rate * min(1.0, step / max(1, plan.warmup))
+            group["lr"] = state.rate * plan.learning_rate * min(1.0, step / max(1, plan.warmup))
         (loss,) = self.engine.sum(self._gradient(step))
         state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), plan.clip).item()
         overflow = state.scaler.is_enabled() and not math.isfinite(norm) and state.scaler.get_scale() > 1
-        self.guard.check(step, loss, 0.0 if overflow else norm)  # fp16 overflows now and then: the scaler skips it
+        # fp16 overflows now and then: the scaler skips that update
+        state.guard.check(step, loss, 0.0 if overflow else norm, state.rate * plan.learning_rate)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         for average in state.averages:
