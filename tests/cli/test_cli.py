@@ -239,11 +239,11 @@ def test_training_deletes_nothing_that_it_was_not_told_to(tmp_path, capsys, name
 
 def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, capsys):
     """A run is taken for trained only if its training came to its end by the same recipe; else it goes on."""
-    trained, resumed = [], []
+    trained = []
 
     def train(recipe, out, *, resume, **_):
+        assert resume
         trained.append(recipe)
-        resumed.append(resume)
 
     monkeypatch.setattr("ddim.train.run.train", train)
     monkeypatch.setattr("ddim.cli.report.make_report", lambda *_: None)
@@ -257,7 +257,7 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
     model = build(trained[0], ddim.open_images("digits"))
     checkpoint.save(model, out, recipe=asdict(trained[0]), finished=False)
     reproduce()
-    assert resumed == [False, True]
+    assert len(trained) == 2
     checkpoint.save(model, out, recipe=asdict(trained[0]), finished=True)
     reproduce()
     assert len(trained) == 2
