@@ -19,10 +19,12 @@ HOLD = "import sys, time, pathlib; from ddim.train.owner import owning\n"
 HOLD += "with owning(pathlib.Path(sys.argv[1]), True): print('held', flush=True); sys.stdin.read()"
 
 
+IMAGES = Images(torch.arange(40 * 64).view(40, 1, 8, 8).to(torch.uint8), torch.zeros(40).long(), ("a",), "few")
+
+
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
-    images = Images(torch.arange(40 * 64).view(40, 1, 8, 8).to(torch.uint8), torch.zeros(40).long(), ("a",), "few")
-    monkeypatch.setattr("ddim.train.run.open_images", lambda *_, **__: images)
+    monkeypatch.setattr("ddim.train.run.open_images", lambda *_, **__: IMAGES)
 
 
 def go(folder, *words):
@@ -85,11 +87,14 @@ def test_an_owner_that_has_come_to_its_end_leaves_the_folder(tmp_path, owner):
 
 SECOND = """
 import sys
-from ddim.cli import main
+sys.path.insert(0, sys.argv[2])
+import test_owner
+from ddim.train import run
 
+run.open_images = lambda *_, **__: test_owner.IMAGES
 for word in ("--resume", "--overwrite"):
     try:
-        main(["train", "digits", "--steps", "3", "--device", "cpu", "--out", sys.argv[1], word])
+        test_owner.go(sys.argv[1], word)
     except SystemExit as end:
         print(end.code)
 """
@@ -105,7 +110,7 @@ def test_the_first_goes_on_unharmed(tmp_path, monkeypatch):
             yield now
             if now.step == 2:
                 before = look(tmp_path / "run")
-                words = [sys.executable, "-c", SECOND, str(tmp_path / "run")]
+                words = [sys.executable, "-c", SECOND, str(tmp_path / "run"), str(Path(__file__).parent)]
                 done.append(subprocess.run(words, capture_output=True, text=True, check=False))
                 assert look(tmp_path / "run") == before
 

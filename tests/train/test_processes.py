@@ -157,11 +157,12 @@ from torch import nn
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 import test_processes as here
-from ddim.train import run
+from ddim.train import diary, run
 from ddim.train.state import State
 
 State(nn.Linear(1, 1), here.Plan())  # what PyTorch imports late, the children find
 run.open_images = here.few_images
+diary.LINES, diary.COUNT, diary.STEPS = 3, 1, 1
 
 
 def child(job, folder, output, environment):
@@ -313,20 +314,30 @@ def test_one_that_is_asked_to_stop_stops_all(done):
     assert history.newest(folder / "asked") == 3
 
 
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_processes as here
+from ddim.train import run
+
+run.open_images = here.few_images
+here.run(sys.argv[2], "--steps", "2")
+"""
+
+
 def test_torchrun(tmp_path):
-    words = [*RUN, "--steps", "2", "--out", str(tmp_path / "run")]
+    """The launcher itself, in place of the helper above."""
+    (tmp_path / "worker.py").write_text(WORKER)
+    words = [
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        tmp_path / "worker.py",
+        Path(__file__).parent,
+        tmp_path / "run",
+    ]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            "-m",
-            "ddim",
-            *words,
-        ],
+        [sys.executable, "-m", "torch.distributed.run", *map(str, words)],
         capture_output=True,
         text=True,
         check=False,

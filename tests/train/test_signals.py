@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,25 +22,46 @@ from ddim.train.signals import interruptible
 SENTENCE = "ddim: Interrupted; no file is left half-written, and a training keeps what it has learnt.\n"
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_saves_and_leaves(tmp_path, kind):
-    """Exit code 130, one sentence, and a run that goes on to the weights of one that nobody interrupted."""
+IMAGES = Images(torch.arange(40 * 64).view(40, 1, 8, 8).to(torch.uint8), torch.zeros(40).long(), ("a",), "few")
+
+
+@pytest.fixture
+def images(monkeypatch):
+    monkeypatch.setattr("ddim.train.run.open_images", lambda *_, **__: IMAGES)
+
+
+COMMAND = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_signals as here
+from ddim.train import run
+
+run.open_images = lambda *_, **__: here.IMAGES
+here.main(sys.argv[2:])
+"""
+
+
+def test_the_command_saves_and_leaves(tmp_path, images):
+    """Exit code 130 and one sentence, twice; the run goes on to the weights of one that nobody has interrupted."""
     run, whole = tmp_path / "run", tmp_path / "whole"
-    words = [sys.executable, "-m", "ddim", "train", "digits", "--network", "plain", "--size", "tiny", "--device"]
-    words += ["cpu", "--steps", "5000", "--batch-size", "8", "--save-every", "0.1", "--out", str(run)]
+    words = [sys.executable, "-c", COMMAND, str(Path(__file__).parent), "train", "digits", "--network", "plain"]
+    words += ["--size", "tiny", "--device", "cpu", "--steps", "5000", "--batch-size", "8", "--save-every", "0.1"]
+    words += ["--out", str(run), "--resume"]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # bits depend on it
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | threads) as process:
-        deadline = time.monotonic() + 300
-        while not history.steps(run) or history.newest(run) == 0:
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(kind)
-        said = process.stderr.read()
-    assert process.returncode == 130
-    assert said == SENTENCE
-    step = history.newest(run)
-    assert 0 < step < 5000
+    step = 0
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | threads) as process:
+            deadline = time.monotonic() + 300
+            while max(history.steps(run), default=0) <= step:
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(kind)
+            said = process.stderr.read()
+        assert process.returncode == 130
+        assert said == SENTENCE
+        step = history.newest(run)
+    assert step < 5000
     recipe = recipes.of_run(run)
     for folder in (run, whole):
         train(replace(recipe, plan=replace(recipe.plan, steps=step + 2)), folder, device="cpu", resume=True)
@@ -49,14 +71,7 @@ def test_the_command_saves_and_leaves(tmp_path, kind):
     assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-# In this process, with few images
-
-
-@pytest.fixture
-def images(monkeypatch):
-    few = Images(torch.arange(40 * 64).view(40, 1, 8, 8).to(torch.uint8), torch.zeros(40).long(), ("a",), "few")
-    monkeypatch.setattr("ddim.train.run.open_images", lambda *_, **__: few)
-    return few
+# In this process
 
 
 def go(folder, *words):
