@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,22 @@ Advance = Callable[[int], object]
 class Pictures(Dataset[Tensor]):
     """PIL images, each turned into a tensor in [-1, 1] when it is asked for: how most training code is fed."""
 
-    def __init__(self) -> None:
-        self.images = [Image.fromarray(image) for image in ddim.open_images("mnist").pixels[:, 0].numpy()]
+    def __init__(self, data: str = "mnist") -> None:
+        self.images = list(pictures(data))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, i: int) -> Tensor:
-        return torch.from_numpy(np.array(self.images[i]))[None].to(torch.float32).div(255).sub(0.5).div(0.5)
+        pixels = torch.from_numpy(np.array(self.images[i]))
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+        return pixels.to(torch.float32).div(255).sub(0.5).div(0.5)
+
+
+def pictures(data: str) -> Iterator[Image.Image]:
+    """The training images of a data set."""
+    for pixels in ddim.open_images(data).pixels:
+        yield Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
 
 
 def endless(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
@@ -121,12 +130,15 @@ def diffusers(options: argparse.Namespace) -> Advance:
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
 
-    accelerator, network = Accelerator(cpu=True), recipe_network(options)
+    mixed = "no" if options.precision == "fp32" else options.precision
+    accelerator = Accelerator(cpu=options.device == "cpu", mixed_precision=mixed)
+    network = options.network()
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
     average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8)
     rate = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=10_000)
-    loader = DataLoader(Pictures(), batch_size=BATCH, shuffle=True, num_workers=0)
+    loader = DataLoader(Pictures(options.data), batch_size=options.batch, shuffle=True, num_workers=0)
+    average.to(accelerator.device)
     network, optimizer, loader, rate = accelerator.prepare(network, optimizer, loader, rate)
     batches = endless(loader)
 
@@ -134,8 +146,8 @@ def diffusers(options: argparse.Namespace) -> Advance:
         network.train()
         for _ in range(steps):
             clean = next(batches)
-            noise = torch.randn(clean.shape)
-            t = torch.randint(0, 1000, (len(clean),)).long()
+            noise = torch.randn(clean.shape, device=clean.device)
+            t = torch.randint(0, 1000, (len(clean),), device=clean.device).long()
             with accelerator.accumulate(network):
                 loss = F.mse_loss(network(scheduler.add_noise(clean, noise, t), t).float(), noise.float())
                 accelerator.backward(loss)
@@ -152,12 +164,11 @@ def diffusers(options: argparse.Namespace) -> Advance:
 class AsTheirs(nn.Module):
     """A network of ours with the attributes and the arguments that denoising-diffusion-pytorch wants."""
 
-    channels = out_dim = 1
     self_condition = False
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, channels: int) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.channels, self.out_dim = network, channels, channels
 
     def forward(self, x: Tensor, t: Tensor, x_self_cond: Tensor | None = None) -> Tensor:
         """What it would have been told of its own last guess is not used by default."""
@@ -174,10 +185,14 @@ def ddpm_pytorch(options: argparse.Namespace) -> Advance:
 
     bar = library.tqdm
     library.tqdm = lambda *args, **kwargs: bar(*args, **{**kwargs, "disable": True})
+    folder = write_pictures(options.data, options.scratch / "png" / options.data)
+    some = Image.open(next(folder.glob("*.png")))
     trainer = Trainer(
-        GaussianDiffusion(AsTheirs(recipe_network(options)), image_size=28),
-        str(write_pictures(options.scratch / "png")),
-        train_batch_size=BATCH,
+        GaussianDiffusion(AsTheirs(options.network(), len(some.getbands())), image_size=some.width),
+        str(folder),
+        train_batch_size=options.batch,
+        amp=options.precision != "fp32",
+        mixed_precision_type=options.precision if options.precision != "fp32" else "fp16",
         augment_horizontal_flip=False,
         calculate_fid=False,
         save_and_sample_every=FOREVER,
@@ -192,12 +207,12 @@ def ddpm_pytorch(options: argparse.Namespace) -> Advance:
     return advance
 
 
-def write_pictures(folder: Path) -> Path:
-    """All training digits as PNG files, once."""
+def write_pictures(data: str, folder: Path) -> Path:
+    """All training images of a data set as PNG files, once."""
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(ddim.open_images("mnist").pixels[:, 0].numpy()):
-            Image.fromarray(image).save(folder / f"{i:05d}.png")
+        for i, picture in enumerate(pictures(data)):
+            picture.save(folder / f"{i:05d}.png")
         (folder / "done").touch()
     return folder
 
@@ -234,6 +249,8 @@ def main() -> None:
     parser.add_argument("--updates", type=int, help="make so many after the first and end, instead of waiting")
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
+    options.network = partial(recipe_network, options)
+    options.data, options.batch, options.device, options.precision = "mnist", BATCH, "cpu", "fp32"
     speak, sys.stdout = sys.stdout, sys.stderr  # what libraries print does not mix with the answers
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

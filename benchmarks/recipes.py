@@ -1,13 +1,21 @@
-"""Which training recipe learns most from as many updates: weightings, targets, schedules and times, one by one.
+"""What a training recipe should hold: each choice changed by itself, at equal compute.
 
-`python benchmarks/recipes.py digits` or `mnist` trains every variant below with the same network, batch and number
-of updates, from the same first weights, draws 1,000 images from each at 10 and at 50 DDIM steps, and writes
-results/recipes-DATA.json and .md. It goes on where it was stopped. DDIM_DATA names the folder that holds MNIST.
+    python benchmarks/recipes.py digits --jobs 4
+    python benchmarks/recipes.py mnist --jobs 8 --device cuda
+
+trains every variant below for as many updates as two quiet CPU cores make of it in 25 minutes (MNIST) or as the
+quick recipe makes (digits), draws 1,000 images of each at 10 and at 50 DDIM steps, and writes recipes-DATA.json and
+.md into results. Only the number of updates counts, so any device can make them. It goes on where it was stopped.
+DDIM_DATA names the folder that holds MNIST.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,106 +23,156 @@ from typing import Any
 import judge
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from ddim import load, open_images
+from ddim import load, nets, open_images
 from ddim.data import to_uint8
 from ddim.files import write_text
-from ddim.train import Recipe
+from ddim.train import Plan, Recipe, history
 from ddim.train import recipe as recipes
 from ddim.train.run import train
 
 RESULTS, RUNS = Path(__file__).parent / "results", Path("runs/benchmarks/recipes")
 COUNT, STEPS = 1000, (10, 50)
-UPDATES = {"digits": 1800, "mnist": 700}
-PAPER: dict[str, Any] = {"schedule": "linear", "predicts": "eps"}
-PLAIN: dict[str, Any] = {"weighting": "simple", "times": "uniform"}
+Changes = tuple[dict[str, Any], dict[str, Any]]  # of a recipe, and of its plan
 
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the recipe, of its plan
-    "the paper's loss": ({}, {}),
-    "+ stratified times": ({}, {"times": "stratified"}),
-    "+ min-SNR": ({}, {"weighting": "min-snr"}),
-    "+ soft min-SNR": ({}, {"weighting": "soft-min-snr"}),
-    "+ cosine schedule": ({"schedule": "cosine"}, {}),
-    "+ v": ({"predicts": "v"}, {}),
-    "+ v, min-SNR": ({"predicts": "v"}, {"weighting": "min-snr"}),
-    "+ v, cosine": ({"schedule": "cosine", "predicts": "v"}, {}),
-    "+ v, cosine, min-SNR": ({"schedule": "cosine", "predicts": "v"}, {"weighting": "min-snr"}),
+LOSS: dict[str, Changes] = {
+    "base": ({}, {}),
+    "uniform times": ({}, {"times": "uniform"}),
+    "min-SNR": ({}, {"weighting": "min-snr"}),
+    "soft min-SNR": ({}, {"weighting": "soft-min-snr"}),
+    "cosine": ({"schedule": "cosine"}, {}),
+    "v": ({"predicts": "v"}, {}),
+    "v, min-SNR": ({"predicts": "v"}, {"weighting": "min-snr"}),
+    "v, cosine": ({"predicts": "v", "schedule": "cosine"}, {}),
+    "v, cosine, min-SNR": ({"predicts": "v", "schedule": "cosine"}, {"weighting": "min-snr"}),
 }
+PACE: dict[str, Changes] = {
+    "no cooldown": ({}, {"cooldown": 0.0}),
+    "cooldown all along": ({}, {"cooldown": 1.0}),
+    "learning rate 5e-4": ({}, {"learning_rate": 5e-4}),
+    "learning rate 2e-3": ({}, {"learning_rate": 2e-3}),
+}
+SPEND: dict[str, Changes] = {  # the same time, on fewer updates or on more
+    "v, cosine, learning rate 2e-3": ({"predicts": "v", "schedule": "cosine"}, {"learning_rate": 2e-3}),
+    "batch of 32": ({}, {"batch_size": 32}),
+    "24 channels": ({"size": "w24"}, {}),
+    "48 channels": ({"size": "w48"}, {}),
+    "32, 64, 64 channels": ({"size": "flat"}, {}),
+    "tiny": ({"size": "tiny"}, {}),
+}
+VARIANTS = {"digits": {**LOSS, **PACE}, "mnist": {**LOSS, **PACE, **SPEND}}
+BASE: Changes = (
+    {"schedule": "linear", "predicts": "eps", "conditional": True},
+    {"times": "stratified", "weighting": "simple", "learning_rate": 1e-3, "cooldown": 0.3, "ema": (0.1, 0.05)},
+)
+NETWORKS: dict[str, dict[str, Any]] = {  # beside the sizes that have a name
+    "w24": {**nets.unet.SIZES["mini"], "width": 24},
+    "w48": {**nets.unet.SIZES["mini"], "width": 48},
+    "flat": {**nets.unet.SIZES["mini"], "multipliers": (1, 2, 2)},
+}
+SECONDS, SPARED = 1500, 0.95  # of MNIST; what is not spared goes into measuring and saving
+UPDATE = {  # seconds of an update of MNIST on two quiet cores, by size and batch: medians of 12, in turns
+    ("mini", 64): 0.419,
+    ("mini", 32): 0.225,
+    ("w24", 64): 0.295,
+    ("w48", 64): 0.851,
+    ("flat", 64): 0.308,
+    ("tiny", 64): 0.404,
+}
+DIGITS = 1800  # updates of digits
 
 
-def variants(base: Recipe, updates: int, learning_rate: float | None) -> dict[str, Recipe]:
-    """Every variant of the recipe: the paper's loss, with one thing or a few changed."""
-    plan = replace(base.plan, epochs=None, minutes=None, steps=updates, **PLAIN)
-    plan = plan if learning_rate is None else replace(plan, learning_rate=learning_rate)
-    return {
-        name: replace(base, conditional=True, **{**PAPER, **top}, plan=replace(plan, **table))
-        for name, (top, table) in VARIANTS.items()
-    }
+def recipe(data: str, name: str) -> Recipe:
+    """The recipe of a variant, with its number of updates."""
+    (top, table), (changed, planned) = BASE, VARIANTS[data][name]
+    base = replace(recipes.shipped(data), **{**top, **changed})
+    plan = replace(base.plan, epochs=None, minutes=None, **{**table, **planned})
+    return replace(base, plan=replace(plan, steps=updates(data, base.size, plan)))
 
 
-def distance(data: str) -> Callable[[torch.Tensor], float]:
-    """A function of (N, C, H, W) uint8 samples: the Frechet distance to the held-out images.
+def updates(data: str, size: str, plan: Plan) -> int:
+    """How many are equal compute."""
+    return DIGITS if data == "digits" else int(SPARED * SECONDS / UPDATE[size, plan.batch_size])
 
-    For MNIST in the judge's features. Digits of 8x8 are so small that their 64 pixels are features enough.
+
+def score(data: str, samples: Tensor) -> list[float]:
+    """The Frechet distance of (N, C, H, W) uint8 samples to real images; for MNIST the agreement too.
+
+    For MNIST to the test images, in the judge's features. Digits of 8x8 are so small that their 64 pixels are
+    features enough, and so few that all of them, trained on or not, are the reference.
     """
     if data == "mnist":
-        return lambda samples: judge.frechet(judge.features(samples), judge.reference())
-    images = open_images(data)
-    real = np.concatenate([pixels(images.batch(torch.arange(len(images)))[0]), pixels(held_out(data))])
-    return lambda samples: judge.frechet(pixels(samples.float() / 127.5 - 1), real)
+        found = judge.score(samples, torch.arange(len(samples)) % 10)
+        return [round(found[key], 4) for key in ("frechet", "agreement")]  # type: ignore[call-overload]
+    both = (open_images(data, split=split) for split in ("train", "test"))
+    real = np.concatenate([images.batch(torch.arange(len(images)))[0].flatten(1).numpy() for images in both])
+    return [round(judge.frechet((samples.double() / 127.5 - 1).flatten(1).numpy(), real), 4)]
 
 
-def held_out(data: str) -> torch.Tensor:
-    """The held-out images in [-1, 1]."""
-    images = open_images(data, split="test")
-    return images.batch(torch.arange(len(images)))[0]
+def work(data: str, name: str, device: str | None) -> dict[str, Any]:
+    """Train a variant, and judge each of its averages and its latest weights."""
+    nets._sizes["unet"].update(NETWORKS)
+    chosen, run = recipe(data, name), RUNS / data / name.replace(" ", "-").replace(",", "")
+    began = time.perf_counter()
+    train(chosen, run, device=device, resume=True)
+    facts: dict[str, Any] = {"updates": chosen.plan.steps, "seconds": round(time.perf_counter() - began)}
+    facts["held_out"] = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["held_out"]
+    tensors, _ = history.read(run, history.newest(run))
+    for kind in (*(f"{width:g}" for width in chosen.plan.ema), "raw"):
+        model = load(run).to(device or "cpu")
+        model.network.load_state_dict({key: tensors[f"{kind}/{key}"] for key in model.network.state_dict()})
+        for S in STEPS:
+            samples = to_uint8(model.sample(COUNT, steps=S, batch_size=250, progress=False))
+            facts[f"{kind}, {S} steps"] = score(data, samples)
+    return facts
 
 
-def pixels(images: torch.Tensor) -> NDArray[np.float64]:
-    """(N, C H W) float64."""
-    return images.flatten(1).double().numpy()
-
-
-def measure(run: Path, far: Callable[[torch.Tensor], float], raw: bool = False) -> dict[str, float]:
-    """The distance of a run's samples at each number of steps, from the averaged or the latest weights."""
-    model = load(run, raw=raw)
-    return {f"{S} steps": far(to_uint8(model.sample(COUNT, steps=S, batch_size=100))) for S in STEPS}
-
-
-def table(data: str, rows: dict[str, dict[str, float]]) -> str:
-    """The results in Markdown, the best of each column in bold."""
-    columns = list(next(iter(rows.values())))
-    best = {column: min(row[column] for row in rows.values()) for column in columns}
-    lines = [f"| {data} | {' | '.join(columns)} |", f"|---|{'--:|' * len(columns)}"]
+def table(data: str, rows: dict[str, Any]) -> str:
+    """The results in Markdown, of the average that is saved for use."""
+    columns = [f"distance, {S} steps" for S in STEPS]
+    columns += [f"agreement, {S} steps" for S in STEPS] if data == "mnist" else []
+    lines = [
+        f"| {data} | updates | held-out loss | {' | '.join(columns)} |",
+        "|---|--:|--:" + "|--:" * len(columns) + "|",
+    ]
     for name, row in rows.items():
-        cells = (f"**{row[c]:.4g}**" if row[c] == best[c] else f"{row[c]:.4g}" for c in columns)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        found = [row[f"0.1, {S} steps"] for S in STEPS]
+        cells = [f"{one[0]:.3g}" for one in found] + [f"{one[1]:.1%}" for one in found if len(one) > 1]
+        lines.append(f"| {name} | {row['updates']} | {row['held_out']:.5f} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Train, sample and score what is not there yet, then write the table."""
+    """Train and judge what is not there yet, each variant in a process of its own, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=sorted(UPDATES))
-    parser.add_argument("--updates", type=int, help="of each training")
-    parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
+    parser.add_argument("data", choices=VARIANTS)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--device", help="cpu, cuda or mps")
+    parser.add_argument("--variant", help=argparse.SUPPRESS)  # the work of one process
     options = parser.parse_args()
-    updates = options.updates or UPDATES[options.data]
+    if options.variant:
+        print("result", json.dumps(work(options.data, options.variant, options.device)))
+        return
     path = RESULTS / f"recipes-{options.data}.json"
-    rows: dict[str, dict[str, float]] = json.loads(path.read_text())["rows"] if path.exists() else {}
-    far = distance(options.data)
-    for name, recipe in variants(recipes.shipped(options.data), updates, options.learning_rate).items():
-        run = RUNS / options.data / name.replace(" ", "-").replace(",", "").replace("'", "")
-        if name not in rows:
-            train(recipe, run, resume=True)
-            rows[name] = measure(run, far)
-            if not VARIANTS[name][0] and not VARIANTS[name][1]:
-                rows["the same, weights not averaged"] = measure(run, far, raw=True)
-        facts = {"updates": updates, "batch_size": recipe.plan.batch_size, "images": COUNT, "rows": rows}
-        write_text(path, json.dumps(facts, indent=2) + "\n")
-        write_text(path.with_suffix(".md"), table(options.data, rows))
+    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    here = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // options.jobs))}
+
+    def one(name: str) -> None:
+        words = [sys.executable, __file__, options.data, "--variant", name]
+        words += ["--device", options.device] if options.device else []
+        done = subprocess.run(words, capture_output=True, text=True, env=here, check=False)
+        if done.returncode:
+            print(f"{name} failed:\n{done.stderr[-2000:]}", flush=True)
+            return
+        rows[name] = json.loads(done.stdout.rsplit("result", 1)[1])
+        inorder = {variant: rows[variant] for variant in VARIANTS[options.data] if variant in rows}
+        write_text(path, json.dumps(inorder, indent=2) + "\n")
+        write_text(path.with_suffix(".md"), table(options.data, inorder))
         print(name, rows[name], flush=True)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(one, (name for name in VARIANTS[options.data] if name not in rows)))
 
 
 if __name__ == "__main__":

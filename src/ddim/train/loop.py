@@ -83,7 +83,7 @@ def fit(
     stops = 0.0
     while not stops and fraction() < 1:
         try:
-            loss = update(state.step + 1)
+            loss = update(state.step + 1, 1 - fraction())
         except Breakdown as breakdown:
             if not recover(breakdown):
                 raise

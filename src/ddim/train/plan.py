@@ -29,6 +29,9 @@ class Plan:
     warmup: int = 200
     """Updates over which the learning rate rises from 0."""
 
+    cooldown: float = 0.0
+    """Share of the training, at its end, over which the learning rate falls to 0."""
+
     ema: tuple[float, ...] = (0.1, 0.05)
     """Widths of the averaged weights, as shares of the training; the first is saved for use. 0 is no averaging."""
 
@@ -80,6 +83,8 @@ class Plan:
             raise UserError(f"ema names a width twice: {self.ema}; name each once.")
         if not 0 <= self.label_dropout <= 1:
             raise UserError(f"label_dropout must lie in [0, 1]; got {self.label_dropout}.")
+        if not 0 <= self.cooldown <= 1:
+            raise UserError(f"cooldown must lie in [0, 1]; got {self.cooldown}.")
         if self.warmup < 0 or not 0 <= self.seed < 2**63:
             raise UserError(f"warmup and seed must be from 0 to 2^63 - 1; got {self.warmup} and {self.seed}.")
 
@@ -89,3 +94,13 @@ class Plan:
             return max(2000, -(-100 * images // self.batch_size))
         by_epochs = None if self.epochs is None else max(1, round(self.epochs * images / self.batch_size))
         return min((limit for limit in (self.steps, by_epochs) if limit is not None), default=None)
+
+    def pace(self, step: int, left: float) -> float:
+        """Share of the learning rate at an update: it rises, stays, and falls (arXiv 2405.18392).
+
+        Args:
+            step: which update, from 1 on.
+            left: of the training before this update, in (0, 1].
+        """
+        rise, fall = step / max(1, self.warmup), left / self.cooldown if self.cooldown else 1.0
+        return min(1.0, rise, fall)

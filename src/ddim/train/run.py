@@ -28,7 +28,8 @@ from ddim.train.transfer import transfer
 from ddim.train.update import seeded
 
 SAVE_EVERY = 60.0  # seconds between two checkpoints: what a killed run loses at most
-FREE = {"epochs", "steps", "minutes", "learning_rate", "clip", "accumulate", "channels_last", "compile"}
+FREE = {"epochs", "steps", "minutes", "learning_rate", "cooldown"}
+FREE |= {"clip", "accumulate", "channels_last", "compile"}
 """What of a plan may change when a run goes on."""
 
 

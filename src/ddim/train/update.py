@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -12,6 +13,7 @@ from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.noise import DROPOUT, stream
+from ddim.train.ahead import Ahead
 from ddim.train.draws import draw
 from ddim.train.engine import Engine, autocast, choose_precision
 from ddim.train.guards import is_memory, no_memory
@@ -46,14 +48,18 @@ class Update:
         self.network = engine.wrap(network)
         self.model = model if self.network is model.network else model.with_network(self.network)
         self.precision = "fp32" if model.dtype != torch.float32 else choose_precision(plan.precision, model.device)
-        self.images = resident(images, model.device)
+        in_time = partial(draw, plan, resident(images, model.device), model.schedule.T)
+        self.draw = Ahead(in_time, model.device) if model.device.type == "cuda" else in_time
         self.plan, self.engine, self.state = plan, engine, state
 
-    def __call__(self, step: int) -> float:
-        """Make update `step`, from 1 on; returns the mean loss of the batch. Raises `UserError` as `fit` does."""
+    def __call__(self, step: int, left: float) -> float:
+        """Make update `step`, from 1 on, with so much of the training left before it, in (0, 1].
+
+        Returns the mean loss of the batch. Raises `UserError` as `fit` does.
+        """
         state, plan = self.state, self.plan
         for group in state.optimizer.param_groups:
-            group["lr"] = state.rate * plan.learning_rate * min(1.0, step / max(1, plan.warmup))
+            group["lr"] = state.rate * plan.learning_rate * plan.pace(step, left)
         (loss,) = self.engine.sum(self._gradient(step))
         state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), plan.clip).item()
@@ -85,7 +91,7 @@ class Update:
 
     def _part(self, step: int, positions: range, last: bool) -> float:
         model, plan, device = self.model, self.plan, self.model.device
-        x0, label, t, noise = draw(plan, self.images, model.schedule.T, step, positions)
+        x0, label, t, noise = self.draw(step, positions)
         x0 = x0.to(device, model.dtype, memory_format=self.format)
         index = (step - 1) * plan.batch_size + positions.start
         model.train()

@@ -1,0 +1,252 @@
+"""What only a GPU can show: how fast the DDPM network of 35.7 million parameters trains and samples at 32x32.
+
+    python benchmarks/gpu.py train      # ours, one choice after another, and two libraries on the same network
+    python benchmarks/gpu.py sample     # DDIM-50 against fifty bare forwards, eager and as a captured graph
+    python benchmarks/gpu.py paper      # the paper's two recipes: images a second, and seconds to its epochs
+
+Each writes results/gpu-PART.json and .md. The share is of the rate at which the same GPU multiplies large bf16
+matrices, read in the same run. An image costs three times the operations of a forward, as PyTorch counts them.
+DDIM_DATA names the folder that holds the data.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rate_workers import BATCH as PAPERS_BATCH
+from rate_workers import ddpm_pytorch, diffusers
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddim import Denoiser, environment, nets, open_images, schedule
+from ddim.files import write_text
+from ddim.noise import ImageNoise
+from ddim.samplers import DDIM
+from ddim.train import Plan, fit
+from ddim.train import recipe as recipes
+from ddim.train.run import build
+
+RESULTS = Path(__file__).parent / "results"
+BATCH, STEPS = 128, 50  # DDPM's batch on CIFAR-10; DDIM's steps
+WARM, ROUNDS, TURN = 8, 5, 2.0  # updates before, rounds, and seconds of each
+TRAININGS: dict[str, dict[str, Any]] = {  # one choice after another
+    "eager, fp32": {"tf32": False},
+    "+ TF32": {},
+    "bf16": {"precision": "bf16"},
+    "+ channels last": {"precision": "bf16", "channels_last": True},
+    "+ compiled": {"precision": "bf16", "channels_last": True, "mode": "default"},
+    "+ CUDA graphs": {"precision": "bf16", "channels_last": True, "mode": "reduce-overhead"},
+}
+
+
+def network() -> nn.Module:
+    """DDPM's network for CIFAR-10, on the GPU."""
+    torch.manual_seed(0)
+    return nets.build("unet", 3, "base").to("cuda")
+
+
+def ceiling(size: int = 8192, repeats: int = 20) -> float:
+    """TFLOP/s of a large bf16 matrix product of random numbers, the median."""
+    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / median(seconds(lambda: a @ b) for _ in range(repeats)) / 1e12
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """What the GPU needs for it."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / 1e3
+
+
+def rate(advance: Callable[[int], object], batch: int) -> dict[str, Any]:
+    """Images a second in rounds of some seconds each, after a few updates that set up and compile."""
+    began = time.perf_counter()
+    advance(WARM)
+    torch.cuda.synchronize()
+    warm = time.perf_counter() - began
+    began = time.perf_counter()
+    advance(4)
+    torch.cuda.synchronize()
+    updates = max(4, round(TURN * 4 / (time.perf_counter() - began)))
+    rates = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        advance(updates)
+        torch.cuda.synchronize()
+        rates.append(updates * batch / (time.perf_counter() - began))
+    memory = round(torch.cuda.max_memory_allocated() / 2**20)
+    facts = {"images_per_second": round(median(rates)), "rounds": [round(one) for one in rates]}
+    return {**facts, "first_updates_seconds": round(warm, 1), "peak_mib": memory}
+
+
+def ours(tf32: bool = True, mode: str | None = None, **changes: Any) -> Callable[[int], object]:
+    """`ddim.train.fit` on the airplanes."""
+    torch.backends.cudnn.allow_tf32 = tf32
+    images = open_images("airplanes")
+    model = Denoiser(network(), schedule.linear(), shape=images.shape)
+    if mode is not None:
+        model.network.compile(mode=mode)
+    settings = {"precision": "fp32", **changes}
+    progress = fit(model, images, Plan(steps=10**9, batch_size=BATCH, **settings))
+    return lambda updates: [next(progress) for _ in range(updates)]
+
+
+def candidates() -> dict[str, Callable[[], Callable[[int], object]]]:
+    """What makes each training."""
+    own = {name: lambda changes=changes: ours(**changes) for name, changes in TRAININGS.items()}
+    peers = {
+        f"{name}, {precision}": lambda make=make, precision=precision: make(
+            argparse.Namespace(
+                network=network, data="airplanes", batch=BATCH, device="cuda", precision=precision, scratch=SCRATCH
+            )
+        )
+        for name, make in (("diffusers", diffusers), ("ddpm-pytorch", ddpm_pytorch))
+        for precision in ("fp32", "bf16")
+    }
+    return {**own, **peers}
+
+
+SCRATCH = Path("runs/benchmarks")
+
+
+def train() -> dict[str, Any]:
+    """The rates of all, each in a process of its own, so that none inherits another's memory or settings."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network()(torch.zeros(1, 3, 32, 32, device="cuda"), torch.ones(1, device="cuda"))
+    flops = 3 * counter.get_total_flops()
+    top = ceiling()
+    rows = {name: alone("train", name) for name in candidates()}
+    for row in rows.values():
+        if "images_per_second" in row:
+            row["share_of_bf16_rate"] = round(row["images_per_second"] * flops / top / 1e12, 4)
+    return {"bf16_tflops": round(top, 1), "gflop_per_image": round(flops / 1e9, 2), "batch": BATCH, "rows": rows}
+
+
+def alone(part: str, name: str) -> dict[str, Any]:
+    """One row, measured by a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, part, "--row", name], capture_output=True, text=True, check=False
+    )
+    row = json.loads(done.stdout.rsplit("row", 1)[1]) if done.returncode == 0 else {"failed": done.stderr[-600:]}
+    print(name, row, file=sys.stderr, flush=True)
+    return row  # type: ignore[no-any-return]
+
+
+class Captured(nn.Module):
+    """A network whose forward is a CUDA graph for one batch size."""
+
+    def __init__(self, network: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.held = network  # its weights say on which device and in which dtype this works
+        self.x, self.t = x.clone(), torch.ones(len(x), device=x.device)
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                network(self.x, self.t)
+        torch.cuda.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.out = network(self.x, self.t)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.x.copy_(x)
+        self.t.copy_(t)
+        self.graph.replay()
+        return self.out.clone()
+
+
+@torch.no_grad()
+def sample() -> dict[str, Any]:
+    """Images a second of DDIM-50 through `Denoiser.sample`, beside fifty bare forwards, in turns."""
+    rows: dict[str, Any] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        net = network().to(dtype).eval()
+        for batch in (1, 64, 512):
+            x = ImageNoise(0, range(batch))(torch.empty(batch, 3, 32, 32)).to("cuda", dtype)
+            t = torch.ones(batch, device="cuda")
+            for way, one in (("eager", net), ("graph", Captured(net, x))):
+                model = Denoiser(one, schedule.linear(), shape=(3, 32, 32)).eval()
+
+                def bare(one: nn.Module = one, x: Tensor = x, t: Tensor = t) -> None:
+                    for _ in range(STEPS):
+                        one(x, t)
+                    torch.cuda.synchronize()
+
+                def whole(model: Denoiser = model, batch: int = batch) -> None:
+                    model.sample(batch, steps=STEPS, sampler=DDIM(), batch_size=batch, clip=True, progress=False)
+
+                times: dict[str, list[float]] = {"bare": [], "whole": []}
+                for round_ in range(ROUNDS + 1):
+                    for name, work in (("bare", bare), ("whole", whole)):
+                        began = time.perf_counter()
+                        work()
+                        if round_:  # the first warms up
+                            times[name].append(time.perf_counter() - began)
+                bare_, whole_ = (median(times[name]) for name in ("bare", "whole"))
+                share = median(a / b for a, b in zip(times["bare"], times["whole"], strict=True))
+                rows[f"{str(dtype).removeprefix('torch.')}, batch {batch}, {way}"] = {
+                    "images_per_second": round(batch / whole_, 2),
+                    "bare_images_per_second": round(batch / bare_, 2),
+                    "share_of_bare_forwards": round(share, 3),
+                }
+    return {"steps": STEPS, "rows": rows}
+
+
+def paper() -> dict[str, Any]:
+    """The rate of the paper's recipes as they are, and what it makes of its epochs."""
+    rows = {}
+    for data in ("mnist", "airplanes"):
+        recipe, images = recipes.shipped(f"{data}-paper"), open_images(data)
+        plan = replace(recipe.plan, epochs=None, steps=10**9)
+        progress = fit(build(recipe, images).to("cuda"), images, plan)
+        row = rate(lambda updates: [next(progress) for _ in range(updates)], PAPERS_BATCH)  # noqa: B023
+        seen = len(images) * (recipe.plan.epochs or 0)
+        rows[data] = {
+            **row,
+            "epochs": recipe.plan.epochs,
+            "minutes": round(seen / row["images_per_second"] / 60, 1),
+        }
+    return {"rows": rows}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The rows in Markdown."""
+    columns = list(dict.fromkeys(key for row in found["rows"].values() for key in row if key != "rounds"))
+    lines = [f"| | {' | '.join(columns).replace('_', ' ')} |", "|---|" + "--:|" * len(columns)]
+    for name, row in found["rows"].items():
+        lines.append(f"| {name} | {' | '.join(str(row.get(column, '')) for column in columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure a part and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("train", "sample", "paper"))
+    parser.add_argument("--row", help=argparse.SUPPRESS)  # the work of one process
+    options = parser.parse_args()
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    if options.row:
+        print("row", json.dumps(rate(candidates()[options.row](), BATCH)), flush=True)
+        os._exit(0)  # data workers and unfinished generators need no farewell
+    found = {"train": train, "sample": sample, "paper": paper}[options.part]()
+    about = {"gpu": torch.cuda.get_device_name(), "command": f"python benchmarks/gpu.py {options.part}"}
+    found = {**about, **found, "versions": environment.versions()}
+    write_text(RESULTS / f"gpu-{options.part}.json", json.dumps(found, indent=2) + "\n")
+    write_text(RESULTS / f"gpu-{options.part}.md", table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
