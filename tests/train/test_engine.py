@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from ddim.errors import UserError
 from ddim.train.engine import Engine, autocast, choose_device, choose_precision
@@ -19,8 +20,19 @@ def test_the_shares_of_a_batch_are_all_of_it(batch_size, processes):
 def test_processes_that_do_not_find_each_other_are_said(monkeypatch):
     """As when a launcher other than torchrun starts several, and each believes that it is alone."""
     monkeypatch.setenv("WORLD_SIZE", "3")
+    AcceleratorState._reset_state(reset_partial_state=True)  # as in a process of its own
     with pytest.raises(UserError, match=r"3 processes were started, but only 1.*torchrun"):
         Engine("cpu")
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("ddim.train.engine.choose_device", lambda name: "cuda")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UserError, match=r"fewer GPUs \(1\) than processes.*--device cpu"):
+        Engine("cuda")
 
 
 def test_a_tracker_whose_package_is_missing_is_said(monkeypatch):

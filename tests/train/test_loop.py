@@ -209,7 +209,7 @@ def test_average_weighs_each_step_by_a_power_of_it(width):
     for value in values:
         with torch.no_grad():
             network.weight.fill_(value)
-        average.update(network)
+        average.update()
     density = steps ** gamma(width)
     density /= density.sum()
     assert average.network.weight.item() == pytest.approx((density * values).sum().item(), rel=2e-3)
@@ -229,7 +229,7 @@ def test_average_copies_buffers():
     network = nn.BatchNorm2d(2)
     average = Average(network, 0.1)
     network(torch.randn(4, 2, 3, 3) + 5)
-    average.update(network)
+    average.update()
     assert torch.equal(average.network.running_mean, network.running_mean)
 
 

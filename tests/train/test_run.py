@@ -35,12 +35,12 @@ def test_a_breakdown_goes_back_and_on_at_half_the_learning_rate(tmp_path, monkey
     blown, rates = [], []
 
     class Fragile(Update):
-        def __call__(self, step):
+        def __call__(self, step, left):
             rates.append((step, self.state.rate))
             if step == 90 and len(blown) < 2:
                 blown.append(step)
                 raise Breakdown(step, "the loss is nan", 1e-3)
-            return super().__call__(step)
+            return super().__call__(step, left)
 
     monkeypatch.setattr("ddim.train.loop.Update", Fragile)
     recipe = Recipe(network="plain", size="tiny", plan=Plan(steps=100, batch_size=4))
@@ -59,10 +59,10 @@ def test_a_breakdown_goes_back_and_on_at_half_the_learning_rate(tmp_path, monkey
 
 def test_a_training_that_always_breaks_down_is_given_up(tmp_path, monkeypatch):
     class Hopeless(Update):
-        def __call__(self, step):
+        def __call__(self, step, left):
             if step == 60:
                 raise Breakdown(step, "the loss is nan", self.state.rate)
-            return super().__call__(step)
+            return super().__call__(step, left)
 
     monkeypatch.setattr("ddim.train.loop.Update", Hopeless)
     recipe = Recipe(network="plain", size="tiny", plan=Plan(steps=70, batch_size=4))

@@ -48,6 +48,6 @@ def test_a_run_starts_where_the_other_stands(tmp_path):
     torch.nn.init.normal_(source.network.head.weight)
     checkpoint.save(source, tmp_path / "first")
     plan = Plan(steps=1, learning_rate=1e-9, batch_size=4)
-    model = train(Recipe(network="plain", size="tiny", plan=plan), tmp_path / "second", init=source)
+    model = train(Recipe(network="plain", size="tiny", plan=plan), tmp_path / "second", init=source).cpu()
     for new, old in zip(model.network.parameters(), source.network.parameters(), strict=True):
         torch.testing.assert_close(new, old, rtol=0, atol=1e-6)

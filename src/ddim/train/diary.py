@@ -220,10 +220,11 @@ class Diary:
         if now.fraction < 1 and time.monotonic() - self.sampled < self.cost / SHARE:
             return
         began = time.monotonic()
-        drawn = {
-            name: to_uint8(model.sample(COUNT, steps=min(STEPS, model.schedule.T), progress=False))
-            for name, model in (("averaged", self.average), ("latest", self.model))
-        }
+        with torch.compiler.set_stance("force_eager"):  # to compile again for a few samples takes a minute
+            drawn = {
+                name: to_uint8(model.sample(COUNT, steps=min(STEPS, model.schedule.T), progress=False))
+                for name, model in (("averaged", self.average), ("latest", self.model))
+            }
         path = self.folder / "samples" / f"step-{now.step:08d}.png"
         write_bytes(path.with_suffix(".safetensors"), to_bytes(drawn))
         write_grid(torch.cat([drawn["averaged"], drawn["latest"]]), path, columns=COUNT)

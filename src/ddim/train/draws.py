@@ -13,6 +13,8 @@ from ddim.denoiser import NULL
 from ddim.noise import ORDER, TIMES, TRAINING, stream
 from ddim.train.plan import Plan
 
+GROUP = 16  # positions that share a stream: a stream for each would take longer to make than to draw from
+
 
 class Batch(NamedTuple):
     """Some positions of a batch: images where the set keeps them; labels (B,), times (B,) and noise on the CPU."""
@@ -26,8 +28,8 @@ class Batch(NamedTuple):
 def draw(plan: Plan, images: Images, T: int, step: int, positions: range) -> Batch:
     """Some positions of the batch of update `step`, from 1 on.
 
-    Each position has a random stream of its own, which gives, in this order, its time, whether it is mirrored,
-    whether its label is hidden, and its noise.
+    Each group of positions has a random stream, which gives, in this order, their times, whether they are mirrored
+    and their labels hidden, and their noise.
 
     Args:
         plan: how to train.
@@ -37,15 +39,19 @@ def draw(plan: Plan, images: Images, T: int, step: int, positions: range) -> Bat
         positions: which of the `plan.batch_size` images of the batch.
     """
     x0, label = images.batch(indices(plan, len(images), step, positions))
-    streams = [stream(plan.seed, (step - 1) * plan.batch_size + position, TRAINING) for position in positions]
-    u, mirrored, hidden = torch.from_numpy(np.stack([rng.random(3) for rng in streams])).unbind(1)
-    noise = np.stack([rng.standard_normal(x0.shape[1:], dtype=np.float32) for rng in streams])
+    groups = range(positions.start // GROUP, -(-positions.stop // GROUP))
+    streams = [stream(plan.seed, (step - 1) * -(-plan.batch_size // GROUP) + group, TRAINING) for group in groups]
+    here = slice(positions.start - groups.start * GROUP, positions.stop - groups.start * GROUP)
+    numbers = np.concatenate([rng.random((GROUP, 3)) for rng in streams])[here]
+    normals = [rng.standard_normal((GROUP, *x0.shape[1:]), dtype=np.float32) for rng in streams]
+    u, mirrored, hidden = torch.from_numpy(numbers).unbind(1)
+    noise = torch.from_numpy(np.concatenate(normals)[here])
     if plan.mirror and images.mirror:
         x0 = torch.where((mirrored < 0.5).to(x0.device)[:, None, None, None], x0.flip(-1), x0)
     label = torch.where(hidden < plan.label_dropout, NULL, label)
     if plan.times == "stratified":
         u = _stratified(plan, step, positions)
-    return Batch(x0, label, 1 + (T * u).long(), torch.from_numpy(noise))
+    return Batch(x0, label, 1 + (T * u).long(), noise)
 
 
 def indices(plan: Plan, images: int, step: int, positions: range) -> Tensor:

@@ -15,7 +15,7 @@ class Average:
     however long that has been: no decay to tune to its length, and no start to forget.
 
     Args:
-        network: whose weights are averaged; they are copied now.
+        network: whose weights are averaged; they are copied now, and looked at in each `update`.
         width: standard deviation of the steps that count, as a share of the steps so far; in [0, 0.25].
             0 is no average, but the latest weights.
 
@@ -27,14 +27,18 @@ class Average:
     def __init__(self, network: nn.Module, width: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.width, self.updates = width, 0
+        # Listed once: to walk through the modules at each update takes milliseconds.
+        self._weights: list[torch.Tensor] = list(self.network.parameters())
+        self._latest: list[torch.Tensor] = list(network.parameters())
+        self._buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move the average towards the weights of `network`; its buffers are copied."""
+    def update(self) -> None:
+        """Move the average towards what the network's weights now are; its buffers are copied."""
         self.updates += 1
         share = 1 - (1 - 1 / self.updates) ** (gamma(self.width) + 1) if self.width else 1.0  # 1 - beta
-        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), share)
-        for mine, new in zip(self.network.buffers(), network.buffers(), strict=True):
+        torch._foreach_lerp_(self._weights, self._latest, share)
+        for mine, new in self._buffers:
             mine.copy_(new)
 
 

@@ -49,7 +49,12 @@ class Engine:
                 raise UserError(f"There is no tracker {tracker!r}; choose one of {', '.join(_PRESENT)}.")
             if not _PRESENT[tracker]():
                 raise UserError(f"{tracker} is not installed; install it with: pip install 'ddim[{tracker}]'.")
-        asked = int(os.environ.get("WORLD_SIZE", "1"))
+        asked, place = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+        if asked > 1 and self.device.type == "cuda" and place >= torch.cuda.device_count():
+            raise UserError(
+                f"This machine has fewer GPUs ({torch.cuda.device_count()}) than processes were started on it; "
+                "start one for each GPU with torchrun --nproc-per-node, or use --device cpu."
+            )
         try:
             with meeting():
                 self._accelerator = Accelerator(
@@ -108,8 +113,12 @@ class Engine:
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Within, the first process goes ahead of the others: what it downloads and caches, they find."""
-        with meeting(), self._accelerator.main_process_first():
-            yield
+        # Not Accelerate's own: its barrier wants a GPU for each process of a machine that has any, also on the CPU.
+        if not self.main:
+            self.sum(0.0)
+        yield
+        if self.main:
+            self.sum(0.0)
 
     def track(self, name: str, config: dict[str, Any]) -> None:
         """Start the trackers, which are told of every later `log`."""

@@ -51,6 +51,7 @@ class Update:
         in_time = partial(draw, plan, resident(images, model.device), model.schedule.T)
         self.draw = Ahead(in_time, model.device) if model.device.type == "cuda" else in_time
         self.plan, self.engine, self.state = plan, engine, state
+        self.weights = list(state.network.parameters())
 
     def __call__(self, step: int, left: float) -> float:
         """Make update `step`, from 1 on, with so much of the training left before it, in (0, 1].
@@ -62,14 +63,14 @@ class Update:
             group["lr"] = state.rate * plan.learning_rate * plan.pace(step, left)
         (loss,) = self.engine.sum(self._gradient(step))
         state.scaler.unscale_(state.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), plan.clip).item()
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, plan.clip).item()
         overflow = state.scaler.is_enabled() and not math.isfinite(norm) and state.scaler.get_scale() > 1
         # fp16 overflows now and then: the scaler skips that update
         state.guard.check(step, loss, 0.0 if overflow else norm, state.rate * plan.learning_rate)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         for average in state.averages:
-            average.update(state.network)
+            average.update()
         return loss
 
     def _gradient(self, step: int) -> float:
