@@ -5,7 +5,7 @@ from ddim import nets
 from ddim.errors import UserError
 from ddim.nets.blocks import Attention, sinusoidal
 
-KINDS = [*((name, size) for name in nets.names() for size in ("tiny", "small")), ("unet", "mini")]
+KINDS = [*((name, size) for name in nets.names() for size in ("tiny", "small")), ("unet", "micro"), ("unet", "mini")]
 
 
 def alive(network):

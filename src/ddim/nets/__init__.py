@@ -25,7 +25,7 @@ def build(name: str, channels: int, size: str = "small", classes: int | None = N
     Args:
         name: "unet" or "plain".
         channels: of the image.
-        size: "tiny", "mini" (unet alone), "small" or "base".
+        size: "tiny", "micro" and "mini" (unet alone), "small" or "base".
         classes: number of classes, or None for a network without labels.
         changes: options of the network that replace those of the size, e.g. dropout=0.2.
 

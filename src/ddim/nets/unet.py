@@ -11,6 +11,7 @@ from ddim.nets.blocks import Attention, Conditioning, ResidualBlock, norm, zeroe
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"width": 32, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "dropout": 0.0},
+    "micro": {"width": 24, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
     "mini": {"width": 32, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
     # DDPM's CIFAR-10 network, and the same at three eighths of its width: 35,746,307 and 5,041,347 parameters
     "small": {"width": 48, "multipliers": (1, 2, 2, 2), "blocks": 2, "attention": (1,), "dropout": 0.1},

@@ -27,7 +27,7 @@ class Recipe:
     network: Literal["unet", "plain"] = "unet"
     """unet: residual blocks and attention. plain: the paper's."""
 
-    size: Literal["tiny", "mini", "small", "base"] = "small"
+    size: Literal["tiny", "micro", "mini", "small", "base"] = "small"
     """How large the network is."""
 
     schedule: Literal["linear", "scaled-linear", "cosine", "sigmoid"] = "linear"
