@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ddim.forward import q_sample
 from ddim.level import Level, Prediction
 from ddim.predict import from_x0
 from ddim.schedule import Schedule
@@ -111,8 +112,8 @@ class Mixture:
         """Samples of x_t, (count, 1, 1, 1)."""
         high, z, eps = torch.randn(3, count, 1, 1, 1, generator=generator, dtype=torch.float64)
         is_high = torch.special.ndtr(high) < self.share
-        x0: Tensor = torch.where(is_high, self.high, self.low) + self.std * z
-        return at.alpha * x0 + at.sigma * eps
+        x0 = torch.where(is_high, self.high, self.low) + self.std * z
+        return q_sample(x0, at, eps)
 
     def flow(self, x: Tensor, at: Level, to: Level, steps: int = 2500) -> Tensor:
         """The classical Runge-Kutta method on du/dr = eps, u = x / alpha and r = sigma / alpha (DDIM, Eq. 14).
