@@ -1,0 +1,76 @@
+"""A noise level as plain numbers: what the coefficients of a solver are computed from, once, in float64."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddim.errors import UserError
+from ddim.level import Level
+from ddim.schedule import Schedule
+
+Number = float | Tensor
+"""A float, or (B, 1, 1, 1) with one number per image."""
+
+
+class Point(NamedTuple):
+    """One noise level of one image, x_t = alpha x_0 + sigma eps, on or off the circle alpha^2 + sigma^2 = 1."""
+
+    t: float
+    alpha: float
+    sigma: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the log-SNR is finite: neither clean (sigma = 0) nor pure noise (alpha = 0)."""
+        return self.alpha > 0 and self.sigma > 0
+
+    @property
+    def lam(self) -> float:
+        """lambda = log(alpha / sigma), half the log-SNR; only where it is finite."""
+        return math.log(self.alpha / self.sigma)
+
+    @property
+    def rho(self) -> float:
+        """sigma / alpha, the noise rate of x / alpha: EDM's sigma; infinite for pure noise."""
+        return self.sigma / self.alpha if self.alpha > 0 else math.inf
+
+    @classmethod
+    def at_lambda(cls, schedule: Schedule | None, lam: float, sampler: object) -> "Point":
+        """The level of `schedule` where log(alpha / sigma) is `lam`, for a solver that evaluates between levels."""
+        found = needed(schedule, sampler).at_log_snr(2 * lam)
+        return cls(*(value.item() for value in found))
+
+    @classmethod
+    def at_time(cls, schedule: Schedule | None, t: float, sampler: object) -> "Point":
+        """The level of `schedule` at time `t`, for a solver that evaluates between levels."""
+        return cls(*(value.item() for value in needed(schedule, sampler)(t)))
+
+
+def needed(schedule: Schedule | None, sampler: object) -> Schedule:
+    """`schedule`, or the error that a solver which evaluates between the levels of its ladder cannot do without."""
+    if schedule is None:
+        raise UserError(
+            f"{sampler} looks between the levels of its ladder and must know the schedule there; "
+            "give `trajectory` its `schedule`."
+        )
+    return schedule
+
+
+def points(levels: Sequence[Level]) -> list[list[Point]]:
+    """The walk of each image, as plain numbers; a single walk where the levels are those of a whole batch."""
+    count = max(level.t.numel() for level in levels)
+    columns = [[value.flatten().tolist() * (count // value.numel()) for value in level] for level in levels]
+    return [[Point(t[i], alpha[i], sigma[i]) for t, alpha, sigma in columns] for i in range(count)]
+
+
+def together(values: Sequence[float]) -> Number:
+    """One number per image as (B, 1, 1, 1); the float itself if there is one."""
+    return values[0] if len(values) == 1 else torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1, 1)
+
+
+def level(images: Sequence[Point]) -> Level:
+    """The level of a batch from the points of its images; 0-d if there is one."""
+    return Level(*(torch.as_tensor(together(values), dtype=torch.float64) for values in zip(*images, strict=True)))
