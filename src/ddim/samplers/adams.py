@@ -41,7 +41,7 @@ class IPNDM(Planned):
         """Step n by Adams-Bashforth, as high as the number of earlier predictions allows."""
         at, to = walk[n], walk[n + 1]
         earlier = sum(point.finite for point in walk[max(0, n - 3) : n])
-        if not at.finite or to.alpha == 0:
+        if not at.finite or to.noise:
             return ddim(to)
         return ddim(to)._replace(past=tuple(slope(at, to) * w for w in ADAMS_BASHFORTH[earlier]))
 
@@ -60,7 +60,8 @@ class PLMS(IPNDM):
         return Step(ddim(to)._replace(inner=(slope(at, to) / 2,)), stages=(ddim(to),))
 
     def inner_calls(self, walk: Sequence[Point], n: int) -> int:
-        return 1 if n == 0 and walk[0].finite and walk[1].finite else 0
+        first = walk[n].finite and not any(point.finite for point in walk[:n])
+        return 1 if first and walk[n + 1].finite else 0
 
 
 class PNDM(IPNDM):
@@ -85,5 +86,5 @@ class PNDM(IPNDM):
         return Step(ddim(to)._replace(inner=(whole / 3, whole / 3, whole / 6)), stages=stages)
 
     def inner_calls(self, walk: Sequence[Point], n: int) -> int:
-        start = 0 if walk[0].finite else 1
-        return 3 if n < start + 3 and walk[n].finite and walk[n + 1].finite else 0
+        begun = sum(point.finite for point in walk[:n])
+        return 3 if begun < 3 and walk[n].finite and walk[n + 1].finite else 0

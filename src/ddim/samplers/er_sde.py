@@ -66,7 +66,7 @@ class ERSDE(Multistep):
 
     def move(self, walk: Sequence[Point], n: int, schedule: Schedule | None) -> Move:
         at, to = walk[n], walk[n + 1]
-        kept = self.scale(to.rho, at.rho) * at.rho / to.rho if at.finite and to.finite else 0.0  # q rho_t / rho_s
+        kept = self.scale(to.rho, at.rho) * at.rho / to.rho if at.alpha > 0 and to.sigma > 0 else 0.0  # q rho_t / rho_s
         past = self.used(walk, n)
         return Move(
             to,

@@ -16,7 +16,7 @@ FEW = 15
 class Multistep(Planned):
     """A polynomial through the latest predictions, integrated exactly over the step.
 
-    A level of infinite log-SNR, clean or pure noise, is never one of its nodes; the step from or to it is DDIM's.
+    A clean level, or one of pure noise, is never one of its nodes; the step from or to it is DDIM's.
 
     Attributes:
         nodes: through how many predictions the polynomial goes; `nodes` - 1 is its degree.

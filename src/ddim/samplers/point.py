@@ -14,6 +14,13 @@ from ddim.schedule import Schedule
 Number = float | Tensor
 """A float, or (B, 1, 1, 1) with one number per image."""
 
+PURE = 1e-3
+"""A level with alpha / sigma below this counts as pure noise.
+
+A step from there multiplies what is said of eps by alpha_s / alpha_t: on the cosine schedule, whose alpha_T is 5e-5,
+Heun's first step would be off by that factor, and the predicted image hardly depends on x there.
+"""
+
 
 class Point(NamedTuple):
     """One noise level of one image, x_t = alpha x_0 + sigma eps, on or off the circle alpha^2 + sigma^2 = 1."""
@@ -24,8 +31,13 @@ class Point(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether the log-SNR is finite: neither clean (sigma = 0) nor pure noise (alpha = 0)."""
-        return self.alpha > 0 and self.sigma > 0
+        """Whether a solver may use its log-SNR: neither clean (sigma = 0) nor, nearly, pure noise (alpha = 0)."""
+        return self.sigma > 0 and not self.noise
+
+    @property
+    def noise(self) -> bool:
+        """Whether the level is pure noise, or so near to it that only DDIM's step is safe."""
+        return self.alpha < PURE * self.sigma
 
     @property
     def lam(self) -> float:
