@@ -65,7 +65,7 @@ class PLMS(IPNDM):
 
 
 class PNDM(IPNDM):
-    """Pseudo numerical method: three pseudo Runge-Kutta steps, then linear multistep (arXiv 2202.09778, Algorithm 2).
+    """Three pseudo Runge-Kutta steps, then linear multistep: the pseudo numerical method (arXiv 2202.09778).
 
     Four calls in each of the first three steps, one in each other; deterministic, second order. The Runge-Kutta
     step asks at the middle of the two times: eps' = (eps_1 + 2 eps_2 + 2 eps_3 + eps_4) / 6 (Eq. 13). For 50 calls

@@ -12,11 +12,11 @@ from ddim.schedule import Schedule
 class DPMpp2M(Exponential):
     """The two-step solver that most programs use: robust from 10 calls on.
 
-    D = x0_n + (x0_n - x0_(n-1)) h / (2 h_before), x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) D (Algorithm 2)
+    D = x0_n + (x0_n - x0_(n-1)) h / (2 h_before)
+    x_s = (sigma_s / sigma_t) e^-(eta h) x_t + alpha_s (1 - e^-((1 + eta) h)) D + sigma_s sqrt(1 - e^-(2 eta h)) z
 
-    One call a step. Deterministic, second order, at eta = 0; in between, x_s has e^-((1 + eta) h) in place of e^-h,
-    the x term shrinks by e^-(eta h) and noise of std sigma_s sqrt(1 - e^-(2 eta h)) makes up for it. eta = 1 is
-    SDE-DPM-Solver++(2M): first order (weak), and it needs more calls, but forgets the errors of earlier steps.
+    One call a step, second order. eta = 0 is Algorithm 2, deterministic; eta = 1 is SDE-DPM-Solver++(2M), which
+    needs more calls, but forgets what went wrong in earlier steps.
 
     Args:
         eta: how much noise is injected, at least 0.
@@ -34,8 +34,6 @@ class DPMpp2M(Exponential):
             raise UserError(f"eta must be a number from 0 (deterministic) on, 1 being the SDE; got {eta!r}.")
         self.eta = eta
         self.stochastic = eta > 0
-        if self.stochastic:
-            self.order = 1
 
     def move(self, walk: Sequence[Point], n: int, schedule: Schedule | None) -> Move:
         at, to = walk[n], walk[n + 1]

@@ -24,7 +24,7 @@ class Exponential(Multistep):
         return point.lam
 
     def moments(self, at: Point, to: Point, count: int, schedule: Schedule | None) -> list[float]:
-        """int_0^1 of alpha_s h e^(-(1 - u) h) u^k du = alpha_s h k! phi_(k+1)(-h); of eps, -sigma_s h k! phi_(k+1)(h)."""
+        """int alpha_s h e^(-(1 - u) h) u^k du = alpha_s h k! phi_(k+1)(-h); of eps, -sigma_s h k! phi_(k+1)(h)."""
         h = to.lam - at.lam
         scale, z = (to.alpha * h, -h) if self.space == "x0" else (-to.sigma * h, h)
         return [scale * math.factorial(k) * phi(k + 1, z) for k in range(1, count + 1)]

@@ -10,7 +10,7 @@ from ddim.samplers.point import Point
 from ddim.schedule import Schedule
 
 FEW = 15
-"""Below this many steps the last ones are of lower order (arXiv 2211.01095, appendix; arXiv 2302.04867, appendix)."""
+"""Below this many steps, which are then long ones, the last are of lower order (arXiv 2211.01095, appendix)."""
 
 
 class Multistep(Planned):
