@@ -1,5 +1,6 @@
 """Distances to the endpoint: what is compared, and what is kept."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -83,6 +84,7 @@ def test_a_choice_in_words():
     ]
     table = list(FOUND.lines())
     assert table[1].split() == ["ddim", "0.200", "trailing", "0.050", "trailing"]
+    assert Distances.read(json.loads(json.dumps({"weights": "x", **FOUND.facts()}))) == FOUND
     assert replace(FOUND, rows=ROWS[:1]).budgets == [5]
 
 

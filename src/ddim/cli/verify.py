@@ -1,6 +1,7 @@
 """`ddim verify`: what is claimed of the solvers, proven; and how they do on a model of one's own."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class Verify:
         from tqdm import tqdm
 
         from ddim import load
+        from ddim.experiments.cost import forward_seconds
         from ddim.report import sheet, solvers
         from ddim.train.engine import choose_device
         from ddim.verify import endpoint, kept
@@ -72,6 +74,8 @@ class Verify:
         start = endpoint.Start(model, self.count, self.seed)
         reference = kept.endpoint(folder, start)
         total = endpoint.calls(model, todo, reference is None)
+        minutes = total * forward_seconds(model, self.count, repeats=3) / 60
+        print(f"{total:,} network calls for {self.count} images: about {minutes:.1f} minutes.", file=sys.stderr)
         with tqdm(total=total, desc=f"{len(todo)} walks", unit="call", disable=None) as bar:
             start.tick = bar.update
             if reference is None:

@@ -12,7 +12,7 @@ from ddim.verify import Verdict
 from ddim.verify.distances import Distances
 
 RED = "#c02626"
-COLUMNS = 5
+COLUMNS = 4
 LEFT, TOP, RIGHT, GAP, ACROSS = 150, 190, 40, 30, 300  # pixels; ACROSS: height of a panel
 BETWEEN = 90  # rows of panels
 PROBLEMS = {"Gaussian": BLUE, "mixture": ORANGE}
@@ -52,11 +52,13 @@ def distances(found: Distances) -> Figure:
         axes.axhspan(limits[0], found.floor, color=FAINT, alpha=0.12, lw=0)
         axes.plot(*usual, "--", color=FAINT, lw=1.6, zorder=1)
         for spacing in found.spacings:
-            color = LADDERS.get(spacing, INK)
-            axes.plot(*found.curve(solver, spacing), "o-", color=color, ms=4, lw=1.6)
+            color, style = LADDERS.get(spacing, INK), "o:" if spacing == "linear" else "o-"
+            axes.plot(*found.curve(solver, spacing), style, color=color, ms=4, lw=1.6)
         _log(axes, found.budgets, limits)
     _label(sheet, panels, "network calls", "distance")
-    keys = [(LADDERS.get(spacing, INK), "o-", spacing) for spacing in found.spacings]
+    keys = [
+        (LADDERS.get(spacing, INK), "o:" if spacing == "linear" else "o-", spacing) for spacing in found.spacings
+    ]
     keys.append((FAINT, "--", f"{found.usual[0]}, {found.usual[1]}: the default"))
     title = f"Distance to the end of {found.reference_steps:,} steps of DDIM from the same noise"
     _legend(sheet, title, keys)
@@ -77,7 +79,7 @@ def _panels(count: int) -> tuple[Sheet, list[Any]]:
 def _words(axes: Any, name: str, facts: str = "", failure: str | None = None) -> None:
     axes.set_title(name, loc="left", fontsize=10, color=RED if failure else INK, weight="bold", pad=5)
     options = {"transform": axes.transAxes, "fontsize": 7.5, "color": RED if failure else FAINT}
-    axes.text(0.98, 0.97, failure or facts, ha="right", va="top", **options)
+    axes.text(0.03, 0.05, failure or facts, ha="left", va="bottom", **options)
 
 
 def _calls(one: Verdict) -> str:

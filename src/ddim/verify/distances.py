@@ -95,3 +95,10 @@ class Distances:
     def facts(self) -> dict[str, Any]:
         """For a JSON file."""
         return {**asdict(self), "suggestions": list(self.suggestions())}
+
+    @classmethod
+    def read(cls, facts: dict[str, Any]) -> "Distances":
+        """From such a JSON file."""
+        known = {name: facts[name] for name in cls.__dataclass_fields__}
+        rows = tuple(Row(**row) for row in facts["rows"])
+        return cls(**{**known, "usual": tuple(facts["usual"]), "rows": rows})
