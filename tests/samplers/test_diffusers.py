@@ -66,8 +66,9 @@ def theirs(peer, x=X, **options):
     return steps
 
 
-@pytest.mark.parametrize("S", [2, 3, 5, 10, 20, 50])
+@pytest.mark.parametrize("S", [5, 7, 10, 20, 50])
 def test_plms(S):
+    """From 5 steps on: below, their first step is so long that a second look does harm; ours begins as iPNDM."""
     peer = PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True, **BETAS)
     peer.alphas_cumprod, peer.final_alpha_cumprod = LINEAR.alpha_bar[1:], LINEAR.alpha_bar[0]
     peer.set_timesteps(S)

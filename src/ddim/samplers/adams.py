@@ -11,6 +11,9 @@ from ddim.schedule import Schedule
 ADAMS_BASHFORTH = ((), (-1 / 2,), (-16 / 12, 5 / 12), (-59 / 24, 37 / 24, -9 / 24))
 """By the number of earlier predictions, their weights, newest first; that of the newest of all makes the sum 1."""
 
+LONG = 5
+"""A walk of fewer steps begins as iPNDM's: its first step is so long that a second look would do harm."""
+
 
 def slope(at: Point, to: Point) -> float:
     """sigma_s - alpha_s sigma_t / alpha_t: what an eps in place of the step's own changes, per unit of eps."""
@@ -61,7 +64,7 @@ class PLMS(IPNDM):
 
     def inner_calls(self, walk: Sequence[Point], n: int) -> int:
         first = walk[n].finite and not any(point.finite for point in walk[:n])
-        return 1 if first and walk[n + 1].finite else 0
+        return 1 if first and walk[n + 1].finite and len(walk) > LONG else 0
 
 
 class PNDM(IPNDM):
@@ -87,4 +90,4 @@ class PNDM(IPNDM):
 
     def inner_calls(self, walk: Sequence[Point], n: int) -> int:
         begun = sum(point.finite for point in walk[:n])
-        return 3 if begun < 3 and walk[n].finite and walk[n + 1].finite else 0
+        return 3 if begun < 3 and walk[n].finite and walk[n + 1].finite and len(walk) > LONG else 0

@@ -1,5 +1,6 @@
 """DEIS: eps as a polynomial in time, integrated exactly (arXiv 2204.13902)."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -8,6 +9,7 @@ import torch
 
 from ddim.errors import UserError
 from ddim.samplers.exponential import Exponential
+from ddim.samplers.plan import Move
 from ddim.samplers.point import Point, needed
 from ddim.schedule import Schedule
 
@@ -44,6 +46,11 @@ class DEIS(Exponential):
 
     def corrects(self, n: int) -> bool:
         return self.corrected and n == 1 and self.nodes > 2
+
+    def correction(self, walk: Sequence[Point], n: int, schedule: Schedule | None) -> Move | None:
+        if n == len(walk) - 2:  # DDIM's last step would show the x0 of the corrected x, off by its change / alpha
+            return None
+        return super().correction(walk, n, schedule)
 
     def variable(self, point: Point) -> float:
         return point.t if self.in_time else point.lam

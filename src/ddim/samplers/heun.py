@@ -7,21 +7,20 @@ from typing import ClassVar, Literal, NamedTuple
 from torch import Tensor
 
 from ddim.errors import UserError
-from ddim.forward import added_noise
 from ddim.level import Denoise, Level, Noise
 from ddim.samplers.adams import slope
 from ddim.samplers.base import State
 from ddim.samplers.plan import Step, batched, ddim
 from ddim.samplers.planned import Progress
-from ddim.samplers.point import Point, level, points
+from ddim.samplers.point import Number, Point, level, like, points, together
 from ddim.samplers.singlestep import Singlestep
 from ddim.schedule import Schedule
 
 
 class Churned(NamedTuple):
-    """The state of Heun: the levels from which its steps start, and the plan from there."""
+    """The state of Heun with churn: for each step where it starts, how x shrinks and how much noise leads there."""
 
-    starts: list[Level]
+    starts: list[tuple[Level, Number, Number]]
     progress: Progress
 
 
@@ -67,7 +66,18 @@ class Heun(Singlestep):
             [self.plan((start, to), schedule)[0] for start, to in zip(starts, walk[1:], strict=True)]
             for starts, walk in zip(raised, walks, strict=True)
         ]
-        return Churned([level(images) for images in zip(*raised, strict=True)], Progress(batched(raised, plans)))
+        starts = []
+        for n in range(len(levels) - 1):
+            scale, std = zip(*(self.lift(a[n], b[n]) for a, b in zip(walks, raised, strict=True)), strict=True)
+            starts.append((level([walk[n] for walk in raised]), together(scale), together(std)))
+        return Churned(starts, Progress(batched(raised, plans)))
+
+    def lift(self, at: Point, start: Point) -> tuple[float, float]:
+        """alpha_hat / alpha and the std of what q(x_hat | x) adds, times S_noise: 1 and 0 for no churn."""
+        if start == at:
+            return 1.0, 0.0
+        scale = start.alpha / at.alpha
+        return scale, self.churn_std * max(0.0, start.sigma**2 - (scale * at.sigma) ** 2) ** 0.5
 
     def raised(self, point: Point, steps: int, schedule: Schedule | None) -> Point:
         """The noisier level that a step starts from, at most the schedule's last."""
@@ -84,8 +94,9 @@ class Heun(Singlestep):
         if not self.stochastic:
             return super().step(denoise, x, at, to, state, noise)
         assert noise is not None, "a stochastic step needs noise"
-        start = state.starts[state.progress.n].like(x)
-        x = start.alpha / at.alpha * x + added_noise(at, start) * self.churn_std * noise(x)  # up to rho_hat
+        here, scale, std = state.starts[state.progress.n]
+        start = here.like(x)
+        x = like(scale, x) * x + like(std, x) * noise(x)  # up to rho_hat
         x, progress = super().step(denoise, x, start, to, state.progress, None)
         return x, Churned(state.starts, progress)
 

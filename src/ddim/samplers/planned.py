@@ -10,7 +10,7 @@ from ddim.level import Denoise, Level, Noise, Prediction
 from ddim.predict import predictions
 from ddim.samplers.base import Sampler, State
 from ddim.samplers.plan import BatchMove, BatchStep, Step, batched
-from ddim.samplers.point import Number, Point, points
+from ddim.samplers.point import Point, like, points
 from ddim.schedule import Schedule
 
 
@@ -95,16 +95,12 @@ class Planned(Sampler):
         noise: Noise | None = None,
     ) -> Tensor:
         y = self._y(said)
-        x = to.alpha * said.x0 + _like(move.direction, y) * said.eps  # DDIM, Eq. 12
+        x = to.alpha * said.x0 + like(move.direction, y) * said.eps  # DDIM, Eq. 12
         for weight, other in [*zip(move.inner, inner, strict=False), *zip(move.past, past, strict=False)]:
-            x = x + _like(weight, y) * (other - y)
+            x = x + like(weight, y) * (other - y)
         if noise is not None and not (isinstance(move.std, float) and move.std == 0):
-            x = x + _like(move.std, y) * noise(x)
+            x = x + like(move.std, y) * noise(x)
         return x
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-
-def _like(number: Number, x: Tensor) -> Number:
-    return number.to(x) if isinstance(number, Tensor) else number

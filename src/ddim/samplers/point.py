@@ -86,3 +86,8 @@ def together(values: Sequence[float]) -> Number:
 def level(images: Sequence[Point]) -> Level:
     """The level of a batch from the points of its images; 0-d if there is one."""
     return Level(*(torch.as_tensor(together(values), dtype=torch.float64) for values in zip(*images, strict=True)))
+
+
+def like(number: Number, x: Tensor) -> Number:
+    """The number ready for arithmetic with `x`: numbers per image take its dtype and device."""
+    return number.to(x) if isinstance(number, Tensor) else number
