@@ -1,20 +1,37 @@
 """DEIS: eps as a polynomial in time, integrated exactly (arXiv 2204.13902)."""
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ddim.errors import UserError
 from ddim.samplers.exponential import Exponential
-from ddim.samplers.plan import Move
+from ddim.samplers.plan import Move, Step
 from ddim.samplers.point import Point, needed
 from ddim.schedule import Schedule
 
 GAUSS = np.polynomial.legendre.leggauss(6)
 """Nodes and weights on [-1, 1]: on an interval between two integers, sigma / alpha is smooth."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def rho_along(times: Sequence[float], schedule: Schedule) -> dict[tuple[float, float], tuple[Floats, Floats]]:
+    """For each step of a walk, quadrature nodes in time, and rho times their weights."""
+    nodes, masses = [], []
+    for low, high in map(sorted, pairwise(times)):
+        cuts = np.unique([low, *range(int(low) + 1, int(np.ceil(high))), high])
+        width = np.diff(cuts)[:, None] / 2
+        nodes.append((width * (GAUSS[0] + 1) + cuts[:-1, None]).ravel())
+        masses.append((width * GAUSS[1]).ravel())
+    _, alpha, sigma = schedule(torch.as_tensor(np.concatenate(nodes)))
+    rho = np.split((sigma / alpha).flatten().numpy(), np.cumsum([len(tau) for tau in nodes])[:-1])
+    return {step: (tau, r * m) for step, tau, r, m in zip(pairwise(times), nodes, rho, masses, strict=True)}
 
 
 class DEIS(Exponential):
@@ -36,6 +53,7 @@ class DEIS(Exponential):
     """
 
     space: ClassVar[Literal["x0", "eps"]] = "eps"
+    along: dict[tuple[float, float], tuple[Floats, Floats]]
 
     def __init__(self, nodes: int = 3, variable: Literal["t", "lambda"] = "t", corrected: bool = True) -> None:
         if nodes not in (1, 2, 3, 4) or variable not in ("t", "lambda"):
@@ -55,20 +73,20 @@ class DEIS(Exponential):
     def variable(self, point: Point) -> float:
         return point.t if self.in_time else point.lam
 
+    def plan(self, walk: Sequence[Point], schedule: Schedule | None) -> list[Step]:
+        if not self.in_time:
+            return super().plan(walk, schedule)
+        planner = copy(self)  # knows rho along this walk; the sampler itself stays as it was
+        planner.along = rho_along([point.t for point in walk], needed(schedule, self))
+        return super(DEIS, planner).plan(walk, schedule)
+
     def moments(self, at: Point, to: Point, count: int, schedule: Schedule | None) -> list[float]:
         """alpha_s int u^k d rho = alpha_s (rho_s - k int u^(k-1) rho du), by parts; u = (tau - t) / (s - t)."""
         if not self.in_time:
             return super().moments(at, to, count, schedule)
-        low, high = sorted((at.t, to.t))
-        cuts = [low, *range(int(low) + 1, int(np.ceil(high))), high]
-        tau, mass = np.concatenate(
-            [((b - a) / 2 * (GAUSS[0] + 1) + a, (b - a) / 2 * GAUSS[1]) for a, b in pairwise(cuts)], axis=1
-        )
-        _, alpha, sigma = needed(schedule, self)(torch.as_tensor(tau))
-        rho = (sigma / alpha).flatten().numpy()
-        u = (tau - at.t) / (to.t - at.t)
-        mass = mass / (high - low)
-        return [to.alpha * (to.rho - k * float(np.sum(mass * u ** (k - 1) * rho))) for k in range(1, count + 1)]
+        tau, rho_mass = self.along[at.t, to.t]
+        u, du = (tau - at.t) / (to.t - at.t), rho_mass / abs(to.t - at.t)
+        return [to.alpha * (to.rho - k * float(np.sum(du * u ** (k - 1)))) for k in range(1, count + 1)]
 
     def __repr__(self) -> str:
         variable = "t" if self.in_time else "lambda"
