@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from ddim.report.sheet import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, WIDTH, Sheet
@@ -12,7 +13,7 @@ from ddim.verify import Verdict
 from ddim.verify.distances import Distances
 
 RED = "#c02626"
-COLUMNS = 4
+COLUMNS = (5, 4)  # the one that leaves fewer places empty
 LEFT, TOP, RIGHT, GAP, ACROSS = 150, 190, 40, 30, 300  # pixels; ACROSS: height of a panel
 BETWEEN = 90  # rows of panels
 PROBLEMS = {"Gaussian": BLUE, "mixture": ORANGE}
@@ -67,13 +68,18 @@ def distances(found: Distances) -> Figure:
 
 def _panels(count: int) -> tuple[Sheet, list[Any]]:
     """A sheet with equal panels, row by row."""
-    rows = math.ceil(count / COLUMNS)
+    columns = _columns(count)
+    rows = math.ceil(count / columns)
     sheet = Sheet(TOP + rows * (ACROSS + BETWEEN) + 60)
-    width = (WIDTH - LEFT - RIGHT - (COLUMNS - 1) * GAP) / COLUMNS
+    width = (WIDTH - LEFT - RIGHT - (columns - 1) * GAP) / columns
     return sheet, [
-        sheet.axes(LEFT + (i % COLUMNS) * (width + GAP), TOP + (i // COLUMNS) * (ACROSS + BETWEEN), width, ACROSS)
+        sheet.axes(LEFT + (i % columns) * (width + GAP), TOP + (i // columns) * (ACROSS + BETWEEN), width, ACROSS)
         for i in range(count)
     ]
+
+
+def _columns(count: int) -> int:
+    return min(COLUMNS, key=lambda columns: -count % columns)
 
 
 def _words(axes: Any, name: str, facts: str = "", failure: str | None = None) -> None:
@@ -102,25 +108,23 @@ def _log(axes: Any, ticks: Sequence[int], limits: tuple[float, float]) -> None:
 
 def _label(sheet: Sheet, panels: Sequence[Any], x: str, y: str) -> None:
     """Axis labels at the left and at the foot only."""
+    columns = _columns(len(panels))
     for i, axes in enumerate(panels):
-        if i % COLUMNS == 0:
+        if i % columns == 0:
             axes.set_ylabel(y, fontsize=9)
         else:
             axes.tick_params(labelleft=False)
-        if i + COLUMNS >= len(panels):
+        if i + columns >= len(panels):
             axes.set_xlabel(x, fontsize=9)
 
 
 def _legend(sheet: Sheet, title: str, keys: Sequence[tuple[str, str, str]]) -> None:
-    from matplotlib.lines import Line2D
-
+    """The title and below it a line of keys: (colour, marker and line style, words)."""
     sheet.text(LEFT, 45, title, ha="left", fontsize=13, weight="bold")
-    handles = []
-    for color, style, words in keys:
-        line = {"-": "-", ":": ":"}.get(style[-1], "--") if style != "--" else "--"
-        marker = style[0] if style[0] in "os" else ""
-        handles.append(Line2D([], [], color=color, ls=line, marker=marker, ms=4, lw=1.6, label=words))
+    handles = [
+        Line2D([], [], color=color, ls=style.lstrip("os"), marker=style.rstrip("-:"), ms=4, lw=1.6, label=words)
+        for color, style, words in keys
+    ]
     place = (LEFT / WIDTH, 1 - 110 / sheet.height)
-    sheet.figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=place, ncols=len(keys), fontsize=9, borderaxespad=0
-    )
+    options = {"loc": "center left", "fontsize": 9, "borderaxespad": 0}
+    sheet.figure.legend(handles=handles, bbox_to_anchor=place, ncols=len(keys), **options)

@@ -16,24 +16,25 @@ from ddim.verify.verdict import Curve
 STEPS = (20, 40, 80, 160, 320)
 FITTED = 3  # the last of them, of which the slope is taken
 START, END = -6.0, 6.0  # log-SNR: the stretch on which images form; the step to t = 0 never shrinks
+MIDDLE = 0.0  # where orders are measured from: nearer to pure noise, a first step of low order would not show
 FLOOR = 1e-11  # errors below it are rounding, of the solver or of the reference
 SCHEDULE = Smooth()
 
 
-def stretched(S: int) -> list[Level]:
+def stretched(S: int, start: float = START) -> list[Level]:
     """S steps of log-SNR that grow to e times their size, evenly."""
     u = torch.linspace(0, 1, S + 1, dtype=torch.float64)
-    return [SCHEDULE.at_log_snr(value) for value in START + (END - START) * torch.expm1(u) / math.expm1(1)]
+    return [SCHEDULE.at_log_snr(value) for value in start + (END - start) * torch.expm1(u) / math.expm1(1)]
 
 
-def quadratic(S: int) -> list[Level]:
+def quadratic(S: int, start: float = START) -> list[Level]:
     """S steps even in the square root of t, like the paper's quadratic ladder, at real times."""
-    first, last = (SCHEDULE.at_log_snr(value).t.sqrt() for value in (START, END))
+    first, last = (SCHEDULE.at_log_snr(value).t.sqrt() for value in (start, END))
     u = torch.linspace(0, 1, S + 1, dtype=torch.float64)
     return [SCHEDULE(t) for t in torch.lerp(first, last, u) ** 2]
 
 
-LADDERS: dict[str, Callable[[int], list[Level]]] = {"stretched": stretched, "quadratic": quadratic}
+LADDERS: dict[str, Callable[[int, float], list[Level]]] = {"stretched": stretched, "quadratic": quadratic}
 
 
 def measure(make: Callable[[], Sampler], steps: tuple[int, ...] = STEPS) -> list[Curve]:
@@ -48,10 +49,10 @@ def measure(make: Callable[[], Sampler], steps: tuple[int, ...] = STEPS) -> list
     """
     curves = []
     for name, spread in LADDERS.items():
-        errors = tuple(_of_law(make(), GAUSSIAN, spread(S)) for S in steps)
+        errors = tuple(_of_law(make(), GAUSSIAN, spread(S, MIDDLE)) for S in steps)
         curves.append(Curve("Gaussian", name, steps, errors, slope(steps, errors)))
         if not make().stochastic:
-            errors = tuple(_of_paths(make(), MIXTURE, spread(S)) for S in steps)
+            errors = tuple(_of_paths(make(), MIXTURE, spread(S, MIDDLE)) for S in steps)
             curves.append(Curve("mixture", name, steps, errors, slope(steps, errors)))
     return curves
 
@@ -81,11 +82,11 @@ def _of_paths(sampler: Sampler, data: Mixture, levels: list[Level]) -> float:
 @cache
 def starts(data: Mixture) -> Tensor:
     """Places at the first level from which paths lead, (1, 1, 1, 33): within 2.5 standard deviations."""
-    mean, std = data.law(SCHEDULE.at_log_snr(START))
+    mean, std = data.law(SCHEDULE.at_log_snr(MIDDLE))
     return (mean + std * torch.linspace(-2.5, 2.5, 33, dtype=torch.float64)).reshape(1, 1, 1, -1)
 
 
 @cache
 def ends(data: Mixture) -> Tensor:
     """Where those paths end."""
-    return data.flow(starts(data), SCHEDULE.at_log_snr(START), SCHEDULE.at_log_snr(END))
+    return data.flow(starts(data), SCHEDULE.at_log_snr(MIDDLE), SCHEDULE.at_log_snr(END))

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from ddim import samplers
-from ddim.samplers import DDIM, Sampler
+from ddim.samplers import Sampler
 from ddim.verify import marginals, order, properties
 from ddim.verify.exact import MIXTURE
 from ddim.verify.verdict import Curve, Proof, Verdict
@@ -13,21 +14,31 @@ from ddim.verify.verdict import Curve, Proof, Verdict
 Make = Callable[[], Sampler]
 
 TOLERANCE = 0.2  # what a measured order may lack
+VARIANTS: tuple[tuple[str, str, Any], ...] = (
+    ("ddim", "eta", 0.5),
+    ("heun", "churn", 10),
+    ("unipc", "order", 1),
+    ("unipc", "order", 2),
+    ("unipc", "variant", "bh1"),
+)
 SAMPLES, SAMPLED_STEPS = 40_000, 160
 SIGMAS = 4.5  # standard errors that chance may put between samples and the law
 
 
 def contestants(only: Sequence[str] | None = None) -> dict[str, Make]:
-    """Every solver that has a name, and DDIM between its two ends; or those named alone.
+    """Every solver that has a name, and some with options; or those named alone.
 
     Raises:
         UserError: an unknown name.
     """
-    if only is not None:
-        for name in only:
-            samplers.get(name)  # refuses an unknown name
-        return {name: partial(samplers.get, name) for name in only}
-    return {**contestants(samplers.names()), "ddim, eta = 0.5": partial(DDIM, 0.5)}
+    made: dict[str, Make] = {}
+    for name in samplers.names() if only is None else only:
+        samplers.get(name)  # refuses an unknown name
+        made[name] = partial(samplers.get, name)
+    if only is None:
+        for name, option, value in VARIANTS:
+            made[f"{name}, {option} = {value}"] = partial(samplers.get, name, **{option: value})
+    return made
 
 
 def judge(name: str, make: Make) -> Verdict:
