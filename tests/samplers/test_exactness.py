@@ -17,6 +17,7 @@ from ddim.samplers import (
     DDPM,
     DEIS,
     DPM2,
+    ERSDE,
     IPNDM,
     DPMpp2M,
     DPMpp2S,
@@ -210,3 +211,49 @@ def test_singlestep_is_the_midpoint_rule(solver, space):
             x = to.sigma / at.sigma * START - to.alpha * torch.expm1(-h) * mixture(u, middle).x0
         (ours,) = trajectory(solver, mixture, START, [at, to], None, FINE)
         torch.testing.assert_close(ours, x, rtol=0, atol=1e-12)
+
+
+def er_phi(rho):
+    return rho * (torch.exp(rho**0.3) + 10)
+
+
+def riemann(low, high, power, terms):
+    """int (rho - high)^power / phi d rho from low to high, as a left Riemann sum."""
+    rho = low + torch.arange(terms, dtype=torch.float64) / terms * (high - low)
+    return ((rho - high) ** power / er_phi(rho)).sum() * (high - low) / terms
+
+
+@pytest.mark.parametrize("terms", [100, 1_000_000])
+def test_er_sde_is_its_taylor_formula(terms):
+    """ER-SDE-Solver-2 as published, where its integral is a sum of 100 terms: finer sums come nearer to ours."""
+    walk = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in smooth(16)]
+    z = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(START.shape)
+    x, before, off = START, None, []
+    ours = trajectory(ERSDE(2), mixture, START, walk, lambda x: z)
+    for n, (at, to) in enumerate(itertools.pairwise(walk)):
+        x0, q = mixture(x, at).x0, er_phi(to.sigma) / er_phi(at.sigma)
+        new = q * x + (1 - q) * x0 + (to.sigma**2 - (q * at.sigma) ** 2).sqrt() * z
+        if before is not None:
+            slope = (x0 - before) / (at.sigma - walk[n - 1].sigma)
+            integral = riemann(to.sigma, at.sigma, 0, terms)
+            new = new + (to.sigma - at.sigma + er_phi(to.sigma) * integral) * slope
+        x, before = new, x0
+        off.append((next(ours) - x).abs().max())
+    assert (max(off) < 1e-6) == (terms > 100)
+    assert max(off) < 1e-2
+
+
+def test_er_sde_integrates_a_parabola_of_rho_exactly():
+    """Three nodes and x0 of second degree: the step is int phi_s phi' / phi^2 x0 d rho, here by a fine sum."""
+    walk = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in smooth(16)]
+    said = polynomial("rho", 2)
+    zero = torch.zeros(1, dtype=torch.float64)
+    xs = [zero, *trajectory(ERSDE(3), lambda x, at: from_x0(x, at, zero + said(at)), zero, walk, silent)]
+    for n in (5, 15):
+        low, high = walk[n + 1].sigma, walk[n].sigma
+        edges = torch.linspace(float(low), float(high), 200_001, dtype=torch.float64)
+        middles = (edges[1:] + edges[:-1]) / 2
+        x0 = said(Level(middles, torch.ones_like(middles), middles))
+        integral = er_phi(low) * (x0 * -(1 / er_phi(edges)).diff()).sum()  # phi' / phi^2 = -(1 / phi)'
+        carried = er_phi(low) / er_phi(high) * xs[n]
+        assert (xs[n + 1] - carried).item() == pytest.approx(integral.item(), rel=1e-8)

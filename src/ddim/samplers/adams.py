@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from ddim.samplers.plan import Move, Step, ddim
 from ddim.samplers.planned import Planned
-from ddim.samplers.point import Point
+from ddim.samplers.point import Point, behind
 from ddim.schedule import Schedule
 
 ADAMS_BASHFORTH = ((), (-1 / 2,), (-16 / 12, 5 / 12), (-59 / 24, 37 / 24, -9 / 24))
@@ -21,7 +21,7 @@ def slope(at: Point, to: Point) -> float:
 
 
 class IPNDM(Planned):
-    """PNDM's linear multistep with lower orders at the start ("improved PNDM", arXiv 2204.13902, appendix H.2).
+    """PNDM's linear multistep with lower orders at the start ("improved PNDM", arXiv 2204.13902, appendix).
 
     eps' = (55 eps_n - 59 eps_(n-1) + 37 eps_(n-2) - 9 eps_(n-3)) / 24, x_s = DDIM(x_t, eps') (PNDM, Eqs. 11 and 12)
 
@@ -43,9 +43,9 @@ class IPNDM(Planned):
     def adams(self, walk: Sequence[Point], n: int) -> Move:
         """Step n by Adams-Bashforth, as high as the number of earlier predictions allows."""
         at, to = walk[n], walk[n + 1]
-        earlier = sum(point.finite for point in walk[max(0, n - 3) : n])
         if not at.finite or to.noise:
             return ddim(to)
+        earlier = len(behind(walk, n, 3))
         return ddim(to)._replace(past=tuple(slope(at, to) * w for w in ADAMS_BASHFORTH[earlier]))
 
 

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from ddim.samplers.integrals import weights
 from ddim.samplers.plan import Move, Step, ddim
 from ddim.samplers.planned import Planned
-from ddim.samplers.point import Point
+from ddim.samplers.point import Point, behind
 from ddim.schedule import Schedule
 
 FEW = 15
-"""Below this many steps, which are then long ones, the last are of lower order (arXiv 2211.01095, appendix)."""
+"""Below this many steps, which are then long, the last are of lower order (authors' code of arXiv 2211.01095)."""
 
 
 class Multistep(Planned):
     """A polynomial through the latest predictions, integrated exactly over the step.
 
-    A clean level, or one of pure noise, is never one of its nodes; the step from or to it is DDIM's.
+    A clean level, or one of pure noise, is never one of its nodes; the step from or to it is DDIM's. Where a walk
+    turns round, or stands still, its memory ends.
 
     Attributes:
         nodes: through how many predictions the polynomial goes; `nodes` - 1 is its degree.
@@ -46,7 +47,7 @@ class Multistep(Planned):
         if not (at.finite and to.finite):
             return []
         nodes = min(self.nodes, left) if len(walk) - 1 < FEW else self.nodes
-        return [point for point in walk[max(0, n + 1 - nodes) : n] if point.finite][::-1]
+        return behind(walk, n, nodes - 1)
 
     def corrects(self, n: int) -> bool:
         """Whether step n begins by taking the one before again."""
@@ -68,9 +69,11 @@ class Multistep(Planned):
     def correction(self, walk: Sequence[Point], n: int, schedule: Schedule | None) -> Move | None:
         """Step n - 1 again, its polynomial now also through the prediction at its end: one order more, no call.
 
-        UniC, arXiv 2302.04867, section 3.2.
+        This is UniC (arXiv 2302.04867, section 3).
         """
         if n == 0 or not self.corrects(n) or not (walk[n - 1].finite and walk[n].finite):
+            return None
+        if walk[n - 1].rho == walk[n].rho:  # a step that led nowhere
             return None
         new, *past = self.weights(walk[n - 1], walk[n], [walk[n], *self.used(walk, n - 1)], schedule)
         return ddim(walk[n])._replace(inner=(new,), past=tuple(past))

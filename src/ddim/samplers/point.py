@@ -78,6 +78,18 @@ def points(levels: Sequence[Level]) -> list[list[Point]]:
     return [[Point(t[i], alpha[i], sigma[i]) for t, alpha, sigma in columns] for i in range(count)]
 
 
+def behind(walk: Sequence[Point], n: int, count: int) -> list[Point]:
+    """Up to `count` levels before level n, newest first, as far as the walk came straight and by finite log-SNR."""
+    at, to = walk[n], walk[n + 1]
+    found: list[Point] = []
+    for point in reversed(walk[max(0, n - count) : n]):
+        last = found[-1] if found else at
+        if not point.finite or (point.rho - last.rho) * (at.rho - to.rho) <= 0:
+            break
+        found.append(point)
+    return found
+
+
 def together(values: Sequence[float]) -> Number:
     """One number per image as (B, 1, 1, 1); the float itself if there is one."""
     return values[0] if len(values) == 1 else torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1, 1)

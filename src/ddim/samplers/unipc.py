@@ -19,7 +19,7 @@ class UniPC(Exponential):
 
     Args:
         order: p, 1 to 3.
-        variant: B(h), "bh2" for e^h - 1 or "bh1" for h (the paper's section 3.1; of x0, 1 - e^-h and h).
+        variant: B(h), "bh2" for e^h - 1 or "bh1" for h (the paper's section 3; of x0, 1 - e^-h and h).
         corrector: whether UniC is there.
 
     Raises:
