@@ -23,6 +23,7 @@ from ddim.train.engine import choose_device
 from ddim.verify import endpoint
 from ddim.verify.distances import Distances
 from ddim.verify.properties import calls_a_step
+from ddim.verify.walks import BUDGETS, walks
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "solvers.json"
@@ -51,7 +52,7 @@ PAPERS = {
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The distances and how they were got."""
     model = load(options.run).to(choose_device(options.device))
-    todo = endpoint.walks(model, options.calls, options.solvers, options.spacings)
+    todo = walks(model, options.calls, options.solvers, options.spacings)
     with tqdm(total=endpoint.calls(model, todo), unit="call") as bar:
         start = endpoint.Start(model, options.count, options.seed, bar.update)
         found = endpoint.measure(start, todo, start.reference())
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32, help="images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device")
-    parser.add_argument("--calls", type=int, nargs="+", default=endpoint.BUDGETS)
+    parser.add_argument("--calls", type=int, nargs="+", default=BUDGETS)
     parser.add_argument("--solvers", nargs="+", help="these alone")
     parser.add_argument("--spacings", nargs="+", help="these ladders alone")
     options = parser.parse_args()

@@ -93,3 +93,13 @@ def test_a_solver_that_is_not_there(tmp_path, capsys):
     assert stop.value.code == 2
     assert "choose one of ddim" in capsys.readouterr().err
     assert not (tmp_path / "proofs").exists()
+
+
+@pytest.mark.parametrize("words", [["--calls", "5"], ["--spacings", "trailing"], ["--count", "3"]])
+def test_flags_that_want_a_run(tmp_path, capsys, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", *words])
+    assert stop.value.code == 2
+    assert f"{words[0]} is for comparing solvers on a run" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -12,7 +12,8 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.verify import endpoint, kept
 from ddim.verify.distances import Distances, Row
-from ddim.verify.endpoint import Start, measure, walks
+from ddim.verify.endpoint import Start, measure
+from ddim.verify.walks import walks
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def short(model):
 
 
 def test_a_budget_buys_the_most_steps_that_fit(short):
-    found = walks(short, (5, 8, 10, 20, 50))
+    found = walks(short, (5, 20, 50))
     assert {walk.spacing for walk in found} == set(ladder.names())
     assert {walk.solver for walk in found} == {n for n in samplers.names() if not samplers.get(n).stochastic}
     for walk in found:

@@ -56,8 +56,8 @@ def test_two_ways_to_integrate_agree():
     x = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(-1, 1, 1, 1)
     torch.testing.assert_close(same.flow(x, start, end), one.flow(x, start, end), rtol=0, atol=1e-11)
     there = MIXTURE.flow(x, start, end)
-    torch.testing.assert_close(MIXTURE.flow(x, start, end, 5000), there, rtol=0, atol=2e-12)
-    torch.testing.assert_close(MIXTURE.flow(there, end, start), x, rtol=0, atol=1e-11)
+    torch.testing.assert_close(MIXTURE.flow(there, end, start, 1000), x, rtol=0, atol=1e-9)
+    torch.testing.assert_close(MIXTURE.flow(x, start, end, 1250), there, rtol=0, atol=2e-11)  # 16 times its error
 
 
 def test_the_law_of_a_trajectory_is_what_samples_show():

@@ -2,12 +2,14 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from ddim.errors import UserError
+
+OF_A_RUN = ("spacings", "calls", "count", "seed", "device")  # flags that mean nothing without one
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class Verify:
 
     def run(self) -> None:
         if self.run_folder is None:
+            for one in fields(self):
+                if one.name in OF_A_RUN and getattr(self, one.name) != one.default:
+                    raise UserError(f"--{one.name} is for comparing solvers on a run; name the run too.")
             if not prove(self.out or Path("verify"), _names(self.solvers)):
                 raise SystemExit(1)
         else:
@@ -63,14 +68,14 @@ class Verify:
         from ddim.experiments.cost import forward_seconds
         from ddim.report import sheet, solvers
         from ddim.train.engine import choose_device
-        from ddim.verify import endpoint, kept
+        from ddim.verify import endpoint, kept, walks
 
         try:
             budgets = [int(one) for one in self.calls.split(",")]
         except ValueError:
             raise UserError(f"--calls takes whole numbers, as in 5,10,20; got {self.calls!r}.") from None
         model = load(folder).to(choose_device(self.device))
-        todo = endpoint.walks(model, budgets, _names(self.solvers), _names(self.spacings))
+        todo = walks.walks(model, budgets, _names(self.solvers), _names(self.spacings))
         start = endpoint.Start(model, self.count, self.seed)
         reference = kept.endpoint(folder, start)
         total = endpoint.calls(model, todo, reference is None)

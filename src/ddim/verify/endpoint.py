@@ -2,80 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ddim import ladder, samplers
+from ddim import ladder
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.samplers import DDIM, Sampler, trajectory
 from ddim.verify.distances import Distances, Row
+from ddim.verify.walks import Walk
 
-BUDGETS = (5, 8, 10, 20, 50)  # network calls
 REFERENCE_STEPS = 1000
 
 Tick = Callable[[], object]
 """Called after each call of the network."""
-
-
-@dataclass(frozen=True)
-class Walk:
-    """One row that is still to be measured."""
-
-    solver: str
-    spacing: str
-    budget: int
-    sampler: Sampler
-    levels: Sequence[Level]
-
-
-def walks(
-    model: Denoiser,
-    budgets: Sequence[int] = BUDGETS,
-    solvers: Sequence[str] | None = None,
-    spacings: Sequence[str] | None = None,
-) -> list[Walk]:
-    """What is to be measured: for each deterministic solver, ladder and budget the most steps that fit.
-
-    Args:
-        model: whose schedule is walked down.
-        budgets: network calls.
-        solvers, spacings: names; None is all.
-
-    Raises:
-        UserError: an unknown name, a stochastic solver, or a budget that is not above 0.
-    """
-    if not budgets or min(budgets) < 1:
-        raise UserError(f"The numbers of network calls must be above 0; got {', '.join(map(str, budgets))}.")
-    found = []
-    for solver in samplers.names() if solvers is None else solvers:
-        if samplers.get(solver).stochastic:
-            if solvers is not None:
-                raise UserError(
-                    f"{solver} draws noise, so it has no endpoint to compare; leave it out of --solvers."
-                )
-            continue
-        for spacing in ladder.names() if spacings is None else spacings:
-            for budget in sorted(set(budgets)):
-                levels = _longest(model, samplers.get(solver), spacing, budget)
-                if levels is not None:
-                    found.append(Walk(solver, spacing, budget, samplers.get(solver), levels))
-    if not found:
-        raise UserError("No solver takes a step with so few network calls; allow more with --calls.")
-    return found
-
-
-def _longest(model: Denoiser, sampler: Sampler, spacing: str, budget: int) -> list[Level] | None:
-    """The ladder with the most steps whose calls fit into the budget; None if a single step does not."""
-    for S in range(min(budget, model.schedule.T), 0, -1):
-        levels = ladder.levels(model.schedule, ladder.ladder(model.schedule, S, spacing))
-        if sampler.calls(levels) <= budget:
-            return levels
-    return None
 
 
 class Start:
