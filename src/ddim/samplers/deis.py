@@ -11,7 +11,7 @@ import torch
 
 from ddim.errors import UserError
 from ddim.samplers.exponential import Exponential
-from ddim.samplers.plan import Move, Step
+from ddim.samplers.plan import Step
 from ddim.samplers.point import Point, needed
 from ddim.schedule import Schedule
 
@@ -62,13 +62,10 @@ class DEIS(Exponential):
         self.in_time, self.corrected = variable == "t", corrected
         self.order = min(nodes, 3 if corrected else 2)
 
-    def corrects(self, n: int) -> bool:
-        return self.corrected and n == 1 and self.nodes > 2
-
-    def correction(self, walk: Sequence[Point], n: int, schedule: Schedule | None) -> Move | None:
+    def corrects(self, walk: Sequence[Point], n: int) -> bool:
         if n == len(walk) - 2:  # DDIM's last step would show the x0 of the corrected x, off by its change / alpha
-            return None
-        return super().correction(walk, n, schedule)
+            return False
+        return self.corrected and self.nodes > 2 and not self.used(walk, n - 1)
 
     def variable(self, point: Point) -> float:
         return point.t if self.in_time else point.lam

@@ -1,5 +1,8 @@
 """DPM-Solver++(3M), with the coefficient that its expansion has (arXiv 2211.01095, appendix B)."""
 
+from collections.abc import Sequence
+
+from ddim.samplers.point import Point
 from ddim.samplers.unipc import UniPC
 
 
@@ -20,8 +23,8 @@ class DPMpp3M(UniPC):
     def __init__(self, corrected: bool = True) -> None:
         super().__init__(order=3, corrector=corrected)
 
-    def corrects(self, n: int) -> bool:
-        return self.corrector and n == 1
+    def corrects(self, walk: Sequence[Point], n: int) -> bool:
+        return self.corrector and not self.used(walk, n - 1)
 
     def __repr__(self) -> str:
         return f"DPMpp3M(corrected={self.corrector})"

@@ -12,7 +12,7 @@ from ddim.samplers.adams import slope
 from ddim.samplers.base import State
 from ddim.samplers.plan import Step, batched, ddim
 from ddim.samplers.planned import Progress
-from ddim.samplers.point import Number, Point, level, like, points, together
+from ddim.samplers.point import Number, Point, level, like, needed, points, together
 from ddim.samplers.singlestep import Singlestep
 from ddim.schedule import Schedule
 
@@ -84,7 +84,7 @@ class Heun(Singlestep):
         if not (point.finite and self.churn_to <= point.rho <= self.churn_from):
             return point
         gamma = min(self.churn / steps, math.sqrt(2) - 1)
-        last = Point.at_time(schedule, math.inf if schedule is None else schedule.T, self)
+        last = Point.at_time(schedule, needed(schedule, self).T, self)
         rho = min((1 + gamma) * point.rho, last.rho)
         return Point.at_lambda(schedule, -math.log(rho), self) if rho > point.rho else point
 

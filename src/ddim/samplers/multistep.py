@@ -49,8 +49,8 @@ class Multistep(Planned):
         nodes = min(self.nodes, left) if len(walk) - 1 < FEW else self.nodes
         return behind(walk, n, nodes - 1)
 
-    def corrects(self, n: int) -> bool:
-        """Whether step n begins by taking the one before again."""
+    def corrects(self, walk: Sequence[Point], n: int) -> bool:
+        """Whether step n begins by taking the one before again, given that both ends of that are usable."""
         return False
 
     def plan(self, walk: Sequence[Point], schedule: Schedule | None) -> list[Step]:
@@ -71,9 +71,9 @@ class Multistep(Planned):
 
         This is UniC (arXiv 2302.04867, section 3).
         """
-        if n == 0 or not self.corrects(n) or not (walk[n - 1].finite and walk[n].finite):
+        if n == 0 or not (walk[n - 1].finite and walk[n].finite) or walk[n - 1].rho == walk[n].rho:
             return None
-        if walk[n - 1].rho == walk[n].rho:  # a step that led nowhere
+        if not self.corrects(walk, n):
             return None
         new, *past = self.weights(walk[n - 1], walk[n], [walk[n], *self.used(walk, n - 1)], schedule)
         return ddim(walk[n])._replace(inner=(new,), past=tuple(past))

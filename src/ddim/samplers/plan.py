@@ -70,7 +70,7 @@ def ddim(to: Point) -> Move:
 
 def batched(walks: Sequence[Sequence[Point]], plans: Sequence[Sequence[Step]]) -> list[BatchStep]:
     """The plans of the images as one plan: shorter steps wait where they start, and are not changed by it."""
-    together_ = []
+    batch = []
     for n, steps in enumerate(zip(*plans, strict=True)):
         depth = max(len(step.stages) for step in steps)
         padded = [
@@ -81,8 +81,8 @@ def batched(walks: Sequence[Sequence[Point]], plans: Sequence[Sequence[Step]]) -
         if any(step.correct for step in steps):  # who has no correction repeats the step as it was
             correct = _moves([step.correct or plan[n - 1].last for step, plan in zip(steps, plans, strict=True)])
         stages = tuple(_moves(moves) for moves in zip(*padded, strict=True))
-        together_.append(BatchStep(_moves([step.last for step in steps]), stages, correct))
-    return together_
+        batch.append(BatchStep(_moves([step.last for step in steps]), stages, correct))
+    return batch
 
 
 def _moves(moves: Sequence[Move]) -> BatchMove:

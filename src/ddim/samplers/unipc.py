@@ -10,7 +10,7 @@ from ddim.schedule import Schedule
 
 
 class UniPC(Exponential):
-    """The unified predictor and corrector: the best there is at 5 to 10 calls, and good beyond.
+    """The unified predictor and corrector: the first to try at any number of calls.
 
     The predictor UniP-p goes through p predictions of x0; the corrector UniC-p adds the newest one, at the end of
     the step, and moves the image before the next step starts from it, so one call a step is all it needs.
@@ -45,7 +45,7 @@ class UniPC(Exponential):
         scale = h if self.variant == "bh1" else 1 - to.sigma * at.alpha / (at.sigma * to.alpha)  # B(h)
         return (to.alpha * scale / 2 * h / (others[0].lam - at.lam),)  # rho_1 = 1/2
 
-    def corrects(self, n: int) -> bool:
+    def corrects(self, walk: Sequence[Point], n: int) -> bool:
         return self.corrector
 
     def __repr__(self) -> str:
