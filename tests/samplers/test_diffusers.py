@@ -15,6 +15,7 @@ from diffusers import (
     DPMSolverSinglestepScheduler,
     HeunDiscreteScheduler,
     IPNDMScheduler,
+    KDPM2DiscreteScheduler,
     PNDMScheduler,
     UniPCMultistepScheduler,
 )
@@ -23,7 +24,7 @@ from ddim import schedule
 from ddim.ladder import levels
 from ddim.level import Level
 from ddim.predict import from_eps, from_v
-from ddim.samplers import DEIS, DPM2, IPNDM, PLMS, PNDM, DPMpp2M, DPMpp2S, DPMpp3M, Heun, UniPC, trajectory
+from ddim.samplers import DEIS, DPM2, DPM3, IPNDM, PLMS, PNDM, DPMpp2M, DPMpp2S, DPMpp3M, Heun, UniPC, trajectory
 
 LINEAR = schedule.linear()
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02}
@@ -218,3 +219,56 @@ def test_singlestep_of_second_order(sampler, kind):
         x = peer.step(eps_of(x, at.t.item() - 1), t, x).prev_sample
         steps.append(x)
     close(ours(sampler, walk), steps[1::2], 1e-10)
+
+
+def test_dpm_2_in_edm_coordinates():
+    """Their KDPM2 is DPM-Solver-2 where alpha = 1: the midpoint of log sigma, the slope there."""
+    peer = KDPM2DiscreteScheduler(**BETAS)
+    peer.set_timesteps(6)
+    sigmas = torch.tensor([12.0, 5.0, 2.5, 1.0, 0.3, 0.1, 0.0], dtype=torch.float64)
+    middles = sigmas.log().lerp(sigmas.roll(1).log(), 0.5).exp()
+    for name, values in (("sigmas", sigmas), ("sigmas_interpol", middles)):
+        setattr(peer, name, torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]]))
+    peer.set_begin_index(0)
+    x, steps = X, []
+    for t in peer.timesteps:
+        x = peer.step(torch.tanh(x), t, x).prev_sample
+        steps.append(x)
+    flat = [Level(sigma, torch.ones_like(sigma), sigma) for sigma in sigmas]
+
+    def denoise(x, at):  # the level between is on the circle: x / alpha is what they see
+        return from_eps(x, at, torch.tanh(x / at.alpha))
+
+    mine = list(trajectory(DPM2(), denoise, X, flat, None, LINEAR))
+    close(mine, [*steps[1::2], steps[-1]], 1e-10)
+
+
+def test_their_singlestep_of_third_order_has_another_second_stage():
+    """DPM-Solver-3 has u_2 = DDIM - sigma (r_2 / r_1) r_2 h phi_2(r_2 h) D_1 (arXiv 2206.00927, Algorithm 2).
+
+    They take their second-order step there, with (e^(r_2 h) - 1) / 2 in place of r_2 h phi_2: of the same order, but
+    not the paper's. Their first stage is ours, and their last line is the paper's too, given its u_2.
+    """
+    peer = DPMSolverSinglestepScheduler(
+        solver_order=3, algorithm_type="dpmsolver", final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
+    )
+    peer.set_timesteps(3)
+    at, to = LINEAR(700.0), LINEAR(300.0)
+    low, high = ((level.alpha / level.sigma).log() for level in (at, to))
+    one, two = (LINEAR.at_log_snr(2 * (low + r * (high - low))) for r in (1 / 3, 2 / 3))
+    peer.sigmas = torch.stack([level.sigma / level.alpha for level in (at, one, two, to)])
+    peer.set_begin_index(0)
+    seen = []
+
+    def denoise(x, level):
+        seen.append(x)
+        return from_eps(x, level, torch.tanh(x))
+
+    (mine,) = trajectory(DPM3(), denoise, X, [at, to], None, LINEAR)
+    t = peer.timesteps
+    first = peer.step(torch.tanh(X), t[0], X).prev_sample
+    torch.testing.assert_close(first, seen[1], rtol=0, atol=1e-12)
+    second = peer.step(torch.tanh(first), t[1], first).prev_sample
+    assert (second - seen[2]).abs().max() > 1e-3
+    last = peer.step(torch.tanh(seen[2]), t[2], seen[2]).prev_sample
+    torch.testing.assert_close(last, mine, rtol=0, atol=1e-12)
