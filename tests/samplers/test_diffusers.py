@@ -246,8 +246,8 @@ def test_dpm_2_in_edm_coordinates():
 def test_their_singlestep_of_third_order_has_another_second_stage():
     """DPM-Solver-3 has u_2 = DDIM - sigma (r_2 / r_1) r_2 h phi_2(r_2 h) D_1 (arXiv 2206.00927, Algorithm 2).
 
-    They take their second-order step there, with (e^(r_2 h) - 1) / 2 in place of r_2 h phi_2: of the same order, but
-    not the paper's. Their first stage is ours, and their last line is the paper's too, given its u_2.
+    They take their second-order step there, with (e^(r_2 h) - 1) / 2 in place of r_2 h phi_2: of the same order,
+    but not the paper's. Their first stage is ours, and their last line is the paper's too, given its u_2.
     """
     peer = DPMSolverSinglestepScheduler(
         solver_order=3, algorithm_type="dpmsolver", final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
