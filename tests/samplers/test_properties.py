@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ddim import ladder as ladders
@@ -51,6 +51,7 @@ def images(count, dtype=torch.float64, first=0):
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(methods, schedules, spacings, steps)
+@example("heun with churn", "zero terminal SNR", "log-snr", 7)
 def test_a_walk(method, named, spacing, S):
     """It ends at level 0, finite; visits each time once; calls as often as promised, and never at t = 0."""
     sampler, on = SAMPLERS[method], SCHEDULES[named]

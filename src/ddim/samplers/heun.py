@@ -86,7 +86,8 @@ class Heun(Singlestep):
         gamma = min(self.churn / steps, math.sqrt(2) - 1)
         last = Point.at_time(schedule, needed(schedule, self).T, self)
         rho = min((1 + gamma) * point.rho, last.rho)
-        return Point.at_lambda(schedule, -math.log(rho), self) if rho > point.rho else point
+        start = Point.at_lambda(schedule, -math.log(rho), self) if rho > point.rho else point
+        return start if start.finite else point
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, state: State, noise: Noise | None
