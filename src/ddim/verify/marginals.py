@@ -27,7 +27,8 @@ def law(sampler: Sampler, data: Gaussian, levels: Sequence[Level], schedule: Sch
     """
     draws = _Count()
     width = len(data.mean)
-    *_, _ = trajectory(sampler, data.denoise, _zeros(1, width), levels, draws, schedule)
+    if sampler.stochastic:
+        *_, _ = trajectory(sampler, data.denoise, _zeros(1, width), levels, draws, schedule)
     x = _zeros(2 + draws.count, width)
     x[1] = 1
     *_, end = trajectory(sampler, data.denoise, x, levels, _Unit(), schedule)
