@@ -10,7 +10,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.forward import q_sample
 from ddim.noise import ImageNoise
-from ddim.samplers import DDIM
+from ddim.samplers import DDIM, get, names
 from ddim.sampling import Sampling
 
 
@@ -252,3 +252,21 @@ def test_impossible_requests(model, options):
 def test_unknown_parameterisation():
     with pytest.raises(UserError, match="choose one of eps, x0, v"):
         Denoiser(OwnNetwork(), schedule.linear(), "score")
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_solver_samples(model, name):
+    """By name: as many calls as it promises, images that do not depend on the batch, and encode and decode."""
+    calls = []
+    model.network.register_forward_hook(lambda *_: calls.append(1))
+    images = model.sample(3, steps=6, sampler=name, batch_size=3, progress=False)
+    sampler, walk = model.sampling.walk(model.schedule, 6, name)
+    assert len(calls) == sampler.calls(walk)
+    parts = model.sample(3, steps=6, sampler=name, batch_size=2, progress=False)
+    torch.testing.assert_close(parts, images, rtol=0, atol=1e-4)
+    if get(name).stochastic:
+        with pytest.raises(UserError, match="deterministic"):
+            model.encode(images, steps=6, sampler=name)
+    else:
+        back = model.decode(model.encode(images, steps=6, sampler=name), steps=6, sampler=name)
+        assert back.isfinite().all()

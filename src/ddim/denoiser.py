@@ -168,7 +168,7 @@ class Denoiser(nn.Module):
             count: how many.
             steps: S, from 1 to T. None here and below: the model's own default, `sampling`.
             sampler: a name, or any `Sampler`.
-            eta: for samplers that have one: 0 is DDIM, 1 is DDPM, "hat" is sigma-hat.
+            eta: for samplers that have one: of "ddim", 0 is DDIM, 1 is DDPM, "hat" is sigma-hat.
             spacing: a ladder's name, or a list of times.
             seed: of the noise.
             first: index of the first image in that seed's endless stream of images.

@@ -194,6 +194,7 @@ def test_requests_that_cannot_be(capsys, tmp_path, monkeypatch, arguments, said)
         (["--count", "0"], "at least 1"),
         (["--first", str(10**30)], "index must be"),
         (["--sampler", "ddpm", "--eta", "0.5"], "does not take eta"),
+        (["--sampler", "unipc", "--eta", "0.5"], "does not take eta"),
         (["--out", "grid.jpg"], "written as PNG"),
     ],
 )
@@ -218,6 +219,13 @@ def test_sample_flags_reach_the_model(run_folder, tmp_path, model):
     for i, image in enumerate(to_uint8(same), start=1):
         with Image.open(tmp_path / "each" / f"{i:06d}.png") as drawn:
             assert torch.equal(torch.from_numpy(np.array(drawn)), image[0])
+
+
+def test_a_solver_by_name(run_folder, tmp_path, model):
+    main(["sample", str(run_folder), "--count", "1", "--steps", "4", "--sampler", "unipc", "--out", str(tmp_path)])
+    same = model.sample(1, steps=4, sampler="unipc", progress=False)
+    with Image.open(tmp_path / "000000.png") as drawn:
+        assert torch.equal(torch.from_numpy(np.array(drawn)), to_uint8(same)[0, 0])
 
 
 def test_a_conditional_run_is_sampled_by_label(tmp_path, capsys):

@@ -10,6 +10,7 @@ from ddim.cli.report import Report
 from ddim.cli.reproduce import Reproduce
 from ddim.cli.sample import Sample
 from ddim.cli.train import Train
+from ddim.cli.verify import Verify
 
 DESCRIPTION = """Denoising Diffusion Implicit Models on small images.
 
@@ -18,9 +19,10 @@ DESCRIPTION = """Denoising Diffusion Implicit Models on small images.
   ddim train mnist --minutes 30        a run of your own, in runs/mnist
   ddim sample runs/mnist --steps 20    new images, in 20 network calls each
   ddim report runs/mnist               the run as a page, with figures
+  ddim verify                          every solver, proven; with a run: which to choose
   ddim --version                       what is installed"""
 
-Command = Train | Inspect | Sample | Reproduce | Report
+Command = Train | Inspect | Sample | Reproduce | Report | Verify
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def _read(arguments: list[str], train: Train) -> Command:
         | Annotated[Sample, tyro.conf.subcommand("sample")]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Verify, tyro.conf.subcommand("verify")]
     )
     return tyro.cli(
         commands, prog="ddim", description=DESCRIPTION, args=arguments, config=(tyro.conf.OmitArgPrefixes,)

@@ -20,6 +20,7 @@ class Sample:
       ddim sample runs/digits --steps 10 --count 100 --out digits.png
       ddim sample runs/digits --sampler ddpm --steps 1000
       ddim sample runs/digits --eta hat --spacing quadratic
+      ddim sample runs/digits --sampler unipc --steps 10
       ddim sample runs/digits --count 5000 --out generated/
       ddim sample runs/digits --checkpoint 1800 --raw
     """
@@ -31,13 +32,14 @@ class Sample:
     """How many images."""
 
     steps: int | None = None
-    """Network calls for each image, from 1 to T; the model's own default if not given, like the next three."""
+    """Steps for each image, from 1 to T; the model's own default if not given, like the next three."""
 
     sampler: str | None = None
-    """ddim or ddpm."""
+    """ddim, ddpm, plms, pndm, ipndm, deis, heun, dpm-2, dpm-3, dpmpp-2s, dpmpp-2m, dpmpp-3m, dpmpp-2m-sde, unipc or
+    er-sde. heun, dpm-2 and dpmpp-2s make two network calls a step, dpm-3 three, the others one."""
 
     eta: float | Literal["hat"] | None = None
-    """0 is DDIM, 1 is DDPM, in between is allowed; hat is sigma-hat."""
+    """For ddim: 0 is DDIM, 1 is DDPM, in between is allowed; hat is sigma-hat. dpmpp-2m has one too."""
 
     spacing: str | None = None
     """trailing, leading, linear, quadratic or log-snr; or descending times, e.g. 1000,500,250,100."""

@@ -36,6 +36,6 @@ def invert(
 
     def never_at_zero(x: Tensor, at: Level) -> Prediction:
         # At t = 0 the image is its own x0, and the network, never trained there, is asked at the first level above.
-        return Prediction(x, denoise(x, first).eps) if at is clean else denoise(x, at)
+        return Prediction(x, denoise(x, first).eps) if at.t is clean.t else denoise(x, at)
 
     return trajectory(sampler, never_at_zero, x0, levels[::-1], schedule=schedule)

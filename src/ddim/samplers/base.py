@@ -19,7 +19,8 @@ class Sampler(ABC):
     """A way to go from one noise level to another: pure arithmetic on tensors, in any dtype, differentiable.
 
     Attributes:
-        order: the global order of convergence as the steps shrink, start-up included.
+        order: the global order of convergence as the steps shrink, measured on smooth ladders of uneven steps with
+            the start-up included; of a stochastic sampler, that of the mean and the variance.
         stochastic: whether `step` draws noise.
     """
 

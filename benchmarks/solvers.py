@@ -1,0 +1,150 @@
+"""How near each solver comes, on a trained model, to the end of 1,000 steps, for so many network calls.
+
+    python benchmarks/solvers.py RUN                     # every solver and ladder at 5, 8, 10, 20 and 50 calls
+    python benchmarks/solvers.py RUN --device cuda --count 256
+    python benchmarks/solvers.py                         # draws the tables and the figure of the docs again
+
+writes results/solvers.json and .md, and from them the table and the figure of docs/choosing-a-solver.md. It
+measures what `ddim verify RUN` does.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ddim import checkpoint, environment, load, samplers
+from ddim.files import write_text
+from ddim.report import sheet
+from ddim.report import solvers as figures
+from ddim.train.engine import choose_device
+from ddim.verify import endpoint
+from ddim.verify.distances import Distances
+from ddim.verify.properties import calls_a_step
+from ddim.verify.walks import BUDGETS, walks
+
+ROOT = Path(__file__).parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "solvers.json"
+PAGE, FIGURE = ROOT / "docs" / "choosing-a-solver.md", ROOT / "docs" / "images" / "solvers"
+BEGIN, END = "<!-- benchmarks/solvers.py writes from here -->", "<!-- to here -->"
+SHOWN = (5, 10, 20, 50)  # calls in the table of the docs
+PAPERS = {
+    "ddim": ("DDIM", "2010.02502"),
+    "ddpm": ("DDPM", "2006.11239"),
+    "plms": ("PNDM, multistep alone", "2202.09778"),
+    "pndm": ("PNDM", "2202.09778"),
+    "ipndm": ("DEIS, iPNDM", "2204.13902"),
+    "deis": ("DEIS, tAB", "2204.13902"),
+    "heun": ("EDM", "2206.00364"),
+    "dpm-2": ("DPM-Solver-2", "2206.00927"),
+    "dpm-3": ("DPM-Solver-3", "2206.00927"),
+    "dpmpp-2s": ("DPM-Solver++(2S)", "2211.01095"),
+    "dpmpp-2m": ("DPM-Solver++(2M)", "2211.01095"),
+    "dpmpp-3m": ("DPM-Solver++(3M)", "2211.01095"),
+    "dpmpp-2m-sde": ("SDE-DPM-Solver++(2M)", "2211.01095"),
+    "unipc": ("UniPC", "2302.04867"),
+    "er-sde": ("ER-SDE-Solver", "2309.06169"),
+}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The distances and how they were got."""
+    model = load(options.run).to(choose_device(options.device))
+    todo = walks(model, options.calls, options.solvers, options.spacings)
+    with tqdm(total=endpoint.calls(model, todo), unit="call") as bar:
+        start = endpoint.Start(model, options.count, options.seed, bar.update)
+        found = endpoint.measure(start, todo, start.reference())
+    about = {"run": options.run.resolve().name, "weights": checkpoint.fingerprint(options.run)}
+    machine = environment.describe()
+    del machine["command"]
+    return {**about, "device": str(model.device), "machine": machine, **found.facts()}
+
+
+def whole_table(found: Distances, facts: dict[str, Any]) -> str:
+    """Every solver and ladder, in Markdown."""
+    lines = [
+        f"Root mean square distance to the end of {found.reference_steps:,} DDIM steps from the same noise, images",
+        f"in [-1, 1]; {found.count} images of `{facts['run']}` (weights {facts['weights'][:12]}). Differences",
+        f"below {found.floor:.4f}, the error of the endpoint itself, mean little. `-`: no step fits. Bold: least.",
+        "",
+        "| solver | ladder | " + " | ".join(f"{budget} calls" for budget in found.budgets) + " |",
+        "|---|---|" + "--:|" * len(found.budgets),
+    ]
+    best = {budget: found.best(budget) for budget in found.budgets}
+    cells = {(row.solver, row.spacing, row.budget): row for row in found.rows}
+    for solver in found.solvers:
+        for spacing in found.spacings:
+            rows = [cells.get((solver, spacing, budget)) for budget in found.budgets]
+            words = [
+                "-"
+                if row is None
+                else f"**{row.distance:.4f}**"
+                if row == best[row.budget]
+                else f"{row.distance:.4f}"
+                for row in rows
+            ]
+            lines.append(f"| {solver} | {spacing} | " + " | ".join(words) + " |")
+    return "\n".join([*lines, "", *found.suggestions()]) + "\n"
+
+
+def docs_table(found: Distances) -> str:
+    """A line for each solver: what it is, and how near it comes, on the ladder that suits it best."""
+    budgets = [budget for budget in SHOWN if budget in found.budgets]
+    lines = [
+        "| solver | paper | order | calls a step | " + " | ".join(f"{budget} calls" for budget in budgets) + " |",
+        "|---|---|--:|--:|" + "---|" * len(budgets),
+    ]
+    best = {budget: found.best(budget) for budget in budgets}
+    for name in samplers.names():
+        sampler = samplers.get(name)
+        title, number = PAPERS.get(name, ("", ""))
+        paper = f"[{title}](https://arxiv.org/abs/{number})" if number else ""
+        cells = [f"`{name}`", paper, str(sampler.order), f"{calls_a_step(sampler):.3g}"]
+        for budget in budgets:
+            rows = [row for row in found.rows if (row.solver, row.budget) == (name, budget)]
+            near = min(rows, key=lambda row: row.distance, default=None)
+            bold = "**" if near == best[budget] else ""
+            absent = "draws noise" if sampler.stochastic and budget == budgets[0] else ""
+            cells.append(f"{bold}{near.distance:.3f}{bold} {near.spacing}" if near else absent)
+        lines.append("| " + " | ".join(cells) + " |")
+    ladders = ", ".join(found.spacings)
+    about = (
+        f"{found.count} images of our MNIST model; ladders: {ladders}. The endpoint's own error: {found.floor:.4f}."
+    )
+    return "\n".join([*lines, "", about]) + "\n"
+
+
+def redraw() -> None:
+    """Tables and figure, from the JSON."""
+    facts = json.loads(RESULT.read_text(encoding="utf-8"))
+    found = Distances.read(facts)
+    write_text(RESULT.with_suffix(".md"), whole_table(found, facts))
+    with sheet.styled():
+        sheet.save(figures.distances(found), FIGURE)
+    FIGURE.with_suffix(".svg").unlink()  # the page shows the PNG
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    write_text(PAGE, before + BEGIN + "\n\n" + docs_table(found) + "\n" + END + rest.split(END)[1])
+    print(RESULT.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Measure if a run is given, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", help="the folder of a run; none: draw what was measured again")
+    parser.add_argument("--count", type=int, default=32, help="images")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device")
+    parser.add_argument("--calls", type=int, nargs="+", default=BUDGETS)
+    parser.add_argument("--solvers", nargs="+", help="these alone")
+    parser.add_argument("--spacings", nargs="+", help="these ladders alone")
+    options = parser.parse_args()
+    if options.run is not None:
+        write_text(RESULT, json.dumps(measure(options), indent=2) + "\n")
+    redraw()
+
+
+if __name__ == "__main__":
+    main()

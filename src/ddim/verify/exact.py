@@ -1,0 +1,148 @@
+"""Data so simple that the perfect network is a formula, and where its probability flow leads is known."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddim.forward import q_sample
+from ddim.level import Level, Prediction
+from ddim.predict import from_x0
+from ddim.schedule import Schedule
+
+BETA_MIN, BETA_MAX = 0.1, 20.0  # of the variance-preserving SDE
+
+
+class Smooth(Schedule):
+    """DDPM's linear schedule as a formula, smooth in the real time t; a table has a kink at every integer.
+
+    log(alpha-bar_t) = -(BETA_MAX - BETA_MIN) u^2 / 2 - BETA_MIN u with u = t / T (arXiv 2011.13456, Eq. 33).
+
+    Args:
+        T: number of training steps.
+    """
+
+    def __init__(self, T: int = 1000) -> None:
+        u = torch.arange(T + 1, dtype=torch.float64) / T
+        super().__init__(-torch.expm1((-_decay(u)).diff()), {"name": "smooth", "T": T})
+
+    def __call__(self, t: float | Tensor) -> Level:
+        t = torch.as_tensor(t, dtype=torch.float64)
+        decay = _decay(t / self.T)
+        return Level(t, (-decay / 2).exp(), (-torch.expm1(-decay)).sqrt())
+
+    def at_log_snr(self, value: float | Tensor) -> Level:
+        value = torch.as_tensor(value, dtype=torch.float64)
+        decay = torch.nn.functional.softplus(-value)  # -log(alpha-bar)
+        u = 2 * decay / (BETA_MIN + (BETA_MIN**2 + 2 * (BETA_MAX - BETA_MIN) * decay).sqrt())  # inverts _decay
+        return Level(u * self.T, value.sigmoid().sqrt(), (-value).sigmoid().sqrt())
+
+
+def _decay(u: Tensor) -> Tensor:
+    return (BETA_MAX - BETA_MIN) * u**2 / 2 + BETA_MIN * u
+
+
+class Problem(Protocol):
+    """Data whose perfect denoiser is a formula; pixels are independent, (B, 1, 1, W)."""
+
+    def denoise(self, x: Tensor, at: Level) -> Prediction:
+        """E[x0 | x_t] and the noise that goes with it."""
+
+    def law(self, at: Level) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of x_t, (W,)."""
+
+    def flow(self, x: Tensor, at: Level, to: Level) -> Tensor:
+        """Where the probability-flow ODE takes `x` from level `at` to level `to`."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Pixels that are N(mean, std^2); std = 0 is a point mass.
+
+    Args:
+        mean, std: a number for each of the W pixels.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def denoise(self, x: Tensor, at: Level) -> Prediction:
+        """x0 = m + alpha s^2 / (alpha^2 s^2 + sigma^2) (x_t - alpha m)."""
+        mean, std = _row(self.mean), _row(self.std)
+        gain = at.alpha * std**2 / (at.alpha**2 * std**2 + at.sigma**2)
+        return from_x0(x, at, mean + gain * (x - at.alpha * mean))
+
+    def law(self, at: Level) -> tuple[Tensor, Tensor]:
+        return at.alpha * _row(self.mean), (at.alpha**2 * _row(self.std) ** 2 + at.sigma**2).sqrt()
+
+    def flow(self, x: Tensor, at: Level, to: Level) -> Tensor:
+        """Quantile to quantile, since it is linear in x: (x_s - m_s) / std_s = (x_t - m_t) / std_t."""
+        (mean_t, std_t), (mean_s, std_s) = self.law(at), self.law(to)
+        return mean_s + std_s / std_t * (x - mean_t)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Pixels that are N(low, std^2) or, with probability `share`, N(high, std^2)."""
+
+    low: float = -0.6
+    high: float = 0.5
+    std: float = 0.3
+    share: float = 0.35
+
+    def denoise(self, x: Tensor, at: Level) -> Prediction:
+        """The Gaussian's x0 for either bump, weighted with the odds that x_t comes from it."""
+        variance = at.alpha**2 * self.std**2 + at.sigma**2
+        gain = at.alpha * self.std**2 / variance
+        middle = at.alpha * (self.low + self.high) / 2
+        odds = math.log(self.share / (1 - self.share)) + at.alpha * (self.high - self.low) * (x - middle) / variance
+        mean = self.low + (self.high - self.low) * odds.sigmoid()
+        return from_x0(x, at, mean + gain * (x - at.alpha * mean))
+
+    def law(self, at: Level) -> tuple[Tensor, Tensor]:
+        mean = self.low + (self.high - self.low) * self.share
+        variance = self.std**2 + (self.high - self.low) ** 2 * self.share * (1 - self.share)
+        return at.alpha * mean, (at.alpha**2 * variance + at.sigma**2).sqrt()
+
+    def draw(self, at: Level, count: int, generator: torch.Generator) -> Tensor:
+        """Samples of x_t, (count, 1, 1, 1)."""
+        high, z, eps = torch.randn(3, count, 1, 1, 1, generator=generator, dtype=torch.float64)
+        is_high = torch.special.ndtr(high) < self.share
+        x0 = torch.where(is_high, self.high, self.low) + self.std * z
+        return q_sample(x0, at, eps)
+
+    def flow(self, x: Tensor, at: Level, to: Level, steps: int = 2500) -> Tensor:
+        """The classical Runge-Kutta method on du/dr = eps, u = x / alpha and r = sigma / alpha (DDIM, Eq. 14).
+
+        Its variable is log r, of which du/d(log r) = r eps. No solver under test is used.
+        """
+        start, end = (float((level.sigma / level.alpha).log()) for level in (at, to))
+        h, u = (end - start) / steps, x / at.alpha
+
+        def slope(u: Tensor, log_r: float) -> Tensor:
+            r = torch.tensor(math.exp(log_r), dtype=torch.float64)
+            alpha = (1 + r**2).rsqrt()
+            return r * self.denoise(alpha * u, Level(r, alpha, alpha * r)).eps
+
+        for i in range(steps):
+            now = start + i * h
+            k1 = slope(u, now)
+            k2 = slope(u + h / 2 * k1, now + h / 2)
+            k3 = slope(u + h / 2 * k2, now + h / 2)
+            k4 = slope(u + h * k3, now + h)
+            u = u + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        return to.alpha * u
+
+
+@cache
+def _row(numbers: Sequence[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+GAUSSIAN = Gaussian((0.3, -0.2, 0.5, 0.0), (0.2, 0.5, 0.8, 0.35))
+MIXTURE = Mixture()
+POINT = Gaussian((0.3, -0.7, 1.0, 0.0), (0.0, 0.0, 0.0, 0.0))

@@ -1,0 +1,140 @@
+"""Convergence: each solver has the order that it claims, start-up included, on uneven ladders."""
+
+import functools
+import math
+
+import pytest
+import torch
+from closed import FINE, START, flow_gaussian, flow_mixture, gaussian, mixture, smooth
+
+from ddim.samplers import DEIS, ERSDE, DPMpp2M, DPMpp3M, Heun, UniPC, get, names, trajectory
+
+PROBLEMS = {"gaussian": (gaussian, flow_gaussian), "mixture": (mixture, flow_mixture)}
+VARIANTS = [
+    *(get(name) for name in names()),
+    DEIS(2),
+    DEIS(3, corrected=False),
+    DEIS(3, "lambda"),
+    DPMpp3M(corrected=False),
+    UniPC(1),
+    UniPC(2),
+    UniPC(2, "bh1"),
+    UniPC(1, corrector=False),
+    UniPC(2, corrector=False),
+    UniPC(3, corrector=False),
+]
+SAMPLERS = [pytest.param(sampler, id=str(sampler)) for sampler in VARIANTS if not sampler.stochastic]
+NOISY = [
+    pytest.param(sampler, id=str(sampler))
+    for sampler in (
+        *(get(name) for name in names()),
+        DPMpp2M(0.5),
+        ERSDE(1),
+        ERSDE(2),
+        Heun(churn=10),
+    )
+    if sampler.stochastic
+]
+
+
+@functools.cache
+def exact(problem):
+    walk = smooth(1)
+    return PROBLEMS[problem][1](START, walk[0], walk[-1])
+
+
+def error(sampler, problem, S):
+    *_, x = trajectory(sampler, PROBLEMS[problem][0], START, smooth(S), None, FINE)
+    return (x - exact(problem)).square().mean().sqrt().item()
+
+
+def agrees(measured, order):
+    """Not below the claim; nor a whole order above it, where the claim would be too modest."""
+    return order - 0.2 < measured < order + 0.9
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_order_is_the_one_claimed(sampler, problem):
+    errors = [error(sampler, problem, S) for S in (80, 160)]
+    assert agrees(math.log2(errors[0] / errors[1]), sampler.order), errors
+    assert errors[1] < {1: 1e-2, 2: 1e-3, 3: 1e-4}[sampler.order]
+
+
+def spread(sampler, S):
+    """The error of the variance after S steps, starting from the exact marginal: no noise is drawn.
+
+    On Gaussian data the walk is linear in x_T and in each z, so one image for each of them tells its gain.
+    """
+    walk, drawn = smooth(S), iter(range(S))
+    at, to = walk[0], walk[-1]
+    x = (at.alpha * 0.3).expand(S + 2, 1, 1, 1).clone()
+    x[-1] += 1
+
+    def noise(x):
+        z = torch.zeros_like(x)
+        z[next(drawn)] = 1
+        return z
+
+    *_, x = trajectory(sampler, gaussian, x, walk, noise, FINE)
+    assert x[-2].item() == pytest.approx((to.alpha * 0.3).item(), abs=1e-12)  # the mean is exact
+    gains = (x - x[-2]).flatten().square()
+    before, after = ((level.alpha * 0.4) ** 2 + level.sigma**2 for level in (at, to))
+    return abs(gains[:-1].sum() + gains[-1] * before - after).item()
+
+
+@pytest.mark.parametrize("sampler", NOISY)
+def test_the_variance_converges_in_the_order_claimed(sampler):
+    errors = [spread(sampler, S) for S in (80, 160)]
+    assert agrees(math.log2(errors[0] / errors[1]), sampler.order), errors
+
+
+def published_3m(denoise, x, walk):
+    """DPM-Solver++(3M) as three libraries publish it (diffusers 0.42, k-diffusion 0.1, the authors' code).
+
+    D2 = (D1_0 - D1_1) / (r0 + r1) is h^2 x0'' / 2, yet it is multiplied by alpha_s ((e^-h - 1 + h) / h^2 - 1 / 2),
+    which is what the expansion has before h^2 x0''. Started here by exact values, so that nothing else is wrong.
+    """
+    lams = [(at.alpha / at.sigma).log() for at in walk]
+    starts = [flow_mixture(x, walk[0], at) for at in walk[:3]]
+    said = [denoise(start, at).x0 for start, at in zip(starts[:2], walk, strict=False)]
+    x = starts[2]
+    for n in range(2, len(walk) - 1):
+        said.append(denoise(x, walk[n]).x0)
+        m2, m1, m0 = said[-3:]
+        h, h0, h1 = lams[n + 1] - lams[n], lams[n] - lams[n - 1], lams[n - 1] - lams[n - 2]
+        r0, r1 = h0 / h, h1 / h
+        d10, d11 = (m0 - m1) / r0, (m1 - m2) / r1
+        d1, d2 = d10 + r0 / (r0 + r1) * (d10 - d11), (d10 - d11) / (r0 + r1)
+        alpha, shrink = walk[n + 1].alpha, torch.exp(-h)
+        x = walk[n + 1].sigma / walk[n].sigma * x - alpha * (shrink - 1) * m0
+        x = x + alpha * ((shrink - 1) / h + 1) * d1 - alpha * ((shrink - 1 + h) / h**2 - 0.5) * d2
+    return x
+
+
+def test_3m_as_published_is_of_second_order_and_ours_of_third():
+    theirs = [(published_3m(mixture, START, smooth(S)) - exact("mixture")).abs().max().item() for S in (80, 160)]
+    ours = [error(DPMpp3M(), "mixture", S) for S in (80, 160)]
+    assert math.log2(theirs[0] / theirs[1]) < 2.3
+    assert math.log2(ours[0] / ours[1]) > 2.8
+    assert ours[1] < theirs[1] / 10
+
+
+@pytest.mark.parametrize("maker", [DPMpp3M, DEIS])
+def test_the_corrected_start_is_worth_it(maker):
+    """One order more at the same number of calls."""
+    assert error(maker(), "mixture", 160) < error(maker(corrected=False), "mixture", 160) / 5
+
+
+@pytest.mark.parametrize("maker", [DPMpp3M, UniPC, functools.partial(DEIS, 3, "lambda")])
+def test_a_start_at_pure_noise_costs_no_order(maker):
+    """The first step is DDIM's, from alpha = 0; the start after it is corrected as it is elsewhere."""
+    sampler = maker()
+
+    def end(S):
+        walk = [FINE(float(FINE.T))._replace(alpha=torch.zeros(()).double()), *smooth(S, -2.0, 2.0)]
+        return list(trajectory(sampler, gaussian, START, walk))[-1]
+
+    exact = end(1280)  # the same first step, the rest far finer
+    errors = [(end(S) - exact).abs().max() for S in (160, 320)]
+    assert math.log2(errors[0] / errors[1]) > 2.8

@@ -1,0 +1,223 @@
+"""What holds for any solver on any ladder of any schedule."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ddim import ladder as ladders
+from ddim import schedule
+from ddim.errors import UserError
+from ddim.guidance import clip_x0
+from ddim.ladder import ladder, levels
+from ddim.level import Prediction
+from ddim.noise import ImageNoise
+from ddim.predict import from_v
+from ddim.samplers import DEIS, DPM2, DPM3, PNDM, DPMpp2S, Heun, UniPC, get, names, trajectory
+
+LINEAR = schedule.linear()
+
+
+def zero_terminal():
+    """alpha shifted and scaled so that alpha_T = 0 (arXiv 2305.08891, Algorithm 1)."""
+    alpha = LINEAR.alpha_bar[1:].sqrt()
+    alpha = alpha[0] * (alpha - alpha[-1]) / (alpha[0] - alpha[-1])
+    alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), alpha**2])
+    return schedule.from_betas(1 - alpha_bar[1:] / alpha_bar[:-1])
+
+
+SCHEDULES = {name: schedule.get(name) for name in schedule.names()} | {"zero terminal SNR": zero_terminal()}
+EXTRA = {"heun with churn": Heun(churn=20), "unipc-2": UniPC(2), "unipc-1 bh1": UniPC(1, "bh1"), "tAB3": DEIS(4)}
+SAMPLERS = {name: get(name) for name in names()} | EXTRA
+DETERMINISTIC = [name for name, sampler in SAMPLERS.items() if not sampler.stochastic]
+
+methods = st.sampled_from(list(SAMPLERS))
+schedules = st.sampled_from(list(SCHEDULES))
+spacings = st.sampled_from(ladders.names())
+steps = st.one_of(st.integers(1, 20), st.integers(1, 100), st.integers(1, 1000))
+
+
+def network(x, at):
+    """v, as a function of the image and the time: bounded, as a network's is, and defined where alpha = 0."""
+    return clip_x0(lambda x, at: from_v(x, at, torch.tanh(2 * x + torch.sin(at.t.to(x) / 200))))(x, at)
+
+
+def images(count, dtype=torch.float64, first=0):
+    noise = ImageNoise(7, range(first, first + count))
+    return noise(torch.empty(count, 1, 2, 2, dtype=dtype)), noise
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(methods, schedules, spacings, steps)
+@example("heun with churn", "zero terminal SNR", "log-snr", 7)
+def test_a_walk(method, named, spacing, S):
+    """It ends at level 0, finite; visits each time once; calls as often as promised, and never at t = 0."""
+    sampler, on = SAMPLERS[method], SCHEDULES[named]
+    walk = levels(on, ladder(on, S, spacing))
+    asked = []
+
+    def denoise(x, at):
+        asked.append(at.t.item())
+        return network(x, at)
+
+    x, noise = images(2)
+    reached = list(trajectory(sampler, denoise, x, walk, noise, on))
+    assert len(reached) == S
+    assert all(x.isfinite().all() for x in reached)
+    assert len(asked) == sampler.calls(walk)
+    assert min(asked) > 0
+    if method == "heun with churn":  # it starts its steps at noisier levels of its own
+        return
+    starts = [at.t.item() for at in walk[:-1]]
+    assert asked[0] == starts[0]
+    assert set(starts) <= set(asked)
+    if len(asked) == S:
+        assert asked == starts
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(methods, schedules, spacings, st.integers(1, 30))
+def test_batches(method, named, spacing, S):
+    """Four images at once, two by two, and with one level per image: the same images."""
+    sampler, on = SAMPLERS[method], SCHEDULES[named]
+    times = ladder(on, S, spacing)
+
+    def end(count, first, walk):
+        x, noise = images(count, first=first)
+        *_, x = trajectory(sampler, network, x, walk, noise, on)
+        return x
+
+    together = end(4, 0, levels(on, times))
+    halves = torch.cat([end(2, 0, levels(on, times)), end(2, 2, levels(on, times))])
+    each = end(4, 0, [on(t.expand(4)) for t in times])
+    torch.testing.assert_close(together, halves, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(together, each, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_each_image_on_its_own_ladder(method):
+    """Images that start, step and end elsewhere, one at t = 0 and one at alpha_T = 0, move as each would alone."""
+    sampler, on = SAMPLERS[method], SCHEDULES["zero terminal SNR"]
+    times = torch.tensor(
+        [[1000, 700, 400, 200, 0], [900, 850, 300, 100, 20.5], [1000, 999, 998, 500, 1], [5, 3, 2, 1, 0]]
+    ).double()
+    asked = []
+
+    def denoise(x, at):
+        asked.append(at.t.min().item())
+        return network(x, at)
+
+    x, noise = images(4)
+    *_, together = trajectory(sampler, denoise, x, [on(column) for column in times.T], noise, on)
+    assert min(asked) > 0
+    assert len(asked) == sampler.calls([on(column) for column in times.T])
+    for i in range(4):
+        alone, noise = images(1, first=i)
+        *_, alone = trajectory(sampler, network, alone, levels(on, times[i]), noise, on)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("named", SCHEDULES)
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_in_few_digits(method, named, dtype):
+    """Images of few digits around arithmetic in float32 keep their dtype, and nothing overflows at either end."""
+    sampler, on = SAMPLERS[method], SCHEDULES[named]
+
+    def denoise(x, at):
+        return Prediction(*(value.to(x.dtype) for value in network(x.float(), at)))
+
+    for S in (1, 2, 16):
+        walk = levels(on, ladder(on, S))
+        x, noise = images(3, dtype)
+        *_, x = trajectory(sampler, denoise, x, walk, noise, on)
+        assert x.dtype == dtype
+        assert x.isfinite().all()
+        assert x.abs().max() < 3
+
+
+@pytest.mark.parametrize("sampler", [DPM2(), DPM3(), DPMpp2S(), PNDM(), DEIS(), Heun(churn=5)], ids=str)
+def test_who_looks_between_levels_needs_the_schedule(sampler):
+    walk = levels(LINEAR, ladder(LINEAR, 5))
+    with pytest.raises(UserError, match="give `trajectory` its `schedule`"):
+        list(trajectory(sampler, network, images(1)[0], walk, images(1)[1]))
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_memory_does_not_grow_with_the_steps(method):
+    """What the state holds of images is bounded: counted after 10 and after 40 steps."""
+
+    def kept(S):
+        walk = levels(LINEAR, ladder(LINEAR, S))
+        sampler, (x, noise) = SAMPLERS[method], images(1)
+        state = sampler.init(walk, LINEAR)
+        for at, to in pairwise(walk):
+            x, state = sampler.step(network, x, at, to, state, noise)
+        progress = getattr(state, "progress", state)
+        return 0 if progress is None else len(progress.past)
+
+    assert kept(10) == kept(40) <= 3
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_gradients_flow_through_it(method):
+    """The derivative of x_0 by x_T against finite differences."""
+    walk = levels(LINEAR, ladder(LINEAR, 5))
+    z = torch.randn(1, 1, 2, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def end(x):
+        smooth = lambda x, at: from_v(x, at, torch.tanh(x))  # noqa: E731
+        *_, x0 = trajectory(SAMPLERS[method], smooth, x, walk, lambda x: z, LINEAR)
+        return x0
+
+    assert torch.autograd.gradcheck(end, z.clone().requires_grad_())
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_a_walk_may_end_above_zero_and_go_on(method):
+    """On levels that are plain numbers, ending anywhere: finite, and the last step is counted like the others."""
+    walk = [LINEAR(t) for t in (1000.0, 600.0, 250.5, 3.25, 0.5, 0.125)]
+    sampler, (x, noise) = SAMPLERS[method], images(2)
+    reached = list(trajectory(sampler, network, x, walk, noise, LINEAR))
+    assert len(reached) == 5
+    assert all(x.isfinite().all() for x in reached)
+
+
+@pytest.mark.parametrize(
+    ("maker", "options", "about"),
+    [
+        ("unipc", {"order": 4}, "orders 1, 2 and 3"),
+        ("unipc", {"variant": "bh3"}, "bh1"),
+        ("deis", {"nodes": 5}, "1 to 4 nodes"),
+        ("deis", {"variable": "rho"}, "lambda"),
+        ("er-sde", {"nodes": 0}, "1, 2 or 3"),
+        ("heun", {"churn": -1.0}, "0 or more"),
+        ("dpmpp-2m", {"eta": -0.1}, "eta must be"),
+        ("unipc", {"eta": 0.5}, "does not take eta"),
+    ],
+)
+def test_impossible_options(maker, options, about):
+    with pytest.raises(UserError, match=about):
+        get(maker, **options)
+
+
+def test_a_level_near_pure_noise_is_left_by_ddim():
+    """On the cosine schedule alpha_T is 5e-5, which would blow up what is said at the end of the first step."""
+    on = SCHEDULES["cosine"]
+    walk = [on(1000.0), on(800.0), on(0.0)]
+    assert get("heun").calls(walk) == 2
+    assert get("heun").calls([on(900.0), on(800.0), on(0.0)]) == 3
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_a_walk_may_turn_round_and_stand_still(method):
+    """As when an inpainting wrapper goes back up: nothing is divided by 0, and standing still changes nothing."""
+    times = [600.0, 400.0, 250.0, 250.0, 100.0, 300.0, 500.0, 300.0, 100.0, 0.0]
+    sampler, (x, noise) = SAMPLERS[method], images(2)
+    reached = list(trajectory(sampler, network, x, [LINEAR(t) for t in times], noise, LINEAR))
+    assert len(reached) == 9
+    assert all(x.isfinite().all() and x.abs().max() < 10 for x in reached)
+    if not sampler.stochastic and not (isinstance(sampler, UniPC) and sampler.corrector):
+        torch.testing.assert_close(reached[2], reached[1], rtol=0, atol=1e-12)

@@ -1,0 +1,121 @@
+"""Distances to the endpoint: what is compared, and what is kept."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ddim import ladder, samplers, schedule
+from ddim.denoiser import Denoiser
+from ddim.errors import UserError
+from ddim.verify import endpoint, kept
+from ddim.verify.distances import Distances, Row
+from ddim.verify.endpoint import Start, measure
+from ddim.verify.walks import walks
+
+
+@pytest.fixture
+def short(model):
+    """The tiny model on a schedule of 40 steps."""
+    return Denoiser(model.network, schedule.linear(T=40, beta_start=0.002, beta_end=0.4), shape=model.shape).eval()
+
+
+def test_a_budget_buys_the_most_steps_that_fit(short):
+    found = walks(short, (5, 20, 50))
+    assert {walk.spacing for walk in found} == set(ladder.names())
+    assert {walk.solver for walk in found} == {n for n in samplers.names() if not samplers.get(n).stochastic}
+    for walk in found:
+        made = walk.sampler.calls(walk.levels)
+        S = len(walk.levels) - 1
+        assert made <= walk.budget
+        if walk.solver == "ddim":
+            assert S == made == min(walk.budget, 40)
+        if S < 40:
+            more = ladder.levels(short.schedule, ladder.ladder(short.schedule, S + 1, walk.spacing))
+            assert walk.sampler.calls(more) > walk.budget
+
+
+def test_distances_are_those_between_samples(short):
+    """What `Denoiser.sample` gives for the same words, against the end of all 40 steps."""
+    start = Start(short, 3, seed=5)
+    todo = walks(short, (4, 40), ["ddim"], ["trailing", "log-snr"])
+    ticks = []
+    start.tick = lambda: ticks.append(1)
+    found = measure(start, todo, start.reference())
+    assert len(ticks) == endpoint.calls(short, todo) == 2 * 44 + 60
+    whole = short.sample(3, steps=40, sampler="ddim", spacing="trailing", seed=5, progress=False)
+    for row in found.rows:
+        few = short.sample(3, steps=row.budget, sampler="ddim", spacing=row.spacing, seed=5, progress=False)
+        assert row.distance == pytest.approx(float((few - whole).square().mean().sqrt()), abs=1e-7)
+    half = short.sample(3, steps=20, sampler="ddim", seed=5, progress=False)
+    assert found.floor == pytest.approx(float((half - whole).square().mean().sqrt()), abs=1e-7)
+    assert found.curve("ddim", "trailing")[1][1] == 0
+    assert found.usual == ("ddim", "trailing")
+
+
+def test_classes_come_in_turn(short):
+    class Labelled(torch.nn.Module):
+        seen = None
+
+        def forward(self, x, t, label):
+            Labelled.seen = label.tolist()
+            return 0 * x
+
+    model = Denoiser(Labelled(), short.schedule, shape=short.shape, classes=2)
+    Start(model, 5).reference()
+    assert Labelled.seen == [0, 1, 0, 1, 0]
+
+
+ROWS = (
+    Row("ddim", "trailing", 5, 5, 5, 0.2),
+    Row("ddim", "log-snr", 5, 5, 5, 0.3),
+    Row("heun", "trailing", 5, 5, 3, 0.1),
+    Row("ddim", "trailing", 10, 10, 10, 0.05),
+    Row("heun", "trailing", 10, 9, 5, math.inf),
+)
+FOUND = Distances(("ddim", "trailing"), 0.01, 1000, 4, 0, ROWS)
+
+
+def test_a_choice_in_words():
+    assert list(FOUND.suggestions()) == [
+        "With 5 calls: heun on the trailing ladder, distance 0.100; ddim on trailing, the model's default: 0.200.",
+        "With 10 calls: ddim on the trailing ladder, distance 0.050.",
+    ]
+    table = list(FOUND.lines())
+    assert table[1].split() == ["ddim", "0.200", "trailing", "0.050", "trailing"]
+    assert Distances.read(json.loads(json.dumps({"weights": "x", **FOUND.facts()}))) == FOUND
+    assert replace(FOUND, rows=ROWS[:1]).budgets == [5]
+
+
+def test_the_endpoint_is_kept_for_these_weights_and_this_noise(run_folder, model):
+    start = Start(model, 2)
+    assert kept.endpoint(run_folder, start) is None
+    reference = {"whole": torch.rand(2, 1, 8, 8), "half": torch.rand(2, 1, 8, 8)}
+    kept.keep_endpoint(run_folder, start, reference)
+    again = kept.endpoint(run_folder, start)
+    assert all(torch.equal(again[name], reference[name]) for name in reference)
+    assert kept.endpoint(run_folder, Start(model, 3)) is None
+    assert kept.endpoint(run_folder, Start(model, 2, seed=1)) is None
+    (run_folder / kept.ENDPOINT).write_bytes(b"broken")
+    assert kept.endpoint(run_folder, start) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"budgets": (0,)}, "above 0"),
+        ({"solvers": ["euler"]}, "no sampler called 'euler'"),
+        ({"solvers": ["ddpm"]}, "draws noise"),
+        ({"spacings": ["sqrt"]}, "no spacing called 'sqrt'"),
+    ],
+)
+def test_walks_that_cannot_be(short, options, said):
+    with pytest.raises(UserError, match=said):
+        walks(short, **options)
+
+
+def test_no_images():
+    with pytest.raises(UserError, match="at least 1 image"):
+        Start(None, 0)

@@ -1,0 +1,87 @@
+"""A proof is worth what it refuses: right solvers pass, each known mistake is found by the claim that it breaks."""
+
+import math
+from functools import partial
+
+import pytest
+import wrong
+
+from ddim.samplers import DDIM, DDPM
+from ddim.verify import Proof, contestants, identities, judge
+from ddim.verify.order import slope
+
+RIGHT = {"ddim": DDIM, "ddpm": DDPM, "eta": partial(DDIM, 0.5), "second": wrong.SecondOrder}
+
+
+def failed(make):
+    return {proof.claim for proof in judge("it", make).proofs if not proof.passed}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_solvers_are_proven(name):
+    verdict = judge(name, RIGHT[name])
+    assert verdict.passed, verdict
+    assert verdict.order == RIGHT[name]().order
+    worst = min(curve.order for curve in verdict.curves)
+    assert worst == pytest.approx(verdict.order, abs=0.1)  # of these four the order is what is measured
+
+
+@pytest.mark.parametrize(
+    ("make", "broken"),
+    [
+        (partial(wrong.EtaForItsSquare, 0.5), {"Gaussian", "samples", "point mass"}),
+        (partial(wrong.WrongNoise, 1.0), {"Gaussian"}),
+        (partial(wrong.SecondOrder, 0.6), {"Gaussian", "mixture"}),
+        (partial(wrong.SecondOrder, 0.0), {"Gaussian", "mixture"}),
+        (wrong.CallsAtZero, {"calls"}),
+        (wrong.PromisesTooFew, {"calls"}),
+        (wrong.Random, {"repeat", "batch"}),
+        (wrong.LooksAround, {"batch"}),
+        (wrong.Clamps, {"mixture", "point mass"}),
+    ],
+    ids=lambda one: getattr(one, "__name__", None) or getattr(getattr(one, "func", None), "__name__", None),
+)
+def test_each_mistake_is_found(make, broken):
+    assert broken <= failed(make)
+
+
+def test_a_step_that_ends_at_no_number_fails():
+    class Nan(DDIM):
+        def step(self, *args):
+            x, state = super().step(*args)
+            return x * math.nan, state
+
+    assert failed(Nan) == {"Gaussian", "mixture", "point mass", "calls", "repeat", "batch"}
+
+
+def test_the_family_of_the_paper():
+    assert all(proof.passed for proof in identities.prove())
+
+
+@pytest.mark.parametrize(
+    ("family", "found"),
+    [(wrong.EtaForItsSquare, "is kept"), (wrong.EtaSquared, "eta times"), (wrong.WrongNoise, "posterior")],
+)
+def test_a_wrong_family_is_found(family, found):
+    def make(eta):
+        return family(eta) if eta else DDIM()
+
+    broken = [proof.claim for proof in identities.prove(make) if not proof.passed]
+    assert any(found in claim for claim in broken), broken
+
+
+def test_what_is_no_number_proves_nothing():
+    for need in ("least", "most"):
+        assert not Proof("it", math.nan, 1.0, need).passed
+    assert math.isnan(slope((20, 40, 80), (0.1, math.nan, 0.1)))
+
+
+def test_a_slope_leaves_rounding_out():
+    assert slope((20, 40, 80, 160), (1e-4, 1e-6, 1e-8, 3e-15)) == pytest.approx(2 / math.log10(2))
+    assert slope((20, 40), (1e-16, 0.0)) == math.inf
+
+
+def test_every_name_is_put_to_the_proof():
+    from ddim import samplers
+
+    assert set(samplers.names()) < set(contestants())
