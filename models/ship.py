@@ -1,6 +1,6 @@
 """A run made into a model that is small enough to keep: its weights in half precision, and its history.
 
-    python models/ship.py runs/mnist models/mnist
+python models/ship.py runs/mnist models/mnist
 """
 
 import sys
@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 
 from ddim.files import write_bytes
 
-HISTORY = ("config.json", "metrics.jsonl", "environment.json")
+HISTORY = ("config.json", "metrics.jsonl")
 
 
 def ship(run: Path, model: Path) -> None:

@@ -26,7 +26,7 @@ def test_save_and_load_gives_identical_samples(model, run_folder):
 @pytest.mark.parametrize("name", ["linear", "scaled-linear", "cosine", "sigmoid"])
 def test_everything_about_the_model_comes_back(tmp_path, name):
     network = nets.build("plain", 3, "tiny", classes=4)
-    sampling = Sampling(steps=7, eta="hat", spacing="quadratic")
+    sampling = Sampling(steps=7, sampler="ddim", eta="hat", spacing="quadratic")
     before = Denoiser(network, schedule.get(name, T=50), "v", (3, 9, 8), 4, indexed=True, sampling=sampling)
     checkpoint.save(before, tmp_path, recipe={"data": "mnist"})
     after = ddim.load(tmp_path)

@@ -168,7 +168,7 @@ class Denoiser(nn.Module):
             count: how many.
             steps: S, from 1 to T. None here and below: the model's own default, `sampling`.
             sampler: a name, or any `Sampler`.
-            eta: for samplers that have one: of "ddim", 0 is DDIM, 1 is DDPM, "hat" is sigma-hat.
+            eta: 0 is DDIM, 1 is DDPM, "hat" is sigma-hat; given alone, it asks for "ddim". "dpmpp-2m" has one too.
             spacing: a ladder's name, or a list of times.
             seed: of the noise.
             first: index of the first image in that seed's endless stream of images.

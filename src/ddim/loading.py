@@ -9,6 +9,25 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.train import history
 
+SHIPPED = (Path(__file__).with_name("models"), Path(__file__).parents[2] / "models")
+"""Where the models lie that come with ddim: in an installed package, and in a checkout."""
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The folder of a model: one that comes with ddim, such as "mnist", else the path itself.
+
+    Raises:
+        UserError: there is neither.
+    """
+    names = {path.parent.name: path.parent for folder in SHIPPED for path in sorted(folder.glob("*/config.json"))}
+    folder = names.get(str(name_or_path), Path(name_or_path))
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no run at {folder}; train one first, for instance with `ddim train digits`, or take a model "
+            f"that comes with ddim: {', '.join(names) or 'none is there'}."
+        )
+    return folder
+
 
 def load(
     name_path_or_hub_id: str | Path,
@@ -20,7 +39,7 @@ def load(
     """A trained model, ready to sample, in eval mode on the CPU.
 
     Args:
-        name_path_or_hub_id: the folder of a run, e.g. "runs/digits".
+        name_path_or_hub_id: a model that comes with ddim, "mnist" or "airplanes", or the folder of a run.
         network: the module itself, for a model whose network is the user's own.
         checkpoint: the step of one of the run's checkpoints, to take its weights; None takes the run's model.
         raw: take the latest weights instead of the averaged ones; of the newest checkpoint if none is named.
@@ -28,9 +47,7 @@ def load(
     Raises:
         UserError: there is no such folder, or what it holds is not a model that this version can read.
     """
-    folder = Path(name_path_or_hub_id)
-    if not folder.is_dir():
-        raise UserError(f"There is no run at {folder}; train one first, for instance with `ddim train digits`.")
+    folder = find(name_path_or_hub_id)
     model = files.load(folder, network)
     if checkpoint is not None or raw:
         step = checkpoint if checkpoint is not None else history.newest(folder)

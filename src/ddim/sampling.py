@@ -25,8 +25,8 @@ class Sampling:
         UserError: an unknown name, or a number that cannot be.
     """
 
-    steps: int = 50
-    sampler: str = "ddim"
+    steps: int = 20
+    sampler: str = "unipc"
     eta: float | str | None = None
     spacing: str = "trailing"
 
@@ -50,7 +50,8 @@ class Sampling:
             schedule: of the model.
             steps, sampler, eta, spacing: as for `Denoiser.sample`; None is the default.
         """
-        sampler = self.sampler if sampler is None else sampler
+        if sampler is None:
+            sampler = self.sampler if eta is None else "ddim"  # an eta alone asks for DDIM with it
         if eta is None and sampler == self.sampler:
             eta = self.eta
         spacing = self.spacing if spacing is None else spacing

@@ -77,7 +77,7 @@ def test_flags_win_over_the_recipe(tmp_path):
     assert (limited.epochs, limited.minutes, limited.batch_size) == (None, 2, 16)
     for words in (["mnist"], ["mnist", "--out", "x"], ["--out", "x", "mnist"], ["--steps", "5", "mnist"]):
         asked = parse(["train", *words])
-        assert (asked.what, asked.recipe.data, asked.recipe.plan.batch_size) == ("mnist", "mnist", 64)
+        assert (asked.what, asked.recipe.data, asked.recipe.plan.batch_size) == ("mnist", "mnist", 32)
     assert parse(["train", "cifar10", "--classes", "airplane"]).recipe.classes == "airplane"
 
 
@@ -150,10 +150,18 @@ def test_a_full_disk_during_training_is_one_sentence(tmp_path):
 def test_the_module_runs_as_the_command():
     done = ddim_command("sample", "runs/nowhere")
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == "ddim: There is no run at runs/nowhere; train one first, for instance with `ddim train digits`.\n"
+    assert done.stderr == (
+        "ddim: There is no run at runs/nowhere; train one first, for instance with `ddim train digits`, or take a model "
+        "that comes with ddim: airplanes, mnist.\n"
     )
+
+
+def test_a_model_that_comes_with_ddim_is_sampled_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["sample", "mnist", "--labels", "3,1,4", "--steps", "2", "--device", "cpu"])
+    assert capsys.readouterr().out == "3 images in samples/mnist-seed0.png.\n"
+    assert Image.open("samples/mnist-seed0.png").size[0] > 3 * 28
+    assert ddim.load("airplanes").shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from ddim import nets
 from ddim.errors import UserError
 from ddim.nets.blocks import Attention, sinusoidal
 
-KINDS = [*((name, size) for name in nets.names() for size in ("tiny", "small")), ("unet", "micro"), ("unet", "mini")]
+KINDS = [*((name, size) for name in nets.names() for size in ("tiny", "small"))]
+KINDS += [("unet", "micro"), ("unet", "mini")]
 
 
 def alive(network):

@@ -26,10 +26,10 @@ class Sample:
     """
 
     run_folder: Positional[Path]
-    """The run, e.g. runs/digits."""
+    """The run, e.g. runs/digits, or a model that comes with ddim: mnist or airplanes."""
 
-    count: int = 64
-    """How many images."""
+    count: int | None = None
+    """How many images; one for each label if these are given, else 64."""
 
     steps: int | None = None
     """Steps for each image, from 1 to T; the model's own default if not given, like the next three."""
@@ -63,7 +63,8 @@ class Sample:
     """Images at a time; it changes nothing but the speed."""
 
     out: Path | None = None
-    """A .png for one grid, or a folder for a file for each image; RUN/samples/... if not given."""
+    """A .png for one grid, or a folder for a file for each image; RUN/samples/... if not given,
+    samples/... for a model that comes with ddim."""
 
     checkpoint: int | None = None
     """Use the weights of this step, one of those in RUN/checkpoints."""
@@ -75,21 +76,23 @@ class Sample:
     """cpu, cuda or mps; the best there is if not given."""
 
     def run(self) -> None:
-        from ddim import load
         from ddim.data import to_uint8
+        from ddim.loading import find, load
         from ddim.pictures import write_each, write_grid
         from ddim.train.engine import choose_device
 
-        out = self.out or self.run_folder / "samples" / f"seed{self.seed}.png"
+        folder = find(self.run_folder)
+        out = self.out or self._place(folder)
         if out.suffix.lower() not in ("", ".png"):
             raise UserError(f"Pictures are written as PNG; name a .png file or a folder for --out, not {out}.")
-        model = load(self.run_folder, checkpoint=self.checkpoint, raw=self.raw).to(choose_device(self.device))
+        model = load(folder, checkpoint=self.checkpoint, raw=self.raw).to(choose_device(self.device))
         labels = None if self.labels is None else _numbers("labels", self.labels, int)
         spacing: str | list[float] | None = self.spacing
         if self.spacing and ("," in self.spacing or self.spacing[0].isdigit()):
             spacing = _numbers("spacing", self.spacing, float)
+        count = self.count if self.count is not None else len(labels) if labels else 64
         images = model.sample(
-            self.count,
+            count,
             steps=self.steps,
             sampler=self.sampler,
             eta=self.eta,
@@ -105,7 +108,13 @@ class Sample:
             write_grid(to_uint8(images), out)
         else:
             write_each(to_uint8(images), out, self.first)
-        print(f"{self.count} images in {out}.")
+        print(f"{count} images in {out}.")
+
+    def _place(self, folder: Path) -> Path:
+        """Where the grid goes if the call does not say: beside the run's own, not into the package."""
+        if folder == self.run_folder:
+            return folder / "samples" / f"seed{self.seed}.png"
+        return Path("samples") / f"{self.run_folder}-seed{self.seed}.png"
 
 
 def _numbers(what: str, text: str, kind: type[Number]) -> list[Number]:
