@@ -151,8 +151,8 @@ def test_the_module_runs_as_the_command():
     done = ddim_command("sample", "runs/nowhere")
     assert done.returncode == 2
     assert done.stderr == (
-        "ddim: There is no run at runs/nowhere; train one first, for instance with `ddim train digits`, or take a model "
-        "that comes with ddim: airplanes, mnist.\n"
+        "ddim: There is no run at runs/nowhere; train one first, for instance with `ddim train digits`, or take "
+        "a model that comes with ddim: airplanes, mnist.\n"
     )
 
 
@@ -160,7 +160,8 @@ def test_a_model_that_comes_with_ddim_is_sampled_by_its_name(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     main(["sample", "mnist", "--labels", "3,1,4", "--steps", "2", "--device", "cpu"])
     assert capsys.readouterr().out == "3 images in samples/mnist-seed0.png.\n"
-    assert Image.open("samples/mnist-seed0.png").size[0] > 3 * 28
+    with Image.open("samples/mnist-seed0.png") as grid:
+        assert grid.width > 3 * 28
     assert ddim.load("airplanes").shape == (3, 32, 32)
 
 
