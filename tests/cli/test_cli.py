@@ -48,11 +48,11 @@ def test_help_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("train", "inspect", "sample", "reproduce", "report"):
+    for command in ("train", "inspect", "sample", "verify", "reproduce", "report"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "inspect", "sample", "reproduce", "report"])
+@pytest.mark.parametrize("command", ["train", "inspect", "sample", "verify", "reproduce", "report"])
 def test_every_command_explains_itself_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
