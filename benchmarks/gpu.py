@@ -73,6 +73,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def rate(advance: Callable[[int], object], batch: int) -> dict[str, Any]:
     """Images a second in rounds of some seconds each, after a few updates that set up and compile."""
+    torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     advance(WARM)
     torch.cuda.synchronize()

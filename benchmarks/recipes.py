@@ -53,7 +53,7 @@ SPEND: dict[str, Changes] = {  # the same time, on fewer updates or on more
     for name, top, table in (
         ("batch of 32", {}, {"batch_size": 32}),
         ("32, 64, 64 channels", {"size": "flat"}, {}),
-        ("24, 48, 96 channels", {"size": "w24"}, {}),
+        ("24, 48, 96 channels", {"size": "micro"}, {}),
         ("learning rate 2e-3", {}, {"learning_rate": 2e-3}),
         ("no cooldown", {}, {"cooldown": 0.0}),
         ("cooldown all along", {}, {"cooldown": 1.0}),
@@ -65,15 +65,15 @@ BASE: Changes = (
     {"schedule": "linear", "predicts": "eps", "conditional": True},
     {"times": "stratified", "weighting": "simple", "learning_rate": 1e-3, "cooldown": 0.3, "ema": (0.1, 0.05)},
 )
+SIZES, BATCH = {"digits": "tiny", "mnist": "mini"}, 64  # unless a variant says otherwise
 NETWORKS: dict[str, dict[str, Any]] = {  # beside the sizes that have a name
-    "w24": {**nets.unet.SIZES["mini"], "width": 24},
     "flat": {**nets.unet.SIZES["mini"], "multipliers": (1, 2, 2)},
 }
 SECONDS, SPARED = 1500, 0.95  # of MNIST; what is not spared goes into measuring and saving
 UPDATE = {  # seconds of an update of MNIST on two quiet cores, by size and batch: medians of 12, in turns
     ("mini", 64): 0.419,
     ("mini", 32): 0.225,
-    ("w24", 64): 0.295,
+    ("micro", 64): 0.295,
     ("flat", 64): 0.308,
 }
 DIGITS = 1800  # updates of digits
@@ -82,8 +82,8 @@ DIGITS = 1800  # updates of digits
 def recipe(data: str, name: str) -> Recipe:
     """The recipe of a variant, with its number of updates."""
     (top, table), (changed, planned) = BASE, VARIANTS[data][name]
-    base = replace(recipes.shipped(data), **{**top, **changed})
-    plan = replace(base.plan, epochs=None, minutes=None, **{**table, **planned})
+    base = replace(recipes.shipped(data), **{"size": SIZES[data], **top, **changed})
+    plan = replace(base.plan, epochs=None, minutes=None, **{"batch_size": BATCH, **table, **planned})
     return replace(base, plan=replace(plan, steps=updates(data, base.size, plan)))
 
 
@@ -119,7 +119,7 @@ def work(data: str, name: str, device: str | None) -> dict[str, Any]:
         model = load(run).to(device or "cpu")
         model.network.load_state_dict({key: tensors[f"{kind}/{key}"] for key in model.network.state_dict()})
         for S in STEPS:
-            samples = to_uint8(model.sample(COUNT, steps=S, batch_size=250, progress=False))
+            samples = to_uint8(model.sample(COUNT, steps=S, sampler="ddim", batch_size=250, progress=False))
             facts[f"{kind}, {S} steps"] = score(data, samples)
     return facts
 

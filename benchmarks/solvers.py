@@ -15,8 +15,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ddim import checkpoint, environment, load, samplers
+from ddim import checkpoint, environment, samplers
 from ddim.files import write_text
+from ddim.loading import find, load
 from ddim.report import sheet
 from ddim.report import solvers as figures
 from ddim.train.engine import choose_device
@@ -51,12 +52,13 @@ PAPERS = {
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The distances and how they were got."""
-    model = load(options.run).to(choose_device(options.device))
+    folder = find(options.run)
+    model = load(folder).to(choose_device(options.device))
     todo = walks(model, options.calls, options.solvers, options.spacings)
     with tqdm(total=endpoint.calls(model, todo), unit="call") as bar:
         start = endpoint.Start(model, options.count, options.seed, bar.update)
         found = endpoint.measure(start, todo, start.reference())
-    about = {"run": options.run.resolve().name, "weights": checkpoint.fingerprint(options.run)}
+    about = {"run": folder.resolve().name, "weights": checkpoint.fingerprint(folder)}
     machine = environment.describe()
     del machine["command"]
     return {**about, "device": str(model.device), "machine": machine, **found.facts()}
@@ -133,7 +135,9 @@ def redraw() -> None:
 def main() -> None:
     """Measure if a run is given, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="the folder of a run; none: draw what was measured again")
+    parser.add_argument(
+        "run", nargs="?", help="the folder of a run, or a model of ddim; none: draw what was measured again"
+    )
     parser.add_argument("--count", type=int, default=32, help="images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device")

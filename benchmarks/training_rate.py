@@ -132,7 +132,17 @@ def starts(options: argparse.Namespace) -> dict[str, Any]:
         for name, found in seconds.items():
             if name == "ddim train":
                 with tempfile.TemporaryDirectory() as folder:
-                    words = [sys.executable, "-c", CLI, "train", options.recipe, "--out", f"{folder}/run"]
+                    words = [
+                        sys.executable,
+                        "-c",
+                        CLI,
+                        "train",
+                        options.recipe,
+                        "--batch-size",
+                        str(BATCH),
+                        "--out",
+                        f"{folder}/run",
+                    ]
                     output = run(words, options.threads)
                 found.append(float(output.splitlines()[-1]))
             else:

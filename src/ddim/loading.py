@@ -9,18 +9,23 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.train import history
 
-SHIPPED = (Path(__file__).with_name("models"), Path(__file__).parents[2] / "models")
-"""Where the models lie that come with ddim: in an installed package, and in a checkout."""
+_INSTALLED, _CHECKOUT = Path(__file__).with_name("models"), Path(__file__).parents[2] / "models"
+SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
+"""Where the models lie that come with ddim."""
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The folder of a model: one that comes with ddim, such as "mnist", else the path itself.
+    """The folder of a model: one that comes with ddim for its name, else the path itself.
+
+    Args:
+        name_or_path: a string such as "mnist"; a path, or a string with a slash, is a folder of yours.
 
     Raises:
         UserError: there is neither.
     """
-    names = {path.parent.name: path.parent for folder in SHIPPED for path in sorted(folder.glob("*/config.json"))}
-    folder = names.get(str(name_or_path), Path(name_or_path))
+    names = {path.parent.name: path.parent for path in sorted(SHIPPED.glob("*/config.json"))}
+    folder = names.get(name_or_path) if isinstance(name_or_path, str) else None
+    folder = folder or Path(name_or_path)
     if not folder.is_dir():
         raise UserError(
             f"There is no run at {folder}; train one first, for instance with `ddim train digits`, or take a model "

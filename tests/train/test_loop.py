@@ -233,6 +233,23 @@ def test_average_copies_buffers():
     assert torch.equal(average.network.running_mean, network.running_mean)
 
 
+def test_average_copies_buffers_that_are_replaced():
+    class Counting(nn.Linear):
+        def __init__(self):
+            super().__init__(1, 1)
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, x):
+            self.seen = self.seen + 1
+            return super().forward(x)
+
+    network = Counting()
+    average = Average(network, 0.1)
+    network(torch.zeros(1, 1))
+    average.update()
+    assert average.network.seen == 1
+
+
 def test_held_out_loss_is_the_same_at_every_call(digits):
     model = small()
     nn.init.normal_(model.network.head.weight, std=0.1)

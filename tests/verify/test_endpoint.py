@@ -91,15 +91,15 @@ def test_a_choice_in_words():
 
 def test_the_endpoint_is_kept_for_these_weights_and_this_noise(run_folder, model):
     start = Start(model, 2)
-    assert kept.endpoint(run_folder, start) is None
+    assert kept.endpoint(run_folder, "these", start) is None
     reference = {"whole": torch.rand(2, 1, 8, 8), "half": torch.rand(2, 1, 8, 8)}
-    kept.keep_endpoint(run_folder, start, reference)
-    again = kept.endpoint(run_folder, start)
+    kept.keep_endpoint(run_folder, "these", start, reference)
+    again = kept.endpoint(run_folder, "these", start)
     assert all(torch.equal(again[name], reference[name]) for name in reference)
-    assert kept.endpoint(run_folder, Start(model, 3)) is None
-    assert kept.endpoint(run_folder, Start(model, 2, seed=1)) is None
+    assert kept.endpoint(run_folder, "these", Start(model, 3)) is None
+    assert kept.endpoint(run_folder, "these", Start(model, 2, seed=1)) is None
     (run_folder / kept.ENDPOINT).write_bytes(b"broken")
-    assert kept.endpoint(run_folder, start) is None
+    assert kept.endpoint(run_folder, "these", start) is None
 
 
 @pytest.mark.parametrize(

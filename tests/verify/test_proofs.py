@@ -9,6 +9,7 @@ import wrong
 from ddim.samplers import DDIM, DDPM
 from ddim.verify import Proof, contestants, identities, judge
 from ddim.verify.order import slope
+from ddim.verify.verdict import Curve
 
 RIGHT = {"ddim": DDIM, "ddpm": DDPM, "eta": partial(DDIM, 0.5), "second": wrong.SecondOrder}
 
@@ -52,6 +53,22 @@ def test_a_step_that_ends_at_no_number_fails():
             return x * math.nan, state
 
     assert failed(Nan) == {"Gaussian", "mixture", "point mass", "calls", "repeat", "batch"}
+
+
+def test_a_family_that_is_no_number_at_eta_1_is_found():
+    class NanAtOne(DDIM):
+        def step(self, *args):
+            x, state = super().step(*args)
+            return x * (math.nan if self.eta == 1 else 1), state
+
+    broken = [proof.claim for proof in identities.prove(NanAtOne) if not proof.passed]
+    assert len(broken) == 3  # all but the claim about eta = 0
+
+
+def test_an_order_that_is_no_number_on_one_ladder_is_found(monkeypatch):
+    curves = [Curve("Gaussian", ladder, (20,), (0.1,), slope) for ladder, slope in (("a", 2.0), ("b", math.nan))]
+    monkeypatch.setattr("ddim.verify.order.measure", lambda make: curves)
+    assert "Gaussian" in failed(DDIM)
 
 
 def test_the_family_of_the_paper():

@@ -25,7 +25,7 @@ class Sample:
       ddim sample runs/digits --checkpoint 1800 --raw
     """
 
-    run_folder: Positional[Path]
+    run_folder: Positional[str]
     """The run, e.g. runs/digits, or a model that comes with ddim: mnist or airplanes."""
 
     count: int | None = None
@@ -36,10 +36,12 @@ class Sample:
 
     sampler: str | None = None
     """ddim, ddpm, plms, pndm, ipndm, deis, heun, dpm-2, dpm-3, dpmpp-2s, dpmpp-2m, dpmpp-3m, dpmpp-2m-sde, unipc or
-    er-sde. heun, dpm-2 and dpmpp-2s make two network calls a step, dpm-3 three, the others one."""
+    er-sde. heun, dpm-2 and dpmpp-2s make two network calls a step, dpm-3 three; plms and pndm more in their first
+    steps; the others one."""
 
     eta: float | Literal["hat"] | None = None
-    """For ddim: 0 is DDIM, 1 is DDPM, in between is allowed; hat is sigma-hat. dpmpp-2m has one too."""
+    """0 is DDIM, 1 is DDPM, in between is allowed; hat is sigma-hat. Given alone, it asks for --sampler ddim.
+    dpmpp-2m and dpmpp-2m-sde have one too."""
 
     spacing: str | None = None
     """trailing, leading, linear, quadratic or log-snr; or descending times, e.g. 1000,500,250,100."""
@@ -105,14 +107,17 @@ class Sample:
             batch_size=self.batch_size,
         )
         if out.suffix.lower() == ".png":
-            write_grid(to_uint8(images), out)
+            in_turn = labels is None and model.classes is not None and count > model.classes
+            write_grid(to_uint8(images), out, columns=model.classes if in_turn else None)  # a column for each class
         else:
             write_each(to_uint8(images), out, self.first)
         print(f"{count} images in {out}.")
 
     def _place(self, folder: Path) -> Path:
         """Where the grid goes if the call does not say: beside the run's own, not into the package."""
-        if folder == self.run_folder:
+        from ddim.loading import SHIPPED
+
+        if folder.parent != SHIPPED:
             return folder / "samples" / f"seed{self.seed}.png"
         return Path("samples") / f"{self.run_folder}-seed{self.seed}.png"
 

@@ -49,8 +49,8 @@ class Train:
     resume: bool = False
     """Go on with the run in the folder where it stands; begin it if there is none."""
 
-    init: Path | None = None
-    """Start from the weights of this run or model, to fine-tune it."""
+    init: str | None = None
+    """Start from the weights of this run, or of a model that comes with ddim, to fine-tune it."""
 
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Show the metrics there too."""

@@ -27,8 +27,8 @@ class Verify:
       ddim verify runs/mnist --calls 6,12 --spacings trailing,log-snr --count 64
     """
 
-    run_folder: Positional[Path | None] = None
-    """The run whose solvers to compare; none: the proofs."""
+    run_folder: Positional[str | None] = None
+    """The run whose solvers to compare, or a model that comes with ddim; none: the proofs."""
 
     solvers: str | None = None
     """These alone, e.g. ddim,ddpm."""
@@ -61,11 +61,12 @@ class Verify:
         else:
             self._compare(self.run_folder)
 
-    def _compare(self, folder: Path) -> None:
+    def _compare(self, name: str) -> None:
         from tqdm import tqdm
 
-        from ddim import load
+        from ddim.checkpoint import fingerprint
         from ddim.experiments.cost import forward_seconds
+        from ddim.loading import SHIPPED, find, load
         from ddim.report import sheet, solvers
         from ddim.train.engine import choose_device
         from ddim.verify import endpoint, kept, walks
@@ -74,10 +75,14 @@ class Verify:
             budgets = [int(one) for one in self.calls.split(",")]
         except ValueError:
             raise UserError(f"--calls takes whole numbers, as in 5,10,20; got {self.calls!r}.") from None
+        folder = find(name)
         model = load(folder).to(choose_device(self.device))
         todo = walks.walks(model, budgets, _names(self.solvers), _names(self.spacings))
+        weights = fingerprint(folder)
+        if folder.parent == SHIPPED:
+            folder = Path("verify") / name  # not into the package
         start = endpoint.Start(model, self.count, self.seed)
-        reference = kept.endpoint(folder, start)
+        reference = kept.endpoint(folder, weights, start)
         total = endpoint.calls(model, todo, reference is None)
         minutes = total * forward_seconds(model, self.count, repeats=3) / 60
         print(f"{total:,} network calls for {self.count} images: about {minutes:.1f} minutes.", file=sys.stderr)
@@ -85,9 +90,9 @@ class Verify:
             start.tick = bar.update
             if reference is None:
                 reference = start.reference()
-                kept.keep_endpoint(folder, start, reference)
+                kept.keep_endpoint(folder, weights, start, reference)
             found = endpoint.measure(start, todo, reference)
-        files = kept.keep(folder, found)
+        files = kept.keep(folder, weights, found)
         stem = (self.out or folder / "figures") / "solvers"
         with sheet.styled():
             sheet.save(solvers.distances(found), stem)

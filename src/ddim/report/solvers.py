@@ -24,7 +24,7 @@ def orders(verdicts: Sequence[Verdict]) -> Figure:
     """A panel for each solver: its error in closed form as the steps shrink, beside the order that it states."""
     errors = [e for one in verdicts for curve in one.curves for e in curve.errors if 1e-13 < e < math.inf]
     sheet, panels = _panels(len(verdicts))
-    low, high = min(errors) / 4, max(errors) * 4
+    low, high = min(errors, default=1e-6) / 4, max(errors, default=1.0) * 4
     for one, axes in zip(verdicts, panels, strict=True):
         _words(axes, one.solver, f"order {one.order}, {_calls(one)}", None if one.passed else "a proof fails")
         for curve in one.curves:

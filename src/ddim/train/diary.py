@@ -28,7 +28,7 @@ from ddim.train.validation import losses_by_level
 
 LINES = 20  # of metrics, at least, however short the run
 UPDATES = 50  # from one line to the next, at least, however short the epochs
-COUNT, STEPS = 16, 20  # samples along the way from each set of weights, and their DDIM steps
+COUNT, STEPS = 16, 20  # samples along the way from each set of weights, and their steps
 SHARE = 0.03  # of the time, at most, goes into them
 BACK = 4  # times that a training which breaks down goes back
 LONG = 6 * 3600.0  # seconds from which the length of a run is said in words

@@ -30,7 +30,7 @@ class Average:
         # Listed once: to walk through the modules at each update takes milliseconds.
         self._weights: list[torch.Tensor] = list(self.network.parameters())
         self._latest: list[torch.Tensor] = list(network.parameters())
-        self._buffers = list(zip(self.network.buffers(), network.buffers(), strict=True))
+        self._source = network
 
     @torch.no_grad()
     def update(self) -> None:
@@ -38,7 +38,7 @@ class Average:
         self.updates += 1
         share = 1 - (1 - 1 / self.updates) ** (gamma(self.width) + 1) if self.width else 1.0  # 1 - beta
         torch._foreach_lerp_(self._weights, self._latest, share)
-        for mine, new in self._buffers:
+        for mine, new in zip(self.network.buffers(), self._source.buffers(), strict=True):
             mine.copy_(new)
 
 

@@ -9,7 +9,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ddim import checkpoint
 from ddim.files import write_bytes, write_text
 from ddim.verify.distances import Distances, Row
 from ddim.verify.endpoint import Start
@@ -18,28 +17,29 @@ ENDPOINT = Path("samples/endpoint.safetensors")
 RESULTS = Path("results/solvers.json")
 
 
-def endpoint(folder: Path, start: Start) -> dict[str, Tensor] | None:
+def endpoint(folder: Path, weights: str, start: Start) -> dict[str, Tensor] | None:
     """The reference that is kept for these weights and this noise, if there is one.
 
     Args:
         folder: of the run.
+        weights: their fingerprint, here and below.
         start: the noise.
     """
     try:
         with safe_open(folder / ENDPOINT, "pt") as file:
-            if file.metadata() == _about(folder, start):
+            if file.metadata() == _about(weights, start):
                 return {name: file.get_tensor(name) for name in ("whole", "half")}
     except (OSError, SafetensorError):
         pass  # absent or broken: to be made anew
     return None
 
 
-def keep_endpoint(folder: Path, start: Start, reference: dict[str, Tensor]) -> None:
+def keep_endpoint(folder: Path, weights: str, start: Start, reference: dict[str, Tensor]) -> None:
     """Keep a reference for the next time."""
-    write_bytes(folder / ENDPOINT, to_bytes(reference, metadata=_about(folder, start)))
+    write_bytes(folder / ENDPOINT, to_bytes(reference, metadata=_about(weights, start)))
 
 
-def keep(folder: Path, found: Distances) -> list[Path]:
+def keep(folder: Path, weights: str, found: Distances) -> list[Path]:
     """Write `results/solvers.json` and `.csv`.
 
     Args:
@@ -49,7 +49,7 @@ def keep(folder: Path, found: Distances) -> list[Path]:
     Returns:
         The two paths.
     """
-    facts = {"weights": checkpoint.fingerprint(folder), **found.facts()}
+    facts = {"weights": weights, **found.facts()}
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     names = list(Row.__dataclass_fields__)
@@ -61,5 +61,5 @@ def keep(folder: Path, found: Distances) -> list[Path]:
     return [path, path.with_suffix(".csv")]
 
 
-def _about(folder: Path, start: Start) -> dict[str, str]:
-    return {"weights": checkpoint.fingerprint(folder), "count": str(start.count), "seed": str(start.seed)}
+def _about(weights: str, start: Start) -> dict[str, str]:
+    return {"weights": weights, "count": str(start.count), "seed": str(start.seed)}

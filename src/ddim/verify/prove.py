@@ -9,7 +9,7 @@ from ddim import samplers
 from ddim.samplers import Sampler
 from ddim.verify import marginals, order, properties
 from ddim.verify.exact import MIXTURE
-from ddim.verify.verdict import Curve, Proof, Verdict
+from ddim.verify.verdict import Curve, Proof, Verdict, worst
 
 Make = Callable[[], Sampler]
 
@@ -84,8 +84,8 @@ def mixture_law(make: Make) -> Proof:
     values = []
     for found, rough, exact in zip(fine, coarse, (mean, std), strict=True):
         values.append(float((found - exact).abs()) / (chance + float((found - rough).abs())))
-    return Proof("samples", max(values), 1.0)
+    return Proof("samples", worst(values), 1.0)
 
 
 def _slowest(curves: list[Curve], problem: str) -> float:
-    return min(curve.order for curve in curves if curve.problem == problem)
+    return -worst(-curve.order for curve in curves if curve.problem == problem)

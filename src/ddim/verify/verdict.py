@@ -1,5 +1,7 @@
 """What is found out about a solver: claims, each with the number that decides it."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,6 +30,12 @@ class Proof:
     def facts(self) -> dict[str, Any]:
         """For a JSON file."""
         return {**asdict(self), "passed": self.passed}
+
+
+def worst(values: Iterable[float]) -> float:
+    """The largest, or no number if one of them is none: `max` would pass over it."""
+    found = list(values)
+    return math.nan if any(map(math.isnan, found)) else max(found)
 
 
 @dataclass(frozen=True)
@@ -74,4 +82,14 @@ class Verdict:
 
     def facts(self) -> dict[str, Any]:
         """For a JSON file."""
-        return {**asdict(self), "proofs": [proof.facts() for proof in self.proofs], "passed": self.passed}
+        facts = {**asdict(self), "proofs": [proof.facts() for proof in self.proofs], "passed": self.passed}
+        return _plain(facts)  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    """With null for what is no finite number, since JSON has no word for that."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
