@@ -52,7 +52,7 @@ def test_distances_are_those_between_samples(short):
     half = short.sample(3, steps=20, sampler="ddim", seed=5, progress=False)
     assert found.floor == pytest.approx(float((half - whole).square().mean().sqrt()), abs=1e-7)
     assert found.curve("ddim", "trailing")[1][1] == 0
-    assert found.usual == ("ddim", "trailing")
+    assert found.usual == (short.sampling.sampler, short.sampling.spacing)
 
 
 def test_classes_come_in_turn(short):
