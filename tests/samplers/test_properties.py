@@ -119,6 +119,29 @@ def test_each_image_on_its_own_ladder(method):
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("shift", range(4))
+def test_a_start_is_corrected_without_harm_to_the_others(method, shift):
+    """One image turns round, is long at pure noise or waits at t = 1 while another is in full stride."""
+    sampler, on = SAMPLERS[method], SCHEDULES["zero terminal SNR"]
+    times = torch.tensor(
+        [
+            [950, 900, 800, 700, 550, 400, 250, 100, 0],
+            [1000, 999.99, 999.98, 999.5, 700, 500, 300, 100, 0],
+            [500, 400, 300, 400, 500, 350, 200, 100, 0],
+            [3, 2, 1, 1, 1, 1, 1, 1, 1],
+        ]
+    ).double()
+    times = times.roll(shift, 0)
+    x, noise = images(4)
+    walk = [on(column) for column in times.T]
+    *_, together = trajectory(sampler, network, x, walk, noise, on)
+    for i in range(4):
+        alone, noise = images(1, first=i)
+        *_, alone = trajectory(sampler, network, alone, levels(on, times[i]), noise, on)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("named", SCHEDULES)
 @pytest.mark.parametrize("method", SAMPLERS)

@@ -103,3 +103,8 @@ def level(images: Sequence[Point]) -> Level:
 def like(number: Number, x: Tensor) -> Number:
     """The number ready for arithmetic with `x`: numbers per image take its dtype and device."""
     return number.to(x) if isinstance(number, Tensor) else number
+
+
+def chosen(who: Tensor | None, one: Tensor, other: Tensor) -> Tensor:
+    """`one` for the images that are marked, `other` for the rest; `one` for all where there are no marks."""
+    return one if who is None else torch.where(who.to(one.device), one, other)
