@@ -73,9 +73,9 @@ class Planned(Sampler):
         step: BatchStep = state.plan[state.n]
         said = denoise(x, at)
         if step.correct is not None:
-            corrected = self._move(step.correct, state.before, at, [self._y(said)], state.past[1:])
-            again = predictions[self.space](corrected, at, self._y(said))  # the same opinion, of the corrected image
-            x, said = chosen(step.who, corrected, x), Prediction(*map(partial(chosen, step.who), again, said))
+            y, x1 = self._y(said), self._move(step.correct, state.before, at, [self._y(said)], state.past[1:])
+            again = predictions[self.space](x1, at, y)  # the same opinion, of the corrected image
+            x, said = chosen(step.who, x1, x), Prediction(*map(partial(chosen, step.who), again, said))
         inner: list[Tensor] = []
         for stage in step.stages:
             level = stage.to.like(x)
