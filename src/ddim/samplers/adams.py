@@ -21,9 +21,9 @@ def slope(at: Point, to: Point) -> float:
 
 
 class IPNDM(Planned):
-    """PNDM's linear multistep with lower orders at the start ("improved PNDM", arXiv 2204.13902, appendix).
+    """PNDM's linear multistep with lower orders at the start ("improved PNDM", arXiv 2204.13902).
 
-    eps' = (55 eps_n - 59 eps_(n-1) + 37 eps_(n-2) - 9 eps_(n-3)) / 24, x_s = DDIM(x_t, eps') (PNDM, Eqs. 11 and 12)
+    eps' = (55 eps_n - 59 eps_(n-1) + 37 eps_(n-2) - 9 eps_(n-3)) / 24, x_s = DDIM(x_t, eps') (PNDM, Eq. 12)
 
     One call a step, deterministic. The weights are those of equal steps: fourth order where sigma / alpha falls
     evenly, second on any other smooth ladder. For about 10 to 20 calls on evenly spaced times.

@@ -37,7 +37,7 @@ def rho_along(times: Sequence[float], schedule: Schedule) -> dict[tuple[float, f
 class DEIS(Exponential):
     """tAB-DEIS: the noise, extrapolated in time through the latest predictions.
 
-    x_s = (alpha_s / alpha_t) x_t + alpha_s int P(tau) d rho(tau), rho = sigma / alpha (Eqs. 14 and 15)
+    x_s = (alpha_s / alpha_t) x_t + alpha_s int P(tau) d rho(tau), rho = sigma / alpha
 
     One call a step, deterministic; the first step is corrected by the second at no call, as it would else keep the
     walk at second order. The integral is a Gauss quadrature over each interval between two integers, on which the

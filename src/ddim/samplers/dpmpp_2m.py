@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M), and the same for the SDE (arXiv 2211.01095, Algorithm 2 and section 5)."""
+"""DPM-Solver++(2M), and the same for the SDE (arXiv 2211.01095)."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ class DPMpp2M(Exponential):
 
 
 def DPMpp2MSDE(eta: float = 1.0) -> DPMpp2M:
-    """SDE-DPM-Solver++(2M) (arXiv 2211.01095, section 5): DPM-Solver++(2M) with noise, one call a step.
+    """SDE-DPM-Solver++(2M) (arXiv 2211.01095): DPM-Solver++(2M) with noise, one call a step.
 
     For more than about 25 calls, where the noise repairs what the network got wrong earlier.
 

@@ -2,7 +2,7 @@
 
 With lambda = log(alpha / sigma) and h = lambda_s - lambda_t, the exact solution is either of
 
-    x_s = (sigma_s / sigma_t) x_t + sigma_s int e^lambda  x0(lambda)  d lambda     (arXiv 2211.01095, Eq. 8)
+    x_s = (sigma_s / sigma_t) x_t + sigma_s int e^lambda  x0(lambda)  d lambda     (arXiv 2211.01095)
     x_s = (alpha_s / alpha_t) x_t - alpha_s int e^-lambda eps(lambda) d lambda     (arXiv 2206.00927, Eq. 3.4)
 """
 
