@@ -1,5 +1,7 @@
 """What holds for any solver on any ladder of any schedule."""
 
+import copy
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -12,9 +14,9 @@ from ddim import schedule
 from ddim.errors import UserError
 from ddim.guidance import clip_x0
 from ddim.ladder import ladder, levels
-from ddim.level import Prediction
+from ddim.level import Level, Prediction
 from ddim.noise import ImageNoise
-from ddim.predict import from_v
+from ddim.predict import from_v, from_x0
 from ddim.samplers import DEIS, DPM2, DPM3, PNDM, DPMpp2S, Heun, UniPC, get, names, trajectory
 
 LINEAR = schedule.linear()
@@ -166,6 +168,51 @@ def test_who_looks_between_levels_needs_the_schedule(sampler):
     walk = levels(LINEAR, ladder(LINEAR, 5))
     with pytest.raises(UserError, match="give `trajectory` its `schedule`"):
         list(trajectory(sampler, network, images(1)[0], walk, images(1)[1]))
+
+
+@pytest.mark.parametrize("sampler", [PNDM(), DEIS()], ids=str)
+def test_who_works_in_time_needs_the_times_of_the_schedule(sampler):
+    """EDM's convention t = sigma on a schedule of 1,000 steps would be another walk, silently."""
+    rho = torch.tensor([40.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.0], dtype=torch.float64)
+    walk = [Level(value, torch.ones_like(value), value) for value in rho]
+    with pytest.raises(UserError, match="works in time"):
+        list(trajectory(sampler, network, images(1)[0], walk, None, LINEAR))
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_levels_of_edm(method, dtype):
+    """alpha = 1 and sigma from 80 to 0.002 and 0, with the times that the schedule gives them."""
+    rho = (torch.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 18, dtype=torch.float64)) ** 7
+    walk = [Level(LINEAR.at_log_snr(-2 * value.log()).t, torch.ones_like(value), value) for value in rho]
+    walk.append(Level(*torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)))
+    sampler, (x, noise) = SAMPLERS[method], images(2, dtype)
+
+    def denoise(x, at):
+        return from_x0(x, at, torch.tanh(x / (at.alpha**2 + at.sigma**2).sqrt()))
+
+    *_, x = trajectory(sampler, denoise, 80 * x, walk, noise, LINEAR)
+    assert x.dtype == dtype
+    assert x.isfinite().all()
+    assert x.abs().max() < 1.5
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_a_sampler_is_as_it_was_made(method):
+    """Two walks taken in turns by one object, one of them through pickled states: each as if it were alone."""
+    sampler = pickle.loads(pickle.dumps(copy.deepcopy(SAMPLERS[method])))
+    assert repr(sampler) == repr(SAMPLERS[method])
+    one, other = levels(LINEAR, ladder(LINEAR, 9)), levels(LINEAR, ladder(LINEAR, 6, "leading"))
+    x, noise = images(2)
+    alone = list(trajectory(SAMPLERS[method], network, x, one, noise, LINEAR))
+    (x, noise), (y, noises) = images(2), images(2)
+    interrupting = trajectory(sampler, network, y, other, noises, LINEAR)
+    state = sampler.init(one, LINEAR)
+    for n, (at, to) in enumerate(pairwise(one)):
+        x, state = sampler.step(network, x, at, to, state, noise)
+        state = pickle.loads(pickle.dumps(state))
+        next(interrupting, None)
+        assert torch.equal(x, alone[n])
 
 
 @pytest.mark.parametrize("method", SAMPLERS)

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from ddim.samplers.plan import Move, Step, ddim
 from ddim.samplers.planned import Planned
-from ddim.samplers.point import Point, behind
+from ddim.samplers.point import Point, agreed, behind
 from ddim.schedule import Schedule
 
 ADAMS_BASHFORTH = ((), (-1 / 2,), (-16 / 12, 5 / 12), (-59 / 24, 37 / 24, -9 / 24))
@@ -79,7 +79,7 @@ class PNDM(IPNDM):
         if not self.inner_calls(walk, n):
             return Step(self.adams(walk, n))
         at, to = walk[n], walk[n + 1]
-        middle = Point.at_time(schedule, (at.t + to.t) / 2, self)
+        middle = Point.at_time(agreed(schedule, (at, to), self), (at.t + to.t) / 2, self)
         half, whole = slope(at, middle), slope(at, to)
         stages = (
             ddim(middle),

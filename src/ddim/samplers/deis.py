@@ -12,7 +12,7 @@ import torch
 from ddim.errors import UserError
 from ddim.samplers.exponential import Exponential
 from ddim.samplers.plan import Step
-from ddim.samplers.point import Point, needed
+from ddim.samplers.point import Point, agreed
 from ddim.schedule import Schedule
 
 GAUSS = np.polynomial.legendre.leggauss(6)
@@ -74,7 +74,7 @@ class DEIS(Exponential):
         if not self.in_time:
             return super().plan(walk, schedule)
         planner = copy(self)  # knows rho along this walk; the sampler itself stays as it was
-        planner.along = rho_along([point.t for point in walk], needed(schedule, self))
+        planner.along = rho_along([point.t for point in walk], agreed(schedule, walk, self))
         return super(DEIS, planner).plan(walk, schedule)
 
     def moments(self, at: Point, to: Point, count: int, schedule: Schedule | None) -> list[float]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -69,6 +70,18 @@ def needed(schedule: Schedule | None, sampler: object) -> Schedule:
             "give `trajectory` its `schedule`."
         )
     return schedule
+
+
+def agreed(schedule: Schedule | None, walk: Sequence[Point], sampler: object) -> Schedule:
+    """`schedule`, or the error that the walk's times are not its own, for a solver that works in time."""
+    on = needed(schedule, sampler)
+    _, alpha, sigma = on(torch.tensor([point.t for point in walk], dtype=torch.float64))
+    if not all(map(partial(math.isclose, rel_tol=1e-3), (sigma / alpha).flatten().tolist(), (p.rho for p in walk))):
+        raise UserError(
+            f"{sampler} works in time, and these levels are not where the schedule has their times; "
+            "take them from it, or choose a solver that works in lambda, such as UniPC."
+        )
+    return on
 
 
 def points(levels: Sequence[Level]) -> list[list[Point]]:
