@@ -281,6 +281,31 @@ def test_a_level_near_pure_noise_is_left_by_ddim():
     assert get("heun").calls([on(900.0), on(800.0), on(0.0)]) == 3
 
 
+@pytest.mark.parametrize("method", DETERMINISTIC)
+def test_the_step_up_to_pure_noise_is_ddims(method):
+    """Nothing is extrapolated to a level that says nothing of the image."""
+    on, said = SCHEDULES["zero terminal SNR"], []
+
+    def denoise(x, at):
+        said.append(network(x, at))
+        return said[-1]
+
+    *_, x = trajectory(
+        SAMPLERS[method], denoise, images(2)[0], [on(t) for t in (300.0, 500.0, 800.0, 1000.0)], None, on
+    )
+    if method in ("unipc", "unipc-2", "unipc-1 bh1"):  # corrects the image first, with another eps
+        assert x.isfinite().all()
+    else:
+        torch.testing.assert_close(x, said[-1].eps, rtol=0, atol=1e-12)
+
+
+def test_walks_of_fewer_than_five_steps_get_no_second_look():
+    """PLMS and PNDM begin there as iPNDM does: the first step is so long that a second look would do harm."""
+    for S, extra in ((4, (0, 0)), (5, (1, 9))):
+        walk = levels(LINEAR, ladder(LINEAR, S))
+        assert (get("plms").calls(walk) - S, get("pndm").calls(walk) - S) == extra
+
+
 @pytest.mark.parametrize("method", SAMPLERS)
 def test_a_walk_may_turn_round_and_stand_still(method):
     """As when an inpainting wrapper goes back up: nothing is divided by 0, and standing still changes nothing."""
