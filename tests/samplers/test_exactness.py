@@ -159,6 +159,22 @@ def test_the_first_step_of_the_sde_is_ddpm():
     torch.testing.assert_close(x, ddpm, rtol=0, atol=1e-13)
 
 
+def test_from_pure_noise_the_sde_draws_its_noise_anew():
+    """As DDPM does: where alpha = 0 nothing of x_t is kept."""
+    walk = [LINEAR(1000.0)._replace(alpha=torch.zeros(()).double()), LINEAR(600.0)]
+    denoise = lambda x, at: from_x0(x, at, torch.tanh(x))  # noqa: E731
+    (x,) = trajectory(get("dpmpp-2m-sde"), denoise, START, walk, lambda x: torch.full_like(x, 0.7))
+    (ddpm,) = trajectory(DDPM(), denoise, START, walk, lambda x: torch.full_like(x, 0.7))
+    torch.testing.assert_close(x, ddpm, rtol=0, atol=1e-13)
+
+
+def test_deis_does_not_correct_before_the_step_that_shows_x0():
+    """DDIM's step to t = 0 shows the x0 of the image that it starts from: a change there comes out / alpha."""
+    walk = levels(LINEAR, ladder(LINEAR, 2))
+    ends = [list(trajectory(DEIS(3, corrected=c), mixture, START, walk, None, LINEAR))[-1] for c in (True, False)]
+    assert torch.equal(*ends)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
