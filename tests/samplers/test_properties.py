@@ -163,6 +163,14 @@ def test_in_few_digits(method, named, dtype):
         assert x.abs().max() < 3
 
 
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_one_level_per_image_keeps_the_dtype(method):
+    x, noise = images(2, torch.float32)
+    walk = [LINEAR(t.expand(2)) for t in ladder(LINEAR, 4)]
+    for reached in trajectory(SAMPLERS[method], network, x, walk, noise, LINEAR):
+        assert reached.dtype == torch.float32
+
+
 @pytest.mark.parametrize("sampler", [DPM2(), DPM3(), DPMpp2S(), PNDM(), DEIS(), Heun(churn=5)], ids=str)
 def test_who_looks_between_levels_needs_the_schedule(sampler):
     walk = levels(LINEAR, ladder(LINEAR, 5))
