@@ -24,7 +24,21 @@ from ddim import schedule
 from ddim.ladder import levels
 from ddim.level import Level
 from ddim.predict import from_eps, from_v
-from ddim.samplers import DEIS, DPM2, DPM3, IPNDM, PLMS, PNDM, DPMpp2M, DPMpp2S, DPMpp3M, Heun, UniPC, trajectory
+from ddim.samplers import (
+    DEIS,
+    DPM2,
+    DPM3,
+    IPNDM,
+    PLMS,
+    PNDM,
+    DPMpp2M,
+    DPMpp2S,
+    DPMpp3M,
+    Heun,
+    UniPC,
+    exponential,
+    trajectory,
+)
 
 LINEAR = schedule.linear()
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02}
@@ -168,7 +182,7 @@ def test_unipc_of_many_steps(order):
     peer = UniPCMultistepScheduler(
         solver_order=order, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
     )
-    walk = on_sigmas(peer, 30, final=0.5)
+    walk = on_sigmas(peer, 30, final=20.0)
     close(ours(UniPC(order), walk), theirs(peer), 1e-10)
 
 
@@ -177,6 +191,20 @@ def test_unipc_without_corrector(corrector):
     off = [] if corrector else list(range(20))
     peer = UniPCMultistepScheduler(solver_order=3, disable_corrector=off, **BETAS)
     close(ours(UniPC(3, corrector=corrector), on_sigmas(peer, 10)), theirs(peer), 1e-10)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_they_extrapolate_over_a_wide_last_step(order, monkeypatch):
+    """From t = 34 to t = 0.5 the step is several times as wide as the one before: ours is DDIM there."""
+    peer = UniPCMultistepScheduler(
+        solver_order=order, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
+    )
+    walk = on_sigmas(peer, 30, final=0.5)
+    mine, other = ours(UniPC(order), walk), theirs(peer)
+    close(mine[:-1], other[:-1], 1e-10)
+    assert (mine[-1] - other[-1]).abs().max() > 1e-8 * other[-1].abs().max()
+    monkeypatch.setattr(exponential, "WIDE", math.inf)  # that alone separates the two
+    close(ours(UniPC(order), walk), other, 1e-10)
 
 
 @pytest.mark.parametrize("S", [2, 5, 14, 20])

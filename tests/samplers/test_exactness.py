@@ -122,6 +122,17 @@ def test_a_point_mass_is_reached_exactly(name, spacing):
 
 
 @pytest.mark.parametrize("name", names())
+def test_the_way_up_is_exact_on_a_point_mass_too(name):
+    """No noise is taken out on the way up, so none is put in: a walk that turns round keeps its marginal."""
+    c, x = -0.7, torch.tensor([0.3, -1.2], dtype=torch.float64).reshape(2, 1, 1, 1)
+    walk = [LINEAR(t) for t in (100.0, 300.0, 300.0, 620.0, 900.0)]
+    sampler, denoise = get(name), lambda x, at: from_x0(x, at, torch.full_like(x, c))
+    steps = trajectory(sampler, denoise, walk[0].alpha * c + walk[0].sigma * x, walk, torch.randn_like, LINEAR)
+    for y, at in zip(steps, walk[1:], strict=True):
+        torch.testing.assert_close(y, at.alpha * c + at.sigma * x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", names())
 def test_one_step_from_T_is_the_predicted_image(name):
     x = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     walk = levels(LINEAR, ladder(LINEAR, 1))
@@ -146,6 +157,22 @@ def test_the_first_step_of_the_sde_is_ddpm():
     (x,) = trajectory(get("dpmpp-2m-sde"), mixture, START, walk, noise)
     (ddpm,) = trajectory(DDPM(), mixture, START, walk, noise)
     torch.testing.assert_close(x, ddpm, rtol=0, atol=1e-13)
+
+
+def test_from_pure_noise_the_sde_draws_its_noise_anew():
+    """As DDPM does: where alpha = 0 nothing of x_t is kept."""
+    walk = [LINEAR(1000.0)._replace(alpha=torch.zeros(()).double()), LINEAR(600.0)]
+    denoise = lambda x, at: from_x0(x, at, torch.tanh(x))  # noqa: E731
+    (x,) = trajectory(get("dpmpp-2m-sde"), denoise, START, walk, lambda x: torch.full_like(x, 0.7))
+    (ddpm,) = trajectory(DDPM(), denoise, START, walk, lambda x: torch.full_like(x, 0.7))
+    torch.testing.assert_close(x, ddpm, rtol=0, atol=1e-13)
+
+
+def test_deis_does_not_correct_before_the_step_that_shows_x0():
+    """DDIM's step to t = 0 shows the x0 of the image that it starts from: a change there comes out / alpha."""
+    walk = levels(LINEAR, ladder(LINEAR, 2))
+    ends = [list(trajectory(DEIS(3, corrected=c), mixture, START, walk, None, LINEAR))[-1] for c in (True, False)]
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize(

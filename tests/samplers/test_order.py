@@ -2,11 +2,14 @@
 
 import functools
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from closed import FINE, START, flow_gaussian, flow_mixture, gaussian, mixture, smooth
 
+from ddim import schedule as schedules
+from ddim.ladder import ladder, levels
 from ddim.samplers import DEIS, ERSDE, DPMpp2M, DPMpp3M, Heun, UniPC, get, names, trajectory
 
 PROBLEMS = {"gaussian": (gaussian, flow_gaussian), "mixture": (mixture, flow_mixture)}
@@ -87,6 +90,21 @@ def spread(sampler, S):
 def test_the_variance_converges_in_the_order_claimed(sampler):
     errors = [spread(sampler, S) for S in (80, 160)]
     assert agrees(math.log2(errors[0] / errors[1]), sampler.order), errors
+
+
+@pytest.mark.parametrize("name", ["unipc", "dpmpp-3m", "dpmpp-2m"])
+@pytest.mark.parametrize("spacing", ["leading", "linear"])
+@pytest.mark.parametrize("on", ["linear", "cosine", "scaled-linear", "sigmoid"])
+def test_more_calls_come_nearer_where_the_last_step_is_wide(on, spacing, name):
+    """The step to t = 1 is several times as wide as the one before: no polynomial may be extrapolated over it."""
+    schedule = schedules.get(on)
+    errors = []
+    for S in (5, 8, 10, 14, 15, 20, 30, 50, 100):
+        walk = levels(schedule, ladder(schedule, S, spacing))
+        *_, x = trajectory(get(name), mixture, START, walk)
+        errors.append((x - flow_mixture(START, walk[0], walk[-1])).square().mean().sqrt().item())
+    assert all(fine < coarse for coarse, fine in pairwise(errors)), errors
+    assert errors[-1] < 0.01
 
 
 def published_3m(denoise, x, walk):

@@ -1,5 +1,7 @@
 """What holds for any solver on any ladder of any schedule."""
 
+import copy
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -12,9 +14,9 @@ from ddim import schedule
 from ddim.errors import UserError
 from ddim.guidance import clip_x0
 from ddim.ladder import ladder, levels
-from ddim.level import Prediction
+from ddim.level import Level, Prediction
 from ddim.noise import ImageNoise
-from ddim.predict import from_v
+from ddim.predict import from_v, from_x0
 from ddim.samplers import DEIS, DPM2, DPM3, PNDM, DPMpp2S, Heun, UniPC, get, names, trajectory
 
 LINEAR = schedule.linear()
@@ -119,6 +121,29 @@ def test_each_image_on_its_own_ladder(method):
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("shift", range(4))
+def test_a_start_is_corrected_without_harm_to_the_others(method, shift):
+    """One image turns round, is long at pure noise or waits at t = 1 while another is in full stride."""
+    sampler, on = SAMPLERS[method], SCHEDULES["zero terminal SNR"]
+    times = torch.tensor(
+        [
+            [950, 900, 800, 700, 550, 400, 250, 100, 0],
+            [1000, 999.99, 999.98, 999.5, 700, 500, 300, 100, 0],
+            [500, 400, 300, 400, 500, 350, 200, 100, 0],
+            [3, 2, 1, 1, 1, 1, 1, 1, 1],
+        ]
+    ).double()
+    times = times.roll(shift, 0)
+    x, noise = images(4)
+    walk = [on(column) for column in times.T]
+    *_, together = trajectory(sampler, network, x, walk, noise, on)
+    for i in range(4):
+        alone, noise = images(1, first=i)
+        *_, alone = trajectory(sampler, network, alone, levels(on, times[i]), noise, on)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("named", SCHEDULES)
 @pytest.mark.parametrize("method", SAMPLERS)
@@ -138,11 +163,64 @@ def test_in_few_digits(method, named, dtype):
         assert x.abs().max() < 3
 
 
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_one_level_per_image_keeps_the_dtype(method):
+    x, noise = images(2, torch.float32)
+    walk = [LINEAR(t.expand(2)) for t in ladder(LINEAR, 4)]
+    for reached in trajectory(SAMPLERS[method], network, x, walk, noise, LINEAR):
+        assert reached.dtype == torch.float32
+
+
 @pytest.mark.parametrize("sampler", [DPM2(), DPM3(), DPMpp2S(), PNDM(), DEIS(), Heun(churn=5)], ids=str)
 def test_who_looks_between_levels_needs_the_schedule(sampler):
     walk = levels(LINEAR, ladder(LINEAR, 5))
     with pytest.raises(UserError, match="give `trajectory` its `schedule`"):
         list(trajectory(sampler, network, images(1)[0], walk, images(1)[1]))
+
+
+@pytest.mark.parametrize("sampler", [PNDM(), DEIS()], ids=str)
+def test_who_works_in_time_needs_the_times_of_the_schedule(sampler):
+    """EDM's convention t = sigma on a schedule of 1,000 steps would be another walk, silently."""
+    rho = torch.tensor([40.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.0], dtype=torch.float64)
+    walk = [Level(value, torch.ones_like(value), value) for value in rho]
+    with pytest.raises(UserError, match="works in time"):
+        list(trajectory(sampler, network, images(1)[0], walk, None, LINEAR))
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_levels_of_edm(method, dtype):
+    """alpha = 1 and sigma from 80 to 0.002 and 0, with the times that the schedule gives them."""
+    rho = (torch.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 18, dtype=torch.float64)) ** 7
+    walk = [Level(LINEAR.at_log_snr(-2 * value.log()).t, torch.ones_like(value), value) for value in rho]
+    walk.append(Level(*torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)))
+    sampler, (x, noise) = SAMPLERS[method], images(2, dtype)
+
+    def denoise(x, at):
+        return from_x0(x, at, torch.tanh(x / (at.alpha**2 + at.sigma**2).sqrt()))
+
+    *_, x = trajectory(sampler, denoise, 80 * x, walk, noise, LINEAR)
+    assert x.dtype == dtype
+    assert x.isfinite().all()
+    assert x.abs().max() < 1.5
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_a_sampler_is_as_it_was_made(method):
+    """Two walks taken in turns by one object, one of them through pickled states: each as if it were alone."""
+    sampler = pickle.loads(pickle.dumps(copy.deepcopy(SAMPLERS[method])))
+    assert repr(sampler) == repr(SAMPLERS[method])
+    one, other = levels(LINEAR, ladder(LINEAR, 9)), levels(LINEAR, ladder(LINEAR, 6, "leading"))
+    x, noise = images(2)
+    alone = list(trajectory(SAMPLERS[method], network, x, one, noise, LINEAR))
+    (x, noise), (y, noises) = images(2), images(2)
+    interrupting = trajectory(sampler, network, y, other, noises, LINEAR)
+    state = sampler.init(one, LINEAR)
+    for n, (at, to) in enumerate(pairwise(one)):
+        x, state = sampler.step(network, x, at, to, state, noise)
+        state = pickle.loads(pickle.dumps(state))
+        next(interrupting, None)
+        assert torch.equal(x, alone[n])
 
 
 @pytest.mark.parametrize("method", SAMPLERS)
@@ -209,6 +287,31 @@ def test_a_level_near_pure_noise_is_left_by_ddim():
     walk = [on(1000.0), on(800.0), on(0.0)]
     assert get("heun").calls(walk) == 2
     assert get("heun").calls([on(900.0), on(800.0), on(0.0)]) == 3
+
+
+@pytest.mark.parametrize("method", DETERMINISTIC)
+def test_the_step_up_to_pure_noise_is_ddims(method):
+    """Nothing is extrapolated to a level that says nothing of the image."""
+    on, said = SCHEDULES["zero terminal SNR"], []
+
+    def denoise(x, at):
+        said.append(network(x, at))
+        return said[-1]
+
+    *_, x = trajectory(
+        SAMPLERS[method], denoise, images(2)[0], [on(t) for t in (300.0, 500.0, 800.0, 1000.0)], None, on
+    )
+    if method in ("unipc", "unipc-2", "unipc-1 bh1"):  # corrects the image first, with another eps
+        assert x.isfinite().all()
+    else:
+        torch.testing.assert_close(x, said[-1].eps, rtol=0, atol=1e-12)
+
+
+def test_walks_of_fewer_than_five_steps_get_no_second_look():
+    """PLMS and PNDM begin there as iPNDM does: the first step is so long that a second look would do harm."""
+    for S, extra in ((4, (0, 0)), (5, (1, 9))):
+        walk = levels(LINEAR, ladder(LINEAR, S))
+        assert (get("plms").calls(walk) - S, get("pndm").calls(walk) - S) == extra
 
 
 @pytest.mark.parametrize("method", SAMPLERS)

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from ddim.samplers.plan import Move, Step, ddim
 from ddim.samplers.planned import Planned
-from ddim.samplers.point import Point, behind
+from ddim.samplers.point import Point, agreed, behind
 from ddim.schedule import Schedule
 
 ADAMS_BASHFORTH = ((), (-1 / 2,), (-16 / 12, 5 / 12), (-59 / 24, 37 / 24, -9 / 24))
@@ -21,9 +21,9 @@ def slope(at: Point, to: Point) -> float:
 
 
 class IPNDM(Planned):
-    """PNDM's linear multistep with lower orders at the start ("improved PNDM", arXiv 2204.13902, appendix).
+    """PNDM's linear multistep with lower orders at the start ("improved PNDM", arXiv 2204.13902).
 
-    eps' = (55 eps_n - 59 eps_(n-1) + 37 eps_(n-2) - 9 eps_(n-3)) / 24, x_s = DDIM(x_t, eps') (PNDM, Eqs. 11 and 12)
+    eps' = (55 eps_n - 59 eps_(n-1) + 37 eps_(n-2) - 9 eps_(n-3)) / 24, x_s = DDIM(x_t, eps') (PNDM, Eq. 12)
 
     One call a step, deterministic. The weights are those of equal steps: fourth order where sigma / alpha falls
     evenly, second on any other smooth ladder. For about 10 to 20 calls on evenly spaced times.
@@ -79,7 +79,7 @@ class PNDM(IPNDM):
         if not self.inner_calls(walk, n):
             return Step(self.adams(walk, n))
         at, to = walk[n], walk[n + 1]
-        middle = Point.at_time(schedule, (at.t + to.t) / 2, self)
+        middle = Point.at_time(agreed(schedule, (at, to), self), (at.t + to.t) / 2, self)
         half, whole = slope(at, middle), slope(at, to)
         stages = (
             ddim(middle),

@@ -12,7 +12,7 @@ import torch
 from ddim.errors import UserError
 from ddim.samplers.exponential import Exponential
 from ddim.samplers.plan import Step
-from ddim.samplers.point import Point, needed
+from ddim.samplers.point import Point, agreed
 from ddim.schedule import Schedule
 
 GAUSS = np.polynomial.legendre.leggauss(6)
@@ -37,7 +37,7 @@ def rho_along(times: Sequence[float], schedule: Schedule) -> dict[tuple[float, f
 class DEIS(Exponential):
     """tAB-DEIS: the noise, extrapolated in time through the latest predictions.
 
-    x_s = (alpha_s / alpha_t) x_t + alpha_s int P(tau) d rho(tau), rho = sigma / alpha (Eqs. 14 and 15)
+    x_s = (alpha_s / alpha_t) x_t + alpha_s int P(tau) d rho(tau), rho = sigma / alpha
 
     One call a step, deterministic; the first step is corrected by the second at no call, as it would else keep the
     walk at second order. The integral is a Gauss quadrature over each interval between two integers, on which the
@@ -74,7 +74,7 @@ class DEIS(Exponential):
         if not self.in_time:
             return super().plan(walk, schedule)
         planner = copy(self)  # knows rho along this walk; the sampler itself stays as it was
-        planner.along = rho_along([point.t for point in walk], needed(schedule, self))
+        planner.along = rho_along([point.t for point in walk], agreed(schedule, walk, self))
         return super(DEIS, planner).plan(walk, schedule)
 
     def moments(self, at: Point, to: Point, count: int, schedule: Schedule | None) -> list[float]:

@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M), and the same for the SDE (arXiv 2211.01095, Algorithm 2 and section 5)."""
+"""DPM-Solver++(2M), and the same for the SDE (arXiv 2211.01095)."""
 
 from collections.abc import Sequence
 
@@ -38,10 +38,11 @@ class DPMpp2M(Exponential):
     def move(self, walk: Sequence[Point], n: int, schedule: Schedule | None) -> Move:
         at, to = walk[n], walk[n + 1]
         shrink = to.sigma * at.alpha / (at.sigma * to.alpha) if at.sigma * to.alpha > 0 else 0.0  # e^-h
-        direction = to.sigma * shrink**self.eta
-        std = to.sigma * max(0.0, 1 - shrink ** (2 * self.eta)) ** 0.5 if self.stochastic else 0.0
+        eta = self.eta if to.rho < at.rho else 0.0  # up, no noise is taken out that could be put in anew
+        direction = to.sigma * shrink**eta
+        std = to.sigma * max(0.0, 1 - shrink ** (2 * eta)) ** 0.5
         past = tuple(
-            to.alpha * (1 - shrink ** (1 + self.eta)) / 2 * (to.lam - at.lam) / (before.lam - at.lam)
+            to.alpha * (1 - shrink ** (1 + eta)) / 2 * (to.lam - at.lam) / (before.lam - at.lam)
             for before in self.used(walk, n)
         )
         return Move(to, direction, past=past, std=std)
@@ -51,7 +52,7 @@ class DPMpp2M(Exponential):
 
 
 def DPMpp2MSDE(eta: float = 1.0) -> DPMpp2M:
-    """SDE-DPM-Solver++(2M) (arXiv 2211.01095, section 5): DPM-Solver++(2M) with noise, one call a step.
+    """SDE-DPM-Solver++(2M) (arXiv 2211.01095): DPM-Solver++(2M) with noise, one call a step.
 
     For more than about 25 calls, where the noise repairs what the network got wrong earlier.
 

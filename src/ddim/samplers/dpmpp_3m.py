@@ -1,4 +1,4 @@
-"""DPM-Solver++(3M), with the coefficient that its expansion has (arXiv 2211.01095, appendix B)."""
+"""DPM-Solver++(3M), with the coefficient that its expansion has (arXiv 2211.01095)."""
 
 from collections.abc import Sequence
 

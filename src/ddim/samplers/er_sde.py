@@ -8,7 +8,7 @@ import numpy as np
 
 from ddim.errors import UserError
 from ddim.samplers.multistep import Multistep
-from ddim.samplers.plan import Move
+from ddim.samplers.plan import Move, ddim
 from ddim.samplers.point import Point
 from ddim.schedule import Schedule
 
@@ -66,6 +66,8 @@ class ERSDE(Multistep):
 
     def move(self, walk: Sequence[Point], n: int, schedule: Schedule | None) -> Move:
         at, to = walk[n], walk[n + 1]
+        if to.rho >= at.rho:  # up, no noise is taken out that could be put in anew
+            return ddim(to)
         kept = (
             self.scale(to.rho, at.rho) * at.rho / to.rho if at.alpha > 0 and to.sigma > 0 else 0.0
         )  # q rho_t / rho_s

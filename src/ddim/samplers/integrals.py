@@ -7,7 +7,7 @@ from collections.abc import Sequence
 def phi(k: int, z: float) -> float:
     """phi_k(z) = integral over [0, 1] of e^((1 - u) z) u^(k - 1) / (k - 1)! du; phi_0(z) = e^z.
 
-    The functions of exponential integrators (Hochbruck & Ostermann 2010, Eq. 2.10): phi_1(z) = (e^z - 1) / z.
+    The functions of exponential integrators (Hochbruck & Ostermann 2010): phi_1(z) = (e^z - 1) / z.
     """
     if abs(z) < 1:  # the recurrence below cancels there
         return sum(z**n / math.factorial(n + k) for n in range(20))

@@ -69,7 +69,7 @@ class Multistep(Planned):
     def correction(self, walk: Sequence[Point], n: int, schedule: Schedule | None) -> Move | None:
         """Step n - 1 again, its polynomial now also through the prediction at its end: one order more, no call.
 
-        This is UniC (arXiv 2302.04867, section 3).
+        This is UniC (arXiv 2302.04867).
         """
         if n == 0 or not (walk[n - 1].finite and walk[n].finite) or walk[n - 1].rho == walk[n].rho:
             return None

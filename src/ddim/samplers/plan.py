@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from ddim.level import Level
 from ddim.samplers.point import Number, Point, level, together
 
@@ -56,11 +59,17 @@ class BatchMove(NamedTuple):
 
 
 class BatchStep(NamedTuple):
-    """A `Step` of a batch."""
+    """A `Step` of a batch.
+
+    Attributes:
+        last, stages, correct: as of a `Step`.
+        who: (B, 1, 1, 1), which images are corrected; None for all that there are.
+    """
 
     last: BatchMove
     stages: tuple[BatchMove, ...]
     correct: BatchMove | None
+    who: Tensor | None
 
 
 def ddim(to: Point) -> Move:
@@ -77,11 +86,13 @@ def batched(walks: Sequence[Sequence[Point]], plans: Sequence[Sequence[Step]]) -
             step.stages + (ddim(walk[n]),) * (depth - len(step.stages))
             for walk, step in zip(walks, steps, strict=True)
         ]
-        correct = None
-        if any(step.correct for step in steps):  # who has no correction repeats the step as it was
-            correct = _moves([step.correct or plan[n - 1].last for step, plan in zip(steps, plans, strict=True)])
+        correct, who = None, None
+        if any(step.correct for step in steps):
+            correct = _moves([step.correct or ddim(walk[n]) for walk, step in zip(walks, steps, strict=True)])
+            if not all(step.correct for step in steps):  # the move of the others is not made
+                who = torch.tensor([step.correct is not None for step in steps]).reshape(-1, 1, 1, 1)
         stages = tuple(_moves(moves) for moves in zip(*padded, strict=True))
-        batch.append(BatchStep(_moves([step.last for step in steps]), stages, correct))
+        batch.append(BatchStep(_moves([step.last for step in steps]), stages, correct, who))
     return batch
 
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from ddim.level import Denoise, Level, Noise, Prediction
 from ddim.predict import predictions
 from ddim.samplers.base import Sampler, State
 from ddim.samplers.plan import BatchMove, BatchStep, Step, batched
-from ddim.samplers.point import Point, like, points
+from ddim.samplers.point import Point, chosen, like, points
 from ddim.schedule import Schedule
 
 
@@ -72,13 +73,15 @@ class Planned(Sampler):
         step: BatchStep = state.plan[state.n]
         said = denoise(x, at)
         if step.correct is not None:
-            x = self._move(step.correct, state.before, at, [self._y(said)], state.past[1:])
-            said = predictions[self.space](x, at, self._y(said))  # the same opinion, of the corrected image
+            y, x1 = self._y(said), self._move(step.correct, state.before, at, [self._y(said)], state.past[1:])
+            again = predictions[self.space](x1, at, y)  # the same opinion, of the corrected image
+            x, said = chosen(step.who, x1, x), Prediction(*map(partial(chosen, step.who), again, said))
         inner: list[Tensor] = []
         for stage in step.stages:
             level = stage.to.like(x)
             inner.append(self._y(denoise(self._move(stage, said, level, inner, state.past), level)))
-        x = self._move(step.last, said, to, inner, state.past, noise)
+        # Drawn in each step, even where std = 0: what an image meets later must not depend on the others' steps.
+        x = self._move(step.last, said, to, inner, state.past, noise if self.stochastic else None)
         past = (self._y(said), *state.past)[: self.memory]
         return x, Progress(state.plan, state.n + 1, said, past)
 
@@ -98,7 +101,7 @@ class Planned(Sampler):
         x = to.alpha * said.x0 + like(move.direction, y) * said.eps  # DDIM, Eq. 12
         for weight, other in [*zip(move.inner, inner, strict=False), *zip(move.past, past, strict=False)]:
             x = x + like(weight, y) * (other - y)
-        if noise is not None and not (isinstance(move.std, float) and move.std == 0):
+        if noise is not None:
             x = x + like(move.std, y) * noise(x)
         return x
 

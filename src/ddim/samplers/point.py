@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -71,6 +72,18 @@ def needed(schedule: Schedule | None, sampler: object) -> Schedule:
     return schedule
 
 
+def agreed(schedule: Schedule | None, walk: Sequence[Point], sampler: object) -> Schedule:
+    """`schedule`, or the error that the walk's times are not its own, for a solver that works in time."""
+    on = needed(schedule, sampler)
+    _, alpha, sigma = on(torch.tensor([point.t for point in walk], dtype=torch.float64))
+    if not all(map(partial(math.isclose, rel_tol=1e-3), (sigma / alpha).flatten().tolist(), (p.rho for p in walk))):
+        raise UserError(
+            f"{sampler} works in time, and these levels are not where the schedule has their times; "
+            "take them from it, or choose a solver that works in lambda, such as UniPC."
+        )
+    return on
+
+
 def points(levels: Sequence[Level]) -> list[list[Point]]:
     """The walk of each image, as plain numbers; a single walk where the levels are those of a whole batch."""
     count = max(level.t.numel() for level in levels)
@@ -103,3 +116,8 @@ def level(images: Sequence[Point]) -> Level:
 def like(number: Number, x: Tensor) -> Number:
     """The number ready for arithmetic with `x`: numbers per image take its dtype and device."""
     return number.to(x) if isinstance(number, Tensor) else number
+
+
+def chosen(who: Tensor | None, one: Tensor, other: Tensor) -> Tensor:
+    """`one` for the images that are marked, `other` for the rest; `one` for all where there are no marks."""
+    return one if who is None else torch.where(who.to(one.device), one, other)

@@ -15,11 +15,11 @@ class UniPC(Exponential):
     The predictor UniP-p goes through p predictions of x0; the corrector UniC-p adds the newest one, at the end of
     the step, and moves the image before the next step starts from it, so one call a step is all it needs.
     Deterministic. Where p coefficients solve p equations, B(h) cancels and the polynomial is integrated exactly;
-    B(h) remains in the two cases for which the paper puts 1/2 for a single coefficient (its appendix on UniPC-2).
+    B(h) remains in the two cases for which the paper puts 1/2 for a single coefficient.
 
     Args:
         order: p, 1 to 3.
-        variant: B(h), "bh2" for e^h - 1 or "bh1" for h (the paper's section 3; of x0, 1 - e^-h and h).
+        variant: B(h), "bh2" for e^h - 1 or "bh1" for h (of x0, 1 - e^-h and h).
         corrector: whether UniC is there.
 
     Raises:
