@@ -2,9 +2,10 @@
 
     python benchmarks/equal_time.py RUN...
 
-draws 1,000 images of each run at 50 and at 10 DDIM steps, scores them and the peers' kept samples with judge.py,
-and writes equal-time.json, equal-time.md, equal-time.png and the samples of the runs into benchmarks/results. They
-are not drawn again while a run's weights stay the same. DDIM_DATA names the folder that holds MNIST.
+draws 1,000 images of each run at 50 and at 10 DDIM steps, and guided by the class at 10, scores them and the peers'
+kept samples with judge.py, and writes equal-time.json, .md and .png and the samples of the runs into
+benchmarks/results. They are not drawn again while a run's weights stay the same. DDIM_DATA names the folder that
+holds MNIST.
 """
 
 import argparse
@@ -28,10 +29,11 @@ RESULTS = Path(__file__).with_name("results")
 PEERS = {"diffusers": "diffusers", "ddpm-pytorch": "denoising-diffusion-pytorch"}
 STEPS = (50, 10)
 COUNT = 1000
+WEIGHTS = {"": 1.0, ", guided": 1.5}  # of classifier-free guidance; guided, a step makes two network calls
 SHOWN = 64  # the first of them, not chosen
 
 
-def draw(run: Path, steps: int, kept: Path) -> None:
+def draw(run: Path, steps: int, weight: float, kept: Path) -> None:
     """Draw a run's images, the digits in turn if it knows them, and keep them with what was asked for."""
     weights = checkpoint.fingerprint(run)
     if kept.exists():
@@ -39,7 +41,7 @@ def draw(run: Path, steps: int, kept: Path) -> None:
             if file["weights"] == weights:
                 return
     model = ddim.load(run)
-    images = to_uint8(model.sample(COUNT, steps=steps, sampler="ddim", seed=0))
+    images = to_uint8(model.sample(COUNT, steps=steps, sampler="ddim", guidance=weight, seed=0))
     asked = {} if model.classes is None else {"labels": np.arange(COUNT) % model.classes}
     with writing(kept) as draft, draft.open("wb") as file:
         np.savez_compressed(file, images=images.numpy(), weights=weights, **asked)
@@ -122,10 +124,11 @@ def main() -> None:
     for run in args.runs:
         name = "ddim" if len(args.runs) == 1 else f"ddim {run.name}"
         trained[name] = training(run)
-        for steps in STEPS:
-            kept = folder / "ours" / f"{run.name}-{steps}.npz"
-            draw(run, steps, kept)
-            rows.append(scored(name, steps, kept))
+        for way, weight in WEIGHTS.items() if ddim.load(run).classes else [("", 1.0)]:
+            for steps in STEPS if weight == 1 else STEPS[-1:]:
+                kept = folder / "ours" / f"{run.name}{way.replace(', ', '-')}-{steps}.npz"
+                draw(run, steps, weight, kept)
+                rows.append(scored(name + way, steps, kept))
     for stem, name in PEERS.items():
         rows += [scored(name, steps, folder / "peers" / f"{stem}-{steps}.npz") for steps in STEPS]
     result = {
