@@ -4,16 +4,29 @@ import pytest
 
 from ddim import schedule
 from ddim.errors import UserError
+from ddim.ladder import ladder
 from ddim.samplers import DDIM, UniPC
 from ddim.sampling import Sampling
 
 LINEAR = schedule.linear()
 
 
+def times(levels):
+    return [level.t.item() for level in levels]
+
+
 def test_the_defaults_are_those_that_the_benchmark_chose():
     sampler, levels = Sampling().walk(LINEAR)
     assert isinstance(sampler, UniPC)
-    assert len(levels) == 21
+    assert times(levels) == ladder(LINEAR, 20, "log-snr").tolist()
+
+
+def test_the_ladder_of_the_defaults_is_for_their_sampler():
+    own = Sampling(sampler="ddim", spacing="quadratic")
+    for words in ({"sampler": "unipc"}, {"sampler": DDIM()}):
+        assert times(own.walk(LINEAR, 10, **words)[1]) == ladder(LINEAR, 10, "trailing").tolist()
+    for words in ({}, {"eta": 0.5}, {"sampler": "ddim"}):
+        assert times(own.walk(LINEAR, 10, **words)[1]) == ladder(LINEAR, 10, "quadratic").tolist()
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, "hat"])

@@ -10,6 +10,9 @@ from ddim.level import Level
 from ddim.samplers import Sampler
 from ddim.schedule import Schedule
 
+OTHERS = "trailing"
+"""The ladder that serves any sampler on any schedule."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -19,7 +22,7 @@ class Sampling:
         steps: S, the number of steps.
         sampler: a name from `ddim.samplers.names()`.
         eta: the noise that the sampler injects, for a sampler that has an eta; None is its own default.
-        spacing: a name from `ddim.ladder.names()`.
+        spacing: a name from `ddim.ladder.names()`; for this sampler, as each likes another ladder best.
 
     Raises:
         UserError: an unknown name, or a number that cannot be.
@@ -28,7 +31,7 @@ class Sampling:
     steps: int = 20
     sampler: str = "unipc"
     eta: float | str | None = None
-    spacing: str = "trailing"
+    spacing: str = "log-snr"
 
     def __post_init__(self) -> None:
         if not (isinstance(self.steps, int) and self.steps > 0):
@@ -48,13 +51,15 @@ class Sampling:
 
         Args:
             schedule: of the model.
-            steps, sampler, eta, spacing: as for `Denoiser.sample`; None is the default.
+            steps, sampler, eta, spacing: as for `Denoiser.sample`; None is the default. Another sampler than the
+                default one gets the ladder `OTHERS`.
         """
         if sampler is None:
             sampler = self.sampler if eta is None else "ddim"  # an eta alone asks for DDIM with it
         if eta is None and sampler == self.sampler:
             eta = self.eta
-        spacing = self.spacing if spacing is None else spacing
+        if spacing is None:
+            spacing = self.spacing if sampler == self.sampler else OTHERS
         if steps is None and isinstance(spacing, str):
             steps = self.steps
         return _made(sampler, eta), levels(schedule, ladder(schedule, steps, spacing))
