@@ -161,7 +161,7 @@ def test_a_network_trained_on_indices_sees_t_minus_1():
             seen.append(t[0].item())
             return x
 
-    Denoiser(Listener(), schedule.linear(), shape=(1, 2, 2), indexed=True).sample(1, steps=4, progress=False)
+    Denoiser(Listener(), schedule.linear(), shape=(1, 2, 2), indexed=True).sample(1, steps=4, eta=0, progress=False)
     assert seen == [999, 749, 499, 249]
 
 

@@ -101,5 +101,5 @@ def test_any_width(width):
 def test_unknown_network_and_size():
     with pytest.raises(UserError, match="choose one of unet, plain"):
         nets.build("resnet", 1)
-    with pytest.raises(UserError, match="choose one of tiny, mini, small, base"):
+    with pytest.raises(UserError, match="choose one of tiny, micro, mini, small, base"):
         nets.build("unet", 1, "huge")

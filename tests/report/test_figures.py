@@ -50,17 +50,17 @@ def test_the_stages_hold_all_parameters(kind, classes, size):
 
 
 def test_the_stages_of_a_u_net_have_the_shapes_at_which_they_work():
-    found = {(stage.name, stage.index): stage.shape for stage in stages(model("unet", size="small"))}
+    found = {(stage.name, stage.index): stage.shape for stage in stages(model("unet", size="mini"))}
     assert found == {
         ("condition", None): None,
-        ("stem", None): (64, 28, 28),
-        ("down", 0): (64, 28, 28),
-        ("down", 1): (128, 14, 14),
+        ("stem", None): (32, 28, 28),
+        ("down", 0): (32, 28, 28),
+        ("down", 1): (64, 14, 14),
         ("down", 2): (128, 7, 7),
         ("middle", None): (128, 7, 7),
         ("up", 0): (128, 7, 7),
-        ("up", 1): (128, 14, 14),
-        ("up", 2): (64, 28, 28),
+        ("up", 1): (64, 14, 14),
+        ("up", 2): (32, 28, 28),
         ("head", None): (1, 28, 28),
     }
 

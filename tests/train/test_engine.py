@@ -1,8 +1,9 @@
 """The place of a process among others, the device and the precision."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from ddim.errors import UserError
 from ddim.train.engine import Engine, autocast, choose_device, choose_precision
@@ -20,7 +21,9 @@ def test_the_shares_of_a_batch_are_all_of_it(batch_size, processes):
 def test_processes_that_do_not_find_each_other_are_said(monkeypatch):
     """As when a launcher other than torchrun starts several, and each believes that it is alone."""
     monkeypatch.setenv("WORLD_SIZE", "3")
-    AcceleratorState._reset_state(reset_partial_state=True)  # as in a process of its own
+    monkeypatch.setattr(
+        "ddim.train.engine.Accelerator", lambda **_: SimpleNamespace(process_index=0, num_processes=1)
+    )
     with pytest.raises(UserError, match=r"3 processes were started, but only 1.*torchrun"):
         Engine("cpu")
 
