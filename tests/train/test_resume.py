@@ -292,11 +292,13 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path, uninterrupted):
     assert outcome(run) == uninterrupted
 
 
-def test_a_run_goes_on_beyond_its_end(tmp_path, uninterrupted):
-    """It then is the run that was to be so long from its start, and has the lines of its first end besides."""
-    run = tmp_path / "run"
-    go(run, steps=2)
-    ended(run, "asked", 7, "--resume")
+def test_a_run_goes_on_beyond_its_end(tmp_path, quick):
+    """Without a cooldown it then is the run that was to be so long from its start, with the lines of its first end."""
+    run, even = tmp_path / "run", ("--cooldown", 0)
+    go(tmp_path / "whole", *even)
+    uninterrupted = outcome(tmp_path / "whole")
+    go(run, *even, steps=2)
+    ended(run, "asked", 7, "--resume", *even)
     main(["train", str(run), "--resume", "--device", "cpu", "--steps", str(STEPS)])
     found = outcome(run)
     lines = {line["step"]: line for line in found.pop("lines")}
