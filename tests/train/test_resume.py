@@ -293,7 +293,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path, uninterrupted):
 
 
 def test_a_run_goes_on_beyond_its_end(tmp_path, quick):
-    """Without a cooldown it then is the run that was to be so long from its start, with the lines of its first end."""
+    """Without a cooldown it is the run that was to be so long from its start, with the lines of its first end."""
     run, even = tmp_path / "run", ("--cooldown", 0)
     go(tmp_path / "whole", *even)
     uninterrupted = outcome(tmp_path / "whole")
