@@ -73,7 +73,7 @@ WALKS = {"to 0": [*smooth(20), FINE(0.0)], "above 0": smooth(16), "few": [*smoot
         (DPMpp2M(), "sample_dpmpp_2m", {}),
         (DPMpp2M(), "sample_dpmpp_2m_sde", {"eta": 0.0, "noise_sampler": lambda *_: 0.0}),
     ],
-    ids=str,
+    ids=lambda one: "" if isinstance(one, dict) else str(one),
 )
 def test_deterministic(peer, sampler, name, options, walk):
     walk = flat(walk)
