@@ -77,7 +77,7 @@ def test_flags_win_over_the_recipe(tmp_path):
     assert (limited.epochs, limited.minutes, limited.batch_size) == (None, 2, 16)
     for words in (["mnist"], ["mnist", "--out", "x"], ["--out", "x", "mnist"], ["--steps", "5", "mnist"]):
         asked = parse(["train", *words])
-        assert (asked.what, asked.recipe.data, asked.recipe.plan.batch_size) == ("mnist", "mnist", 32)
+        assert (asked.what, asked.recipe.data, asked.recipe.plan.batch_size) == ("mnist", "mnist", 64)
     assert parse(["train", "cifar10", "--classes", "airplane"]).recipe.classes == "airplane"
 
 
