@@ -7,7 +7,7 @@ import torch
 
 from ddim.train.draws import Batch
 
-AHEAD = 4  # updates, each by a thread: one thread draws 11,000 images of 3x32x32 a second, and a GPU may want more
+AHEAD = 4  # updates, each by a thread of its own: one alone may draw fewer images a second than a GPU learns from
 
 
 class Ahead:

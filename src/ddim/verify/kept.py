@@ -22,7 +22,7 @@ def endpoint(folder: Path, weights: str, start: Start) -> dict[str, Tensor] | No
 
     Args:
         folder: of the run.
-        weights: their fingerprint, here and below.
+        weights: their fingerprint.
         start: the noise.
     """
     try:
@@ -44,6 +44,7 @@ def keep(folder: Path, weights: str, found: Distances) -> list[Path]:
 
     Args:
         folder: of the run.
+        weights: their fingerprint.
         found: the distances.
 
     Returns:
