@@ -19,7 +19,7 @@ from ddim.errors import Notice, UserError
 from ddim.evaluate.extractor import Extractor
 from ddim.files import write_bytes
 
-AT_ONCE = 1 << 20  # numbers in a batch of images, about
+AT_ONCE = 1 << 15  # numbers in a batch of images, so that what is made of it stays in the processor's cache
 ROUNDED = 1 + 1 / 255  # beyond 1 by half a grey level is white still
 
 

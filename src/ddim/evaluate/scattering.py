@@ -15,6 +15,7 @@ SMALLEST, LARGEST = 8, 256  # pixels a side
 COLOURS = 4  # a side of the grid of mean colours
 DETAILS = 2  # a side of the grid of mean contrasts
 ORIENTATIONS = 4
+FAINT = 1 / 64  # about two of 256 grey levels: what has less contrast is plain
 VERSION = 1  # raised when the arithmetic changes
 
 # Grey, red against blue, and both against green: an orthonormal basis of the colours.
@@ -25,9 +26,9 @@ OPPONENT /= OPPONENT.norm(dim=1, keepdim=True)
 class Scattering:
     """An `Extractor` with nothing to train or download: at 32x32, 64 features in grey and 120 in colour.
 
-    S_0 x = x * phi and S_1 x = |x * psi_(j,l)| * phi, arXiv 1203.1513, section 2: mean colours on a grid of 4x4, and
+    S_0 x = x * phi and S_1 x = |x * psi_(j,l)| * phi, arXiv 1203.1513, section 2: mean colours on a grid of 4x4;
     the mean contrast at each scale j and orientation l, of grey on a grid of 2x2, of the other two colours over the
-    whole image.
+    whole image. Of contrasts the logarithm is taken: fine detail, which is faint, would not count otherwise.
 
     Why they are fair: they are trained on nothing, so no model is favoured by the data it has learnt from; a shift
     by a pixel or two hardly changes them; blur, noise, wrong colours or brightness and a wrong mix of classes do.
@@ -69,8 +70,9 @@ class Scattering:
         seen = [adaptive_avg_pool2d(x, COLOURS)]
         spectrum = torch.fft.fft2(mirrored(x))
         for psi in self.wavelets:
-            contrast = torch.fft.ifft2(spectrum * psi).abs()[..., : x.shape[2], : x.shape[3]]  # |x * psi|
-            seen += [adaptive_avg_pool2d(contrast[:, :1], DETAILS), contrast[:, 1:].mean((2, 3))]
+            contrast = torch.fft.ifft2(spectrum * psi)[..., : x.shape[2], : x.shape[3]].abs()  # |x * psi|
+            pooled = adaptive_avg_pool2d(contrast[:, :1], DETAILS), contrast[:, 1:].mean((2, 3))
+            seen += [torch.log(FAINT + one) for one in pooled]
         return torch.cat([one.flatten(1) for one in seen], dim=1)
 
 
