@@ -6,7 +6,7 @@ Szegedy and others, arXiv 1512.00567, as trained for TensorFlow in 2015; Heusel 
 import hashlib
 import io
 import os
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -87,7 +87,7 @@ def weights_file() -> Path:
     return fetch(URLS, path, SHA256, remedy=remedy)
 
 
-@cache
+@lru_cache(maxsize=1)
 def _loaded(path: Path) -> tuple[nn.Module, str]:
     """The network with the weights in a file, and the file's SHA-256. Nothing that a file may hold is ever run."""
     try:

@@ -26,8 +26,8 @@ OPPONENT /= OPPONENT.norm(dim=1, keepdim=True)
 class Scattering:
     """An `Extractor` with nothing to train or download: at 32x32, 64 features in grey and 120 in colour.
 
-    S_0 x = x * phi and S_1 x = |x * psi_(j,l)| * phi, arXiv 1203.1513, section 2: mean colours on a grid of 4x4;
-    the mean contrast at each scale j and orientation l, of grey on a grid of 2x2, of the other two colours over the
+    S_0 x = x * phi and S_1 x = |x * psi_(j,k)| * phi, arXiv 1203.1513, section 2: mean colours on a grid of 4x4;
+    the mean contrast at each scale j and orientation k, of grey on a grid of 2x2, of the other two colours over the
     whole image. Of contrasts the logarithm is taken: fine detail, which is faint, would not count otherwise.
 
     Why they are fair: they are trained on nothing, so no model is favoured by the data it has learnt from; a shift
@@ -79,7 +79,7 @@ class Scattering:
 def wavelets(height: int, width: int, scales: int) -> Tensor:
     """Oriented band-passes an octave apart, on the frequencies of `torch.fft.fft2`.
 
-    psi_(j,l)(omega) = 2 cos(pi/2 log2(|omega| / (2^-j pi))) cos(L/2 (arg omega - pi l / L)), each cosine within its
+    psi_(j,k)(omega) = 2 cos(pi/2 log2(|omega| / (2^-j pi))) cos(K/2 (arg omega - pi k / K)), each cosine within its
     first zeros; the finest passes all above pi too. So neighbours' squares add up to a constant, a wave at the
     middle of one passes no other, and what comes out has the wave's amplitude as its modulus, at any phase.
 
@@ -96,8 +96,8 @@ def wavelets(height: int, width: int, scales: int) -> Tensor:
     found = []
     for j in range(scales):
         radial = _bump(octave.clamp(max=0) if j == 0 else octave + j)
-        for l in range(ORIENTATIONS):  # noqa: E741
-            off = torch.remainder(angle - math.pi * l / ORIENTATIONS + math.pi, 2 * math.pi) - math.pi
+        for k in range(ORIENTATIONS):
+            off = torch.remainder(angle - math.pi * k / ORIENTATIONS + math.pi, 2 * math.pi) - math.pi
             found.append(2 * radial * _bump(off * ORIENTATIONS / math.pi))
     return torch.stack(found)
 
