@@ -36,10 +36,10 @@ def standing_for(state: dict[str, Tensor]) -> dict[str, Tensor]:
     about_one = torch.from_numpy(random.uniform(0.5, 1.5, 2048).astype(np.float32))
     made = {}
     for i, (name, tensor) in enumerate(sorted(state.items())):
-        fan_in = state[name.replace(".bn.running_var", ".conv.weight")][0].numel() if "running_var" in name else 0
-        if "running_var" in name:  # so that the numbers keep their size from layer to layer
+        if name.endswith("running_var"):  # so that numbers keep their size from layer to layer
+            fan_in = state[name.replace("bn.running_var", "conv.weight")][0].numel()
             made[name] = torch.tensor(fan_in / 2).expand(tensor.shape)
-        elif ".bn.weight" in name:
+        elif name.endswith("bn.weight"):
             made[name] = about_one[: len(tensor)]
         elif tensor.dim() == 0:
             made[name] = tensor

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, pad
 
-from ddim.evaluate.features import features
+from ddim.data import digits
+from ddim.evaluate.features import as_pixels, features
 from ddim.evaluate.scattering import COLOURS, DETAILS, FAINT, ORIENTATIONS, Scattering, mirrored, wavelets
 
 
@@ -170,3 +171,12 @@ def test_a_shift_is_no_damage(clean, distance):
     """By a pixel sideways: nothing beside noise with a standard deviation of a twentieth of the range."""
     shifted = pad(clean[..., :-1], [1, 0, 0, 0], mode="replicate")
     assert distance(shifted) < 0.1 * distance(noised(clean, 0.1))
+
+
+def test_the_distance_grows_with_every_class_that_is_missing():
+    train = digits.load("train")
+    seen = features(Scattering((1, 8, 8)), as_pixels(train))
+    reference, rest, labels = seen[:750], seen[750:], train.labels[750:].numpy()
+    distances = [frechet(rest[labels < kinds], reference) for kinds in (10, 8, 6, 4, 2)]
+    assert distances == sorted(distances)
+    assert distances[1] > 1.5 * distances[0]

@@ -32,7 +32,8 @@ class Inception:
 
     The network, its weights and the way to 299x299 pixels are those of pytorch-fid: bilinear, without antialiasing,
     grey repeated in three channels. An FID compares with published ones if it is taken from as many images, 50,000
-    for CIFAR-10, and against the same reference. The weights (95 MB) are downloaded once, and verified.
+    for CIFAR-10, and against the same reference. The weights (95 MB) are downloaded once, and verified. One core
+    takes about 0.2 s for an image.
 
     Args:
         shape: (C, H, W) of the images, C 1 or 3.
