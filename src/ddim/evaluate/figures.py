@@ -1,0 +1,94 @@
+"""Features against features: every figure, its standard error, and the same figure for real images."""
+
+import math
+from functools import cached_property
+from statistics import stdev
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ddim.evaluate.frechet import Gaussian, frechet, gaussian
+from ddim.evaluate.intervals import Range, Share, resamplings
+from ddim.evaluate.kernel import between, within
+from ddim.evaluate.neighbours import neighbours
+
+Array = NDArray[np.float64]
+LIMITS = {
+    "frechet": Range(0, math.inf),
+    "kid": Range(-math.inf, math.inf),
+    "precision": Range(0, 1),
+    "recall": Range(0, 1),
+    "density": Range(0, math.inf),
+    "coverage": Range(0, 1),
+}
+"""The figures, and what each can be."""
+
+
+class Reference:
+    """Real images that samples are held against, and what is computed of them once.
+
+    Args:
+        features: (M, F).
+        count: N, how many samples there will be; the neighbour figures take min(N, M) of both.
+        seed: of that choice.
+    """
+
+    def __init__(self, features: Array, count: int, seed: int) -> None:
+        self.features, self.seed = features, seed
+        self.equal = min(count, len(features))
+        self.neighbours = some(features, self.equal, seed)
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """For the Fréchet distance."""
+        return gaussian(self.features)
+
+    @cached_property
+    def within(self) -> float:
+        """For KID."""
+        return float(within(self.features, np.ones((len(self.features), 1)))[0])
+
+    def values(self, x: Array) -> dict[str, float]:
+        """The figures of samples' features, (N, F)."""
+        once = np.ones((len(x), 1))
+        both = between(x, self.features, once, np.ones((len(self.features), 1)))
+        return {
+            "frechet": frechet(gaussian(x), self.gaussian),
+            "kid": float((within(x, once) - 2 * both)[0]) + self.within,
+            **{name: one.value for name, one in self._neighbours(x).items()},
+        }
+
+    def errors(self, x: Array, resamples: int, progress: bool = True) -> dict[str, float]:
+        """Their standard errors: by so many resamplings of both sets; of the neighbour figures by formula."""
+        return {
+            "frechet": frechet_error(x, self.features, resamples, self.seed, progress),
+            "kid": kid_error(x, self.features, resamples, self.seed),
+            **{name: one.error for name, one in self._neighbours(x).items()},
+        }
+
+    def _neighbours(self, x: Array) -> dict[str, Share]:
+        return neighbours(some(x, self.equal, self.seed), self.neighbours)._asdict()
+
+
+def frechet_error(x: Array, y: Array, resamples: int, seed: int, progress: bool = False) -> float:
+    """The standard error of the Fréchet distance of (N, F) and (M, F), by resampling both."""
+    pairs = zip(
+        resamplings(len(x), resamples, (seed, 0)).T, resamplings(len(y), resamples, (seed, 1)).T, strict=True
+    )
+    hidden = None if progress else True  # None: hidden where there is no terminal
+    with tqdm(pairs, desc="interval", total=resamples, unit="resampling", disable=hidden) as bar:
+        return stdev(frechet(gaussian(x, one), gaussian(y, other)) for one, other in bar)
+
+
+def kid_error(x: Array, y: Array, resamples: int, seed: int) -> float:
+    """The standard error of KID, likewise."""
+    tx, ty = (resamplings(len(one), resamples, (seed, i)).astype(np.float64) for i, one in enumerate((x, y)))
+    return float(np.std(within(x, tx) + within(y, ty) - 2 * between(x, y, tx, ty), ddof=1))
+
+
+def some(features: Array, count: int, seed: int) -> Array:
+    """So many of them, in their order; all if there are no more."""
+    if count >= len(features):
+        return features
+    return features[np.sort(np.random.default_rng(seed).permutation(len(features))[:count])]
