@@ -86,10 +86,10 @@ def test_coverage_of_what_is_drawn_alike():
 
 @pytest.mark.parametrize("shift", [0.0, 1.5])
 def test_the_standard_errors_are_those_of_new_draws(shift):
-    """Held to a factor of one and a half either way, as the balls are taken as fixed."""
+    """Nearly, where the sets differ; up to 1.8 times as wide where they do not, but never much too narrow."""
     rng = np.random.default_rng(0)
     drawn = [neighbours(rng.standard_normal((150, 6)) + shift, rng.standard_normal((150, 6))) for _ in range(200)]
     for name in drawn[0]._fields:
         real = np.std([getattr(one, name).value for one in drawn])
         said = np.mean([getattr(one, name).error for one in drawn])
-        assert 2 / 3 < said / real < 1.5, (name, said, real)
+        assert 0.8 < said / real < (1.25 if shift else 1.8), (name, said, real)
