@@ -14,6 +14,7 @@ from ddim.errors import UserError
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 16
+DATA_DIR = "put the data set in a folder and name that folder as data_dir (--data-dir)"
 
 
 class _MirrorError(Exception):
@@ -27,7 +28,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddim"
 
 
-def fetch(urls: Sequence[str], to: Path, sha256: str) -> Path:
+def fetch(urls: Sequence[str], to: Path, sha256: str, remedy: str = DATA_DIR) -> Path:
     """Download a file unless it is there already, trying each mirror in turn.
 
     What has arrived stays in `to`.part, from where this mirror, the next one or the next run goes on.
@@ -37,6 +38,7 @@ def fetch(urls: Sequence[str], to: Path, sha256: str) -> Path:
         urls: http or https addresses of the same bytes, best first.
         to: the file to make.
         sha256: the checksum of those bytes, in hexadecimal.
+        remedy: what to do if no mirror gives them, for the error message.
 
     Returns:
         `to`.
@@ -65,10 +67,7 @@ def fetch(urls: Sequence[str], to: Path, sha256: str) -> Path:
             f"Could not write {part}: {error.strerror or error}; free some space, or set DDIM_CACHE to "
             "another folder."
         ) from error
-    raise UserError(
-        f"Could not download {to.name} ({'; '.join(reasons)}); try again later to resume, or put the "
-        "data set in a folder and name that folder as data_dir (--data-dir)."
-    )
+    raise UserError(f"Could not download {to.name} ({'; '.join(reasons)}); try again later to resume, or {remedy}.")
 
 
 def _complete(part: Path, url: str, sha256: str) -> None:
