@@ -29,7 +29,7 @@ def test_wilson(share, count):
     low, high = wilson(share, count)
     for p in (low, high):
         assert (share - p) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / count, rel=1e-5, abs=1e-12)
-    assert -1e-12 < low < high < 1 + 1e-12
+    assert -1e-12 < low <= share <= high < 1 + 1e-12
 
 
 def test_limits():

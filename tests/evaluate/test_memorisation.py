@@ -92,7 +92,7 @@ def test_copies_of_mnist():
     training = replace(training, pixels=training.pixels[:10_000], labels=training.labels[:10_000])
     held_out = replace(test, pixels=test.pixels[:1500], labels=test.labels[:1500])
     honest = test.pixels[1500:1900]
-    samples = torch.cat([honest, moved(training.pixels[:20], 25)])
+    samples = torch.cat([honest, moved(training.pixels[:20], 12)])
     assert copies(honest, training, held_out, progress=False).p_value > 0.05
     found = copies(samples, training, held_out, progress=False)
     assert found.flagged >= 20

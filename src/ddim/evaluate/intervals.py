@@ -93,4 +93,5 @@ def of_draws(values: Sequence[float], limits: Range, part: float = 0.0) -> tuple
 def wilson(share: float, count: int) -> Range:
     """The interval of a share of independent yeses and noes: Wilson, JASA 1927."""
     middle, width = share + Z**2 / (2 * count), Z * math.sqrt(share * (1 - share) / count + (Z / (2 * count)) ** 2)
-    return Range((middle - width) / (1 + Z**2 / count), (middle + width) / (1 + Z**2 / count))
+    low, high = (middle - width) / (1 + Z**2 / count), (middle + width) / (1 + Z**2 / count)
+    return Range(min(low, share), max(high, share))  # rounding must not put 1 above the interval of 1

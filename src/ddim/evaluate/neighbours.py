@@ -111,8 +111,8 @@ class Tally:
 def _share(meets: NDArray[np.int64], one: NDArray[np.int64], others: int) -> Share:
     """The share of points that meet any other; its error is theirs, and by the jackknife that of the others.
 
-    Leaving one of the others out loses the points that meet it alone; the balls are held as they are. For sets that are
-    alike that makes it up to 1.7 times too wide; without, it would be down to a third for sets that are not.
+    Leaving one of the others out loses the points that meet it alone; the balls are held as they are. For sets that
+    are alike that makes it up to 1.7 times too wide; without, it would be down to a third for sets that are not.
     """
     n = len(meets)
     found = int((meets > 0).sum())
