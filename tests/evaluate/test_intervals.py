@@ -53,18 +53,19 @@ def test_95_in_100_new_draws_lie_where_of_draws_says():
     assert together / 4000 == pytest.approx(0.95, abs=0.02)
 
 
-@pytest.mark.parametrize("shift", [0.5, 1.0])
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.3, 1.0])
 def test_the_standard_errors_are_those_of_new_draws(shift):
+    """Both of sets that are drawn alike, where resampled distances vary by 1.7 times too much, and of others."""
     rng = np.random.default_rng(0)
 
     def draw():
-        return rng.standard_normal((150, 4)) + shift, rng.standard_normal((200, 4))
+        return rng.standard_normal((150, 8)) + shift, rng.standard_normal((200, 8))
 
     pairs = [draw() for _ in range(200)]
     of_frechet = np.std([frechet(gaussian(x), gaussian(y)) for x, y in pairs])
     of_kid = np.std([kid(x, y) for x, y in pairs])
-    assert np.mean([frechet_error(x, y, 60, 0) for x, y in pairs[:10]]) == pytest.approx(of_frechet, rel=0.2)
-    assert np.mean([kid_error(x, y, 60, 0) for x, y in pairs[:10]]) == pytest.approx(of_kid, rel=0.2)
+    assert np.mean([frechet_error(x, y, 60, 0) for x, y in pairs[:10]]) == pytest.approx(of_frechet, rel=0.3)
+    assert np.mean([kid_error(x, y, 60, 0) for x, y in pairs[:10]]) == pytest.approx(of_kid, rel=0.3)
 
 
 def test_real_images_lie_in_the_floor():

@@ -2,7 +2,6 @@
 
 import math
 from functools import cached_property
-from statistics import stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,18 +72,38 @@ class Reference:
 
 def frechet_error(x: Array, y: Array, resamples: int, seed: int, progress: bool = False) -> float:
     """The standard error of the Fréchet distance of (N, F) and (M, F), by resampling both."""
-    pairs = zip(
-        resamplings(len(x), resamples, (seed, 0)).T, resamplings(len(y), resamples, (seed, 1)).T, strict=True
-    )
+    pairs = zip(*(resamplings(len(one), resamples, (seed, i)).T for i, one in enumerate((x, y))), strict=True)
+    ours, theirs, found = gaussian(x), gaussian(y), []
     hidden = None if progress else True  # None: hidden where there is no terminal
-    with tqdm(pairs, desc="interval", total=resamples, unit="resampling", disable=hidden) as bar:
-        return stdev(frechet(gaussian(x, one), gaussian(y, other)) for one, other in bar)
+    for times_x, times_y in tqdm(pairs, desc="interval", total=resamples, unit="resampling", disable=hidden):
+        a, b = gaussian(x, times_x), gaussian(y, times_y)
+        found.append((frechet(a, b), frechet(a, ours), frechet(b, theirs)))
+    both, own_x, own_y = np.array(found).T
+    return error(both, own_x, own_y)
 
 
 def kid_error(x: Array, y: Array, resamples: int, seed: int) -> float:
     """The standard error of KID, likewise."""
     tx, ty = (resamplings(len(one), resamples, (seed, i)).astype(np.float64) for i, one in enumerate((x, y)))
-    return float(np.std(within(x, tx) + within(y, ty) - 2 * between(x, y, tx, ty), ddof=1))
+    a, b = within(x, tx), within(y, ty)  # what the sets themselves add does not vary
+    ours, theirs = (between(one, one, times, np.ones_like(times)) for one, times in ((x, tx), (y, ty)))
+    return error(a + b - 2 * between(x, y, tx, ty), a - 2 * ours, b - 2 * theirs)
+
+
+def error(both: Array, x: Array, y: Array) -> float:
+    """The standard error of a squared distance.
+
+    With d the difference of two distributions and S the covariance of what chance adds to it, the distance of two sets
+    has the variance 4 d'Sd + 2 tr S^2. Chance adds once more to resampled sets: theirs has 4 d'Sd + 6 tr S^2, and
+    that of resampled sets to their own 2 tr S^2. Measured near d = 0 this is at most a quarter too wide for 8 features, and
+    right for those of MNIST; without the correction it is 1.5 to 1.8 times too wide.
+
+    Args:
+        both: (R,) distances of the resampled sets from each other.
+        x, y: (R,) of each from the set that it was drawn from.
+    """
+    chance = (x.std(ddof=1) + y.std(ddof=1)) ** 2
+    return math.sqrt(max(both.var(ddof=1) - 2 * chance, chance))
 
 
 def some(features: Array, count: int, seed: int) -> Array:

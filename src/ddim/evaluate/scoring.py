@@ -91,7 +91,7 @@ def measure(
     asked = {} if labels is None else {"agreement": agreement(eye, x_pixels, labels, reference)}
     few = eye.dim <= FEW
     x = features(eye, x_pixels, progress=progress)
-    held = Reference(kept_features(eye, reference, progress=progress), len(x), seed)
+    held = Reference(kept_features(eye, y_pixels, progress=progress), len(x), seed)
     values, errors = held.values(x), held.errors(x, RESAMPLES[few], progress)
     floor = _floor(held, len(x), real, eye, DRAWS[few], progress)
     figures = {}
