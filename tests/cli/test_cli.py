@@ -25,6 +25,8 @@ from ddim.train import recipe as recipes
 from ddim.train.run import build
 from ddim.train.validation import held_out_loss
 
+COMMANDS = ("train", "inspect", "sample", "evaluate", "compare", "verify", "reproduce", "report")
+
 
 def ddim_command(*arguments, **options):
     return subprocess.run(
@@ -48,11 +50,11 @@ def test_help_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("train", "inspect", "sample", "verify", "reproduce", "report"):
+    for command in COMMANDS:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "inspect", "sample", "verify", "reproduce", "report"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

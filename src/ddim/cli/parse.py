@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from ddim.cli.compare import Compare
+from ddim.cli.evaluate import Evaluate
 from ddim.cli.inspect import Inspect
 from ddim.cli.report import Report
 from ddim.cli.reproduce import Reproduce
@@ -19,10 +21,12 @@ DESCRIPTION = """Denoising Diffusion Implicit Models on small images.
   ddim train mnist --minutes 30        a run of your own, in runs/mnist
   ddim sample runs/mnist --steps 20    new images, in 20 network calls each
   ddim report runs/mnist               the run as a page, with figures
+  ddim evaluate runs/mnist             how near its samples are to real images
+  ddim compare runs/a runs/b           several of them, ranked
   ddim verify                          every solver, proven; with a run: which to choose
   ddim --version                       what is installed"""
 
-Command = Train | Inspect | Sample | Reproduce | Report | Verify
+Command = Train | Inspect | Sample | Reproduce | Report | Evaluate | Compare | Verify
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ def _read(arguments: list[str], train: Train) -> Command:
         | Annotated[Sample, tyro.conf.subcommand("sample")]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
     )
     return tyro.cli(

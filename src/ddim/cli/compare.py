@@ -1,0 +1,88 @@
+"""`ddim compare`: several models or folders of images against the same real images."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from ddim.cli.subjects import Subject, extractor, real_images
+from ddim.errors import UserError
+
+SHOWN = 10  # images of each in the picture
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Rank models, and images made by anything else, by how near they come to the same real images.
+
+    For example:
+      ddim compare runs/short runs/long
+      ddim compare mnist runs/mine generated/ --against mnist
+    """
+
+    what: Positional[tuple[str, ...]]
+    """Runs, models that come with ddim, or folders of images."""
+
+    against: str | None = None
+    """Real images: a data set, a hub id or a folder; what the first was trained on if not given."""
+
+    count: int = 1000
+    """How many samples of each model to draw; of a folder all images count."""
+
+    steps: int | None = None
+    """Steps for each sample; each model's own default if not given."""
+
+    extractor: str | None = None
+    """What sees the images: mnist, digits, scattering or inception; the one for the data if not given."""
+
+    split: Literal["test", "train"] = "test"
+    """Which of the real images to compare with."""
+
+    seed: int = 0
+    """Of the samples' noise and of the resamplings."""
+
+    out: Path = Path("compare")
+    """Folder for the numbers and the picture."""
+
+    device: str | None = None
+    """cpu, cuda or mps; the best there is if not given."""
+
+    data_dir: Path | None = None
+    """Folder with the files of a data set that has a name; DDIM_DATA, then a download, if not given."""
+
+    def run(self) -> None:
+        import torch
+
+        from ddim.checkpoint import fingerprint
+        from ddim.evaluate import comparison, measure
+        from ddim.evaluate.features import as_pixels
+        from ddim.files import write_text
+        from ddim.pictures import write_grid
+
+        if not self.what or len(set(self.what)) < len(self.what):
+            raise UserError("Name what to compare, each once, as in `ddim compare runs/a runs/b`.")
+        subjects = [Subject.find(name) for name in self.what]
+        real = real_images(subjects[0], self.against, self.split, self.data_dir)
+        eye = extractor(self.extractor, real)
+        found, rows, facts = {}, {}, {}
+        for one in subjects:
+            if one.model:
+                pixels = as_pixels(one.draw(self.count, self.device, seed=self.seed, steps=self.steps))
+                about: dict[str, Any] = {
+                    "weights": fingerprint(one.folder),
+                    "sampling": one.words(steps=self.steps),
+                }
+            else:
+                pixels, about = one.images(real.reference.shape), {}
+            found[one.name] = measure(pixels, real.reference, extractor=eye, real=real.others, seed=self.seed)
+            rows[one.name] = pixels[:SHOWN]
+            facts[one.name] = {**about, **found[one.name].facts()}
+        ranked = comparison.ranked(found)
+        picture, numbers = self.out / "compare.png", self.out / "compare.json"
+        write_grid(torch.cat([rows[name] for name in ranked]), picture, columns=SHOWN)
+        table = {"reference": real.facts(), "subjects": {name: facts[name] for name in ranked}}
+        write_text(numbers, json.dumps(table, indent=2) + "\n")
+        print("\n".join(comparison.lines(found)))
+        print(f"In {picture} a row for each, in the order of the table; the numbers are in {numbers}.")

@@ -1,0 +1,48 @@
+"""Several evaluations against the same real images, in one table."""
+
+from collections.abc import Iterator, Mapping
+
+from ddim.evaluate.evaluation import Evaluation, number
+from ddim.evaluate.intervals import Figure
+
+
+def ranked(found: Mapping[str, Evaluation]) -> list[str]:
+    """The names, the least Fréchet distance first."""
+    return sorted(found, key=lambda name: found[name].figures["frechet"].value)
+
+
+def lines(found: Mapping[str, Evaluation]) -> Iterator[str]:
+    """A row for each, ranked, below one of real images for each number of images.
+
+    Args:
+        found: by name, all of one extractor and one reference.
+    """
+    first = next(iter(found.values()))
+    figures = [name for name in first.figures if all(name in one.figures for one in found.values())]
+    rows = [["", "images", *figures]]
+    for count, one in {one.count: one for one in found.values()}.items():
+        rows.append(["real images", f"{count:,}", *(_floor(one.figures[name]) for name in figures)])
+    for name in ranked(found):
+        one = found[name]
+        rows.append([name, f"{one.count:,}", *(_value(one.figures[figure]) for figure in figures)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+    yield f"Against {first.reference_count:,} real images, as {first.extractor} sees them ({first.about})."
+    yield "± reaches to the ends of the 95% interval; * is a figure that real images may have too."
+
+
+def _value(one: Figure) -> str:
+    return _cell(one.value, one.low, one.high) + ("*" if one.at_floor else " ")
+
+
+def _floor(one: Figure) -> str:
+    return _cell(one.floor, one.floor_low, one.floor_high) + " "
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    return f"{number(value)} ± {number(max(value - low, high - value))}"

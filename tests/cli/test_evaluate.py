@@ -1,0 +1,149 @@
+"""`ddim evaluate` and `ddim compare` as a user meets them."""
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import ddim
+from ddim import checkpoint, nets, schedule
+from ddim.cli import main
+from ddim.data import to_uint8
+from ddim.denoiser import Denoiser
+from ddim.evaluate import Evaluation
+from ddim.pictures import write_each
+from ddim.sampling import Sampling
+from ddim.train import recipe as recipes
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, tmp_path):
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that was hardly trained, on digits with classes, and draws in two steps."""
+    torch.manual_seed(0)
+    recipe = replace(recipes.shipped("digits"), conditional=True)
+    model = Denoiser(
+        nets.build("unet", 1, "tiny", 10), schedule.linear(), "eps", (1, 8, 8), 10, sampling=Sampling(steps=2)
+    )
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    checkpoint.save(model, folder, recipe=asdict(recipe))
+    return folder
+
+
+def digits(folder, rows, change=lambda x: x):
+    """A folder of some of the digits to train on."""
+    images = ddim.open_images("digits").batch(torch.tensor(rows))[0]
+    write_each(to_uint8(change(images)), folder)
+    return str(folder)
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(one) for one in arguments])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "Traceback" not in said
+    return said
+
+
+def test_a_run(run, capsys):
+    main(["evaluate", str(run), "--count", "40", "--device", "cpu"])
+    said = capsys.readouterr().out
+    facts = json.loads((run / "results" / "evaluation.json").read_text())
+    assert facts["weights"] == checkpoint.fingerprint(run)
+    assert facts["sampling"] == "unipc, log-snr, 2 steps"
+    assert facts["reference"] == {"name": "digits", "split": "test", "images": 297, "shape": [1, 8, 8]}
+    found = Evaluation.read(facts)
+    assert (found.extractor, found.count, found.reference_count) == ("digits", 40, 297)
+    assert found.figures["frechet"].value > found.figures["frechet"].floor_high
+    assert found.figures["agreement"].value < found.figures["agreement"].floor_low
+    assert "40 images against 297 real ones, as digits sees them" in said
+    copied = json.loads((run / "results" / "memorisation.json").read_text())
+    assert (copied["count"], copied["train_count"], copied["held_out_count"]) == (40, 1500, 297)
+    suspects = load_file(run / "samples" / "memorisation.safetensors")
+    assert suspects["neighbours"].shape == (12, 3, 1, 8, 8)
+    with Image.open(run / "figures" / "memorisation-samples.png") as picture:
+        assert picture.height > 2 * picture.width
+    assert str(run / "results" / "evaluation.json") in said
+
+
+def test_how_samples_are_drawn_reaches_the_model(run, capsys):
+    words = ["--count", "40", "--steps", "3", "--eta", "0.5", "--spacing", "linear", "--guidance", "2"]
+    main(["evaluate", str(run), *words, "--split", "train", "--out", "elsewhere"])
+    facts = json.loads(Path("elsewhere/results/evaluation.json").read_text())
+    assert facts["sampling"] == "ddim, linear, 3 steps, eta = 0.5, guidance 2"
+    assert facts["reference"]["split"] == "train"
+    main(["evaluate", str(run), *words, "--split", "train", "--out", "again"])
+    assert json.loads(Path("again/results/evaluation.json").read_text()) == facts
+
+
+def test_a_folder_of_images(tmp_path, capsys):
+    folder = digits(tmp_path / "made", range(400))
+    main(["evaluate", folder, "--against", "digits"])
+    facts = json.loads((tmp_path / "evaluate" / "made" / "results" / "evaluation.json").read_text())
+    assert facts["count"] == 400
+    assert facts["figures"]["frechet"]["value"] < 2 * facts["figures"]["frechet"]["floor"]
+    assert "weights" not in facts
+    copied = json.loads((tmp_path / "evaluate" / "made" / "results" / "memorisation.json").read_text())
+    assert copied["flagged"] == 400  # they are training images
+    assert sorted(os.listdir(folder)) == [f"{i:06d}.png" for i in range(400)]
+
+
+def test_a_folder_against_a_folder(tmp_path, capsys):
+    made, real = digits(tmp_path / "made", range(200)), digits(tmp_path / "real", range(500, 1000))
+    main(["evaluate", made, "--against", real, "--out", "out"])
+    facts = json.loads((tmp_path / "out" / "results" / "evaluation.json").read_text())
+    assert (facts["count"], facts["reference_count"], facts["extractor"]) == (200, 500, "scattering")
+    assert facts["floor"].startswith("20 splits of the reference, 200 against 300")
+    assert os.listdir(tmp_path / "out") == ["results"]
+
+
+def test_comparing(run, tmp_path, capsys):
+    real = digits(tmp_path / "real", range(300))
+    grey = digits(tmp_path / "grey", range(300), lambda x: 0.7 * (x + 1) - 1)
+    main(["compare", str(run), grey, real, "--count", "40", "--against", "digits", "--device", "cpu"])
+    said = capsys.readouterr().out.splitlines()
+    starts = [line.split("  ")[0] for line in said]
+    assert starts[1:6] == ["real images", "real images", real, grey, str(run)]
+    facts = json.loads((tmp_path / "compare" / "compare.json").read_text())
+    assert list(facts["subjects"]) == [real, grey, str(run)]
+    assert facts["subjects"][str(run)]["weights"] == checkpoint.fingerprint(run)
+    values = [one["figures"]["frechet"]["value"] for one in facts["subjects"].values()]
+    assert values == sorted(values)
+    with Image.open(tmp_path / "compare" / "compare.png") as picture:
+        assert picture.size == (10 * 72 + 8, 3 * 72 + 8)
+
+
+def test_requests_that_cannot_be(run, tmp_path, capsys):
+    folder = digits(tmp_path / "made", range(40))
+    bare = tmp_path / "bare"
+    checkpoint.save(ddim.load(run), bare)
+    small = tmp_path / "small"
+    write_each(torch.zeros(40, 1, 9, 9, dtype=torch.uint8), small)
+    for words, said in (
+        (["evaluate", folder], "name the real ones"),
+        (["evaluate", "nowhere"], "no run at nowhere"),
+        (["evaluate", folder, "--against", "digits", "--steps", "3"], "--steps is for samples of a model"),
+        (["evaluate", folder, "--against", "nothing"], "no data set called 'nothing'"),
+        (["evaluate", bare], "does not say what it was trained on"),
+        (["evaluate", run, "--count", "30"], "30 samples are too few for the 32 features of digits"),
+        (["evaluate", run, "--count", "0"], "at least 1"),
+        (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
+        (["evaluate", run, "--extractor", "mnist"], "1x28x28"),
+        (["evaluate", small, "--against", "digits"], "are 1 × 9 × 9, the real ones 1 × 8 × 8"),
+        (["compare", run, run], "each once"),
+        (["compare"], "each once"),
+    ):
+        assert said in refused(capsys, *words), words
+    assert not (tmp_path / "evaluate").exists()
+    assert not (tmp_path / "compare").exists()
