@@ -11,19 +11,20 @@ from ddim.evaluate.decoder import surprise
 
 
 def line(grey_levels):
-    """Every grey level, as one image each: (G, 1, 1, 1) float64."""
-    levels = images(torch.arange(grey_levels).view(-1, 1, 1, 1), grey_levels)
-    return levels.batch(torch.arange(grey_levels))[0].double()
+    """Every grey level in [-1, 1], as one image each: (G, 1, 1, 1) float64."""
+    return 2 * torch.arange(grey_levels, dtype=torch.float64).view(-1, 1, 1, 1) / (grey_levels - 1) - 1
 
 
 @pytest.mark.parametrize("grey_levels", [2, 17, 256])
 def test_the_cells_tile_the_line_around_the_grey_levels(grey_levels):
     x0 = line(grey_levels)
+    shown, _ = images(torch.arange(grey_levels).view(-1, 1, 1, 1), grey_levels).batch(torch.arange(grey_levels))
+    torch.testing.assert_close(shown.double(), x0, rtol=0, atol=1e-7)  # where `Images` puts them
     low, middle, high = (dequantise(x0, torch.full_like(x0, u), grey_levels).flatten() for u in (0, 0.5, 1))
     torch.testing.assert_close(middle, x0.flatten())
-    torch.testing.assert_close(high[:-1], low[1:], rtol=0, atol=1e-6)
-    torch.testing.assert_close(high - low, torch.full_like(low, 2 / (grey_levels - 1)), rtol=0, atol=1e-6)
-    assert float(low[0] + high[-1]) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(high[:-1], low[1:])
+    torch.testing.assert_close(high - low, torch.full_like(low, 2 / (grey_levels - 1)))
+    assert float(low[0] + high[-1]) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("grey_levels", [2, 17, 256])

@@ -90,8 +90,8 @@ def interpolate(
             f"{sampler} injects noise, so that an image does not follow from its x_T; use a deterministic sampler, "
             "such as DDIM(eta=0)."
         )
-    *_, x0 = trajectory(sampler, denoise, xT.flatten(0, -4), levels, schedule=schedule)
-    return x0.unflatten(0, xT.shape[:-3])
+    *_, x0 = trajectory(sampler, denoise, xT.reshape(-1, *xT.shape[-3:]), levels, schedule=schedule)
+    return x0.reshape(xT.shape)
 
 
 def _angle(a: Tensor, b: Tensor) -> float:

@@ -61,6 +61,7 @@ def batches(model: Denoiser, images: Images, rows: Tensor, size: int) -> Iterato
     """
     if size < 1:
         raise UserError(f"A batch must hold at least 1 image; got {size}.")
-    for some in rows.split(size):
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
         x0, label = images.batch(some)
         yield Batch(some.tolist(), x0.to(model.device, model.dtype), None if model.classes is None else label)

@@ -77,7 +77,7 @@ def measure(
     """
     T, rows = model.schedule.T, chosen(model, images, count)
     if T < 2 or (times is not None and times < 1):
-        raise UserError(f"The bound needs a schedule of at least 2 steps, and at least 1 time; got {T} and {times}.")
+        raise UserError(f"The bound needs a schedule of at least 2 steps and at least 1 time; got {T} and {times}.")
     calls = T if times is None else 1 + times
     model.eval()
     bits, sums, hits = [], torch.zeros(T + 1, dtype=torch.float64), torch.zeros(T + 1, dtype=torch.float64)

@@ -29,4 +29,5 @@ def surprise(x0: Tensor, mean: Tensor, std: float, grey_levels: int) -> Tensor:
     mirrored = low + high > 0
     low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
     log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-    return -(log_high + torch.log1p(-(log_low - log_high).exp())).flatten(1).sum(1)
+    nats: Tensor = -(log_high + torch.log1p(-(log_low - log_high).exp()))
+    return nats.flatten(1).sum(1)

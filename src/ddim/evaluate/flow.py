@@ -61,9 +61,9 @@ def measure(
     """The bits that the flow needs for an image, given its label if the model has classes.
 
     The density is that of y = x_1 / alpha_1: the network was never trained below t = 1, so the likelihood is that
-    of images drawn by the flow from T to 1 and rounded to grey levels. Where neighbouring levels, 2 / (G - 1) apart,
-    lie closer than the noise at t = 1, which is 0.01 on the linear schedule, that noise costs bits which the
-    decoder of the bound does not pay. Predicted x0 are not clipped.
+    of images drawn by the flow from T to 1 and rounded to grey levels. Where these, 2 / (G - 1) apart, lie closer
+    than the noise at t = 1, which is 0.01 on the linear schedule, that noise costs bits which the decoder of the
+    bound does not pay. Predicted x0 are not clipped.
 
     Args:
         model: in eval mode afterwards, on the device to use.
@@ -100,7 +100,7 @@ def _drawn(batch: Batch, grey_levels: int, seed: int) -> tuple[Tensor, Tensor]:
     streams = [stream(seed, row, LIKELIHOOD) for row in batch.rows]
     shape = batch.x0.shape[1:]
     u = np.stack([one.random(shape, dtype=np.float32) for one in streams])
-    signs = np.stack([one.choice(np.float32([-1, 1]), shape) for one in streams])
+    signs = np.stack([2 * one.integers(0, 2, shape) - 1 for one in streams])
     y = dequantise(batch.x0, torch.from_numpy(u).to(batch.x0), grey_levels)
     return y, torch.from_numpy(signs).to(batch.x0)
 
