@@ -19,7 +19,7 @@ from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.evaluate.batches import Batch, batches, chosen
-from ddim.evaluate.decoder import surprise
+from ddim.evaluate.decoder import std, surprise
 from ddim.evaluate.mean import Mean
 from ddim.evaluate.times import at_every_time, at_some_times
 from ddim.forward import q_sample
@@ -76,8 +76,8 @@ def measure(
         UserError: images that are not the model's kind, a count or number of times that cannot be, or T = 1.
     """
     T, rows = model.schedule.T, chosen(model, images, count)
-    if T < 2 or (times is not None and times < 1):
-        raise UserError(f"The bound needs a schedule of at least 2 steps and at least 1 time; got {T} and {times}.")
+    if times is not None and times < 1:
+        raise UserError(f"Ask for at least 1 of the times 2 ... T, or for None, all of them; got {times}.")
     calls = T if times is None else 1 + times
     model.eval()
     bits, sums, hits = [], torch.zeros(T + 1, dtype=torch.float64), torch.zeros(T + 1, dtype=torch.float64)
@@ -107,10 +107,10 @@ def _terms(
     else:
         drawn = at_some_times(schedule, times, noise.streams)
     for t, weight in drawn:
-        at = schedule(t)
-        x0 = denoise(q_sample(batch.x0, at.like(batch.x0), noise(batch.x0)), at).x0.cpu().double()
+        at = schedule(t).like(batch.x0)
+        x0 = denoise(q_sample(batch.x0, at, noise(batch.x0)), at).x0.cpu().double()
         if t[0] == 1:  # and then so are all
-            nats = surprise(clean, x0, decoder_std(schedule), grey_levels)
+            nats = surprise(clean, x0, std(schedule), grey_levels)
         else:
             nats = divergence(clean, x0, t, schedule)
         yield t - 1, weight, scale * nats
@@ -137,8 +137,3 @@ def divergence(x0: Tensor, predicted: Tensor, t: Tensor, schedule: Schedule) -> 
     """
     snr = schedule.log_snr.exp()
     return (snr[t - 1] - snr[t]) / 2 * (x0 - predicted).square().flatten(1).sum(1)
-
-
-def decoder_std(schedule: Schedule) -> float:
-    """sqrt(beta-tilde_2), with beta-tilde_2 = beta_2 (1 - abar_1) / (1 - abar_2) (Eq. 7)."""
-    return float((schedule.betas[2] * (1 - schedule.alpha_bar[1]) / (1 - schedule.alpha_bar[2])).sqrt())

@@ -5,7 +5,22 @@ import math
 import torch
 from torch import Tensor
 
+from ddim.errors import UserError
 from ddim.evaluate.cells import half_width
+from ddim.schedule import Schedule
+
+
+def std(schedule: Schedule) -> float:
+    """sqrt(beta-tilde_2), with beta-tilde_2 = beta_2 (1 - abar_1) / (1 - abar_2) (Eq. 7), as in the official code.
+
+    The posterior of the step from 1 to 0 has no variance to take: beta-tilde_1 = 0.
+
+    Raises:
+        UserError: T = 1.
+    """
+    if schedule.T < 2:
+        raise UserError("A bound in bits needs a schedule of at least 2 steps; this one has 1.")
+    return float((schedule.betas[2] * (1 - schedule.alpha_bar[1]) / (1 - schedule.alpha_bar[2])).sqrt())
 
 
 def surprise(x0: Tensor, mean: Tensor, std: float, grey_levels: int) -> Tensor:

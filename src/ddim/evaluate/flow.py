@@ -6,7 +6,7 @@ dx/dlambda = -alpha sigma v with v = alpha eps - sigma x0, the same path.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from tqdm import tqdm
 from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.evaluate.batches import Batch, batches, chosen
-from ddim.evaluate.cells import bits, dequantise
+from ddim.evaluate.batches import batches, chosen
+from ddim.evaluate.dequantise import dequantisations
 from ddim.evaluate.mean import Mean
 from ddim.evaluate.trace import Hutchinson, Trace
 from ddim.level import Denoise
@@ -35,11 +35,12 @@ class Flow(NamedTuple):
     """The likelihood, and the same in half as many steps: how far apart they are tells the error of the integral.
 
     Attributes:
-        bits: per dimension, an upper bound on the bits of the grey levels by dequantisation alone; the interval is
-            over images, and over what they drew.
+        bits: per dimension; more than the grey levels cost by what dequantisation costs. The interval is over
+            images, and over what they drew.
         halved: the same for the same draws in `steps` / 2 steps.
         steps: S.
-        calls: of the network and back, for each image: 4 S, and 2 S more for `halved`.
+        calls: of the network and back, for each image: 4 S, and 2 S more for `halved`. (And one without the way
+            back for the dequantisation by noise.)
     """
 
     bits: Mean
@@ -54,6 +55,7 @@ def measure(
     *,
     count: int | None = None,
     steps: int = STEPS,
+    dequantisation: str = "uniform",
     seed: int = 0,
     batch_size: int = 64,
     progress: bool = True,
@@ -61,48 +63,48 @@ def measure(
     """The bits that the flow needs for an image, given its label if the model has classes.
 
     The density is that of y = x_1 / alpha_1: the network was never trained below t = 1, so the likelihood is that
-    of images drawn by the flow from T to 1 and rounded to grey levels. Where these, 2 / (G - 1) apart, lie closer
-    than the noise at t = 1, which is 0.01 on the linear schedule, that noise costs bits which the decoder of the
-    bound does not pay. Predicted x0 are not clipped.
+    of images drawn by the flow from T to 1 and then brought to grey levels. "uniform" dequantisation brings each
+    number to the nearest level: where levels, 2 / (G - 1) apart, are closer than the noise at t = 1, which is 0.01
+    on the linear schedule, that noise costs bits. "noise" has the network remove it, by the decoder of the bound,
+    and may be compared with the bound. The flow itself is not clipped.
 
     Args:
         model: in eval mode afterwards, on the device to use.
         images: usually a held-out split, with the grey levels that the bits are counted for.
         count: how many of them, spread over the set; None is all.
         steps: S of the classical Runge-Kutta method, even.
-        seed: of each image's place in its cell and of its probe for the trace, its own at any batch size.
+        dequantisation: how grey levels get a density, "uniform" or "noise".
+        seed: of each image's place y and of its probe for the trace, its own at any batch size.
         batch_size: images at a time.
         progress: whether to show a bar.
 
     Raises:
-        UserError: images that are not the model's kind, a count or number of steps that cannot be, or alpha_T = 0.
+        UserError: images that are not the model's kind, a count or number of steps that cannot be, an unknown
+            dequantisation, or a schedule with alpha_T = 0.
     """
-    rows = chosen(model, images, count)
+    rows, dequantise = chosen(model, images, count), dequantisations[dequantisation]
     if steps < 2 or steps % 2:
         raise UserError(f"The number of steps must be even, since half as many are taken too; got {steps}.")
     model.eval()
-    dimensions = math.prod(model.shape)
+    scale = 1 / (math.log(2) * math.prod(model.shape))  # from nats to bits per dimension
     calls = STAGES * (steps + steps // 2)
     found: dict[int, list[Tensor]] = {steps: [], steps // 2: []}
     with tqdm(total=len(rows) * calls, desc="flow", unit="call", disable=None if progress else True) as bar:
         for batch in batches(model, images, rows, batch_size):
-            y, probe = _drawn(batch, images.grey_levels, seed)
-            denoise, trace = model.denoise(batch.label, clip=False), Hutchinson(probe)
+            streams = [stream(seed, row, LIKELIHOOD) for row in batch.rows]
+            trace = Hutchinson(_signs(batch.x0, streams))
+            denoise = model.denoise(batch.label, clip=False)
+            y, cost = dequantise(denoise, batch.x0, streams, model.schedule, images.grey_levels)
             for S, values in found.items():
                 density = log_density(denoise, y, model.schedule, S, trace, partial(bar.update, len(y)))
-                values.append(bits(density, dimensions, images.grey_levels))
+                values.append(scale * (cost - density))
     whole, halved = (Mean.of(torch.cat(values)) for values in found.values())
     return Flow(whole, halved, steps, calls)
 
 
-def _drawn(batch: Batch, grey_levels: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The dequantised images and their random signs, from the stream of each image."""
-    streams = [stream(seed, row, LIKELIHOOD) for row in batch.rows]
-    shape = batch.x0.shape[1:]
-    u = np.stack([one.random(shape, dtype=np.float32) for one in streams])
-    signs = np.stack([2 * one.integers(0, 2, shape) - 1 for one in streams])
-    y = dequantise(batch.x0, torch.from_numpy(u).to(batch.x0), grey_levels)
-    return y, torch.from_numpy(signs).to(batch.x0)
+def _signs(like: Tensor, streams: Sequence[np.random.Generator]) -> Tensor:
+    """-1 or 1 for each number of each image, from its own stream."""
+    return torch.from_numpy(np.stack([2 * one.integers(0, 2, like.shape[1:]) - 1 for one in streams])).to(like)
 
 
 def log_density(

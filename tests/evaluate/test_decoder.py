@@ -1,42 +1,19 @@
-"""Grey levels on the real line: dequantised, decoded, and counted in bits."""
+"""The decoder: the mass of a Gaussian in the cells of grey levels."""
 
 import math
 
 import pytest
 import torch
-from known import images
 
-from ddim.evaluate.cells import bits, dequantise
-from ddim.evaluate.decoder import surprise
+from ddim.errors import UserError
+from ddim.evaluate.decoder import std, surprise
+from ddim.samplers import DDPM
+from ddim.schedule import linear
 
 
 def line(grey_levels):
     """Every grey level in [-1, 1], as one image each: (G, 1, 1, 1) float64."""
     return 2 * torch.arange(grey_levels, dtype=torch.float64).view(-1, 1, 1, 1) / (grey_levels - 1) - 1
-
-
-@pytest.mark.parametrize("grey_levels", [2, 17, 256])
-def test_the_cells_tile_the_line_around_the_grey_levels(grey_levels):
-    x0 = line(grey_levels)
-    shown, _ = images(torch.arange(grey_levels).view(-1, 1, 1, 1), grey_levels).batch(torch.arange(grey_levels))
-    torch.testing.assert_close(shown.double(), x0, rtol=0, atol=1e-7)  # where `Images` puts them
-    low, middle, high = (dequantise(x0, torch.full_like(x0, u), grey_levels).flatten() for u in (0, 0.5, 1))
-    torch.testing.assert_close(middle, x0.flatten())
-    torch.testing.assert_close(high[:-1], low[1:])
-    torch.testing.assert_close(high - low, torch.full_like(low, 2 / (grey_levels - 1)))
-    assert float(low[0] + high[-1]) == pytest.approx(0, abs=1e-12)
-
-
-@pytest.mark.parametrize("grey_levels", [2, 17, 256])
-def test_who_knows_only_the_range_needs_log2_of_the_levels(grey_levels):
-    """The uniform density over all cells, which are 2 G / (G - 1) long."""
-    density = torch.tensor([12 * math.log((grey_levels - 1) / (2 * grey_levels))], dtype=torch.float64)
-    assert float(bits(density, 12, grey_levels)) == pytest.approx(math.log2(grey_levels), rel=1e-12)
-
-
-def test_who_knows_the_cell_needs_no_bits():
-    density = torch.tensor([12 * math.log(16 / 2)], dtype=torch.float64)  # 1 / its width
-    assert float(bits(density, 12, 17)) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("grey_levels", [2, 17, 256])
@@ -74,3 +51,10 @@ def test_the_images_of_a_batch_are_summed_apart():
     torch.testing.assert_close(found[1], found[2])
     single = surprise(line(17), torch.zeros(17, 1, 1, 1), 0.3, 17)
     torch.testing.assert_close(found[0], single.sum())
+
+
+def test_the_variance_is_that_of_ddpm_s_step_from_2_to_1():
+    table = linear()
+    assert std(table) == pytest.approx(float(DDPM().std(table(2), table(1))[0]), rel=1e-9)
+    with pytest.raises(UserError, match="at least 2 steps"):
+        std(linear(T=1))
