@@ -77,6 +77,11 @@ def test_nearly_parallel_in_float32(size):
         torch.testing.assert_close(slerp(one, other, weight).double(), chord, rtol=0, atol=size**2 + 3e-7)
 
 
+def test_it_is_computed_in_float64():
+    one, other = noises(2, dtype=torch.float32)
+    assert torch.equal(slerp(one, other, 0.3), slerp(one.double(), other.double(), 0.3).float())
+
+
 def test_opposite_noises_are_refused():
     (one,) = noises(1)
     with pytest.raises(UserError, match="opposite"):

@@ -95,12 +95,11 @@ def interpolate(
 
 
 def _angle(a: Tensor, b: Tensor) -> float:
-    """The angle between two vectors, exact also where their cosine is 1 to rounding (Kahan)."""
+    """theta = arccos(x^(0) . x^(1) / (|x^(0)| |x^(1)|)), between 0 and pi (beside Eq. 67)."""
     lengths = float(a.norm()), float(b.norm())
     if not all(0 < length < math.inf for length in lengths):
         raise UserError("An arc joins two directions; a noise that is 0 or not a number has none: draw another.")
-    a, b = a / lengths[0], b / lengths[1]
-    theta = 2 * math.atan2(float((a - b).norm()), float((a + b).norm()))
+    theta = math.acos(min(1.0, max(-1.0, float((a / lengths[0] * (b / lengths[1])).sum()))))
     if theta > math.pi - OPPOSITE:
         raise UserError("The two noises are opposite, and many arcs join them; draw another noise for one end.")
     return theta
