@@ -13,7 +13,7 @@ from ddim.evaluate import bound, flow
 from ddim.evaluate.trace import Hutchinson, exact
 from ddim.level import Level, Prediction
 from ddim.predict import from_x0
-from ddim.verify.exact import GAUSSIAN, MIXTURE, Smooth
+from ddim.verify.exact import GAUSSIAN, MIXTURE, Gaussian, Smooth
 from ddim.verify.order import slope
 
 SMOOTH = Smooth()
@@ -127,14 +127,15 @@ def test_a_model_of_uniform_pixels_needs_log2_of_the_levels():
 
 def test_the_bits_of_a_grey_level_are_those_of_its_probability(gaussian):
     """-log2 P(v), but for what dequantisation costs. The model's pixels lie around 1.5: a clipped x0 would show."""
-    mean, std = 1.5, 1.0
-    p = discretised(mean, std, 17)
-    pixels = torch.randint(1, 16, (100 * 16,), generator=torch.Generator().manual_seed(0))
-    some = images(pixels.view(100, 1, 4, 4))
-    known = model(gaussian(mean, std), schedule.linear(), (1, 4, 4))
-    found = flow.measure(known, some, steps=40, batch_size=100, progress=False)
-    own = float(-p.log2()[some.pixels.long()].mean())
-    assert found.bits.mean == pytest.approx(own, abs=0.01)
+    data, table = Gaussian((1.5,), (1.0,)), schedule.linear()
+    (m_1, std_1), (m_T, std_T) = data.law(table(1)), data.law(table(1000))
+    std = std_1 / std_T / table(1).alpha  # of y, where x_T is N(0, 1)
+    mean = m_1 / table(1).alpha - std * m_T
+    pixels = torch.randint(1, 16, (100, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    known = model(gaussian(1.5, 1.0), table, (1, 4, 4))
+    found = flow.measure(known, images(pixels), steps=40, batch_size=100, progress=False)
+    own = -discretised(float(mean), float(std), 17).log2()[pixels].mean()
+    assert found.bits.mean == pytest.approx(float(own), abs=0.005)
     assert abs(found.bits.mean - found.halved.mean) < 1e-3
 
 
