@@ -34,8 +34,7 @@ def slerp(one: Tensor, other: Tensor, weight: float) -> Tensor:
         raise UserError(f"An arc joins two noises of one shape; got {tuple(one.shape)} and {tuple(other.shape)}.")
     a, b = one.cpu().double(), other.cpu().double()  # not every device has float64
     theta = _angle(a, b)
-    # sin(w theta) / sin(theta) = w sinc(w theta) / sinc(theta), which is w at theta = 0.
-    first, second = (w * _sinc(w * theta) / _sinc(theta) for w in (1 - weight, weight))
+    first, second = (math.sin(w * theta) / math.sin(theta) if theta else w for w in (1 - weight, weight))
     return (first * a + second * b).to(one)  # Eq. 67
 
 
@@ -45,7 +44,9 @@ def line(one: Tensor, other: Tensor, count: int) -> Tensor:
     Raises:
         UserError: a count below 2, or what `slerp` refuses.
     """
-    return torch.stack([slerp(one, other, w) for w in _weights(count)])
+    if count < 2:
+        raise UserError(f"A line has two ends, so it takes at least 2 images; got {count}.")
+    return torch.stack([slerp(one, other, i / (count - 1)) for i in range(count)])
 
 
 def grid(corners: Sequence[Tensor] | Tensor, rows: int, columns: int) -> Tensor:
@@ -103,13 +104,3 @@ def _angle(a: Tensor, b: Tensor) -> float:
     if theta > math.pi - OPPOSITE:
         raise UserError("The two noises are opposite, and many arcs join them; draw another noise for one end.")
     return theta
-
-
-def _sinc(angle: float) -> float:
-    return math.sin(angle) / angle if angle else 1.0
-
-
-def _weights(count: int) -> list[float]:
-    if count < 2:
-        raise UserError(f"A line has two ends, so it takes at least 2 images; got {count}.")
-    return [i / (count - 1) for i in range(count)]
