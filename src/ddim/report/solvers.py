@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from ddim.report.sheet import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, WIDTH, Sheet
+from ddim.report.record import Record
+from ddim.report.sheet import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, RED, WIDTH, Sheet
 from ddim.verify import Verdict
 from ddim.verify.distances import Distances
 
-RED = "#c02626"
 COLUMNS = (5, 4)  # the one that leaves fewer places empty
 LEFT, TOP, RIGHT, GAP, ACROSS = 150, 190, 40, 30, 300  # pixels; ACROSS: height of a panel
 BETWEEN = 90  # rows of panels
@@ -40,6 +40,22 @@ def orders(verdicts: Sequence[Verdict]) -> Figure:
     keys += [(INK, "s:", "steps even in √t"), (FAINT, "--", "slope of the stated order")]
     _legend(sheet, "Error against steps, beside the stated order", keys)
     return sheet.figure
+
+
+def kept(record: Record) -> Distances | None:
+    """What `ddim verify RUN` has measured; None if it has not, or if that is of another kind."""
+    try:
+        found = Distances.read(record.results["solvers"])
+    except (KeyError, TypeError):
+        return None
+    numbers = all(isinstance(row.distance, float) for row in found.rows)  # infinite for a walk that went astray
+    return found if numbers and len(found.usual) == 2 else None
+
+
+def measured(record: Record) -> Figure | None:
+    """The distances of a run."""
+    found = kept(record)
+    return None if found is None else distances(found)
 
 
 def distances(found: Distances) -> Figure:
