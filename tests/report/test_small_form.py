@@ -34,7 +34,7 @@ def test_the_readme_has_the_verdict_the_tables_and_the_pictures(digest):
     assert text.startswith("# Diffusion on digits\n")
     assert text.count("\n- ✓ **holds**: ") == 6
     assert set(re.findall(r"!\[[^]]+\]\((\w+)\.png\)", text)) == set(small_form.SHOWN)
-    assert text.count("| ---") == 11
+    assert text.count("| --- |") == 10
     assert "| η = 0 | 17.0 ± 1.0 |" in text
     assert "class=" not in text
     for line in re.findall(r"^\|.*$", text, re.M):

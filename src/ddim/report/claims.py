@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
-from typing import NamedTuple
 
 from ddim.report.measured import Measured, measured
 from ddim.report.numbers import small
@@ -150,7 +149,8 @@ def no_copies(record: Record) -> Claim:
     return Claim("memorisation", claim, False if copies else True if fair else None, said)
 
 
-class Trial(NamedTuple):
+@dataclass(frozen=True)
+class Trial:
     """A short walk beside the whole one: their distances, of as many images each."""
 
     spacing: str
@@ -165,16 +165,11 @@ def _ladders(found: Quality, T: int) -> list[list[Trial]]:
     whole = next(((spacing, T, "0") for spacing in found.spacings if (spacing, T, "0") in found.rows), None)
     if whole is None:
         return []
-    pairs = {
-        (spacing, S): found.pair((spacing, S, "0"), whole)
-        for spacing in found.spacings
-        for S in reversed(found.steps)
-        if S < T
-    }
-    return [
-        [Trial(*place, *pair) for place, pair in pairs.items() if pair and place[0] == spacing]
-        for spacing in found.spacings
-    ]
+    ladders = []
+    for spacing in found.spacings:
+        pairs = {S: found.pair((spacing, S, "0"), whole) for S in reversed(found.steps) if S < T}
+        ladders.append([Trial(spacing, S, *pair) for S, pair in pairs.items() if pair])
+    return ladders
 
 
 def _against(one: Trial, T: int, found: Quality) -> str:
@@ -203,9 +198,9 @@ def _contest(record: Record, claim: str, better: str, worse: str, steps: Sequenc
         for (spacing, S), (one, other, count) in met.items()
     )
     sure = all(one.below(other) for one, other, _ in met.values())
-    reversed_ = any(other.below(one) for one, other, _ in met.values())
+    turned = any(other.below(one) for one, other, _ in met.values())
     words = f"Fréchet distance of {names[better]} against {names[worse]}. {said}."
-    return Claim("table1", claim, True if sure else False if reversed_ else None, words)
+    return Claim("table1", claim, True if sure else False if turned else None, words)
 
 
 def _missing(plate: str, claim: str, what: str) -> Claim:

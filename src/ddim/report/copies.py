@@ -18,8 +18,9 @@ def copies(record: Record) -> Figure | None:
     if len(samples) != len(neighbours):
         return None
     high = -(-len(samples) // COLUMNS)  # in each column
-    parts = list(zip(samples.split(high), neighbours.split(high), strict=True))
-    grids = [(mosaic(left, 1), mosaic(right.flatten(0, 1), right.shape[1])) for left, right in parts]
+    parts = [slice(i, i + high) for i in range(0, len(samples), high)]
+    beside = neighbours.shape[1]
+    grids = [(mosaic(samples[part], 1), mosaic(neighbours[part].flatten(0, 1), beside)) for part in parts]
     wide = grids[0][0].shape[1], grids[0][1].shape[1]
     room = (WIDTH - 2 * MARGIN - (COLUMNS - 1) * BETWEEN) // COLUMNS - GAP
     scale = max(1, room // sum(wide))

@@ -19,7 +19,7 @@ def curve(
 def across(axes: Any, y: float, one: Measured, color: str) -> None:
     """A value on a horizontal axis, with its interval as a bar."""
     axes.hlines([y], [one.low], [one.high], color=color, lw=5, alpha=0.35)
-    axes.plot([one.value], [y], color=color, marker="o", ms=8, ls="none")
+    axes.plot([one.value], [y], color=color, marker="o", ms=7, ls="none")
 
 
 def limits(numbers: Sequence[float]) -> tuple[float, float]:

@@ -60,7 +60,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "count": int,
         "reference_count": int,
         "sampling": str,
-        "figures": {str: {"value": SIGNED, "low": SIGNED, "high": SIGNED}},
+        "figures": {str: ...},
     },
     "memorisation": {
         "count": int,

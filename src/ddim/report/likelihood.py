@@ -22,7 +22,7 @@ def likelihood(record: Record) -> Figure | None:
     axes.plot([row["t"] for row in rows], [row["bits"] for row in rows], "o-", color=BLUE, ms=4, lw=1.6)
     axes.set(xscale="log", yscale="log", xlabel="time $t$", ylabel="bits per dimension")
     axes.set_ylim(dots.limits([row["bits"] for row in rows]))
-    axes.set_title("what each t adds to the bound", loc="left", fontsize=11.5, weight="bold", pad=10)
+    axes.set_title("what each $t$ adds to the bound", loc="left", fontsize=11.5, weight="bold", pad=10)
 
     axes = sheet.axes(1290, TOP, 660, HIGH)
     found = (("bound", measured(bound, "bits"), BLUE), ("flow", measured(flow, "bits"), GREEN))

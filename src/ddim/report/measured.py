@@ -33,7 +33,7 @@ class Measured(NamedTuple):
 
     @property
     def short(self) -> str:
-        """The value and half the interval, e.g. 14.2 ± 1.1."""
+        """The value and half the interval, e.g. 14.2 ± 1.2."""
         return f"{self.value:,.{self._decimals}f} ± {(self.high - self.low) / 2:,.{self._decimals}f}"
 
     @property
@@ -47,6 +47,13 @@ class Measured(NamedTuple):
 def measured(facts: dict[str, Any], value: str = "value", prefix: str = "") -> Measured:
     """From a table of facts: its `value`, and its low and high, whose names may begin with a prefix."""
     return Measured(facts[value], facts[f"{prefix}low"], facts[f"{prefix}high"])
+
+
+def figures(facts: dict[str, Any]) -> dict[str, tuple[Measured, Measured | None]]:
+    """Those of an evaluation that are numbers, each with what real images come to."""
+    names = ("value", "low", "high")
+    whole = {name: one for name, one in facts["figures"].items() if fits(one, dict.fromkeys(names, SIGNED))}
+    return {name: (measured(one), floor(one)) for name, one in whole.items()}
 
 
 def floor(facts: dict[str, Any]) -> Measured | None:

@@ -80,9 +80,10 @@ MEASURED = (
         "The samples, judged",
         "not in the paper",
         "How far the samples are from real images: Fréchet distance (arXiv 1706.08500, Eq. 6) and kernel distance "
-        "(KID, arXiv 1801.01401, Eq. 4); precision, the share of samples that lie among the real images, and "
-        "recall, that of real images among samples (arXiv 1904.06991, Eqs. 1 and 2); density and coverage, the same "
-        "with less heed to outliers (arXiv 2002.09797). Beside each figure stands what as many real images come to.",
+        "(KID, arXiv 1801.01401, section 4); precision, the share of samples that lie among the real images, and "
+        "recall, that of real images among samples (arXiv 1904.06991, Eq. 2); density and coverage, the "
+        "same with less heed to outliers (arXiv 2002.09797, section 3.2). Beside each figure stands what as "
+        "many real images come to.",
         REPRODUCTION,
         evaluation.evaluation,
     ),
@@ -90,9 +91,11 @@ MEASURED = (
         "memorisation",
         "Copies?",
         "not in the paper",
-        "The samples that lie nearest to a training image for what chance allows, the most suspicious first, and "
-        "beside each its nearest training images. A model that learnt by heart makes samples that are nearer to "
-        "the training set than other real images are (arXiv 2004.05675).",
+        "The most suspicious samples, and beside each its nearest training images. Suspicious is a sample that "
+        "lies by one training image as by no other: the distance to it, over the mean of those to the next ones "
+        "(after arXiv 2301.13188, section 5.1), is lower than nearly all held-out images have it. A model that "
+        "learnt by heart also makes samples that lie nearer to the training set than held-out images do (arXiv "
+        "2004.05675).",
         REPRODUCTION,
         copies.copies,
     ),

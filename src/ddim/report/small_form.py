@@ -50,7 +50,7 @@ def write(record: Record, out: Path) -> Path:
     for name in SHOWN:
         if name not in pictures:
             (out / f"{name}.png").unlink(missing_ok=True)
-    for name, content in {f"{name}.png": png for name, png in pictures.items()} | files:
+    for name, content in (files | {f"{name}.png": png for name, png in pictures.items()}).items():
         write_bytes(out / name, content)
     return out / "README.md"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
-from ddim.report.measured import Measured, floor, measured
+from ddim.report.measured import Measured, figures, measured
 from ddim.report.names import ETA, FIGURES
 from ddim.report.numbers import small, three
 from ddim.report.quality import quality
@@ -142,8 +142,8 @@ def _solvers(record: Record) -> list[Table]:
 def _evaluation(record: Record) -> list[Table]:
     facts = record.results["evaluation"]
     rows = []
-    for name, figure in facts["figures"].items():
-        rows.append([Cell(FIGURES.get(name, name)), _within(measured(figure)), _within(floor(figure))])
+    for name, (one, real) in figures(facts).items():
+        rows.append([Cell(FIGURES.get(name, name)), _within(one), _within(real)])
     note = (
         f"{facts['count']:,} samples ({facts['sampling']}) against {facts['reference_count']:,} images, ± half of "
         f"the 95% interval. {facts['about']}"
