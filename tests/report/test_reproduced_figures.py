@@ -310,11 +310,14 @@ def test_each_figure_of_the_evaluation_has_its_strip(folder):
 
 def test_a_figure_of_another_name_has_its_strip_too(folder):
     facts = results()["evaluation"]
-    facts["figures"]["<b>new</b>"] = {"value": -3.0, "low": -4.0, "high": -2.0}
+    facts["figures"]["<b>$new\\_$</b>"] = {"value": -3.0, "low": -4.0, "high": -2.0}
     leave(folder, "evaluation", facts)
     record = read(folder)
-    assert len(evaluation.evaluation(record).axes) == 8
-    assert tables.tables(record)["evaluation"][0].rows[-1][0].words == "<b>new</b>"
+    with styled():
+        figure = evaluation.evaluation(record)
+        figure.draw_without_rendering()
+    assert len(figure.axes) == 8
+    assert tables.tables(record)["evaluation"][0].rows[-1][0].words == "<b>$new\\_$</b>"
 
 
 @pytest.mark.parametrize("figure", [None, {}, {"value": 0.5, "low": None, "high": 0.6}, {"value": 0.5, "low": 0.4}])
@@ -371,7 +374,7 @@ def test_the_verdict_says_each_claim_in_words(reproduced):
 
 
 def test_text_from_results_is_escaped(reproduced):
-    evil = "<script>alert(1)</script>"
+    evil = "<script>alert($\\x$)</script>"
     for name in ("table1", "evaluation"):
         leave(reproduced, name, {**results()[name], "about": evil, "cut": evil})
     facts = results()["solvers"]

@@ -9,7 +9,7 @@ from ddim.report import dots, measured
 from ddim.report.measured import Measured
 from ddim.report.names import FIGURES
 from ddim.report.record import Record
-from ddim.report.sheet import BLUE, FAINT, WIDTH, Sheet
+from ddim.report.sheet import BLUE, FAINT, WIDTH, Sheet, literal
 
 SHARES = ("precision", "recall", "density", "coverage", "agreement")  # from 0 to about 1, and the more the better
 TOP, LEFT, RIGHT, HIGH = 130, 500, 530, 80  # pixels; the words stand left and right of the axes
@@ -39,7 +39,7 @@ def evaluation(record: Record) -> Figure | None:
             axes.axvline(real.value, color=FAINT, lw=1.5)
         dots.across(axes, 0, one, BLUE)
         middle = top + HIGH / 2
-        sheet.text(LEFT - 45, middle - 16, FIGURES.get(name, name), ha="right", fontsize=11.5)
+        sheet.text(LEFT - 45, middle - 16, literal(FIGURES.get(name, name)), ha="right", fontsize=11.5)
         if name in FIGURES:
             better = "the more the better" if name in SHARES else "the less the better"
             sheet.text(LEFT - 45, middle + 24, better, ha="right", fontsize=9, color=FAINT)

@@ -99,6 +99,11 @@ def log_axis(axis: Any, set_scale: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def literal(words: str) -> str:
+    """Words from a file, in which a dollar begins no formula."""
+    return words.replace("$", r"\$")
+
+
 def save(figure: Figure, stem: Path) -> None:
     """Write `stem`.png and `stem`.svg, without dates and versions."""
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):

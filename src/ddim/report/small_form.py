@@ -47,11 +47,11 @@ def write(record: Record, out: Path) -> Path:
     files = {"README.md": markdown(record, list(drawn)).encode(), "numbers.json": _numbers(record).encode()}
     room = MOST - sum(map(len, files.values()))
     pictures = fitting({name: path.read_bytes() for name, path in drawn.items()}, room)
+    for name, content in (files | {f"{name}.png": png for name, png in pictures.items()}).items():
+        write_bytes(out / name, content)
     for name in SHOWN:
         if name not in pictures:
             (out / f"{name}.png").unlink(missing_ok=True)
-    for name, content in (files | {f"{name}.png": png for name, png in pictures.items()}).items():
-        write_bytes(out / name, content)
     return out / "README.md"
 
 

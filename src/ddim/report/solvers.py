@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from ddim.report.record import Record
-from ddim.report.sheet import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, RED, WIDTH, Sheet
+from ddim.report.sheet import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, RED, WIDTH, Sheet, literal
 from ddim.verify import Verdict
 from ddim.verify.distances import Distances
 
@@ -73,10 +73,8 @@ def distances(found: Distances) -> Figure:
             axes.plot(*found.curve(solver, spacing), style, color=color, ms=4, lw=1.6)
         _log(axes, found.budgets, limits)
     _label(sheet, panels, "network calls", "distance")
-    keys = [
-        (LADDERS.get(spacing, INK), "o:" if spacing == "linear" else "o-", spacing) for spacing in found.spacings
-    ]
-    keys.append((FAINT, "--", f"{found.usual[0]}, {found.usual[1]}: the default"))
+    keys = [(LADDERS.get(one, INK), "o:" if one == "linear" else "o-", literal(one)) for one in found.spacings]
+    keys.append((FAINT, "--", literal(f"{found.usual[0]}, {found.usual[1]}: the default")))
     title = f"Distance to the end of {found.reference_steps:,} steps of DDIM from the same noise"
     _legend(sheet, title, keys)
     return sheet.figure
@@ -99,7 +97,7 @@ def _columns(count: int) -> int:
 
 
 def _words(axes: Any, name: str, facts: str = "", failure: str | None = None) -> None:
-    axes.set_title(name, loc="left", fontsize=10, color=RED if failure else INK, weight="bold", pad=5)
+    axes.set_title(literal(name), loc="left", fontsize=10, color=RED if failure else INK, weight="bold", pad=5)
     options = {"transform": axes.transAxes, "fontsize": 7.5, "color": RED if failure else FAINT}
     axes.text(0.03, 0.05, failure or facts, ha="left", va="bottom", **options)
 

@@ -51,7 +51,8 @@ def tables(record: Record) -> dict[str, list[Table]]:
         "solvers": _solvers,
         "evaluation": _evaluation,
     }
-    return {name: make(record) for name, make in makers.items() if name in record.results}
+    made = {name: make(record) for name, make in makers.items() if name in record.results}
+    return {name: found for name, found in made.items() if any(table.rows for table in found)}
 
 
 def _timing(record: Record) -> list[Table]:
