@@ -1,7 +1,7 @@
 """The verdict: what is said of constructed numbers."""
 
 import pytest
-from madeup import FEW, interval, leave, quality, results, table1
+from madeup import COUNT, FEW, interval, leave, quality, results, table1
 
 from ddim.report import claims
 from ddim.report.measured import Measured
@@ -136,13 +136,22 @@ def test_one_eta_beats_another_only_for_sure(record, zero, one, hat, verdicts):
     here = record("table1", contest(zero, one, hat))
     found = claims.eta_zero(here), claims.sigma_hat(here)
     assert tuple(claim.verdict for claim in found) == verdicts
-    assert f"S = 10, linear: {zero} [{zero - 1}, {zero + 1}] against {one}" in found[0].words
+    assert f"{zero} [{zero - 1}, {zero + 1}] against {one} [{one - 1}, {one + 1}] at S = 10" in found[0].words
+    assert found[0].words.startswith(f"Fréchet distance of η = 0 against η = 1, of {COUNT} images each: ")
 
 
 def test_one_ladder_on_which_it_is_undecided_leaves_it_open(record):
     facts = contest(14.0, 18.0, 90.0)
     facts["rows"] += [quality("quadratic", 10, eta, value) for eta, value in (("0", 14.0), ("1", 15.0))]
     assert claims.eta_zero(record("table1", facts)).verdict == "open"
+
+
+def test_unequal_numbers_of_images_are_told_one_by_one(record):
+    rows = [quality("linear", 10, "1", 18.0), quality("linear", 10, "0", 14.0)]
+    rows += [quality("quadratic", 10, "1", 50.0), quality("quadratic", 10, "0", 40.0, count=FEW)]
+    found = claims.eta_zero(record("table1", table1(rows)))
+    assert "at S = 10 (linear, 500 images each)" in found.words
+    assert "40.0 [39.0, 41.0] against 70.0 [68.0, 72.0] at S = 10 (quadratic, 100 images each)" in found.words
 
 
 def test_sigma_hat_is_judged_at_ten_steps(record):
@@ -181,6 +190,7 @@ def test_the_error_falls_from_the_first_to_the_last(record, errors, verdict):
     ]
     found = claims.reconstruction(record("reconstruction", {"count": 64, "rows": rows[::-1]}))
     assert found.verdict == verdict
+    assert ("it rises from" in found.words) == (errors[2] > errors[1] + 0.001 or errors[1] > errors[0] + 0.001)
 
 
 def test_one_error_is_no_fall(record):

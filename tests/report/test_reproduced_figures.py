@@ -253,7 +253,7 @@ def test_table1_is_the_papers(folder):
     assert linear.rows[0][3] == tables.NONE  # S = T is of few images
     assert few[0].rows[0][3].words == "36.0 ± 3.0"
     assert linear.rows[0][1].value == pytest.approx(17.0)
-    assert linear.caption == "Linear ladder, 500 images each; as many real images: 12.1 ± 1.2"
+    assert linear.caption == "Linear ladder, 500 images each; as many real images: 12.1 [11.0, 13.5]"
     assert "10,000 images" in few[-1].note
     assert len(few) == 2
     assert quadratic.rows[4][1].value == pytest.approx(0.95 * 265)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 from ddim.report.measured import Measured, measured
-from ddim.report.numbers import small
 from ddim.report.quality import Quality, quality
 from ddim.report.record import Record
 
@@ -67,7 +66,7 @@ def fewer_steps(record: Record) -> Claim:
     smallest that counts is the one from which on every measured S of its ladder is. An S is worse for sure if the
     two intervals do not meet; the claim fails only if every S up to T / 10 is.
     """
-    claim = f"With {FEWER} times fewer steps than T, or still fewer, DDIM (η = 0) samples as well as with all T."
+    claim = f"With at least {FEWER} times fewer steps than T, DDIM (η = 0) samples as well as with all T."
     found, T = quality(record), record.model.schedule.T
     ladders = _ladders(found, T) if found else []
     short = [trial for ladder in ladders for trial in ladder if FEWER * trial.steps <= T]
@@ -123,8 +122,13 @@ def reconstruction(record: Record) -> Claim:
         return _missing("reconstruction", claim, "the error at several S")
     falls = errors[-1].below(errors[0]) and all(b.no_worse(a) for a, b in pairwise(errors))
     rises = any(a.below(b) for a, b in pairwise(errors))
-    each = "; ".join(f"{error} at S = {row['steps']:,}" for row, error in zip(rows, errors, strict=True))
-    said = f"Mean squared error per pixel, images in [0, 1]: {each}."
+    each = [f"{error} at S = {row['steps']:,}" for row, error in zip(rows, errors, strict=True)]
+    worse = [
+        f"it rises from {each[i]} to {each[i + 1]}"
+        for i, (a, b) in enumerate(pairwise(errors))
+        if not b.no_worse(a)
+    ]
+    said = f"Mean squared error of pixels from 0 to 1: {'; '.join([f'{each[0]}, {each[-1]}', *worse])}."
     return Claim("reconstruction", claim, True if falls else False if rises else None, said)
 
 
@@ -140,11 +144,12 @@ def no_copies(record: Record) -> Claim:
         return _missing("memorisation", claim, "how near the samples lie to the training images")
     nearer = measured(facts, "nearer", "nearer_")
     copies, fair = facts["p_value"] < CHANCE, nearer.low <= 0.5
+    chance = "p < 0.001" if facts["p_value"] < 0.001 else f"p = {facts['p_value']:.2g}"
     said = (
         f"{facts['flagged']:g} of {facts['count']:,} samples {'is' if facts['flagged'] == 1 else 'are'} "
-        f"suspiciously near to one of {facts['train_count']:,} training images, where {small(facts['expected'])} "
-        f"are expected of new images (p = {small(facts['p_value'])}). In a share of {nearer} of all pairs the "
-        "sample lies nearer to the training set than a held-out image; 0.5 is fair."
+        f"suspiciously near to one of {facts['train_count']:,} training images, where {facts['expected']:.3g} are "
+        f"expected of new images ({chance}). A sample lies nearer to the training set than a held-out image in a "
+        f"share of {nearer} of their pairs; 0.5 is fair."
     )
     return Claim("memorisation", claim, False if copies else True if fair else None, said)
 
@@ -193,13 +198,15 @@ def _contest(record: Record, claim: str, better: str, worse: str, steps: Sequenc
     names = {"0": "η = 0", "1": "η = 1", "hat": "σ̂"}
     if not met:
         return _missing("table1", claim, f"{names[better]} and {names[worse]} at S = {_and(steps)}")
-    said = "; ".join(
-        f"S = {S}, {spacing}: {one} against {other}, of {count:,} images each"
+    counts = sorted({count for _, _, count in met.values()})
+    each = [
+        f"{one} against {other} at S = {S} ({spacing}{f', {count:,} images each' if len(counts) > 1 else ''})"
         for (spacing, S), (one, other, count) in met.items()
-    )
+    ]
     sure = all(one.below(other) for one, other, _ in met.values())
     turned = any(other.below(one) for one, other, _ in met.values())
-    words = f"Fréchet distance of {names[better]} against {names[worse]}. {said}."
+    images = f", of {counts[0]:,} images each" if len(counts) == 1 else ""
+    words = f"Fréchet distance of {names[better]} against {names[worse]}{images}: {'; '.join(each)}."
     return Claim("table1", claim, True if sure else False if turned else None, words)
 
 

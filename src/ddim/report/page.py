@@ -39,10 +39,13 @@ def render(record: Record, figures: list[Hung]) -> str:
 <p class="kicker">ddim · report of a run</p>
 <h1>{heading}</h1>
 <ul class="tiles">{tiles}</ul>
-<dl>
-{facts}</dl>
 </header>
 {_verdict(record)}
+<section>
+<h2>The run</h2>
+<dl>
+{facts}</dl>
+</section>
 {plates}
 <footer>
 <p>“The paper” is M. Ricard, <cite>DDIM: Denoising Diffusion Implicit Models</cite>; equation numbers are those of
@@ -62,7 +65,7 @@ def _verdict(record: Record) -> str:
     """What holds of the paper's claims, each with its mark in a sign and in words, and what was left out."""
     found = "".join(
         f'<li class="{one.verdict.replace(" ", "-")}"><p class="mark"><span aria-hidden="true">{MARKS[one.verdict]}'
-        f"</span> {one.verdict}</p><div><p><b>{escape(one.claim)}</b></p><p>{escape(one.words)} "
+        f"</span> {one.verdict}</p><div><p><b>{_together(one.claim)}</b></p><p>{_together(one.words)} "
         f'<a href="#{one.plate}">Figure</a></p></div></li>\n'
         for one in claims(record)
     )
@@ -74,6 +77,11 @@ def _verdict(record: Record) -> str:
 {found}</ul>
 {less}<p class="source">Brackets are 95% intervals; what they leave undecided is “open”.</p>
 </section>"""
+
+
+def _together(words: str) -> str:
+    """Escaped, and no line ends within S = 10."""
+    return escape(words).replace(" = ", "\u00a0=\u00a0")
 
 
 def _figure(number: int, hung: Hung, note: str, numbers: list[Table]) -> str:

@@ -4,7 +4,16 @@ import io
 
 from PIL import Image
 
-TRIES = ((1000, 64), (1000, 32), (1000, 16), (800, 16), (660, 16), (500, 12), (400, 8))  # pixels across, colours
+TRIES = (
+    (1000, 128),
+    (1000, 64),
+    (1000, 32),
+    (1000, 16),
+    (800, 16),
+    (660, 16),
+    (500, 12),
+    (400, 8),
+)  # pixels across, colours
 
 
 def fitting(pictures: dict[str, bytes], most: int) -> dict[str, bytes]:

@@ -32,6 +32,7 @@ SHOWN = (  # by their plates: what the model does, and not how it was built
     "timing",
     "strips",
     "learning",
+    "levels",
 )
 _PRIVATE = ("Machine", "Versions")  # facts for those who were there
 _MACHINE = ("versions", "platform", "command")  # likewise, of what `ddim.environment` describes
@@ -65,7 +66,7 @@ def markdown(record: Record, drawn: Container[str]) -> str:
         " · ".join(f"**{number}** {what}" for number, what in words.tiles(record)),
         "## What holds of the claims about DDIM, on this model",
         "\n".join(
-            f"- {MARKS[one.verdict]} **{one.verdict}**: {_plain(one.claim)} {_plain(one.words)}"
+            f"- {MARKS[one.verdict]} **{one.verdict}: {_plain(one.claim)}**<br>{_plain(one.words)}"
             for one in claims(record)
         ),
         f"Not the whole was measured. {_plain('; '.join(cuts))}." if cuts else "",
@@ -97,7 +98,7 @@ def _section(plate: Plate, drawn: bool, numbers: list[Table], note: str) -> str:
 
 
 def _table(table: Table) -> str:
-    caption = f"{_plain(table.caption)}:\n\n" if table.caption else ""
+    caption = f"**{_plain(table.caption)}**\n\n" if table.caption else ""
     lines = [table.head, ["---", *["---:"] * (len(table.head) - 1)]]
     lines += [[_plain(cell.words) for cell in row] for row in table.rows]
     note = f"\n\n{_plain(table.note)}" if table.note else ""

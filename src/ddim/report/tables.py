@@ -86,7 +86,7 @@ def _table1(record: Record) -> list[Table]:
             [Cell(ETA[eta], i), *(_within(found.at((spacing, S, eta), count)) for S in found.steps)]
             for i, eta in enumerate(found.etas)
         ]
-        real = f"as many real images: {found.floors[count].short}"
+        real = f"as many real images: {found.floors[count]}"
         made.append(Table(head, rows, f"{spacing.capitalize()} ladder, {count:,} images each; {real}"))
     note = f"Fréchet distance to {facts['reference_count']:,} images, ± half of the 95% interval. {facts['about']}"
     return [*made[:-1], replace(made[-1], note=note)] if made else []
@@ -134,9 +134,9 @@ def _solvers(record: Record) -> list[Table]:
         for budget in found.budgets:
             near = [row for row in found.rows if (row.solver, row.budget) == (solver, budget)]
             near = sorted((row for row in near if math.isfinite(row.distance)), key=lambda row: row.distance)
-            cells.append(Cell(f"{near[0].distance:.3f} {near[0].spacing}", near[0].distance) if near else NONE)
+            cells.append(Cell(f"{small(near[0].distance)} {near[0].spacing}", near[0].distance) if near else NONE)
         rows.append(cells)
-    note = f"Distances below about {found.floor:.3f}, the error of the endpoint itself, mean little."
+    note = f"Distances below about {small(found.floor)}, the error of the endpoint itself, mean little."
     return [Table(["solver", *(f"{budget} calls" for budget in found.budgets)], rows, note=note)]
 
 
