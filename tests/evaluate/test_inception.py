@@ -15,8 +15,18 @@ from ddim.evaluate.inception_network import network
 
 # Of pytorch-fid 0.3.0 and torchvision 0.29.1, from the weights below: the SHA-256 of the names and shapes in the
 # state_dict of fid_inception_v3(), and some of what InceptionV3() makes of the images below.
-NAMES_AND_SHAPES = "?"
-PEERS = {}
+NAMES_AND_SHAPES = "5c5cb906421dd92101f74d73352774dd0c7312df1c7e1eab4f2698dfca34cd92"
+SOME = [0, 320, 704, 1088, 1472, 1856, 1950, 2047]  # the first of each branch of the last block, more of the pooled
+PEERS = {  # channels of the images -> (2, 8)
+    1: [
+        [17.357248, 1.2660397, 11.020296, 0.3101774, 0.3542163, 5.917265, 6.6872606, 19.499037],
+        [17.607334, 1.0485044, 10.972681, 0.2848448, 0.2775835, 6.1052237, 7.421153, 18.730633],
+    ],
+    3: [
+        [17.190098, 1.1364552, 10.708859, 0.2965459, 0.3259403, 5.89217, 7.18659, 19.45274],
+        [17.037075, 1.1976718, 11.059917, 0.3044317, 0.2578179, 6.2452936, 6.804269, 19.488705],
+    ],
+}
 
 
 def standing_for(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -26,10 +36,10 @@ def standing_for(state: dict[str, Tensor]) -> dict[str, Tensor]:
     about_one = torch.from_numpy(random.uniform(0.5, 1.5, 2048).astype(np.float32))
     made = {}
     for i, (name, tensor) in enumerate(sorted(state.items())):
-        fan_in = state[name.replace(".bn.running_var", ".conv.weight")][0].numel() if "running_var" in name else 0
-        if "running_var" in name:  # so that the numbers keep their size from layer to layer
+        if name.endswith("running_var"):  # so that numbers keep their size from layer to layer
+            fan_in = state[name.replace("bn.running_var", "conv.weight")][0].numel()
             made[name] = torch.tensor(fan_in / 2).expand(tensor.shape)
-        elif ".bn.weight" in name:
+        elif name.endswith("bn.weight"):
             made[name] = about_one[: len(tensor)]
         elif tensor.dim() == 0:
             made[name] = tensor
@@ -72,7 +82,7 @@ def test_features_are_those_of_pytorch_fid(published, channels):
     found = extractor.get("inception", (channels, 8, 8))(images(channels))
     assert found.shape == (2, 2048)
     assert found.dtype == torch.float64
-    np.testing.assert_allclose(found[:, :2048:256], PEERS[channels], rtol=1e-4)
+    np.testing.assert_allclose(found[:, SOME], PEERS[channels], rtol=1e-4, atol=1e-4)
 
 
 def test_the_weights_are_downloaded_once(published, tmp_path, content):

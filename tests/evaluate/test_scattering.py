@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, pad
 
-from ddim.evaluate.features import features
-from ddim.evaluate.scattering import COLOURS, DETAILS, ORIENTATIONS, Scattering, mirrored, wavelets
+from ddim.data import digits
+from ddim.evaluate.features import as_pixels, features
+from ddim.evaluate.scattering import COLOURS, DETAILS, FAINT, ORIENTATIONS, Scattering, mirrored, wavelets
 
 
 def parts(extractor, found):
@@ -16,7 +17,7 @@ def parts(extractor, found):
     channels, J = extractor.shape[0], extractor.scales
     cut = channels * COLOURS**2
     colours = found[:, :cut].reshape(-1, channels, COLOURS, COLOURS)
-    rest = found[:, cut:].reshape(len(found), J, ORIENTATIONS, DETAILS**2 + channels - 1)
+    rest = (found[:, cut:].exp() - FAINT).reshape(len(found), J, ORIENTATIONS, DETAILS**2 + channels - 1)
     return (
         colours,
         rest[..., : DETAILS**2].reshape(len(found), J, ORIENTATIONS, DETAILS, DETAILS),
@@ -63,7 +64,7 @@ def test_a_wave_is_seen_with_its_amplitude_at_its_scale_and_orientation_alone(j,
     x = wave.expand(n, n) if axis == 1 else wave[:, None].expand(n, n)
     spectrum = torch.fft.fft2(mirrored(x))
     moduli = torch.stack([torch.fft.ifft2(spectrum * psi).abs() for psi in wavelets(2 * n, 2 * n, 3)])
-    expected = torch.zeros(3, ORIENTATIONS, 1, 1)
+    expected = torch.zeros(3, ORIENTATIONS, 1, 1, dtype=torch.float64)
     expected[j, orientation] = 0.7
     assert (moduli.view(3, ORIENTATIONS, 2 * n, 2 * n) - expected).abs().max() < 1e-12
 
@@ -143,22 +144,39 @@ def tinted(x, strength):
     return (x + 1) * tint - 1
 
 
+@pytest.fixture(scope="module")
+def clean(airplanes):
+    """Some aeroplanes in [-1, 1]."""
+    return airplanes[:250].float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def distance(clean):
+    """How far (N, 3, 32, 32) are from them."""
+    extractor = Scattering((3, 32, 32))
+    reference = features(extractor, clean)
+    return lambda images: frechet(features(extractor, images), reference)
+
+
 @pytest.mark.parametrize("damage", [noised, blurred, half_darkened, tinted])
-def test_the_distance_grows_with_the_damage(airplanes, damage):
-    extractor = Scattering((3, 32, 32))
-    clean, x = airplanes[:500], airplanes[500:].float() / 127.5 - 1
-    reference = features(extractor, clean)
-    distances = [frechet(features(extractor, damage(x, s)), reference) for s in (0, 0.1, 0.2, 0.4, 0.8)]
+def test_the_distance_grows_with_the_damage(airplanes, clean, distance, damage):
+    """From 0, and to more than chance does to other images of the kind."""
+    distances = [distance(damage(clean, strength)) for strength in (0, 0.1, 0.2, 0.4, 0.8)]
+    assert distances[0] == pytest.approx(0, abs=1e-6)
     assert distances == sorted(distances)
-    assert distances[-1] > 2 * distances[0]
+    assert distances[-1] > 2 * distance(airplanes[250:500])
 
 
-def test_a_shift_is_no_damage(airplanes):
-    """One pixel sideways is nearer to the reference than a tenth of the grey levels in noise."""
-    extractor = Scattering((3, 32, 32))
-    clean, x = airplanes[:500], airplanes[500:]
-    reference = features(extractor, clean)
-    shifted = pad(x[..., :-1].float(), [1, 0, 0, 0], mode="replicate").byte()
-    noisy = noised(x.float() / 127.5 - 1, 0.1)
-    plain, moved, spoilt = (frechet(features(extractor, one), reference) for one in (x, shifted, noisy))
-    assert abs(moved - plain) < 0.1 * (spoilt - plain)
+def test_a_shift_is_no_damage(clean, distance):
+    """By a pixel sideways: nothing beside noise with a standard deviation of a twentieth of the range."""
+    shifted = pad(clean[..., :-1], [1, 0, 0, 0], mode="replicate")
+    assert distance(shifted) < 0.1 * distance(noised(clean, 0.1))
+
+
+def test_the_distance_grows_with_every_class_that_is_missing():
+    train = digits.load("train")
+    seen = features(Scattering((1, 8, 8)), as_pixels(train))
+    reference, rest, labels = seen[:750], seen[750:], train.labels[750:].numpy()
+    distances = [frechet(rest[labels < kinds], reference) for kinds in (10, 8, 6, 4, 2)]
+    assert distances == sorted(distances)
+    assert distances[1] > 1.5 * distances[0]

@@ -19,7 +19,7 @@ from ddim.errors import Notice, UserError
 from ddim.evaluate.extractor import Extractor
 from ddim.files import write_bytes
 
-AT_ONCE = 1 << 20  # numbers in a batch of images, about
+AT_ONCE = 1 << 15  # numbers in a batch of images, so that what is made of it stays in the processor's cache
 ROUNDED = 1 + 1 / 255  # beyond 1 by half a grey level is white still
 
 
@@ -46,13 +46,15 @@ def as_pixels(images: Tensor | NDArray[np.generic] | Images) -> Tensor:
     if isinstance(images, np.ndarray):
         if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
             raise _unknown(images.dtype)
-        images = torch.from_numpy(np.array(images, order="C"))  # a copy: it may be read-only or mirrored
+        kind = np.uint8 if images.dtype == np.uint8 else np.float32
+        images = torch.from_numpy(np.array(images, kind, order="C"))  # a copy: it may be read-only or mirrored
     images = images.detach().cpu()
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
         raise _unknown(images.dtype)
-    low, high = (bound.item() for bound in images.float().aminmax())
+    images = images.float()
+    low, high = (bound.item() for bound in images.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError("Some pixels are no finite numbers; look for where the sampling went wrong.")
     if max(-low, high) > ROUNDED:
@@ -65,7 +67,7 @@ def as_pixels(images: Tensor | NDArray[np.generic] | Images) -> Tensor:
             Notice,
             stacklevel=2,
         )
-    return to_uint8(images.float())
+    return to_uint8(images)
 
 
 def features(

@@ -6,7 +6,7 @@ Szegedy and others, arXiv 1512.00567, as trained for TensorFlow in 2015; Heusel 
 import hashlib
 import io
 import os
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -32,7 +32,8 @@ class Inception:
 
     The network, its weights and the way to 299x299 pixels are those of pytorch-fid: bilinear, without antialiasing,
     grey repeated in three channels. An FID compares with published ones if it is taken from as many images, 50,000
-    for CIFAR-10, and against the same reference. The weights (95 MB) are downloaded once, and verified.
+    for CIFAR-10, and against the same reference. The weights (95 MB) are downloaded once, and verified. One core
+    takes about 0.2 s for an image.
 
     Args:
         shape: (C, H, W) of the images, C 1 or 3.
@@ -87,7 +88,7 @@ def weights_file() -> Path:
     return fetch(URLS, path, SHA256, remedy=remedy)
 
 
-@cache
+@lru_cache(maxsize=1)
 def _loaded(path: Path) -> tuple[nn.Module, str]:
     """The network with the weights in a file, and the file's SHA-256. Nothing that a file may hold is ever run."""
     try:

@@ -15,6 +15,7 @@ SMALLEST, LARGEST = 8, 256  # pixels a side
 COLOURS = 4  # a side of the grid of mean colours
 DETAILS = 2  # a side of the grid of mean contrasts
 ORIENTATIONS = 4
+FAINT = 1 / 64  # about two of 256 grey levels: what has less contrast is plain
 VERSION = 1  # raised when the arithmetic changes
 
 # Grey, red against blue, and both against green: an orthonormal basis of the colours.
@@ -25,9 +26,9 @@ OPPONENT /= OPPONENT.norm(dim=1, keepdim=True)
 class Scattering:
     """An `Extractor` with nothing to train or download: at 32x32, 64 features in grey and 120 in colour.
 
-    S_0 x = x * phi and S_1 x = |x * psi_(j,l)| * phi, arXiv 1203.1513, section 2: mean colours on a grid of 4x4, and
-    the mean contrast at each scale j and orientation l, of grey on a grid of 2x2, of the other two colours over the
-    whole image.
+    S_0 x = x * phi and S_1 x = |x * psi_(j,k)| * phi, arXiv 1203.1513, section 2: mean colours on a grid of 4x4;
+    the mean contrast at each scale j and orientation k, of grey on a grid of 2x2, of the other two colours over the
+    whole image. Of contrasts the logarithm is taken: fine detail, which is faint, would not count otherwise.
 
     Why they are fair: they are trained on nothing, so no model is favoured by the data it has learnt from; a shift
     by a pixel or two hardly changes them; blur, noise, wrong colours or brightness and a wrong mix of classes do.
@@ -69,15 +70,16 @@ class Scattering:
         seen = [adaptive_avg_pool2d(x, COLOURS)]
         spectrum = torch.fft.fft2(mirrored(x))
         for psi in self.wavelets:
-            contrast = torch.fft.ifft2(spectrum * psi).abs()[..., : x.shape[2], : x.shape[3]]  # |x * psi|
-            seen += [adaptive_avg_pool2d(contrast[:, :1], DETAILS), contrast[:, 1:].mean((2, 3))]
+            contrast = torch.fft.ifft2(spectrum * psi)[..., : x.shape[2], : x.shape[3]].abs()  # |x * psi|
+            pooled = adaptive_avg_pool2d(contrast[:, :1], DETAILS), contrast[:, 1:].mean((2, 3))
+            seen += [torch.log(FAINT + one) for one in pooled]
         return torch.cat([one.flatten(1) for one in seen], dim=1)
 
 
 def wavelets(height: int, width: int, scales: int) -> Tensor:
     """Oriented band-passes an octave apart, on the frequencies of `torch.fft.fft2`.
 
-    psi_(j,l)(omega) = 2 cos(pi/2 log2(|omega| / (2^-j pi))) cos(L/2 (arg omega - pi l / L)), each cosine within its
+    psi_(j,k)(omega) = 2 cos(pi/2 log2(|omega| / (2^-j pi))) cos(K/2 (arg omega - pi k / K)), each cosine within its
     first zeros; the finest passes all above pi too. So neighbours' squares add up to a constant, a wave at the
     middle of one passes no other, and what comes out has the wave's amplitude as its modulus, at any phase.
 
@@ -94,8 +96,8 @@ def wavelets(height: int, width: int, scales: int) -> Tensor:
     found = []
     for j in range(scales):
         radial = _bump(octave.clamp(max=0) if j == 0 else octave + j)
-        for l in range(ORIENTATIONS):  # noqa: E741
-            off = torch.remainder(angle - math.pi * l / ORIENTATIONS + math.pi, 2 * math.pi) - math.pi
+        for k in range(ORIENTATIONS):
+            off = torch.remainder(angle - math.pi * k / ORIENTATIONS + math.pi, 2 * math.pi) - math.pi
             found.append(2 * radial * _bump(off * ORIENTATIONS / math.pi))
     return torch.stack(found)
 
