@@ -47,3 +47,9 @@ def test_any_dtype_is_the_same_draw_rounded(dtype):
 def test_seeds_outside_their_range(seed, index):
     with pytest.raises(UserError, match="whole number"):
         stream(seed, index)
+
+
+def test_noise_for_another_purpose_is_unrelated():
+    empty = torch.empty(1, 4)
+    assert torch.equal(ImageNoise(0, [3], SAMPLING)(empty), ImageNoise(0, [3])(empty))
+    assert not torch.equal(ImageNoise(0, [3], TRAINING)(empty), ImageNoise(0, [3])(empty))

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ddim.errors import UserError
 
-SAMPLING, TRAINING, ORDER, HELD_OUT, TIMES, DROPOUT = range(
-    6
+SAMPLING, TRAINING, ORDER, HELD_OUT, TIMES, DROPOUT, LIKELIHOOD = range(
+    7
 )  # domains: the same (seed, index) is unrelated in each
 
 
@@ -43,10 +43,11 @@ class ImageNoise:
     Args:
         seed: as for `stream`.
         indices: the index of each image of the batch.
+        domain: what the streams are for.
     """
 
-    def __init__(self, seed: int, indices: Iterable[int]) -> None:
-        self.streams = [stream(seed, index) for index in indices]
+    def __init__(self, seed: int, indices: Iterable[int], domain: int = SAMPLING) -> None:
+        self.streams = [stream(seed, index, domain) for index in indices]
 
     def __call__(self, like: Tensor) -> Tensor:
         """Standard normal (B, ...), drawn on the CPU in float32, then in the dtype and on the device of `like`."""

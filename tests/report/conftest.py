@@ -1,5 +1,6 @@
 import json
 
+import madeup
 import pytest
 import torch
 from safetensors.torch import save as to_bytes
@@ -43,9 +44,16 @@ def trained(tmp_path):
 
 @pytest.fixture
 def complete(trained):
-    """A folder with the results of all experiments too."""
+    """A folder with the results of what `ddim report` computes too."""
     from ddim import experiments
 
     folder = trained()
-    assert tuple(experiments.run(folder, checkpoint.load(folder))) == PIECES
+    assert tuple(experiments.run(folder, checkpoint.load(folder), pieces=PIECES)) == PIECES
     return folder
+
+
+@pytest.fixture
+def reproduced(complete):
+    """A folder with all that the report can show; what takes long to compute is made up."""
+    madeup.leave_all(complete)
+    return complete

@@ -14,6 +14,16 @@ from ddim.report.plates import PLATES
 
 NAMES = [plate.name for plate in PLATES]
 FROM_TRAINING = ["data", "forward", "network", "learning", "levels", "along"]
+FROM_REPRODUCE = [
+    "table1",
+    "consistency",
+    "interpolation",
+    "reconstruction",
+    "likelihood",
+    "solvers",
+    "evaluation",
+    "memorisation",
+]
 VOID = {"meta", "img", "br"}
 
 
@@ -23,13 +33,19 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.loads, self.figures, self.missing, self.text = [], [], [], [], ""
+        self.ids, self.targets = [], []
         self.feed(text)
         self.close()
         assert self.open == []
+        assert len(set(self.ids)) == len(self.ids)
+        assert set(self.targets) <= set(self.ids)
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
-        self.loads += [found[name] for name in ("src", "href", "srcset", "data") if name in found]
+        links = [found[name] for name in ("src", "href", "srcset", "data") if name in found]
+        self.loads += [link for link in links if not link.startswith("#")]
+        self.ids += [found["id"]] if "id" in found else []
+        self.targets += [link[1:] for link in links if link.startswith("#")]
         if tag == "figure":
             self.figures.append(found["id"])
         if found.get("class") == "missing":
@@ -48,8 +64,8 @@ def read(folder):
     return Page(report.write(folder).read_text(encoding="utf-8"))
 
 
-def test_a_complete_run_shows_every_figure_and_loads_nothing(complete):
-    page = read(complete)
+def test_a_complete_run_shows_every_figure_and_loads_nothing(reproduced):
+    page = read(reproduced)
     assert page.figures == NAMES
     assert page.missing == []
     assert len(page.loads) == len(NAMES)
@@ -57,10 +73,10 @@ def test_a_complete_run_shows_every_figure_and_loads_nothing(complete):
     shown = [base64.b64decode(load.split(",")[1]) for load in page.loads]
     for name, content in zip(NAMES, shown, strict=True):
         suffix = "gif" if name == "denoising" else "svg"
-        assert content == (complete / f"figures/{name}.{suffix}").read_bytes()
+        assert content == (reproduced / f"figures/{name}.{suffix}").read_bytes()
         if suffix == "svg":
             assert not re.search(rb'(href|src)="(?!#|data:)', content)
-            with Image.open(complete / f"figures/{name}.png") as png:
+            with Image.open(reproduced / f"figures/{name}.png") as png:
                 assert png.width == 2000
     assert "url(" not in page.text
     assert "@import" not in page.text
@@ -68,10 +84,11 @@ def test_a_complete_run_shows_every_figure_and_loads_nothing(complete):
         assert f"Figure {number}." in page.text
 
 
-def test_the_same_folder_gives_the_same_files(complete):
+def test_the_same_folder_gives_the_same_files(reproduced):
     def files():
-        report.write(complete)
-        return {path.name: path.read_bytes() for path in [complete / "report.html", *complete.glob("figures/*")]}
+        report.write(reproduced)
+        paths = [reproduced / "report.html", *reproduced.glob("figures/*")]
+        return {path.name: path.read_bytes() for path in paths}
 
     first = files()
     assert len(first) == 1 + 2 * (len(NAMES) - 1) + 1
@@ -84,6 +101,8 @@ def test_a_run_that_is_only_trained_says_what_is_missing(trained):
     assert page.figures == FROM_TRAINING
     assert page.missing == NAMES[6:]
     assert page.text.count("ddim report RUN makes it.") == 4
+    assert page.text.count("ddim reproduce RECIPE makes it.") == 7
+    assert page.text.count("ddim verify RUN makes it.") == 1
     assert {path.stem for path in folder.glob("figures/*")} == set(FROM_TRAINING)
 
 
@@ -91,7 +110,7 @@ def test_results_of_other_weights_are_not_shown(complete):
     read(complete)
     facts = json.loads((complete / "results/gallery.json").read_text())
     (complete / "results/gallery.json").write_text(json.dumps({**facts, "weights": "others"}))
-    assert read(complete).missing == ["samples"]
+    assert read(complete).missing == ["samples", *FROM_REPRODUCE]
     assert not list(complete.glob("figures/samples.*"))
 
 
@@ -123,7 +142,7 @@ def test_what_a_limit_cut_is_said(complete):
 def test_names_from_files_are_escaped(trained):
     folder = trained(data="<script>alert(1)</script>", classes="<b>&amp;")
     page = read(folder)
-    assert "<script>" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in (folder / "report.html").read_text(encoding="utf-8")
     assert "Diffusion on <script>alert(1)</script>" in page.text
     assert "only <b>&amp;" in page.text
 
@@ -133,7 +152,7 @@ def test_broken_files_are_left_out(complete):
     (complete / "environment.json").write_text("[]")
     (complete / "results/timing.json").write_text("{")
     (complete / "samples/strips.safetensors").write_bytes(b"none")
-    assert read(complete).missing == ["learning", "levels", "strips", "denoising", "timing"]
+    assert read(complete).missing == ["learning", "levels", "strips", "denoising", "timing", *FROM_REPRODUCE]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from ddim import checkpoint, report
 from ddim.denoiser import Denoiser
-from ddim.report import along, curves, levels, plates, words
+from ddim.report import along, curves, levels, words
 from ddim.report.overfit import gap, verdict
+from ddim.report.plate import hang
+from ddim.report.plates import PLATES
 from ddim.report.reading import ROWS
 from ddim.report.record import read
 from ddim.report.sheet import line as between
@@ -293,8 +295,8 @@ def test_no_metrics_break_the_report(trained, seed):
     every = lines_of(folder)
     (folder / "metrics.jsonl").write_text("\n".join(fuzzed(rng, rng.choice(every)) for _ in range(6)))
     record = read(folder)
-    for plate in plates.PLATES[3:6]:
-        plates.hang(plate, record)
+    for plate in PLATES[3:6]:
+        hang(plate, record)
     assert words.notes(record).keys() >= {"learning", "levels"}
     assert words.tiles(record)
     assert words.facts(record)

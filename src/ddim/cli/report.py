@@ -19,6 +19,7 @@ class Report:
     For example:
       ddim report runs/digits
       ddim report runs/digits --redo --minutes 10
+      ddim report runs/mnist --digest docs/results/mnist
     """
 
     run_folder: Positional[Path]
@@ -30,6 +31,9 @@ class Report:
     redo: bool = False
     """Compute again what is in the folder already."""
 
+    digest: Path | None = None
+    """A folder for the report in its small form, to be committed: README.md, pictures and numbers.json."""
+
     device: str | None = None
     """cpu, cuda or mps; the best there is if not given."""
 
@@ -38,13 +42,23 @@ class Report:
         from ddim.train.engine import choose_device
 
         model = load(self.run_folder).to(choose_device(self.device))
-        make_report(model, self.run_folder, self.minutes, self.redo)
+        make_report(model, self.run_folder, self.minutes, self.redo, self.digest)
 
 
-def make_report(model: "Denoiser", folder: Path, minutes: float | None = None, redo: bool = False) -> None:
-    """Compute what the report needs and is not there yet, then write the page."""
+def make_report(
+    model: "Denoiser",
+    folder: Path,
+    minutes: float | None = None,
+    redo: bool = False,
+    digest: Path | None = None,
+) -> None:
+    """Compute what the report needs and is not there yet, then write the page, and its small form into `digest`."""
     from ddim import experiments, report
 
     for piece in experiments.run(folder, model, minutes=minutes, redo=redo):
         print(f"{piece} done")
-    print(f"The report is {report.write(folder)}.")
+    if digest is None:
+        print(f"The report is {report.write(folder)}.")
+    else:
+        small = report.digest(folder, digest)
+        print(f"The report is {folder / 'report.html'}, and its small form {small}.")

@@ -21,7 +21,12 @@ def short(number: int) -> str:
 
 def three(number: float) -> str:
     """A number in three digits, e.g. 4.40, or a larger one without its fraction."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}"
+    return f"{number:,.0f}" if number >= 99.95 else f"{number:#.3g}"
+
+
+def small(number: float) -> str:
+    """A number in three digits, or as a power of ten where it would begin with zeros, e.g. 4.0 × 10⁻⁵."""
+    return power(number) if 0 < abs(number) < 1e-3 else three(number)
 
 
 def power(number: float) -> str:

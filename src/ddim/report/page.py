@@ -1,26 +1,27 @@
-"""The page: one HTML file with its style and its figures inside, which loads nothing from anywhere."""
+"""The page: one HTML file with its style, its script and its figures inside, which loads nothing from anywhere."""
 
 import base64
 from html import escape
 from pathlib import Path
 
 from ddim.report import words
-from ddim.report.numbers import three
-from ddim.report.plates import Hung
+from ddim.report.claims import MARKS, claims, left_out
+from ddim.report.plate import Hung
 from ddim.report.record import Record
+from ddim.report.tables import Cell, Table, tables
 
-_STYLE = Path(__file__).with_name("page.css")
+_STYLE, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "page.js"))
 _TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}
 
 
 def render(record: Record, figures: list[Hung]) -> str:
     """The whole page. All that comes from the run's files is escaped."""
     heading = escape(words.title(record))
-    notes = words.notes(record)
+    notes, numbers = words.notes(record), tables(record)
     tiles = "".join(f"<li><b>{escape(n)}</b> {escape(what)}</li>" for n, what in words.tiles(record))
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>\n" for name, fact in words.facts(record))
     plates = "\n".join(
-        _figure(number, hung, notes.get(hung.plate.name, ""), _table(record) if hung.plate.name == "timing" else "")
+        _figure(number, hung, notes.get(hung.plate.name, ""), numbers.get(hung.plate.name, []))
         for number, hung in enumerate(figures, start=1)
     )
     return f"""<!DOCTYPE html>
@@ -38,9 +39,13 @@ def render(record: Record, figures: list[Hung]) -> str:
 <p class="kicker">ddim · report of a run</p>
 <h1>{heading}</h1>
 <ul class="tiles">{tiles}</ul>
+</header>
+{_verdict(record)}
+<section>
+<h2>The run</h2>
 <dl>
 {facts}</dl>
-</header>
+</section>
 {plates}
 <footer>
 <p>“The paper” is M. Ricard, <cite>DDIM: Denoising Diffusion Implicit Models</cite>; equation numbers are those of
@@ -49,12 +54,37 @@ J. Song, C. Meng, S. Ermon, <cite>Denoising Diffusion Implicit Models</cite>, ar
 from the run’s folder.</p>
 </footer>
 </main>
+<script>
+{_SCRIPT.read_text(encoding="utf-8")}</script>
 </body>
 </html>
 """
 
 
-def _figure(number: int, hung: Hung, note: str, table: str) -> str:
+def _verdict(record: Record) -> str:
+    """What holds of the paper's claims, each with its mark in a sign and in words, and what was left out."""
+    found = "".join(
+        f'<li class="{one.verdict.replace(" ", "-")}"><p class="mark"><span aria-hidden="true">{MARKS[one.verdict]}'
+        f"</span> {one.verdict}</p><div><p><b>{_together(one.claim)}</b></p><p>{_together(one.words)} "
+        f'<a href="#{one.plate}">Figure</a></p></div></li>\n'
+        for one in claims(record)
+    )
+    cuts = left_out(record)
+    less = f"<p>Not the whole was measured. {escape('; '.join(cuts))}.</p>" if cuts else ""
+    return f"""<section id="verdict">
+<h2>What holds of the claims about DDIM, on this model</h2>
+<ul class="claims">
+{found}</ul>
+{less}<p class="source">Brackets are 95% intervals; what they leave undecided is “open”.</p>
+</section>"""
+
+
+def _together(words: str) -> str:
+    """Escaped, and no line ends within S = 10."""
+    return escape(words).replace(" = ", "\u00a0=\u00a0")
+
+
+def _figure(number: int, hung: Hung, note: str, numbers: list[Table]) -> str:
     plate = hung.plate
     if hung.file is None:
         return (
@@ -62,29 +92,28 @@ def _figure(number: int, hung: Hung, note: str, table: str) -> str:
             f"shows is not in the folder yet. <code>{plate.command}</code> makes it.</p>"
         )
     data = base64.b64encode(hung.file.read_bytes()).decode()
+    below = "".join(map(_table, numbers))
+    command = f"made by <code>{plate.command}</code>, redrawn by <code>ddim report RUN</code>"
     return f"""<figure id="{plate.name}">
 <h2>{plate.title}</h2>
 <img alt="{plate.title}" src="data:{_TYPES[hung.file.suffix]};base64,{data}">
-<figcaption><p><b>Figure {number}.</b> {plate.text} {escape(note)}</p>{table}
-<p class="source">The paper’s {plate.paper.lower() if plate.paper[0] == "s" else plate.paper} ·
-redrawn by <code>ddim report RUN</code></p></figcaption>
+<figcaption><p><b>Figure {number}.</b> {plate.text} {escape(note)}</p>{below}
+<p class="source">{plate.paper[0].upper()}{plate.paper[1:]} · {command}</p></figcaption>
 </figure>"""
 
 
-def _table(record: Record) -> str:
-    """The numbers of the timing figure."""
-    facts = record.results.get("timing")
-    if facts is None:
-        return ""
-    rows = "".join(
-        f"<tr><td>{row['steps']}</td><td>{three(row['seconds'])}</td>"
-        f"<td>{three(1000 * row['seconds_per_image'])}</td><td>{row['ratio_to_forwards']:.2f}</td></tr>\n"
-        for row in facts["rows"]
-    )
-    return f"""<table>
-<thead><tr><th>steps <i>S</i></th><th>seconds for {facts["batch"]} images</th><th>ms per image</th>
-<th>× bare network</th></tr></thead>
+def _table(table: Table) -> str:
+    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in table.rows)
+    note = f'<p class="source">{escape(table.note)}</p>' if table.note else ""
+    return f"""
+<div class="scroll"><table>{caption}
+<thead><tr>{head}</tr></thead>
 <tbody>
-{rows}</tbody></table>
-<p class="source">On {escape(str(facts["device"]))}, {facts["threads"]} thread{"s" * (facts["threads"] != 1)},
-{escape(str(facts["machine"]["processor"]))}. Up to S = 100 the middle one of three runs.</p>"""
+{rows}</tbody></table></div>{note}"""
+
+
+def _cell(cell: Cell) -> str:
+    value = "" if cell.value is None else f' data-value="{cell.value}"'
+    return f"<td{value}>{escape(cell.words)}</td>"

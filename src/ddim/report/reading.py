@@ -15,6 +15,7 @@ LEVELS = ("held_out_by_level", "train_by_level")  # of a line of metrics: losses
 BINS = 10
 ROWS = 8  # of the samples along the way, at most
 LEAST, MOST = 1e-9, 1e9  # a loss between them can be drawn
+SIGNED = complex  # the kind of a number that may lie below 0
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,31 @@ def as_table(found: object) -> dict[str, Any]:
 
 
 def fits(found: object, kind: Any) -> bool:
-    """Whether what was read is of a kind, e.g. {"rows": [{"steps": int}]}: counts from 1 on, numbers from 0 on."""
+    """Whether what was read is of a kind.
+
+    Args:
+        found: from a file.
+        kind: `int` for counts from 1 on, `float` for numbers from 0 on, `SIGNED` for any number; `str`; a tuple of
+            the words that it may be; `...` for anything; [kind] for a list with something in it; {name: kind} for a
+            table with at least these names; {str: kind} for one with any names, and something in it.
+    """
     if isinstance(kind, dict):
-        return isinstance(found, dict) and all(name in found and fits(found[name], kind[name]) for name in kind)
+        if not isinstance(found, dict):
+            return False
+        if str in kind:
+            return bool(found) and all(fits(one, kind[str]) for one in found.values())
+        return all(name in found and fits(found[name], kind[name]) for name in kind)
     if isinstance(kind, list):
         return isinstance(found, list) and bool(found) and all(fits(one, kind[0]) for one in found)
+    if isinstance(kind, tuple):
+        return isinstance(found, str) and found in kind
+    if kind is ...:
+        return True
     if kind is str:
         return isinstance(found, str)
     if not _is_number(found) or not math.isfinite(found):
         return False
-    return found >= 0 if kind is float else isinstance(found, int) and found > 0
+    return kind is SIGNED or (found >= 0 if kind is float else isinstance(found, int) and found > 0)
 
 
 def metrics(path: Path) -> list[dict[str, Any]]:
@@ -79,14 +95,23 @@ def metrics(path: Path) -> list[dict[str, Any]]:
     return whole
 
 
-def images(path: Path, shape: tuple[int, ...], ndim: int) -> dict[str, Tensor]:
-    """The tensors of a file of samples, if all but `times` are uint8 images of that shape in `ndim` dimensions."""
+def images(path: Path, shape: tuple[int, ...], ndim: int | dict[str, int]) -> dict[str, Tensor]:
+    """The tensors of a file of samples, if all but `times` are uint8 images of that shape.
+
+    Args:
+        path: of the file.
+        shape: (C, H, W) of an image.
+        ndim: dimensions of every tensor; or of each by its name, and then all of these have to be there.
+    """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError):
         return {}
-    found = [tensor for name, tensor in tensors.items() if name != "times"]
-    right = all(i.dtype == torch.uint8 and i.ndim == ndim and i.numel() and i.shape[-3:] == shape for i in found)
+    names = tensors.keys() - {"times"}
+    dimensions = dict.fromkeys(names, ndim) if isinstance(ndim, int) else ndim
+    right = names == dimensions.keys() and all(
+        _are_images(tensors[name], shape, dimensions[name]) for name in names
+    )
     return tensors if right else {}
 
 
@@ -108,6 +133,12 @@ def along(folder: Path, shape: tuple[int, ...]) -> list[Stop]:
 def _is_number(found: object) -> TypeGuard[int | float]:
     """Whether it is one, and no whole number that a float cannot hold."""
     return isinstance(found, float) or (type(found) is int and abs(found) < 2**63)
+
+
+def _are_images(tensor: Tensor, shape: tuple[int, ...], ndim: int) -> bool:
+    return (
+        tensor.dtype == torch.uint8 and tensor.ndim == ndim and bool(tensor.numel()) and tensor.shape[-3:] == shape
+    )
 
 
 def _are_levels(found: object) -> bool:

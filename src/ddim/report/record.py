@@ -8,22 +8,8 @@ from torch import Tensor, nn
 
 from ddim import checkpoint
 from ddim.denoiser import Denoiser
+from ddim.report.kinds import RESULTS, SAMPLES
 from ddim.report.reading import LEVELS, Stop, along, as_table, fits, images, metrics, table
-
-_GALLERY = {"eta": float, "steps": int, "count": int, "seconds": float}
-_ROW = {
-    "steps": int,
-    "seconds": float,
-    "seconds_per_image": float,
-    "forward_seconds": float,
-    "ratio_to_forwards": float,
-}
-RESULTS: dict[str, dict[str, Any]] = {  # what the page reads of each results/<name>.json
-    "gallery": {"ddim": _GALLERY, "ddpm": _GALLERY},
-    "strips": {},
-    "timing": {"rows": [_ROW], "batch": int, "threads": int, "device": str, "machine": {"processor": str}},
-}
-SAMPLES = {"data": 4, "ddim": 4, "ddpm": 4, "strips": 5}  # dimensions of the images in each samples/<name>
 
 
 @dataclass(frozen=True)

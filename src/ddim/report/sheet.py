@@ -16,7 +16,7 @@ from ddim.pictures import grid
 DPI = 200
 WIDTH = 2000  # pixels of every figure: 10 inches
 INK, FAINT = "#1f2430", "#6b7280"
-BLUE, ORANGE, GREEN, PURPLE = "#2563c9", "#d9660f", "#1b8a5a", "#7c4dbd"
+BLUE, ORANGE, GREEN, PURPLE, RED = "#2563c9", "#d9660f", "#1b8a5a", "#7c4dbd", "#c02626"
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 10.5,
@@ -97,6 +97,11 @@ def log_axis(axis: Any, set_scale: Any) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def literal(words: str) -> str:
+    """Words from a file, in which a dollar begins no formula."""
+    return words.replace("$", r"\$")
 
 
 def save(figure: Figure, stem: Path) -> None:

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from ddim.report.sheet import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, WIDTH, Sheet
+from ddim.report.record import Record
+from ddim.report.sheet import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, RED, WIDTH, Sheet, literal
 from ddim.verify import Verdict
 from ddim.verify.distances import Distances
 
-RED = "#c02626"
 COLUMNS = (5, 4)  # the one that leaves fewer places empty
 LEFT, TOP, RIGHT, GAP, ACROSS = 150, 190, 40, 30, 300  # pixels; ACROSS: height of a panel
 BETWEEN = 90  # rows of panels
@@ -42,6 +42,22 @@ def orders(verdicts: Sequence[Verdict]) -> Figure:
     return sheet.figure
 
 
+def kept(record: Record) -> Distances | None:
+    """What `ddim verify RUN` has measured; None if it has not, or if that is of another kind."""
+    try:
+        found = Distances.read(record.results["solvers"])
+    except (KeyError, TypeError):
+        return None
+    numbers = all(isinstance(row.distance, float) for row in found.rows)  # infinite for a walk that went astray
+    return found if numbers and len(found.usual) == 2 else None
+
+
+def measured(record: Record) -> Figure | None:
+    """The distances of a run."""
+    found = kept(record)
+    return None if found is None else distances(found)
+
+
 def distances(found: Distances) -> Figure:
     """A panel for each solver: how far it ends from the 1,000-step endpoint, against network calls."""
     sheet, panels = _panels(len(found.solvers))
@@ -57,10 +73,8 @@ def distances(found: Distances) -> Figure:
             axes.plot(*found.curve(solver, spacing), style, color=color, ms=4, lw=1.6)
         _log(axes, found.budgets, limits)
     _label(sheet, panels, "network calls", "distance")
-    keys = [
-        (LADDERS.get(spacing, INK), "o:" if spacing == "linear" else "o-", spacing) for spacing in found.spacings
-    ]
-    keys.append((FAINT, "--", f"{found.usual[0]}, {found.usual[1]}: the default"))
+    keys = [(LADDERS.get(one, INK), "o:" if one == "linear" else "o-", literal(one)) for one in found.spacings]
+    keys.append((FAINT, "--", literal(f"{found.usual[0]}, {found.usual[1]}: the default")))
     title = f"Distance to the end of {found.reference_steps:,} steps of DDIM from the same noise"
     _legend(sheet, title, keys)
     return sheet.figure
@@ -83,7 +97,7 @@ def _columns(count: int) -> int:
 
 
 def _words(axes: Any, name: str, facts: str = "", failure: str | None = None) -> None:
-    axes.set_title(name, loc="left", fontsize=10, color=RED if failure else INK, weight="bold", pad=5)
+    axes.set_title(literal(name), loc="left", fontsize=10, color=RED if failure else INK, weight="bold", pad=5)
     options = {"transform": axes.transAxes, "fontsize": 7.5, "color": RED if failure else FAINT}
     axes.text(0.03, 0.05, failure or facts, ha="left", va="bottom", **options)
 

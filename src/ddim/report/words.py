@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ddim.report.claims import no_copies
+from ddim.report.kinds import RESULTS
 from ddim.report.numbers import duration, power, short
 from ddim.report.overfit import verdict
 from ddim.report.record import Record
@@ -47,9 +49,10 @@ def facts(record: Record) -> list[tuple[str, str]]:
 
 def notes(record: Record) -> dict[str, str]:
     """What is to be said of this run's figures alone, by the figure: above all what a limit of time took away."""
-    shown_in = {"samples": "gallery", "strips": "strips", "denoising": "strips", "timing": "timing"}
+    shown_in = {"samples": "gallery", "denoising": "strips"} | {name: name for name in RESULTS if name != "gallery"}
     found = {plate: record.results.get(name, {}).get("cut") for plate, name in shown_in.items()}
-    said = {plate: f"This is not the whole: {cut}." for plate, cut in found.items() if cut}
+    said = {plate: f"This is not the whole: {cut}." for plate, cut in found.items() if isinstance(cut, str)}
+    said["memorisation"] = f"{no_copies(record).words} {said.get('memorisation', '')}"
     if hasattr(record.model.network, "down") and hasattr(record.model.network, "up"):
         said["network"] = (
             "On the way down the image gets smaller and its channels more; on the way up it grows back, and skip "
