@@ -95,8 +95,8 @@ def error(both: Array, x: Array, y: Array) -> float:
 
     With d the difference of two distributions and S the covariance of what chance adds to it, the distance of two
     sets has the variance 4 d'Sd + 2 tr S^2. Chance adds once more to resampled sets: theirs has 4 d'Sd + 6 tr S^2,
-    and that of resampled sets to their own 2 tr S^2. For features of MNIST and d = 0 the result was 1.1 to 1.3 times
-    the deviation of new draws; uncorrected, 1.5 to 1.8 times.
+    and that of resampled sets to their own 2 tr S^2. With MNIST and d = 0 the result was 1.1 to 1.3 times the
+    deviation of new draws; uncorrected, 1.5 to 1.8 times.
 
     Args:
         both: (R,) distances of the resampled sets from each other.
