@@ -196,7 +196,11 @@ def test_real_mnist_lies_in_its_floor(seen):
 @pytest.mark.parametrize(
     ("samples", "options", "said"),
     [
-        (torch.zeros(16, 1, 8, 8) - 1, {}, "16 samples are too few for the 16 features of parts; take more than 16"),
+        (
+            torch.zeros(16, 1, 8, 8) - 1,
+            {},
+            "16 samples are too few for the 16 features of parts; take more than 16",
+        ),
         (torch.zeros(0, 1, 8, 8), {}, "N at least 1"),
         (torch.zeros(40, 3, 8, 8) - 1, {}, "samples are 3 × 8 × 8 and the real images 1 × 8 × 8"),
         (torch.full((40, 1, 8, 8), torch.nan), {}, "finite"),
