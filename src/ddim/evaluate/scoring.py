@@ -88,12 +88,12 @@ def measure(
     few = eye.dim <= FEW
     x = features(eye, x_pixels, progress=progress)
     held = Reference(kept_features(eye, y_pixels, progress=progress), len(x), seed)
-    values, errors = held.values(x), held.errors(x, RESAMPLES[few], progress)
+    measured = held.measured(x, RESAMPLES[few], progress)
     floor = _floor(held, len(x), real, eye, DRAWS[few], progress)
     figures = {}
     for name, limits in LIMITS.items():
         middle, range_ = floor.of(name)
-        figures[name] = Figure(values[name], *around(values[name], errors[name], limits), middle, *range_)
+        figures[name] = Figure(measured[name].value, *around(*measured[name], limits), middle, *range_)
     return Evaluation(
         figures | asked,
         eye.name,
