@@ -137,7 +137,7 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", folder, "--against", "nothing"], "no data set called 'nothing'"),
         (["evaluate", bare], "does not say what it was trained on"),
         (["evaluate", run, "--count", "30"], "30 samples are too few for the 32 features of digits"),
-        (["evaluate", run, "--count", "0"], "at least 1"),
+        (["evaluate", run, "--count", "0"], "0 samples are too few"),
         (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
         (["evaluate", run, "--extractor", "mnist"], "1x28x28"),
         (["evaluate", small, "--against", "digits"], "are 1 × 9 × 9, the real ones 1 × 8 × 8"),

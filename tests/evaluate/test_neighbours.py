@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ddim.evaluate import kernel
-from ddim.evaluate.neighbours import neighbours
+from ddim.evaluate.neighbours import Balls, neighbours
 
 
 def definitions(x, y):
@@ -27,7 +27,7 @@ def definitions(x, y):
 
 
 def values(x, y):
-    return {name: one.value for name, one in neighbours(x, y)._asdict().items()}
+    return {name: one.value for name, one in neighbours(x, Balls(y))._asdict().items()}
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
@@ -88,7 +88,9 @@ def test_coverage_of_what_is_drawn_alike():
 def test_the_standard_errors_are_those_of_new_draws(shift):
     """Nearly, where the sets differ; up to 1.8 times as wide where they do not, but never much too narrow."""
     rng = np.random.default_rng(0)
-    drawn = [neighbours(rng.standard_normal((150, 6)) + shift, rng.standard_normal((150, 6))) for _ in range(200)]
+    drawn = [
+        neighbours(rng.standard_normal((150, 6)) + shift, Balls(rng.standard_normal((150, 6)))) for _ in range(200)
+    ]
     for name in drawn[0]._fields:
         real = np.std([getattr(one, name).value for one in drawn])
         said = np.mean([getattr(one, name).error for one in drawn])

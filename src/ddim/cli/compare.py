@@ -58,6 +58,7 @@ class Compare:
         from ddim.checkpoint import fingerprint
         from ddim.evaluate import comparison, measure
         from ddim.evaluate.features import as_pixels
+        from ddim.evaluate.scoring import check
         from ddim.files import write_text
         from ddim.pictures import write_grid
 
@@ -67,6 +68,8 @@ class Compare:
         real = real_images(subjects[0], self.against, self.split, self.data_dir)
         eye = extractor(self.extractor, real)
         found, rows, facts = {}, {}, {}
+        if any(one.model for one in subjects):
+            check(eye, self.count, len(real.reference))  # before the samples, which take their time
         for one in subjects:
             if one.model:
                 pixels = as_pixels(one.draw(self.count, self.device, seed=self.seed, steps=self.steps))

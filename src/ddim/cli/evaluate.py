@@ -72,6 +72,7 @@ class Evaluate:
     def run(self) -> None:
         from ddim.checkpoint import fingerprint
         from ddim.evaluate import copies, kept, measure
+        from ddim.evaluate.scoring import check
         from ddim.train.engine import choose_device
 
         subject = Subject.find(self.what)
@@ -81,6 +82,7 @@ class Evaluate:
         about: dict[str, Any] = {"what": self.what, "reference": real.facts()}
         labels = None
         if subject.model:
+            check(eye, self.count, len(real.reference))  # before the samples, which take their time
             sampling = {name: getattr(self, name) for name in SAMPLING}
             samples = subject.draw(self.count, self.device, seed=self.seed, **sampling)
             about |= {"weights": fingerprint(subject.folder), "sampling": subject.words(**sampling)}

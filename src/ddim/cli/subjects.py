@@ -69,9 +69,10 @@ class Subject:
         sampler, levels = usual.walk(self.loaded.schedule, **sampling)
         name = sampling.get("sampler") or (usual.sampler if sampling.get("eta") is None else "ddim")
         spacing = sampling.get("spacing") or (usual.spacing if name == usual.sampler else OTHERS)
-        eta = f", eta = {sampler.eta}" if hasattr(sampler, "eta") else ""
+        eta = getattr(sampler, "eta", None)
+        injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
         guided = f", guidance {guidance:g}" if guidance != 1 else ""
-        return f"{name}, {spacing}, {len(levels) - 1} steps{eta}{guided}"
+        return f"{name}, {spacing}, {len(levels) - 1} steps{injected}{guided}"
 
     def labels(self, count: int) -> "list[int] | None":
         """The classes that `draw` asks for, all in turn; None for a model without."""

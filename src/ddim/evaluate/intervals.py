@@ -20,7 +20,7 @@ LEVEL = 0.95
 Z = float(norm.ppf((1 + LEVEL) / 2))  # 1.96
 
 
-class Share(NamedTuple):
+class Measured(NamedTuple):
     """A figure and its standard error."""
 
     value: float

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddim.evaluate.intervals import Share
+from ddim.evaluate.intervals import Measured
 from ddim.evaluate.kernel import chunks
 
 Array = NDArray[np.float64]
@@ -27,45 +27,54 @@ TIE = 1e-9  # of the mean squared length: closer than rounding can tell apart
 class Shares(NamedTuple):
     """The four figures with their standard errors."""
 
-    precision: Share
-    recall: Share
-    density: Share
-    coverage: Share
+    precision: Measured
+    recall: Measured
+    density: Measured
+    coverage: Measured
 
 
-def neighbours(x: Array, y: Array) -> Shares:
+class Balls:
+    """Real images, and how far the ball of each reaches.
+
+    Args:
+        features: (M, F) of more than five images.
+    """
+
+    def __init__(self, features: Array) -> None:
+        self.centre = features.mean(0)  # distances stay, and rounding is least around 0
+        self.points = features - self.centre
+        self.tie = TIE * np.square(self.points).sum(1).mean()
+        self.near, self.wide = reach(self.points, RECALL_K, COVERAGE_K) + self.tie
+
+
+def neighbours(samples: Array, real: Balls) -> Shares:
     """The four figures.
 
     Args:
-        x: (N, F) features of samples, more than five.
-        y: (M, F) features of real images, more than five.
+        samples: (N, F) features, more than three.
+        real: to compare with.
     """
-    centre = y.mean(0)  # distances stay, and rounding is least around 0
-    x, y = x - centre, y - centre
-    tie = TIE * np.square(y).sum(1).mean()
-    reach_x, reach_y, wide_y = reach(x, RECALL_K) + tie, reach(y, RECALL_K) + tie, reach(y, COVERAGE_K) + tie
-    precise, dense = Tally(len(x), len(y)), Tally(len(x), len(y))
-    recalled = Tally(len(x), len(y))
+    x, y = samples - real.centre, real.points
+    (near,) = reach(x, RECALL_K) + real.tie
+    precise, recalled, dense = (Tally(len(x), len(y)) for _ in range(3))
     for rows in chunks(len(x), len(y)):
         apart = squared(x[rows], y)
-        precise.add(rows, apart <= reach_y)
-        dense.add(rows, apart <= wide_y)
-        recalled.add(rows, apart <= reach_x[rows, None])
+        precise.add(rows, apart <= real.near)
+        recalled.add(rows, apart <= near[rows, None])
+        dense.add(rows, apart <= real.wide)
     return Shares(
-        precise.share_of_rows(),
-        recalled.share_of_columns(),
-        dense.density(COVERAGE_K),
-        dense.share_of_columns(),
+        precise.share_of_rows(), recalled.share_of_columns(), dense.density(COVERAGE_K), dense.share_of_columns()
     )
 
 
-def reach(points: Array, k: int) -> Array:
-    """The squared distance of each point, of (N, F), to its k-th nearest other: (N,)."""
-    found = np.empty(len(points))
+def reach(points: Array, *ks: int) -> Array:
+    """The squared distance of each point, of (N, F), to its k-th nearest other, for each k: (len(ks), N)."""
+    found = np.empty((len(ks), len(points)))
     for rows in chunks(len(points), len(points)):
         apart = squared(points[rows], points)
         np.fill_diagonal(apart[:, rows], np.inf)  # not to itself
-        found[rows] = np.partition(apart, k - 1, axis=1)[:, k - 1]
+        places = [k - 1 for k in ks]
+        found[:, rows] = np.partition(apart, places, axis=1)[:, places].T
     return found
 
 
@@ -93,22 +102,22 @@ class Tally:
         self.of_columns += meet.sum(0)
         self.one_of_columns += np.arange(len(self.of_rows))[rows] @ meet  # the one, where there is one only
 
-    def share_of_rows(self) -> Share:
+    def share_of_rows(self) -> Measured:
         """The share of the rows that meet any column."""
         return _share(self.of_rows, self.one_of_rows, len(self.of_columns))
 
-    def share_of_columns(self) -> Share:
+    def share_of_columns(self) -> Measured:
         """The share of the columns that meet any row."""
         return _share(self.of_columns, self.one_of_columns, len(self.of_rows))
 
-    def density(self, k: int) -> Share:
+    def density(self, k: int) -> Measured:
         """The mean number of columns that a row meets, over k."""
         rows, columns = self.of_rows / k, self.of_columns * len(self.of_columns) / len(self.of_rows) / k
         variance = rows.var(ddof=1) / len(rows) + columns.var(ddof=1) / len(columns)
-        return Share(float(rows.mean()), float(np.sqrt(variance)))
+        return Measured(float(rows.mean()), float(np.sqrt(variance)))
 
 
-def _share(meets: NDArray[np.int64], one: NDArray[np.int64], others: int) -> Share:
+def _share(meets: NDArray[np.int64], one: NDArray[np.int64], others: int) -> Measured:
     """The share of points that meet any other; its error is theirs, and by the jackknife that of the others.
 
     Leaving one of the others out loses the points that meet it alone; the balls are held as they are. For sets that
@@ -119,4 +128,4 @@ def _share(meets: NDArray[np.int64], one: NDArray[np.int64], others: int) -> Sha
     lost = np.bincount(one[meets == 1], minlength=others) / n
     guess = (found + 2) / (n + 4)  # Agresti and Coull's: a share of 0 or 1 is not certain
     variance = guess * (1 - guess) / (n + 4) + (others - 1) * lost.var()
-    return Share(found / n, float(np.sqrt(variance)))
+    return Measured(found / n, float(np.sqrt(variance)))

@@ -78,26 +78,22 @@ def measure(
         UserError: images that are none or of different shapes, too few of them, or labels that cannot be.
     """
     x_pixels, y_pixels = as_pixels(samples), as_pixels(reference)
-    for what, pixels in (("samples", x_pixels), ("real images", y_pixels)):
-        if not len(pixels):
-            raise UserError(f"There is nothing among the {what}; give some.")
     if x_pixels.shape[1:] != y_pixels.shape[1:]:
         raise UserError(
             f"The samples are {_shape(x_pixels)} and the real images {_shape(y_pixels)}; bring both to one shape."
         )
     eye = _eye(extractor, y_pixels, data or (reference.name if isinstance(reference, Images) else None))
-    for what, pixels in (("samples", x_pixels), ("real images to compare with", y_pixels)):
-        _enough(len(pixels), eye, what)
+    check(eye, len(x_pixels), len(y_pixels))
     asked = {} if labels is None else {"agreement": agreement(eye, x_pixels, labels, reference)}
     few = eye.dim <= FEW
     x = features(eye, x_pixels, progress=progress)
     held = Reference(kept_features(eye, y_pixels, progress=progress), len(x), seed)
-    values, errors = held.values(x), held.errors(x, RESAMPLES[few], progress)
+    measured = held.measured(x, RESAMPLES[few], progress)
     floor = _floor(held, len(x), real, eye, DRAWS[few], progress)
     figures = {}
     for name, limits in LIMITS.items():
         middle, range_ = floor.of(name)
-        figures[name] = Figure(values[name], *around(values[name], errors[name], limits), middle, *range_)
+        figures[name] = Figure(measured[name].value, *around(*measured[name], limits), middle, *range_)
     return Evaluation(
         figures | asked,
         eye.name,
@@ -137,6 +133,12 @@ def _rows(images: Pictures, rows: Tensor) -> Pictures:
     if isinstance(images, Images):
         return replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
     return torch.as_tensor(images)[rows]
+
+
+def check(eye: Extractor, count: int, reference_count: int) -> None:
+    """Raises `UserError` if so many samples or real images are too few to be compared as `eye` sees them."""
+    _enough(count, eye, "samples")
+    _enough(reference_count, eye, "real images to compare with")
 
 
 def _enough(count: int, eye: Extractor, what: str) -> None:
