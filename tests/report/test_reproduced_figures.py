@@ -239,6 +239,12 @@ def test_without_unequal_numbers_there_is_one_row_of_panels(folder):
     assert len(DRAW["table1"](read(folder)).axes) == 1
 
 
+def test_a_row_of_neither_number_is_compared_at_the_few(folder):
+    leave(folder, "table1", table1([quality("linear", 2, "0", 9.0, count=200)]))
+    [axes] = DRAW["table1"](read(folder)).axes
+    assert list(curves(axes).values()) == [([2.0], [29.0])]
+
+
 def test_an_interval_that_does_not_hold_its_value_is_drawn_all_the_same(folder):
     leave(folder, "table1", table1([{**quality("linear", 2, "0", 9.0), "low": 10.0, "high": 0.0}]))
     with styled():

@@ -43,8 +43,9 @@ class Quality:
 
     @property
     def counts(self) -> list[int]:
-        """The numbers of images of which some row has no more, the larger first."""
-        return sorted({row["count"] for row in self.rows.values()} & {self.count, self.few}, reverse=True)
+        """The numbers of images at which there is something to compare, the larger first."""
+        full = {row["count"] == self.count for row in self.rows.values()}
+        return [count for count, there in ((self.count, True in full), (self.few, False in full)) if there]
 
     def at(self, place: Place, count: int) -> Measured | None:
         """The distance of so many images; None if it was not measured."""
