@@ -50,9 +50,11 @@ class Quality:
     def at(self, place: Place, count: int) -> Measured | None:
         """The distance of so many images; None if it was not measured."""
         row = self.rows.get(place)
-        if row is not None and row["count"] == count:
+        if row is None or row["count"] < count:
+            return None
+        if row["count"] == count:
             return measured(row, "frechet")
-        return measured(row, "few", "few_") if row is not None and count == self.few else None
+        return measured(row, "few", "few_") if count == self.few else None
 
     def pair(self, one: Place, other: Place) -> tuple[Measured, Measured, int] | None:
         """Two distances of as many images each, and how many; None if that was not measured."""
