@@ -2,8 +2,8 @@
 
     python benchmarks/equal_time.py RUN...
 
-draws 1,000 images of each run at 50 and at 10 DDIM steps, plainly and guided by the class, scores them and the peers'
-kept samples with judge.py, and writes equal-time.json, .md and .png and the samples of the runs into
+draws 1,000 images of each run at 50 and at 10 DDIM steps, plainly and guided by the class, scores them and the
+peers' kept samples with judge.py, and writes equal-time.json, .md and .png and the samples of the runs into
 benchmarks/results. They are not drawn again while a run's weights stay the same. DDIM_DATA names the folder that
 holds MNIST.
 """

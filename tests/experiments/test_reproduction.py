@@ -15,7 +15,6 @@ from ddim.evaluate.features import features
 from ddim.evaluate.frechet import frechet, gaussian
 from ddim.experiments import consistency, interpolation, reconstruction, table1
 from ddim.experiments.table1 import Cell, Extent, cells
-from ddim.noise import ImageNoise
 from ddim.report.record import read
 
 SMALL = (Extent(40, 40, (5, 10), ("0", "hat"), ("linear", "quadratic")),)
@@ -77,9 +76,7 @@ def test_consistency_measures_against_the_longest_walk(setup, monkeypatch):
     for row, pixels in zip(facts["rows"], drawn, strict=True):
         assert torch.equal(pixels, to_uint8(images[row["steps"]]))
         assert row["rms"] == pytest.approx(float((images[row["steps"]] - images[20]).square().mean().sqrt()))
-    apart = [
-        float((images[20][i] - images[20][j]).square().mean()) for i in range(8) for j in range(8) if i != j
-    ]
+    apart = [float((images[20][i] - images[20][j]).square().mean()) for i in range(8) for j in range(8) if i != j]
     assert facts["between"] == pytest.approx((sum(apart) / len(apart)) ** 0.5, rel=1e-5)
 
 
