@@ -2,8 +2,8 @@
 
     python benchmarks/equal_time.py RUN...
 
-draws 1,000 images of each run at 50 and at 10 DDIM steps, and guided by the class at 10, scores them and the peers'
-kept samples with judge.py, and writes equal-time.json, .md and .png and the samples of the runs into
+draws 1,000 images of each run at 50 and at 10 DDIM steps, plainly and guided by the class, scores them and the
+peers' kept samples with judge.py, and writes equal-time.json, .md and .png and the samples of the runs into
 benchmarks/results. They are not drawn again while a run's weights stay the same. DDIM_DATA names the folder that
 holds MNIST.
 """
@@ -125,7 +125,7 @@ def main() -> None:
         name = "ddim" if len(args.runs) == 1 else f"ddim {run.name}"
         trained[name] = training(run)
         for way, weight in WEIGHTS.items() if ddim.load(run).classes else [("", 1.0)]:
-            for steps in STEPS if weight == 1 else STEPS[-1:]:
+            for steps in STEPS:
                 kept = folder / "ours" / f"{run.name}{way.replace(', ', '-')}-{steps}.npz"
                 draw(run, steps, weight, kept)
                 rows.append(scored(name + way, steps, kept))

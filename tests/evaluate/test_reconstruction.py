@@ -49,7 +49,7 @@ def test_the_error_of_a_gaussian_is_a_formula(known):
     for row in rows:
         each = ((factor(known.schedule, row.steps) - 1) * x0.double() / 2).square().flatten(1).mean(1)
         assert row.error.mean == pytest.approx(float(each.mean()), rel=1e-3)
-        assert row.error.margin == pytest.approx(1.959964 * float(each.std()) / 5**0.5, rel=1e-3)
+        assert row.error.margin == pytest.approx(2.776445 * float(each.std()) / 5**0.5, rel=1e-3)
     assert rows[0].error.mean > 4 * rows[1].error.mean > 16 * rows[2].error.mean
 
 

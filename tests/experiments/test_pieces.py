@@ -7,11 +7,12 @@ from safetensors.torch import load_file
 from ddim.data import to_uint8
 from ddim.experiments import gallery, strips, timing
 from ddim.experiments.cost import affordable
+from ddim.experiments.piece import Setup
 from ddim.samplers import DDIM
 
 
 def test_the_galleries_are_what_the_model_samples(tmp_path, model):
-    facts = gallery.make(tmp_path, model)
+    facts = gallery.make(Setup(tmp_path, model))
     assert facts["cut"] is None
     for name, eta in (("ddim", 0.0), ("ddpm", 1.0)):
         drawn = load_file(tmp_path / f"samples/{name}.safetensors")["images"]
@@ -24,14 +25,14 @@ def test_the_galleries_are_what_the_model_samples(tmp_path, model):
 def test_a_gallery_calls_the_network_as_often_as_it_says(tmp_path, model):
     calls = []
     model.network.register_forward_hook(lambda *_: calls.append(1))
-    facts = gallery.make(tmp_path, model)
+    facts = gallery.make(Setup(tmp_path, model))
     assert len(calls) == facts["ddim"]["calls"] + facts["ddpm"]["calls"]
 
 
 @pytest.mark.parametrize("classes", [None, 3])
 def test_strips_end_in_the_samples_of_the_same_seed(tmp_path, save_model, classes):
     model = save_model(classes=classes)
-    facts = strips.make(tmp_path, model)
+    facts = strips.make(Setup(tmp_path, model))
     found = load_file(tmp_path / "samples/strips.safetensors")
     assert found["times"].tolist() == list(range(20, -1, -1))
     assert torch.equal(found["eta0.x"][0], found["eta1.x"][0])  # the same starting noise
@@ -55,7 +56,7 @@ def test_strips_show_what_the_network_says_of_that_very_frame(model):
 
 
 def test_long_strips_keep_some_of_their_frames(tmp_path, save_model):
-    strips.make(tmp_path, save_model(T=100))
+    strips.make(Setup(tmp_path, save_model(T=100)))
     times = load_file(tmp_path / "samples/strips.safetensors")["times"]
     assert len(times) == strips.FRAMES
     assert (times[0], times[-1]) == (100, 0)
@@ -63,7 +64,7 @@ def test_long_strips_keep_some_of_their_frames(tmp_path, save_model):
 
 
 def test_timing_measures_every_step_number_that_the_schedule_has(tmp_path, model):
-    facts = timing.make(tmp_path, model)
+    facts = timing.make(Setup(tmp_path, model))
     assert [row["steps"] for row in facts["rows"]] == [10, 20]
     assert facts["batch"] == 64
     for row in facts["rows"]:

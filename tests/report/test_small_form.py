@@ -9,7 +9,8 @@ import pytest
 from madeup import leave, leave_all, results
 from PIL import Image
 
-from ddim import report
+from ddim import experiments, report
+from ddim.cli import main
 from ddim.errors import UserError
 from ddim.report import shrink, small_form
 from ddim.report.record import read
@@ -123,6 +124,16 @@ def test_a_run_that_is_only_trained_has_a_digest_too(trained, tmp_path):
     }
     assert text.count("**not measured: ") == 6
     assert json.loads((out / "numbers.json").read_text()) == {}
+
+
+def test_the_command_writes_the_page_and_the_digest(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiments, "run", lambda *_, **__: iter(()))
+    out = tmp_path / "small"
+    main(["report", str(trained()), "--digest", str(out), "--device", "cpu"])
+    said = capsys.readouterr().out
+    for path in (tmp_path / "report.html", out / "README.md"):
+        assert path.is_file()
+        assert str(path) in said
 
 
 def test_a_digest_that_cannot_be_written_is_refused(folder, tmp_path):

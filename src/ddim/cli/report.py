@@ -2,12 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
-
-if TYPE_CHECKING:
-    from ddim.denoiser import Denoiser
 
 
 @dataclass(frozen=True)
@@ -38,27 +34,15 @@ class Report:
     """cpu, cuda or mps; the best there is if not given."""
 
     def run(self) -> None:
-        from ddim import load
+        from ddim import experiments, load, report
         from ddim.train.engine import choose_device
 
         model = load(self.run_folder).to(choose_device(self.device))
-        make_report(model, self.run_folder, self.minutes, self.redo, self.digest)
-
-
-def make_report(
-    model: "Denoiser",
-    folder: Path,
-    minutes: float | None = None,
-    redo: bool = False,
-    digest: Path | None = None,
-) -> None:
-    """Compute what the report needs and is not there yet, then write the page, and its small form into `digest`."""
-    from ddim import experiments, report
-
-    for piece in experiments.run(folder, model, minutes=minutes, redo=redo):
-        print(f"{piece} done")
-    if digest is None:
-        print(f"The report is {report.write(folder)}.")
-    else:
-        small = report.digest(folder, digest)
-        print(f"The report is {folder / 'report.html'}, and its small form {small}.")
+        setup = experiments.Setup(self.run_folder, model)
+        for piece in experiments.run(setup, minutes=self.minutes, redo=self.redo):
+            print(f"{piece} done")
+        if self.digest is None:
+            print(f"The report is {report.write(self.run_folder)}.")
+        else:
+            small = report.digest(self.run_folder, self.digest)
+            print(f"The report is {self.run_folder / 'report.html'}, and its small form {small}.")

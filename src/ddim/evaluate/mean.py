@@ -3,9 +3,8 @@
 import math
 from typing import NamedTuple
 
+from scipy.stats import t
 from torch import Tensor
-
-NORMAL = 1.959964  # of the standard normal law, 95% lies within
 
 
 class Mean(NamedTuple):
@@ -13,8 +12,8 @@ class Mean(NamedTuple):
 
     Attributes:
         mean: over the images.
-        margin: 1.96 standard errors: how much other images of the kind, and other noise, would change the mean.
-            Infinite for a single image.
+        margin: how far other images of the kind, and other noise, would move the mean, by Student's t: 1.96
+            standard errors where images are many. Infinite for a single image.
         images: how many.
     """
 
@@ -25,5 +24,6 @@ class Mean(NamedTuple):
     @classmethod
     def of(cls, values: Tensor) -> "Mean":
         """The mean of (N,) values, one for each image."""
-        error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-        return cls(float(values.mean()), NORMAL * error, len(values))
+        n = len(values)
+        margin = float(t.ppf(0.975, n - 1)) * float(values.std()) / math.sqrt(n) if n > 1 else math.inf
+        return cls(float(values.mean()), margin, n)

@@ -1,7 +1,6 @@
 """Two galleries from the same starting noise: DDIM in few steps, and DDPM in as many as can be afforded."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save as to_bytes
@@ -9,6 +8,7 @@ from safetensors.torch import save as to_bytes
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 
 COUNTS = (100, 64, 36)  # images: all of them squares, for the grid
@@ -17,18 +17,22 @@ SEED = 0
 FILES = ("ddim", "ddpm")  # in samples/
 
 
-def make(folder: Path, model: Denoiser, seconds: float | None = None) -> dict[str, Any]:
+def calls(model: Denoiser) -> float:
+    """Network calls on a single image that both galleries take."""
+    return float(COUNTS[0] * (model.schedule.T + min(DDIM_STEPS, model.schedule.T)))
+
+
+def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     """Draw `samples/ddim.safetensors` (eta = 0, S = 50) and `samples/ddpm.safetensors` (eta = 1, S = T).
 
     Args:
-        folder: of the run.
-        model: to sample.
+        setup: whose model is sampled.
         seconds: about how long it may take: first the images become fewer, then the steps of DDPM.
 
     Returns:
         Of each gallery its steps, eta, seconds and network calls; under "cut" what the limit took away.
     """
-    T = model.schedule.T
+    model, T = setup.model, setup.model.schedule.T
     wanted = (COUNTS[0], T)
     choices = [(count, T) for count in COUNTS] + [(COUNTS[-1], S) for S in (500, 200, 100, 50, 20, 10) if S < T]
     call = 0.0 if seconds is None else forward_seconds(model, COUNTS[0], repeats=3) / COUNTS[0]
@@ -36,17 +40,17 @@ def make(folder: Path, model: Denoiser, seconds: float | None = None) -> dict[st
     return {
         "spacing": model.sampling.spacing,
         "seed": SEED,
-        "ddim": _draw(folder, model, "ddim", 0.0, min(DDIM_STEPS, steps), count),
-        "ddpm": _draw(folder, model, "ddpm", 1.0, steps, count),
+        "ddim": _draw(setup, "ddim", 0.0, min(DDIM_STEPS, steps), count),
+        "ddpm": _draw(setup, "ddpm", 1.0, steps, count),
         "cut": cut(seconds, _changes(wanted, (count, steps))),
     }
 
 
-def _draw(folder: Path, model: Denoiser, name: str, eta: float, steps: int, count: int) -> dict[str, Any]:
+def _draw(setup: Setup, name: str, eta: float, steps: int, count: int) -> dict[str, Any]:
     began = time.perf_counter()
-    images = model.sample(count, steps=steps, sampler="ddim", eta=eta, seed=SEED, batch_size=count)
+    images = setup.model.sample(count, steps=steps, sampler="ddim", eta=eta, seed=SEED, batch_size=count)
     seconds = time.perf_counter() - began
-    write_bytes(folder / "samples" / f"{name}.safetensors", to_bytes({"images": to_uint8(images)}))
+    write_bytes(setup.folder / "samples" / f"{name}.safetensors", to_bytes({"images": to_uint8(images)}))
     return {"eta": eta, "steps": steps, "count": count, "calls": steps, "seconds": seconds}
 
 

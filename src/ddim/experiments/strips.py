@@ -1,7 +1,6 @@
 """From noise to image, frame by frame: x_t and the x0 that the network believes in at that moment."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
@@ -33,19 +33,24 @@ class Frame(NamedTuple):
     x0: Tensor
 
 
-def make(folder: Path, model: Denoiser, seconds: float | None = None) -> dict[str, Any]:
+def calls(model: Denoiser) -> float:
+    """Network calls on a single image that the strips take."""
+    return float(COUNT * len(ETAS) * min(STEPS[0], model.schedule.T))
+
+
+def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     """Draw `samples/strips.safetensors`: for eta = 0 and eta = 1 from the same noise, at about 41 times.
 
     The file holds `times` (F,) float64 and, as (F, N, C, H, W) uint8, `eta0.x`, `eta0.x0`, `eta1.x`, `eta1.x0`.
 
     Args:
-        folder: of the run.
-        model: to sample.
+        setup: whose model is sampled.
         seconds: about how long it may take; it cuts the steps.
 
     Returns:
         The steps, etas, number of images and seed; under "cut" what the limit took away.
     """
+    model = setup.model
     choices = [S for S in STEPS if S <= model.schedule.T] or [model.schedule.T]
     call = 0.0 if seconds is None else forward_seconds(model, COUNT, repeats=3)
     steps = affordable(choices, lambda S: len(ETAS) * S * call, seconds)
@@ -61,7 +66,7 @@ def make(folder: Path, model: Denoiser, seconds: float | None = None) -> dict[st
             times, x, x0 = zip(*shots, strict=True)
             tensors |= {f"eta{eta:.0f}.x": torch.stack(x), f"eta{eta:.0f}.x0": torch.stack(x0)}
     tensors["times"] = torch.tensor(times, dtype=torch.float64)
-    write_bytes(folder / "samples" / "strips.safetensors", to_bytes(tensors))
+    write_bytes(setup.folder / "samples" / "strips.safetensors", to_bytes(tensors))
     return {
         "steps": steps,
         "etas": ETAS,

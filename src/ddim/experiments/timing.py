@@ -1,7 +1,6 @@
 """Steps against seconds: what a sample costs, beside the calls of the bare network that it cannot do without."""
 
 import time
-from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from ddim import environment
 from ddim.denoiser import Denoiser
 from ddim.experiments.cost import affordable, cut, forward_once, forward_seconds, wait
+from ddim.experiments.piece import Setup
 from ddim.level import Denoise, Level, Noise
 from ddim.samplers import DDIM, State
 
@@ -21,19 +21,23 @@ SHORT, REPEATS = 100, 3  # up to S = 100 the middle one of three repeats
 FORWARDS = 20  # bare calls in a run, at most
 
 
-def make(folder: Path, model: Denoiser, seconds: float | None = None) -> dict[str, Any]:
+def calls(model: Denoiser) -> float:
+    """Network calls on a single image that the timing takes."""
+    return float(BATCHES[0] * sum(map(_calls, _every(model))))
+
+
+def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     """Measure DDIM (eta = 0) at several S, interleaved with calls of the bare network on the same batch.
 
     Args:
-        folder: of the run; nothing but the facts that are returned goes into it.
-        model: to sample.
+        setup: whose model is sampled.
         seconds: about how long it may take: first the batch becomes smaller, then the longest S are left out.
 
     Returns:
         The machine, the batch, and for each S its seconds, those of a bare call meanwhile and the ratio to S
         bare calls; under "cut" what the limit took away.
     """
-    every = [S for S in STEPS if S <= model.schedule.T] or [model.schedule.T]
+    model, every = setup.model, _every(setup.model)
     choices = [(batch, every) for batch in BATCHES]
     choices += [(BATCHES[-1], every[:n]) for n in range(len(every) - 1, 1, -1)]
     calls = {b: 0.0 if seconds is None else forward_seconds(model, b, repeats=3) for b in BATCHES}
@@ -48,6 +52,10 @@ def make(folder: Path, model: Denoiser, seconds: float | None = None) -> dict[st
         "rows": _measure(model, batch, ladders),
         "cut": cut(seconds, changes),
     }
+
+
+def _every(model: Denoiser) -> list[int]:
+    return [S for S in STEPS if S <= model.schedule.T] or [model.schedule.T]
 
 
 class Run(NamedTuple):

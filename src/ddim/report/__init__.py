@@ -5,13 +5,13 @@ from pathlib import Path
 from torch import nn
 
 from ddim.files import write_text
-from ddim.report import small_form
+from ddim.report import claims, small_form
 from ddim.report.page import render
 from ddim.report.plate import hang
 from ddim.report.plates import PLATES
 from ddim.report.record import read
 
-__all__ = ["digest", "write"]
+__all__ = ["digest", "verdict", "write"]
 
 
 def write(folder: str | Path, network: nn.Module | None = None) -> Path:
@@ -57,3 +57,16 @@ def digest(folder: str | Path, out: str | Path, network: nn.Module | None = None
     """
     write(folder, network)
     return small_form.write(read(Path(folder), network), Path(out))
+
+
+def verdict(folder: str | Path, network: nn.Module | None = None) -> list[str]:
+    """Which of the papers' claims hold on this model, a line each, from what the folder holds.
+
+    Args:
+        folder: of the run.
+        network: the module, for a model whose network is the user's own.
+
+    Raises:
+        UserError: the folder holds no model.
+    """
+    return claims.lines(read(Path(folder), network))

@@ -53,6 +53,11 @@ def claims(record: Record) -> list[Claim]:
     ]
 
 
+def lines(record: Record) -> list[str]:
+    """The verdict for the terminal."""
+    return [f"{MARKS[one.verdict]} {one.verdict}: {one.claim} {one.words}" for one in claims(record)]
+
+
 def left_out(record: Record) -> list[str]:
     """What a limit of time took away of each result, in words."""
     cuts = {name: facts.get("cut") for name, facts in record.results.items()}

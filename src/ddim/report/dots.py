@@ -8,9 +8,7 @@ from ddim.report.measured import Measured
 LEAST_FACTOR = 4.0  # from bottom to top of a logarithmic axis, so that there are numbers at it
 
 
-def curve(
-    axes: Any, xs: Sequence[float], ys: Sequence[Measured], color: str, marker: str = "o", **look: Any
-) -> None:
+def curve(axes: Any, xs: Sequence[float], ys: Sequence[Measured], color: str, marker: str = "o") -> None:
     """Values on a line, each with its interval as a bar."""
     axes.vlines(xs, [one.low for one in ys], [one.high for one in ys], color=color, lw=3.2, alpha=0.35)
     axes.plot(xs, [one.value for one in ys], color=color, marker=marker, ms=6, lw=1.8)

@@ -22,7 +22,7 @@ APART = 1.045  # from one eta to the next at the same S, so that their bars do n
 def frechet(record: Record) -> Figure | None:
     """A row of panels at each number of images: distances of unequal numbers do not compare."""
     found = quality(record)
-    if found is None or not found.counts:
+    if found is None:
         return None
     columns = len(found.spacings)
     sheet = Sheet(TOP + len(found.counts) * (HIGH + BETWEEN) - 70)

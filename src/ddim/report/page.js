@@ -9,7 +9,6 @@ for (const table of document.querySelectorAll("table")) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);
-    if (!button.textContent) button.setAttribute("aria-label", "as at first");
     head.append(button);
     button.addEventListener("click", () => {
       const up = head.getAttribute("aria-sort") !== "ascending";

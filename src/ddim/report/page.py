@@ -40,7 +40,7 @@ def render(record: Record, figures: list[Hung]) -> str:
 <h1>{heading}</h1>
 <ul class="tiles">{tiles}</ul>
 </header>
-{_verdict(record)}
+{_verdict(record, {hung.plate.name: i for i, hung in enumerate(figures, start=1)})}
 <section>
 <h2>The run</h2>
 <dl>
@@ -61,16 +61,16 @@ from the run’s folder.</p>
 """
 
 
-def _verdict(record: Record) -> str:
+def _verdict(record: Record, numbers: dict[str, int]) -> str:
     """What holds of the paper's claims, each with its mark in a sign and in words, and what was left out."""
     found = "".join(
         f'<li class="{one.verdict.replace(" ", "-")}"><p class="mark"><span aria-hidden="true">{MARKS[one.verdict]}'
         f"</span> {one.verdict}</p><div><p><b>{_together(one.claim)}</b></p><p>{_together(one.words)} "
-        f'<a href="#{one.plate}">Figure</a></p></div></li>\n'
+        f'<a href="#{one.plate}">Figure {numbers[one.plate]}</a></p></div></li>\n'
         for one in claims(record)
     )
     cuts = left_out(record)
-    less = f"<p>Not the whole was measured. {escape('; '.join(cuts))}.</p>" if cuts else ""
+    less = f"<p>Left out: {escape('; '.join(cuts))}.</p>" if cuts else ""
     return f"""<section id="verdict">
 <h2>What holds of the claims about DDIM, on this model</h2>
 <ul class="claims">

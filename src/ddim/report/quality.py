@@ -43,15 +43,18 @@ class Quality:
 
     @property
     def counts(self) -> list[int]:
-        """The numbers of images of which some row has no more, the larger first."""
-        return sorted({row["count"] for row in self.rows.values()} & {self.count, self.few}, reverse=True)
+        """The numbers of images at which there is something to compare, the larger first."""
+        full = {row["count"] == self.count for row in self.rows.values()}
+        return [count for count, there in ((self.count, True in full), (self.few, False in full)) if there]
 
     def at(self, place: Place, count: int) -> Measured | None:
         """The distance of so many images; None if it was not measured."""
         row = self.rows.get(place)
-        if row is not None and row["count"] == count:
+        if row is None or row["count"] < count:
+            return None
+        if row["count"] == count:
             return measured(row, "frechet")
-        return measured(row, "few", "few_") if row is not None and count == self.few else None
+        return measured(row, "few", "few_") if count == self.few else None
 
     def pair(self, one: Place, other: Place) -> tuple[Measured, Measured, int] | None:
         """Two distances of as many images each, and how many; None if that was not measured."""

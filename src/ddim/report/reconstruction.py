@@ -19,7 +19,8 @@ def reconstruction(record: Record) -> Figure | None:
     if facts is None or images is None or len(images) != 1 + len(facts["rows"]):
         return None
     room = WIDTH - LEFT - CURVE - LABEL - MARGIN
-    block = Rows(images[:, : max(4, 8 * 28 // images.shape[-1])], room, HIGH)
+    fewer = max(4, 8 * 28 // images.shape[-1])  # larger images, and not smaller pixels
+    block = Rows(images[:, :fewer], room, HIGH)
     left, high = WIDTH - MARGIN - block.width, max(block.height, 520)
     sheet = Sheet(TOP + high + 130)
     top = TOP + (high - block.height) // 2

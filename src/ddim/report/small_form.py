@@ -69,7 +69,7 @@ def markdown(record: Record, drawn: Container[str]) -> str:
             f"- {MARKS[one.verdict]} **{one.verdict}: {_plain(one.claim)}**<br>{_plain(one.words)}"
             for one in claims(record)
         ),
-        f"Not the whole was measured. {_plain('; '.join(cuts))}." if cuts else "",
+        f"Left out: {_plain('; '.join(cuts))}." if cuts else "",
         "Brackets are 95% intervals; “open” is what they leave undecided.",
         *(
             _section(plates[name], name in drawn, numbers.get(name, []), notes.get(name, ""))

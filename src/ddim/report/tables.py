@@ -80,15 +80,16 @@ def _table1(record: Record) -> list[Table]:
     found, facts = quality(record), record.results["table1"]
     if found is None:
         return []
-    head, made = ["", *(f"S = {S:,}" for S in found.steps)], []
+    head, made = ["σ", *(f"S = {S:,}" for S in found.steps)], []
     for count, spacing in product(found.counts, found.spacings):
         rows = [
             [Cell(ETA[eta], i), *(_within(found.at((spacing, S, eta), count)) for S in found.steps)]
             for i, eta in enumerate(found.etas)
         ]
-        real = f"as many real images: {found.floors[count]}"
-        made.append(Table(head, rows, f"{spacing.capitalize()} ladder, {count:,} images each; {real}"))
-    note = f"Fréchet distance to {facts['reference_count']:,} images, ± half of the 95% interval. {facts['about']}"
+        made.append(Table(head, rows, f"{spacing.capitalize()} ladder, {count:,} images each"))
+    real = " and ".join(f"{count:,} real images come to {found.floors[count]}" for count in found.counts)
+    to = f"Fréchet distance to {facts['reference_count']:,} images, ± half of the 95% interval"
+    note = f"{to}; {real}. {facts['about']}"
     return [*made[:-1], replace(made[-1], note=note)] if made else []
 
 
@@ -120,7 +121,7 @@ def _likelihood(record: Record) -> list[Table]:
         [Cell("the flow in half as many steps"), Cell(small(flow["coarse"]), flow["coarse"])],
     ]
     note = f"{facts['count']:,} held-out images in {facts['grey_levels']} grey levels, ± half of the 95% interval."
-    return [Table(["", "bits per dimension"], rows, note=note)]
+    return [Table(["what", "bits per dimension"], rows, note=note)]
 
 
 def _solvers(record: Record) -> list[Table]:
@@ -149,7 +150,7 @@ def _evaluation(record: Record) -> list[Table]:
         f"{facts['count']:,} samples ({facts['sampling']}) against {facts['reference_count']:,} images, ± half of "
         f"the 95% interval. {facts['about']}"
     )
-    return [Table(["", "samples", "real images"], rows, note=note)]
+    return [Table(["figure", "samples", "real images"], rows, note=note)]
 
 
 def _count(number: int) -> Cell:

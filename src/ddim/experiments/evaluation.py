@@ -1,0 +1,49 @@
+"""The model as it is sampled by default, held against held-out images."""
+
+from typing import Any
+
+from safetensors.torch import save as to_bytes
+
+from ddim.data import to_uint8
+from ddim.denoiser import Denoiser
+from ddim.evaluate import choose, measure
+from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.piece import Setup
+from ddim.files import write_bytes
+
+COUNTS = (10000, 5000, 2000, 1000, 500, 200)  # images
+FILES = ("evaluation",)
+SEED = 0
+
+
+def calls(model: Denoiser) -> float:
+    """Network calls on a single image that the samples take."""
+    return float(COUNTS[0] * model.sampling.steps)
+
+
+def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
+    """Draw `samples/evaluation.safetensors`, (N, C, H, W) uint8, classes in turn, and score them.
+
+    Args:
+        setup: whose model is sampled, on which images it learnt and which were held out.
+        seconds: about how long it may take; the images become fewer.
+
+    Returns:
+        See `ddim.evaluate.Evaluation`.
+    """
+    model, test = setup.model, setup.held_out
+    eye = choose(test.shape, test.name)
+    call = 0.0 if seconds is None else forward_seconds(model, 64, repeats=3) / 64
+    enough = [count for count in COUNTS if count > eye.dim]
+    count = affordable(enough, lambda one: call * one * model.sampling.steps, seconds)
+    images = to_uint8(model.sample(count, seed=SEED))
+    write_bytes(setup.folder / "samples/evaluation.safetensors", to_bytes({"images": images}))
+    known = model.classes is not None and eye.classes == model.classes
+    labels = [i % eye.classes for i in range(count)] if known and eye.classes else None
+    found = measure(images, test, extractor=eye, real=setup.learnt, labels=labels, seed=SEED)
+    usual = model.sampling
+    return {
+        "sampling": f"{usual.sampler}, {usual.spacing}, {usual.steps} steps",
+        **found.facts(),
+        "cut": cut(seconds, [f"from {enough[0]:,} to {count:,} images"] if count != enough[0] else []),
+    }

@@ -1,0 +1,63 @@
+"""Held-out images, encoded and decoded again in S steps (DDIM, section 5.4 and Table 2)."""
+
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_bytes
+
+from ddim.data import to_uint8
+from ddim.denoiser import Denoiser
+from ddim.evaluate import reconstruction
+from ddim.evaluate.batches import batches, chosen
+from ddim.evaluate.reconstruction import STEPS
+from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.piece import Setup
+from ddim.files import write_bytes
+
+COUNTS = (256, 64, 32, 16)  # images
+FILES = ("reconstruction",)
+LADDER = "linear"  # of the paper's two the one that the others of these experiments share
+SHOWN = 8  # images
+
+
+def calls(model: Denoiser) -> float:
+    """Network calls on a single image that the table and the picture take."""
+    return float(2 * (COUNTS[0] + SHOWN) * sum(_steps(model)))
+
+
+def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
+    """Measure the errors, and draw `samples/reconstruction.safetensors`: images, and what became of them.
+
+    It holds "images" (1 + R, N, C, H, W) uint8, the originals before those of each S.
+
+    Args:
+        setup: whose model encodes and decodes, and which images were held out.
+        seconds: about how long it may take: first the images become fewer, then the longest S are left out.
+
+    Returns:
+        For each S the mean square error of a number of the image, in units in which images lie in [0, 1].
+    """
+    model, images, every = setup.model, setup.held_out, _steps(setup.model)
+    call = 0.0 if seconds is None else forward_seconds(model, COUNTS[-1], repeats=3) / COUNTS[-1]
+    choices = [(count, every) for count in COUNTS if count <= len(images)] or [(len(images), every)]
+    choices += [(choices[-1][0], every[:n]) for n in range(len(every) - 1, 0, -1)]
+    count, steps = affordable(choices, lambda one: 2 * call * (one[0] + SHOWN) * sum(one[1]), seconds)
+    rows = reconstruction.measure(model, images, count=count, steps=steps, spacing=LADDER)
+    facts = [
+        {"steps": S, "error": error.mean, "low": error.mean - error.margin, "high": error.mean + error.margin}
+        for S, error in rows
+    ]
+    some = next(batches(model, images, chosen(model, images, min(SHOWN, len(images))), SHOWN))
+    drawn = [some.x0]
+    for S in steps:
+        xT = model.encode(some.x0, steps=S, spacing=LADDER, labels=some.label)
+        drawn.append(model.decode(xT, steps=S, spacing=LADDER, labels=some.label))
+    pixels = to_uint8(torch.stack(drawn).float().cpu())
+    write_bytes(setup.folder / "samples/reconstruction.safetensors", to_bytes({"images": pixels}))
+    changes = [f"from {choices[0][0]} to {count} images"] if count != choices[0][0] else []
+    changes += [f"to at most {steps[-1]} steps"] if steps != every else []
+    return {"count": count, "rows": facts, "cut": cut(seconds, changes)}
+
+
+def _steps(model: Denoiser) -> list[int]:
+    return [S for S in STEPS if S <= model.schedule.T] or [model.schedule.T]

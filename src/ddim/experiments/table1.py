@@ -1,0 +1,214 @@
+"""The grid of the DDIM paper's Table 1: the Fréchet distance for each S and eta, on both of its ladders."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+from tqdm import tqdm
+
+from ddim.checkpoint import fingerprint
+from ddim.data import Images, to_uint8
+from ddim.denoiser import Denoiser
+from ddim.evaluate.extractor import choose
+from ddim.evaluate.features import features, kept_features
+from ddim.evaluate.figures import LIMITS, frechet_error
+from ddim.evaluate.frechet import frechet, gaussian
+from ddim.evaluate.intervals import Range, around, of_draws
+from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.piece import Setup
+from ddim.files import write_bytes
+
+RESAMPLES, DRAWS = 100, 20
+SEED = 0
+STEPS = (10, 20, 50, 100)  # and T
+ETAS = ("0", "0.2", "0.5", "1", "hat")
+LADDERS = ("linear", "quadratic")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of the grid: so many images, but `few` where S = T, unless that is all of it."""
+
+    count: int
+    few: int
+    steps: tuple[int, ...] = STEPS
+    etas: tuple[str, ...] = ETAS
+    ladders: tuple[str, ...] = LADDERS
+
+
+EXTENTS = (
+    Extent(1000, 1000),
+    Extent(1000, 200),
+    Extent(500, 100, (10, 20, 50), ("0", "1", "hat")),
+    Extent(500, 100, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
+    Extent(200, 100, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
+    Extent(200, 64, (10, 20), ("0", "1", "hat"), ("linear",)),
+    Extent(64, 64, (10, 20), ("0", "1"), ("linear",)),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the grid."""
+
+    spacing: str
+    steps: int
+    eta: str
+    count: int
+
+
+def cells(extent: Extent, T: int) -> list[Cell]:
+    """The cells of an extent, cheapest first, so that an interrupt leaves the most.
+
+    S = T is drawn on one ladder alone, as all ladders are the same there, and cut to eta = 0 and eta = 1 where
+    the images are few.
+    """
+    short = [S for S in extent.steps if S < T]
+    etas = extent.etas if extent.few == extent.count else ("0", "1")
+    return [
+        *(Cell(spacing, S, eta, extent.count) for S in short for spacing in extent.ladders for eta in extent.etas),
+        *(Cell("linear", T, eta, extent.few) for eta in etas),
+    ]
+
+
+def calls(model: Denoiser) -> float:
+    """Network calls on a single image that the whole grid takes."""
+    return float(sum(cell.steps * cell.count for cell in cells(EXTENTS[0], model.schedule.T)))
+
+
+def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
+    """Draw the cells that are not in `samples/table1/` yet, and score all of them against the held-out images.
+
+    Args:
+        setup: whose model is sampled, on which images it learnt and which were held out.
+        seconds: about how long it may take; it cuts S, eta, the ladders and the number of images.
+
+    Returns:
+        For each cell the distance of all its images and that of its first `few`, with 95% intervals; the same of as
+        many real images; the extractor; under "cut" what the limit took away.
+    """
+    model, T = setup.model, setup.model.schedule.T
+    drawing = Drawing(setup)
+    call = 0.0 if seconds is None else forward_seconds(model, 64, repeats=3) / 64
+    extent = affordable(EXTENTS, lambda one: call * sum(map(drawing.calls, cells(one, T))), seconds)
+    grid = cells(extent, T)
+    with tqdm(total=sum(map(drawing.calls, grid)), desc="table 1", unit="call", disable=None) as bar:
+        for cell in grid:
+            bar.set_postfix_str(f"{cell.spacing}, S = {cell.steps}, eta = {cell.eta}")
+            cost = drawing.calls(cell)
+            drawing.drawn(cell)
+            bar.update(cost)
+    score = Score(setup.learnt, setup.held_out)
+    return {
+        "extractor": score.eye.name,
+        "about": score.eye.about,
+        "seed": SEED,
+        "count": extent.count,
+        "few": extent.few,
+        "reference_count": len(score.reference),
+        "floor": score.floor(extent.count),
+        "few_floor": score.floor(extent.few),
+        "rows": [_row(cell, *drawing.drawn(cell), score, extent.few) for cell in grid],
+        "cut": cut(seconds, _changes(EXTENTS[0], extent)),
+    }
+
+
+class Drawing:
+    """The images of the cells, kept one file each, so that an interrupt costs one cell.
+
+    Args:
+        setup: whose model is sampled.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.model, self.folder = setup.model, setup.folder / "samples" / "table1"
+        self.weights = fingerprint(setup.folder)
+
+    def kept(self, cell: Cell) -> tuple[Tensor, float] | None:
+        """The images of a cell, (N, C, H, W) uint8, and the seconds that each took; None if they are not there."""
+        try:
+            with safe_open(self._path(cell), "pt") as file:
+                about = file.metadata()
+                if about["weights"] == self.weights and int(about["count"]) >= cell.count:
+                    return file.get_tensor("images")[: cell.count], float(about["seconds"])
+        except (OSError, SafetensorError):
+            pass  # absent or broken: to be made anew
+        return None
+
+    def calls(self, cell: Cell) -> int:
+        """Network calls that a cell still takes, over all its images."""
+        return 0 if self.kept(cell) else cell.steps * cell.count
+
+    def drawn(self, cell: Cell) -> tuple[Tensor, float]:
+        """The same, drawn now if it is not there."""
+        if (found := self.kept(cell)) is not None:
+            return found
+        eta = cell.eta if cell.eta == "hat" else float(cell.eta)
+        began = time.perf_counter()
+        images = to_uint8(
+            self.model.sample(
+                cell.count, steps=cell.steps, sampler="ddim", eta=eta, spacing=cell.spacing, seed=SEED
+            )
+        )
+        seconds = (time.perf_counter() - began) / cell.count
+        about = {"weights": self.weights, "count": str(cell.count), "seconds": str(seconds)}
+        write_bytes(self._path(cell), to_bytes({"images": images}, metadata=about))
+        return images, seconds
+
+    def _path(self, cell: Cell) -> Path:
+        return self.folder / f"{cell.spacing}-{cell.steps}-{cell.eta}.safetensors"
+
+
+class Score:
+    """Fréchet distances to the held-out images.
+
+    Args:
+        train: images that the floor is drawn from.
+        test: the reference.
+    """
+
+    def __init__(self, train: Images, test: Images) -> None:
+        self.eye = choose(test.shape, test.name)
+        self.real, self.reference = kept_features(self.eye, train), kept_features(self.eye, test)
+        self.gaussian = gaussian(self.reference)
+
+    def __call__(self, pixels: Tensor) -> tuple[float, Range]:
+        """The distance of images, (N, C, H, W) uint8, and its 95% interval."""
+        x = features(self.eye, pixels, progress=False)
+        value = frechet(gaussian(x), self.gaussian)
+        return value, around(value, frechet_error(x, self.reference, RESAMPLES, SEED), LIMITS["frechet"])
+
+    def floor(self, count: int) -> dict[str, float]:
+        """The mean distance of so many training images, and where 95 in 100 such draws lie."""
+        draws = (np.random.default_rng([SEED, draw]).permutation(len(self.real))[:count] for draw in range(DRAWS))
+        distances = [frechet(gaussian(self.real[rows]), self.gaussian) for rows in draws]
+        value, (low, high) = of_draws(distances, LIMITS["frechet"])
+        return {"value": value, "low": low, "high": high}
+
+
+def _row(cell: Cell, images: Tensor, seconds: float, score: Score, few: int) -> dict[str, Any]:
+    value, (low, high) = score(images)
+    few_value, (few_low, few_high) = (value, Range(low, high)) if few == cell.count else score(images[:few])
+    return {
+        **asdict(cell),
+        "frechet": value,
+        "low": low,
+        "high": high,
+        "few": few_value,
+        "few_low": few_low,
+        "few_high": few_high,
+        "seconds_per_image": seconds,
+    }
+
+
+def _changes(wanted: Extent, got: Extent) -> list[str]:
+    changes = [f"from {wanted.count:,} to {got.count:,} images"] if got.count != wanted.count else []
+    changes += [f"to {got.few} images where S = T"] if got.few != got.count else []
+    changes += [f"to S up to {got.steps[-1]} below T"] if got.steps != wanted.steps else []
+    changes += [f"to eta = {', '.join(got.etas)}"] if got.etas != wanted.etas else []
+    return changes + ([f"to the {got.ladders[0]} ladder"] if got.ladders != wanted.ladders else [])

@@ -1,0 +1,151 @@
+"""The pieces of a reproduction, on a small random network and scikit-learn's digits."""
+
+import csv
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ddim import experiments, open_images, report
+from ddim.data import to_uint8
+from ddim.errors import UserError
+from ddim.evaluate import get
+from ddim.evaluate.features import features
+from ddim.evaluate.frechet import frechet, gaussian
+from ddim.experiments import consistency, interpolation, reconstruction, table1
+from ddim.experiments.table1 import Cell, Extent, cells
+from ddim.report.record import read
+
+SMALL = (Extent(40, 40, (5, 10), ("0", "hat"), ("linear", "quadratic")),)
+
+
+@pytest.fixture
+def setup(tmp_path, model):
+    return experiments.Setup(tmp_path, model, open_images("digits"), open_images("digits", split="test"))
+
+
+def test_the_report_can_read_what_every_piece_leaves(setup):
+    assert list(experiments.run(setup, minutes=0.01, pieces=tuple(experiments.PIECES))) == list(experiments.PIECES)
+    record = read(setup.folder)
+    assert set(experiments.PIECES) <= record.results.keys()
+    assert len(report.verdict(setup.folder)) == 6
+    for name, facts in record.results.items():
+        if isinstance(facts.get("rows"), list):
+            with (setup.folder / f"results/{name}.csv").open() as file:
+                assert len(list(csv.DictReader(file))) == len(facts["rows"])
+
+
+def test_what_a_limit_has_cut_is_made_whole_when_asked(setup, monkeypatch):
+    monkeypatch.setattr(consistency, "STEPS", (5, 10, 20))
+    facts = setup.folder / "results/consistency.json"
+    list(experiments.run(setup, minutes=1e-6, pieces=["consistency"]))
+    assert "at most 10 steps" in json.loads(facts.read_text())["cut"]
+    list(experiments.run(setup, pieces=["consistency"]))
+    assert "at most 10 steps" in json.loads(facts.read_text())["cut"]
+    list(experiments.run(setup, pieces=["consistency"], whole=True))
+    assert json.loads(facts.read_text())["cut"] is None
+
+
+def test_a_piece_that_needs_images_asks_for_them(tmp_path, model):
+    with pytest.raises(UserError, match="'likelihood' needs the images"):
+        list(experiments.run(experiments.Setup(tmp_path, model), pieces=["likelihood"]))
+
+
+def test_the_estimate_counts_the_calls_that_are_made(setup, monkeypatch):
+    """Of the pieces whose network calls can be counted one by one: as many as `calls` says."""
+    monkeypatch.setattr(table1, "EXTENTS", SMALL)
+    monkeypatch.setattr(experiments.evaluation, "COUNTS", (64,))
+    monkeypatch.setattr(experiments.reconstruction, "COUNTS", (16,))
+    made = []
+    setup.model.network.register_forward_hook(lambda _, inputs, __: made.append(len(inputs[0])))
+    for name in ("gallery", "strips", "consistency", "interpolation", "solvers", "reconstruction", "evaluation"):
+        made.clear()
+        list(experiments.run(setup, pieces=[name]))
+        assert sum(made) == experiments.PIECES[name].calls(setup.model), name
+    made.clear()
+    list(experiments.run(setup, pieces=["table1"]))
+    assert sum(made) == experiments.PIECES["table1"].calls(setup.model)
+
+
+def test_consistency_measures_against_the_longest_walk(setup, monkeypatch):
+    monkeypatch.setattr(consistency, "STEPS", (5, 10, 20))
+    facts = consistency.make(setup)
+    drawn = load_file(setup.folder / "samples/consistency.safetensors")["images"]
+    images = {S: setup.model.sample(8, steps=S, eta=0.0, progress=False) for S in (5, 10, 20)}
+    for row, pixels in zip(facts["rows"], drawn, strict=True):
+        assert torch.equal(pixels, to_uint8(images[row["steps"]]))
+        assert row["rms"] == pytest.approx(float((images[row["steps"]] - images[20]).square().mean().sqrt()))
+    apart = [float((images[20][i] - images[20][j]).square().mean()) for i in range(8) for j in range(8) if i != j]
+    assert facts["between"] == pytest.approx((sum(apart) / len(apart)) ** 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_interpolation_ends_in_the_samples_of_its_noises(tmp_path, save_model, classes):
+    model = save_model(classes=classes)
+    facts = interpolation.make(experiments.Setup(tmp_path, model))
+    drawn = load_file(tmp_path / "samples/interpolation.safetensors")["images"]
+    assert drawn.shape == (facts["rows"], facts["columns"], 1, 8, 8)
+    labels = None if classes is None else [row % 3 for row in range(6) for _ in range(2)]
+    ends = model.sample(12, steps=facts["steps"], eta=0.0, labels=labels, progress=False)
+    assert torch.equal(drawn[:, [0, -1]].flatten(0, 1), to_uint8(ends))
+    halfway = drawn[:, 5].float()
+    assert all((halfway - drawn[:, side].float()).abs().mean() > 1 for side in (0, -1))
+
+
+def test_reconstruction_shows_what_it_measures(setup):
+    facts = reconstruction.make(setup)
+    drawn = load_file(setup.folder / "samples/reconstruction.safetensors")["images"]
+    assert len(drawn) == 1 + len(facts["rows"])
+    some = setup.test.batch(torch.arange(8) * len(setup.test) // 8)[0]
+    assert torch.equal(drawn[0], to_uint8(some))
+    steps = facts["rows"][0]["steps"]
+    xT = setup.model.encode(some, steps=steps, spacing="linear")
+    assert torch.equal(drawn[1], to_uint8(setup.model.decode(xT, steps=steps, spacing="linear")))
+    assert all(row["low"] < row["error"] < row["high"] for row in facts["rows"])
+
+
+def test_the_whole_grid_is_that_of_the_paper():
+    grid = cells(table1.EXTENTS[0], T=1000)
+    assert {(c.steps, c.eta) for c in grid} == {
+        (S, eta) for S in (10, 20, 50, 100, 1000) for eta in ("0", "0.2", "0.5", "1", "hat")
+    }
+    assert {c.count for c in grid} == {1000}
+    assert len(grid) == len(set(grid)) == 45  # at S = T both ladders are the same
+    cut = cells(table1.EXTENTS[2], T=1000)
+    assert [c for c in cut if c.steps == 1000] == [Cell("linear", 1000, "0", 100), Cell("linear", 1000, "1", 100)]
+
+
+def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
+    monkeypatch.setattr(table1, "EXTENTS", SMALL)
+    facts = table1.make(setup)
+    assert len(facts["rows"]) == 2 * 2 * 2 + 2
+    eye = get("digits", (1, 8, 8))
+    reference = gaussian(features(eye, setup.test, progress=False))
+    for row in facts["rows"][:3] + facts["rows"][-1:]:
+        eta = 0.0 if row["eta"] == "0" else "hat"
+        images = setup.model.sample(40, steps=row["steps"], eta=eta, spacing=row["spacing"], progress=False)
+        own = gaussian(features(eye, to_uint8(images), progress=False))
+        assert row["frechet"] == pytest.approx(frechet(own, reference))
+        assert row["low"] < row["frechet"] < row["high"]
+        assert row["few"] == row["frechet"]  # all of them
+    assert facts["floor"]["low"] < facts["floor"]["value"] < facts["floor"]["high"] < facts["rows"][0]["frechet"]
+
+
+def test_an_interrupted_grid_goes_on_with_the_next_cell(setup, monkeypatch):
+    monkeypatch.setattr(table1, "EXTENTS", SMALL)
+    made = []
+
+    def stop(_, inputs, __):
+        made.append(len(inputs[0]))
+        if len(made) == 25:  # in the fourth cell, each of them 5 steps of a single batch: 3 are kept after 15
+            raise KeyboardInterrupt
+
+    hook = setup.model.network.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        list(experiments.run(setup, pieces=["table1"]))
+    kept = {path: path.stat().st_mtime_ns for path in (setup.folder / "samples/table1").iterdir()}
+    assert kept
+    hook.remove()
+    list(experiments.run(setup, pieces=["table1"]))
+    assert kept.items() <= {p: p.stat().st_mtime_ns for p in (setup.folder / "samples/table1").iterdir()}.items()
