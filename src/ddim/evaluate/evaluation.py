@@ -1,5 +1,6 @@
 """What an evaluation found, as it is kept and shown."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -68,9 +69,12 @@ class Evaluation:
 
 def number(value: float) -> str:
     """In few characters."""
-    return "-" if value != value else f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+    if math.isnan(value):
+        return "-"
+    decimals = 4 if abs(value) < 10 else 2 if abs(value) < 1000 else 0
+    return f"{value:,.{decimals}f}"
 
 
 def span(low: float, high: float) -> str:
     """From the one to the other."""
-    return "-" if low != low else f"{number(low)} to {number(high)}"
+    return "-" if math.isnan(low) else f"{number(low)} to {number(high)}"

@@ -82,12 +82,12 @@ class Memorisation:
     def lines(self) -> Iterator[str]:
         """In words."""
         yield (
-            f"Copies: {self.flagged} of {self.count:,} samples lie as close by one of {self.train_count:,} training"
-            f" images as hardly a held-out image does; {self.expected:.1f} expected, p = {self.p_value:.2g}."
+            f"Copies: {self.flagged} of {self.count:,} samples lie closer by one of {self.train_count:,} training "
+            f"images than 999 in 1,000 held-out images do; {self.expected:.1f} expected, p = {self.p_value:.2g}."
         )
         yield (
-            f"Of a sample and a held-out image, the sample lies nearer to the training images in {self.nearer:.1%}"
-            f" of pairs ({self.nearer_low:.1%} to {self.nearer_high:.1%}); half of them is honest."
+            f"A sample lies nearer to the training images than a held-out image does in {self.nearer:.1%} of pairs"
+            f" ({self.nearer_low:.1%} to {self.nearer_high:.1%}); more than half would be suspicious."
         )
 
     def pictures(self, samples: Tensor, training: Images) -> dict[str, Tensor]:
