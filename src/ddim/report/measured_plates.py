@@ -15,9 +15,9 @@ MEASURED = (
         f"noise that a step adds, σ = η {root('(1 − ᾱ<sub>s</sub>) / (1 − ᾱ<sub>t</sub>)')} "
         f"{root('1 − ᾱ<sub>t</sub> / ᾱ<sub>s</sub>')} (DDIM, Eq. 16); σ̂ is DDPM’s larger one, "
         f"{root('1 − ᾱ<sub>t</sub> / ᾱ<sub>s</sub>')} (appendix D.3). The linear ladder takes times "
-        "⌊<i>c i</i>⌋, the quadratic one ⌊<i>c i</i>²⌋ (appendix D.2). Bars are 95% bootstrap intervals; the band "
-        "is what as many real images come to, the least and the most of several draws. Fewer images give a larger "
-        "distance by themselves, and so only equal numbers compare.",
+        "⌊<i>c i</i>⌋, the quadratic one ⌊<i>c i</i>²⌋ (appendix D.2). Bars are 95% intervals by resampling; the "
+        "band is where 95 in 100 draws of as many real images lie. Fewer images give a larger distance by "
+        "themselves, and so only equal numbers compare.",
         REPRODUCTION,
         frechet.frechet,
     ),
