@@ -3,7 +3,7 @@
 import pytest
 from madeup import COUNT, FEW, interval, leave, quality, results, table1
 
-from ddim.report import claims
+from ddim.report import claims, few_steps
 from ddim.report.measured import Measured
 from ddim.report.record import read
 
@@ -85,7 +85,7 @@ def walks(*distances, whole=30.0, half=2.0):
     ],
 )
 def test_few_steps_are_as_good_within_the_interval_of_all(record, distances, verdict, said):
-    found = claims.fewer_steps(record("table1", walks(*distances)))
+    found = few_steps.fewer_steps(record("table1", walks(*distances)))
     assert found.verdict == verdict
     assert said in found.words
     assert f"of {FEW} images each" in found.words
@@ -93,14 +93,14 @@ def test_few_steps_are_as_good_within_the_interval_of_all(record, distances, ver
 
 def test_unequal_numbers_of_images_are_not_compared(record):
     """Of 500 images S = 2 has a distance of 12, far below the 30 that S = T has of 100; of 100 it has 32.5."""
-    found = claims.fewer_steps(record("table1", walks((2, 32.5), whole=30.0)))
+    found = few_steps.fewer_steps(record("table1", walks((2, 32.5), whole=30.0)))
     assert found.holds is None
     assert "12.5" not in found.words
 
 
 def test_as_many_images_as_both_have_are_compared(record):
     rows = [quality("quadratic", 2, "0", 15.0), quality("linear", T, "0", 14.5)]
-    found = claims.fewer_steps(record("table1", table1(rows)))
+    found = few_steps.fewer_steps(record("table1", table1(rows)))
     assert found.holds
     assert "15.0 [14.0, 16.0], against 14.5 [13.5, 15.5] with all steps, of 500 images each" in found.words
     assert "12.1 [11.0, 13.5]" in found.words  # real images, as many
@@ -109,7 +109,7 @@ def test_as_many_images_as_both_have_are_compared(record):
 @pytest.mark.parametrize("rows", [[(2, 30.0)], [(10, 30.0)], [(T, 30.0)]])
 def test_a_tenth_of_the_steps_and_all_of_them_have_to_be_there(record, rows):
     made = [quality("linear", S, "0", value) for S, value in rows]
-    assert claims.fewer_steps(record("table1", table1(made))).verdict == "not measured"
+    assert few_steps.fewer_steps(record("table1", table1(made))).verdict == "not measured"
 
 
 # eta = 0, eta = 1 and sigma-hat in few steps
@@ -134,7 +134,7 @@ def contest(zero, one, hat, steps=(10, 20), half=1.0):
 )
 def test_one_eta_beats_another_only_for_sure(record, zero, one, hat, verdicts):
     here = record("table1", contest(zero, one, hat))
-    found = claims.eta_zero(here), claims.sigma_hat(here)
+    found = few_steps.eta_zero(here), few_steps.sigma_hat(here)
     assert tuple(claim.verdict for claim in found) == verdicts
     assert f"{zero} [{zero - 1}, {zero + 1}] against {one} [{one - 1}, {one + 1}] at S = 10" in found[0].words
     assert found[0].words.startswith(f"Fréchet distance of η = 0 against η = 1, of {COUNT} images each: ")
@@ -143,19 +143,29 @@ def test_one_eta_beats_another_only_for_sure(record, zero, one, hat, verdicts):
 def test_one_ladder_on_which_it_is_undecided_leaves_it_open(record):
     facts = contest(14.0, 18.0, 90.0)
     facts["rows"] += [quality("quadratic", 10, eta, value) for eta, value in (("0", 14.0), ("1", 15.0))]
-    assert claims.eta_zero(record("table1", facts)).verdict == "open"
+    assert few_steps.eta_zero(record("table1", facts)).verdict == "open"
 
 
 def test_unequal_numbers_of_images_are_told_one_by_one(record):
     rows = [quality("linear", 10, "1", 18.0), quality("linear", 10, "0", 14.0)]
     rows += [quality("quadratic", 10, "1", 50.0), quality("quadratic", 10, "0", 40.0, count=FEW)]
-    found = claims.eta_zero(record("table1", table1(rows)))
+    found = few_steps.eta_zero(record("table1", table1(rows)))
     assert "at S = 10 (linear, 500 images each)" in found.words
     assert "40.0 [39.0, 41.0] against 70.0 [68.0, 72.0] at S = 10 (quadratic, 100 images each)" in found.words
 
 
+def test_the_claim_names_the_steps_that_were_measured(record):
+    assert "(S = 10 and 20)" in few_steps.eta_zero(record()).claim
+    assert "(S = 10)" in few_steps.eta_zero(record("table1", contest(14.0, 18.0, 90.0, steps=(10,)))).claim
+
+
+def test_a_distance_of_zero_is_a_number_too(record):
+    rows = [quality("linear", 2, "0", 9.0), quality("linear", T, "0", 0.0, half=0.0)]
+    assert few_steps.fewer_steps(record("table1", table1(rows))).verdict == "fails"
+
+
 def test_sigma_hat_is_judged_at_ten_steps(record):
-    assert claims.sigma_hat(record("table1", contest(1, 2, 90, steps=(20,)))).verdict == "not measured"
+    assert few_steps.sigma_hat(record("table1", contest(1, 2, 90, steps=(20,)))).verdict == "not measured"
 
 
 # The rest

@@ -44,9 +44,9 @@ class Extent:
 EXTENTS = (
     Extent(1000, 1000),
     Extent(1000, 200),
-    Extent(500, 100, (10, 20, 50), ("0", "1", "hat")),
-    Extent(500, 100, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
-    Extent(200, 100, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
+    Extent(500, 128, (10, 20, 50), ("0", "1", "hat")),
+    Extent(500, 64, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
+    Extent(200, 64, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
     Extent(200, 64, (10, 20), ("0", "1", "hat"), ("linear",)),
     Extent(64, 64, (10, 20), ("0", "1"), ("linear",)),
 )
@@ -65,11 +65,11 @@ class Cell:
 def cells(extent: Extent, T: int) -> list[Cell]:
     """The cells of an extent, cheapest first, so that an interrupt leaves the most.
 
-    S = T is drawn on one ladder alone, as all ladders are the same there, and cut to eta = 0 and eta = 1 where
-    the images are few.
+    S = T is drawn on one ladder alone, as all ladders are the same there, and with eta = 0 alone where the images
+    are few.
     """
     short = [S for S in extent.steps if S < T]
-    etas = extent.etas if extent.few == extent.count else ("0", "1")
+    etas = extent.etas if extent.few == extent.count else ("0",)
     return [
         *(Cell(spacing, S, eta, extent.count) for S in short for spacing in extent.ladders for eta in extent.etas),
         *(Cell("linear", T, eta, extent.few) for eta in etas),

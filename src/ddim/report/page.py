@@ -5,7 +5,8 @@ from html import escape
 from pathlib import Path
 
 from ddim.report import words
-from ddim.report.claims import MARKS, claims, left_out
+from ddim.report.claim import MARKS
+from ddim.report.claims import claims, left_out
 from ddim.report.plate import Hung
 from ddim.report.record import Record
 from ddim.report.tables import Cell, Table, tables

@@ -11,7 +11,8 @@ from typing import Any
 
 from ddim.files import write_bytes
 from ddim.report import words
-from ddim.report.claims import MARKS, claims, left_out
+from ddim.report.claim import MARKS
+from ddim.report.claims import claims, left_out
 from ddim.report.plate import Plate
 from ddim.report.plates import PLATES
 from ddim.report.record import Record
