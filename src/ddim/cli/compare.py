@@ -3,11 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tyro.conf import Positional
 
-from ddim.cli.subjects import Subject, extractor, real_images
+from ddim.cli.references import Split, extractor, real_images
+from ddim.cli.subjects import Subject
 from ddim.errors import UserError
 
 SHOWN = 10  # images of each in the picture
@@ -37,7 +38,7 @@ class Compare:
     extractor: str | None = None
     """What sees the images: mnist, digits, scattering or inception; the one for the data if not given."""
 
-    split: Literal["test", "train"] = "test"
+    split: Split = "test"
     """Which of the real images to compare with."""
 
     seed: int = 0

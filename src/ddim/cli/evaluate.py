@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from ddim.cli.subjects import Subject, extractor, real_images
+from ddim.cli.references import Split, extractor, real_images
+from ddim.cli.subjects import Subject
 from ddim.errors import UserError
 
 SAMPLING = ("steps", "sampler", "eta", "spacing", "guidance")
@@ -54,7 +55,7 @@ class Evaluate:
     extractor: str | None = None
     """What sees the images: mnist, digits, scattering or inception; the one for the data if not given."""
 
-    split: Literal["test", "train"] = "test"
+    split: Split = "test"
     """Which of the real images to compare with."""
 
     seed: int = 0

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddim.evaluate.copying import copies as copies
     from ddim.evaluate.evaluation import Evaluation as Evaluation
     from ddim.evaluate.extractor import Extractor as Extractor
     from ddim.evaluate.extractor import choose as choose
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from ddim.evaluate.extractor import names as names
     from ddim.evaluate.intervals import Figure as Figure
     from ddim.evaluate.memorisation import Memorisation as Memorisation
-    from ddim.evaluate.memorisation import copies as copies
     from ddim.evaluate.scoring import measure as measure
     from ddim.evaluate.scoring import score as score
 
@@ -21,7 +21,7 @@ _HOMES = {
     "Figure": "intervals",
     "Memorisation": "memorisation",
     "choose": "extractor",
-    "copies": "memorisation",
+    "copies": "copying",
     "get": "extractor",
     "measure": "scoring",
     "names": "extractor",

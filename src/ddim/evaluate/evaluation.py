@@ -58,7 +58,7 @@ class Evaluation:
         """A table; a figure that real images have too is marked."""
         yield f"{self.count:,} images against {self.reference_count:,} real ones, as {self.extractor} sees them"
         yield f"({self.about})"
-        yield f"{'':10}{'value':>9}  {'95% interval':^19}  {'real images':>11}  {'95% of them':^19}"
+        yield f"{'':10}{'value':>9}  {'95% interval':^19}  {'real images':>11}  {'95% of them':^19}".rstrip()
         for name, one in self.figures.items():
             yield (
                 f"{name:10}{number(one.value):>9}  {span(one.low, one.high):^19}  {number(one.floor):>11}  "

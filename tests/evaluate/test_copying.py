@@ -12,7 +12,7 @@ import ddim
 from ddim.data import to_uint8
 from ddim.errors import UserError
 from ddim.evaluate import copies
-from ddim.evaluate.memorisation import flag, nearer, ratio
+from ddim.evaluate.copying import flag, nearer, ratio
 from ddim.evaluate.nearest import nearest
 
 needs_real_data = pytest.mark.skipif(
