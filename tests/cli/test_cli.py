@@ -176,7 +176,7 @@ def test_a_model_that_comes_with_ddim_is_sampled_by_its_name(tmp_path, monkeypat
         (["train", "digits", "--device", "tpu"], "no device 'tpu'"),
         (["train", "digits", "--classes", "airplane"], "airplane"),
         (["reproduce", "faces"], "choose one of airplanes, airplanes-paper, digits, mnist, mnist-paper"),
-        (["reproduce", "digits", "--quick", "--minutes", "3"], "not both"),
+        (["reproduce", "digits", "--quick", "--minutes", "3"], "give one of them"),
         (["report", "nowhere"], "no run at nowhere"),
         (["train", "digits", "--epochs", "inf"], "epochs must be"),
         (["train", "digits", "--seed", str(10**30)], "seed"),

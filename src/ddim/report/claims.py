@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from ddim.report.claim import Claim, missing
+from ddim.report.claim import MARKS, Claim, missing
 from ddim.report.few_steps import eta_zero, fewer_steps, sigma_hat
 from ddim.report.measured import measured
 from ddim.report.record import Record
