@@ -38,9 +38,9 @@ PIECES["strips"] = Piece(strips.make, strips.calls, strips.FILES, share=0.1, ima
 PIECES["timing"] = Piece(timing.make, timing.calls, share=0.3, images=False)
 LOOK = tuple(PIECES)
 """What one looks at first: no images but the model's own are needed."""
-PIECES["consistency"] = Piece(consistency.make, consistency.calls, consistency.FILES, 0.1, images=False)
-PIECES["interpolation"] = Piece(interpolation.make, interpolation.calls, interpolation.FILES, 0.05, images=False)
-PIECES["solvers"] = Piece(solvers.make, solvers.calls, share=0.3, images=False)
+PIECES["consistency"] = Piece(consistency.make, consistency.calls, consistency.FILES, 0.3, images=False)
+PIECES["interpolation"] = Piece(interpolation.make, interpolation.calls, interpolation.FILES, 0.1, images=False)
+PIECES["solvers"] = Piece(solvers.make, solvers.calls, share=0.6, images=False)
 PIECES["reconstruction"] = Piece(reconstruction.make, reconstruction.calls, reconstruction.FILES, share=0.4)
 PIECES["likelihood"] = Piece(likelihood.make, likelihood.calls, share=0.5)
 PIECES["evaluation"] = Piece(evaluation.make, evaluation.calls, evaluation.FILES, share=0.7)
