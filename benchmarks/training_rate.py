@@ -199,10 +199,11 @@ def table(found: dict[str, Any]) -> str:
         lines += [f"| {words} | {ratio} |" for words, ratio in found["rate"]["ratios"].items()] + [""]
     if "start" in found:
         lines += ["| start | seconds to the first update |", "|---|--:|"]
-        lines += [f"| {name} | {facts['seconds']} |" for name, facts in found["start"].items()] + [""]
+        starts_ = {name: facts for name, facts in found["start"].items() if name != "about"}
+        lines += [f"| {name} | {facts['seconds']} |" for name, facts in starts_.items()] + [""]
     if "processes" in found:
         lines += ["| ours | images/s |", "|---|--:|"]
-        ways = {way: facts for way, facts in found["processes"].items() if way != "ratio"}
+        ways = {way: facts for way, facts in found["processes"].items() if way not in ("ratio", "about")}
         lines += [f"| {way} | {facts['images_per_second']} |" for way, facts in ways.items()]
     return "\n".join(lines) + "\n"
 
@@ -221,11 +222,19 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), help="for the PNG files of a peer")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "training-rate.json")
     options = parser.parse_args()
-    began, load = time.time(), os.getloadavg()[0]
     measures = {"rate": rates, "start": starts, "processes": processes}
-    found: dict[str, Any] = {part: measures[part](options) for part in options.parts}
-    about = {"threads": options.threads, "batch_size": BATCH, "recipe": options.recipe, "repeats": options.repeats}
-    found["about"] = {**about, "load_before": round(load, 2), "minutes": round((time.time() - began) / 60, 1)}
+    found: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    for part in options.parts:  # the others stay as they were read
+        began, load = time.time(), os.getloadavg()[0]
+        found[part] = measures[part](options)
+        found[part]["about"] = {
+            "threads": options.threads,
+            "batch_size": BATCH,
+            "recipe": options.recipe,
+            "repeats": options.repeats,
+            "load_before": round(load, 2),
+            "minutes": round((time.time() - began) / 60, 1),
+        }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     options.out.with_suffix(".md").write_text(table(found), encoding="utf-8")
