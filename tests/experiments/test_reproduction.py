@@ -116,6 +116,20 @@ def test_the_whole_grid_is_that_of_the_paper():
     assert [c for c in cut if c.steps == 1000] == [Cell("linear", 1000, "0", 128)]
 
 
+@pytest.mark.parametrize("T", [100, 1000, 4000])
+def test_what_is_taken_last_costs_least(T):
+    """It is what a limit that nothing fits into comes to."""
+    costs = [sum(cell.steps * cell.count for cell in cells(extent, T)) for extent in table1.EXTENTS]
+    assert costs == sorted(set(costs), reverse=True)
+
+
+def test_a_cut_grid_says_that_the_whole_walk_has_one_eta():
+    last = table1.EXTENTS[-1]
+    assert {cell.eta for cell in cells(last, 1000) if cell.steps == 1000} == {"0"}
+    assert "to 64 images and eta = 0 where S = T" in table1._changes(table1.EXTENTS[0], last)
+    assert table1._changes(table1.EXTENTS[0], table1.EXTENTS[0]) == []
+
+
 def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
     monkeypatch.setattr(table1, "EXTENTS", SMALL)
     facts = table1.make(setup)
