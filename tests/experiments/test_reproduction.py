@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -144,6 +145,20 @@ def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
         assert row["low"] < row["frechet"] < row["high"]
         assert row["few"] == row["frechet"]  # all of them
     assert facts["floor"]["low"] < facts["floor"]["value"] < facts["floor"]["high"] < facts["rows"][0]["frechet"]
+
+
+def test_new_images_lie_in_the_floor_of_a_small_pool(setup, monkeypatch):
+    """Draws of 200 from a pool of 300 are much alike, and less unlike than new images are: 95 in 100 lie there."""
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(20):
+        sets = {len(setup.train): rng.standard_normal((300, 4)), len(setup.test): rng.standard_normal((2000, 4))}
+        monkeypatch.setattr(table1, "kept_features", lambda _, images, sets=sets: sets[len(images)])
+        score = table1.Score(setup.train, setup.test)
+        floor = score.floor(200)
+        new = [frechet(gaussian(rng.standard_normal((200, 4))), score.gaussian) for _ in range(20)]
+        inside += [floor["low"] <= one <= floor["high"] for one in new]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.04)
 
 
 def test_an_interrupted_grid_goes_on_with_the_next_cell(setup, monkeypatch):
