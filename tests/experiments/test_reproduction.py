@@ -81,6 +81,11 @@ def test_consistency_measures_against_the_longest_walk(setup, monkeypatch):
     assert facts["between"] == pytest.approx((sum(apart) / len(apart)) ** 0.5, rel=1e-5)
 
 
+@pytest.mark.parametrize(("T", "longest"), [(5, [5]), (20, [10, 20]), (1000, [500, 1000]), (4000, [500, 1000])])
+def test_consistency_takes_no_number_of_steps_twice(save_model, T, longest):
+    assert consistency._steps(save_model(T=T))[-2:] == longest
+
+
 @pytest.mark.parametrize("classes", [None, 3])
 def test_interpolation_ends_in_the_samples_of_its_noises(tmp_path, save_model, classes):
     model = save_model(classes=classes)
