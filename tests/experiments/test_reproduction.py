@@ -48,6 +48,22 @@ def test_what_a_limit_has_cut_is_made_whole_when_asked(setup, monkeypatch):
     assert json.loads(facts.read_text())["cut"] is None
 
 
+def test_copies_are_looked_for_again_when_there_are_more_samples(setup, monkeypatch):
+    """A limit that cuts the evaluation cuts what looks at its samples too."""
+    pieces = ("evaluation", "memorisation")
+    monkeypatch.setattr(experiments.memorisation, "COUNT", 100)
+
+    def found():
+        facts = json.loads((setup.folder / "results/memorisation.json").read_text())
+        return facts["count"], facts["cut"]
+
+    monkeypatch.setattr(experiments.evaluation, "COUNTS", (200, 40))
+    list(experiments.run(setup, minutes=1e-6, pieces=pieces))
+    assert found() == (40, "the evaluation has only 40 samples, where 100 were wanted")
+    list(experiments.run(setup, pieces=pieces, whole=True))
+    assert found() == (100, None)
+
+
 def test_a_piece_that_needs_images_asks_for_them(tmp_path, model):
     with pytest.raises(UserError, match="'likelihood' needs the images"):
         list(experiments.run(experiments.Setup(tmp_path, model), pieces=["likelihood"]))
