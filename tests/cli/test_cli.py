@@ -266,7 +266,7 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
         trained.append(recipe)
 
     monkeypatch.setattr("ddim.train.run.train", train)
-    monkeypatch.setattr("ddim.cli.report.make_report", lambda *_: None)
+    monkeypatch.setattr("ddim.cli.reproduce.Reproduce._experiments", lambda *_: None)
     out = tmp_path / "run"
 
     def reproduce(*words):
