@@ -285,6 +285,19 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
     assert "another recipe" in said
 
 
+@pytest.mark.parametrize(
+    ("channels", "classes", "said"), [(3, None, "images of shape (3, 8, 8)"), (1, 3, "knows 3 classes")]
+)
+def test_reproduce_takes_no_model_of_other_images(tmp_path, capsys, channels, classes, said):
+    """It is refused before anything is written, or computed for half an hour."""
+    network = ddim.nets.build("plain", channels, "tiny", classes)
+    model = ddim.Denoiser(network, ddim.schedule.linear(), shape=(channels, 8, 8), classes=classes)
+    checkpoint.save(model, tmp_path / "other")
+    words = ("--model", tmp_path / "other", "--minutes", "0.1", "--out", tmp_path / "out")
+    assert said in refused(capsys, "reproduce", "digits", *words)
+    assert os.listdir(tmp_path) == ["other"]
+
+
 @pytest.mark.parametrize("command", ["train", "reproduce"])
 def test_a_folder_that_cannot_be(tmp_path, capsys, command):
     (tmp_path / "file").write_text("")
