@@ -143,7 +143,7 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
         (["evaluate", run, "--extractor", "mnist"], "1x28x28"),
         (["evaluate", small, "--against", "digits"], "are 1 × 9 × 9, the real ones 1 × 8 × 8"),
-        (["evaluate", large, "--against", "digits"], "draws images of 3 × 8 × 8, the real ones are 1 × 8 × 8"),
+        (["evaluate", large, "--against", "digits"], "draws images of 3 × 8 × 8, not of 1 × 8 × 8"),
         (["compare", run, large, "--against", "digits"], "draws images of 3 × 8 × 8"),
         (["compare", run, run], "each once"),
         (["compare"], "each once"),

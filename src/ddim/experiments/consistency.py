@@ -54,5 +54,5 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
 
 
 def _steps(model: Denoiser) -> list[int]:
-    longest = min(model.schedule.T, STEPS[-1])
-    return [*(S for S in STEPS if S < longest), longest]
+    T = min(model.schedule.T, STEPS[-1])
+    return [*(S for S in STEPS if S < T), T]

@@ -184,7 +184,10 @@ class Score:
         return value, around(value, frechet_error(x, self.reference, RESAMPLES, SEED), LIMITS["frechet"])
 
     def floor(self, count: int) -> dict[str, float]:
-        """The mean distance of so many training images, two thirds of all at most, and where 95 in 100 such draws lie."""
+        """The mean distance of so many training images, and where 95 in 100 such draws lie.
+
+        Of so many, or of two thirds of them all where that is less.
+        """
         pool = len(self.real)
         size = min(count, 2 * pool // 3)  # draws that share more tell little of each other
         draws = (np.random.default_rng([SEED, draw]).permutation(pool)[:size] for draw in range(DRAWS))
