@@ -266,7 +266,7 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
         trained.append(recipe)
 
     monkeypatch.setattr("ddim.train.run.train", train)
-    monkeypatch.setattr("ddim.cli.report.make_report", lambda *_: None)
+    monkeypatch.setattr("ddim.cli.reproduce.Reproduce._experiments", lambda *_: None)
     out = tmp_path / "run"
 
     def reproduce(*words):
@@ -283,6 +283,19 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
     assert len(trained) == 2
     said = refused(capsys, "reproduce", "digits", "--minutes", "3", "--out", out)
     assert "another recipe" in said
+
+
+@pytest.mark.parametrize(
+    ("channels", "classes", "said"), [(3, None, "images of shape (3, 8, 8)"), (1, 3, "knows 3 classes")]
+)
+def test_reproduce_takes_no_model_of_other_images(tmp_path, capsys, channels, classes, said):
+    """It is refused before anything is written, or computed for half an hour."""
+    network = ddim.nets.build("plain", channels, "tiny", classes)
+    model = ddim.Denoiser(network, ddim.schedule.linear(), shape=(channels, 8, 8), classes=classes)
+    checkpoint.save(model, tmp_path / "other")
+    words = ("--model", tmp_path / "other", "--minutes", "0.1", "--out", tmp_path / "out")
+    assert said in refused(capsys, "reproduce", "digits", *words)
+    assert os.listdir(tmp_path) == ["other"]
 
 
 @pytest.mark.parametrize("command", ["train", "reproduce"])

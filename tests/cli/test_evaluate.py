@@ -130,6 +130,8 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
     checkpoint.save(ddim.load(run), bare)
     small = tmp_path / "small"
     write_each(torch.zeros(40, 1, 9, 9, dtype=torch.uint8), small)
+    large = tmp_path / "large"
+    checkpoint.save(Denoiser(nets.build("plain", 3, "tiny"), schedule.linear(), shape=(3, 8, 8)), large)
     for words, said in (
         (["evaluate", folder], "name the real ones"),
         (["evaluate", "nowhere"], "no run at nowhere"),
@@ -141,6 +143,8 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
         (["evaluate", run, "--extractor", "mnist"], "1x28x28"),
         (["evaluate", small, "--against", "digits"], "are 1 × 9 × 9, the real ones 1 × 8 × 8"),
+        (["evaluate", large, "--against", "digits"], "draws images of 3 × 8 × 8, not of 1 × 8 × 8"),
+        (["compare", run, large, "--against", "digits"], "draws images of 3 × 8 × 8"),
         (["compare", run, run], "each once"),
         (["compare"], "each once"),
     ):

@@ -212,6 +212,7 @@ def test_real_mnist_lies_in_its_floor(seen):
         (torch.full((40, 1, 8, 8), torch.nan), {}, "finite"),
         (torch.full((40, 1, 8, 8), 255.0), {}, "not in \\[-1, 1\\]"),
         (torch.zeros(40, 1, 8, 8) - 1, {"labels": [0] * 40}, "names no classes"),
+        (torch.zeros(40, 1, 8, 8) - 1, {"seed": -1}, "seed must be a whole number from 0 on; got -1"),
         (torch.zeros(40, 1, 8, 8) - 1, {"reference": 30}, "15 images in half of the reference"),
         (torch.zeros(40, 1, 8, 8) - 1, {"reference": 10}, "10 real images to compare with"),
     ],

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -47,6 +48,22 @@ def test_what_a_limit_has_cut_is_made_whole_when_asked(setup, monkeypatch):
     assert json.loads(facts.read_text())["cut"] is None
 
 
+def test_copies_are_looked_for_again_when_there_are_more_samples(setup, monkeypatch):
+    """A limit that cuts the evaluation cuts what looks at its samples too."""
+    pieces = ("evaluation", "memorisation")
+    monkeypatch.setattr(experiments.memorisation, "COUNT", 100)
+
+    def found():
+        facts = json.loads((setup.folder / "results/memorisation.json").read_text())
+        return facts["count"], facts["cut"]
+
+    monkeypatch.setattr(experiments.evaluation, "COUNTS", (200, 40))
+    list(experiments.run(setup, minutes=1e-6, pieces=pieces))
+    assert found() == (40, "the evaluation has only 40 samples, where 100 were wanted")
+    list(experiments.run(setup, pieces=pieces, whole=True))
+    assert found() == (100, None)
+
+
 def test_a_piece_that_needs_images_asks_for_them(tmp_path, model):
     with pytest.raises(UserError, match="'likelihood' needs the images"):
         list(experiments.run(experiments.Setup(tmp_path, model), pieces=["likelihood"]))
@@ -78,6 +95,11 @@ def test_consistency_measures_against_the_longest_walk(setup, monkeypatch):
         assert row["rms"] == pytest.approx(float((images[row["steps"]] - images[20]).square().mean().sqrt()))
     apart = [float((images[20][i] - images[20][j]).square().mean()) for i in range(8) for j in range(8) if i != j]
     assert facts["between"] == pytest.approx((sum(apart) / len(apart)) ** 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize(("T", "longest"), [(5, [5]), (20, [10, 20]), (1000, [500, 1000]), (4000, [500, 1000])])
+def test_consistency_takes_no_number_of_steps_twice(save_model, T, longest):
+    assert consistency._steps(save_model(T=T))[-2:] == longest
 
 
 @pytest.mark.parametrize("classes", [None, 3])
@@ -116,6 +138,20 @@ def test_the_whole_grid_is_that_of_the_paper():
     assert [c for c in cut if c.steps == 1000] == [Cell("linear", 1000, "0", 128)]
 
 
+@pytest.mark.parametrize("T", [100, 1000, 4000])
+def test_what_is_taken_last_costs_least(T):
+    """It is what a limit that nothing fits into comes to."""
+    costs = [sum(cell.steps * cell.count for cell in cells(extent, T)) for extent in table1.EXTENTS]
+    assert costs == sorted(set(costs), reverse=True)
+
+
+def test_a_cut_grid_says_that_the_whole_walk_has_one_eta():
+    last = table1.EXTENTS[-1]
+    assert {cell.eta for cell in cells(last, 1000) if cell.steps == 1000} == {"0"}
+    assert "to 64 images and eta = 0 where S = T" in table1._changes(table1.EXTENTS[0], last)
+    assert table1._changes(table1.EXTENTS[0], table1.EXTENTS[0]) == []
+
+
 def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
     monkeypatch.setattr(table1, "EXTENTS", SMALL)
     facts = table1.make(setup)
@@ -130,6 +166,20 @@ def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
         assert row["low"] < row["frechet"] < row["high"]
         assert row["few"] == row["frechet"]  # all of them
     assert facts["floor"]["low"] < facts["floor"]["value"] < facts["floor"]["high"] < facts["rows"][0]["frechet"]
+
+
+def test_new_images_lie_in_the_floor_of_a_small_pool(setup, monkeypatch):
+    """Draws of 200 from a pool of 300 are much alike, and less unlike than new images are: 95 in 100 lie there."""
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(20):
+        sets = {len(setup.train): rng.standard_normal((300, 4)), len(setup.test): rng.standard_normal((2000, 4))}
+        monkeypatch.setattr(table1, "kept_features", lambda _, images, sets=sets: sets[len(images)])
+        score = table1.Score(setup.train, setup.test)
+        floor = score.floor(200)
+        new = [frechet(gaussian(rng.standard_normal((200, 4))), score.gaussian) for _ in range(20)]
+        inside += [floor["low"] <= one <= floor["high"] for one in new]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.04)
 
 
 def test_an_interrupted_grid_goes_on_with_the_next_cell(setup, monkeypatch):

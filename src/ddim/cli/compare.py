@@ -67,6 +67,8 @@ class Compare:
             raise UserError("Name what to compare, each once, as in `ddim compare runs/a runs/b`.")
         subjects = [Subject.find(name) for name in self.what]
         real = real_images(subjects[0], self.against, self.split, self.data_dir)
+        for one in subjects:
+            one.check(real.reference.shape)
         eye = extractor(self.extractor, real)
         found, rows, facts = {}, {}, {}
         if any(one.model for one in subjects):

@@ -79,6 +79,7 @@ class Evaluate:
         subject = Subject.find(self.what)
         self._check(subject)
         real = real_images(subject, self.against, self.split, self.data_dir)
+        subject.check(real.reference.shape)
         eye = extractor(self.extractor, real)
         about: dict[str, Any] = {"what": self.what, "reference": real.facts()}
         labels = None

@@ -14,6 +14,7 @@ from ddim.train import recipe as recipes
 from ddim.train.recipe import Recipe
 
 if TYPE_CHECKING:
+    from ddim.data import Images
     from ddim.denoiser import Denoiser
 
 QUICK_STEPS, QUICK_MINUTES, QUICK_EXPERIMENTS = 1800, 2.5, 2.0  # limits: updates, minutes of training, of the rest
@@ -97,38 +98,41 @@ class Reproduce:
         from ddim.train.run import train
 
         if self.model is not None:
-            self._adopt(self.model, out)
+            self._adopt(self.model, recipe, out)
         elif not self._finished(recipe, out):
             return train(recipe, out, device=self.device, data_dir=self.data_dir, resume=True)
         else:
             print(f"{out} is trained already; remove it to train anew.")
         return load(out).to(choose_device(self.device))
 
-    def _adopt(self, name: str, out: Path) -> None:
-        """Copy a model into the folder of the run, which holds none or this one."""
+    def _adopt(self, name: str, recipe: Recipe, out: Path) -> None:
+        """Copy a model of the recipe's images into the folder of the run, which holds none or this one."""
         from ddim.checkpoint import fingerprint
+        from ddim.evaluate.batches import chosen
         from ddim.files import write_bytes
-        from ddim.loading import find
+        from ddim.loading import find, load
 
         folder = find(name)
+        chosen(load(name), self._images(recipe, "test"), 1)  # refuses it before anything is written
         if (out / "model.safetensors").is_file() and fingerprint(out) != fingerprint(folder):
             raise UserError(f"{out} holds another model than {name}; choose another --out, or remove it.")
         for file in MODEL_FILES:
             if (folder / file).is_file() and folder.resolve() != out.resolve():
                 write_bytes(out / file, (folder / file).read_bytes())
 
+    def _images(self, recipe: Recipe, split: str) -> "Images":
+        from ddim.data import open_images
+
+        return open_images(
+            recipe.data, classes=recipe.classes, size=recipe.image_size, split=split, data_dir=self.data_dir
+        )
+
     def _experiments(self, model: "Denoiser", recipe: Recipe, out: Path, minutes: float | None) -> None:
         from tqdm import tqdm
 
         from ddim import experiments, report
-        from ddim.data import open_images
 
-        train, test = (
-            open_images(
-                recipe.data, classes=recipe.classes, size=recipe.image_size, split=split, data_dir=self.data_dir
-            )
-            for split in ("train", "test")
-        )
+        train, test = (self._images(recipe, split) for split in ("train", "test"))
         whole = sum(experiments.seconds_whole(experiments.PIECES, model).values()) / 60
         limit = f"; they are cut to {minutes:.3g}" if minutes is not None and minutes < whole else ""
         print(f"The experiments would take about {whole:,.0f} minutes whole{limit}.", file=sys.stderr)

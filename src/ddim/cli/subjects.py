@@ -53,6 +53,14 @@ class Subject:
 
         return load(self.folder)
 
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` if it is a model that draws images of another shape."""
+        if self.model and self.loaded.shape != shape:
+            drawn, real = (" × ".join(map(str, one)) for one in (self.loaded.shape, shape))
+            raise UserError(
+                f"{self.name} draws images of {drawn}, not of {real} as the real ones are; name others."
+            )
+
     def draw(self, count: int, device: str | None, **sampling: Any) -> "Tensor":
         """New samples of the model, (count, C, H, W) in [-1, 1]; `sampling` goes to `Denoiser.sample`."""
         from ddim.train.engine import choose_device

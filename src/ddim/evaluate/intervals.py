@@ -83,10 +83,12 @@ def of_draws(values: Sequence[float], limits: Range, part: float = 0.0) -> tuple
     Args:
         values: of several draws.
         limits: of the figure.
-        part: what share of a finite pool each draw took; draws that share images differ too little.
+        part: what share of a finite pool each draw took. Draws that share images differ too little, by 1 - part in
+            variance, and what all of them share their mean has too.
     """
     n, middle = len(values), mean(values)
-    reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * stdev(values) * math.sqrt((1 + 1 / n) / (1 - part))
+    wider = (1 + part + (1 - part) / n) / (1 - part)
+    reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * stdev(values) * math.sqrt(wider)
     return middle, Range(max(middle - reach, limits.low), min(middle + reach, limits.high))
 
 

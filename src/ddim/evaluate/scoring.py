@@ -75,8 +75,10 @@ def measure(
         progress: whether to show bars.
 
     Raises:
-        UserError: images that are none or of different shapes, too few of them, or labels that cannot be.
+        UserError: images that are none or of different shapes, too few of them, or labels or a seed that cannot be.
     """
+    if seed < 0:
+        raise UserError(f"The seed must be a whole number from 0 on; got {seed}.")
     x_pixels, y_pixels = as_pixels(samples), as_pixels(reference)
     if x_pixels.shape[1:] != y_pixels.shape[1:]:
         raise UserError(

@@ -54,5 +54,5 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
 
 
 def _steps(model: Denoiser) -> list[int]:
-    T = model.schedule.T
-    return [S for S in STEPS if S < T] + [min(T, STEPS[-1])]
+    T = min(model.schedule.T, STEPS[-1])
+    return [*(S for S in STEPS if S < T), T]

@@ -10,6 +10,7 @@ from ddim.denoiser import Denoiser
 from ddim.experiments.cost import affordable, cut, forward_seconds
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
+from ddim.sampling import OTHERS
 
 COUNTS = (100, 64, 36)  # images: all of them squares, for the grid
 DDIM_STEPS = 50
@@ -38,7 +39,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     call = 0.0 if seconds is None else forward_seconds(model, COUNTS[0], repeats=3) / COUNTS[0]
     count, steps = affordable(choices, lambda c: c[0] * call * (c[1] + min(DDIM_STEPS, c[1])), seconds)
     return {
-        "spacing": model.sampling.spacing,
+        "spacing": model.sampling.spacing if model.sampling.sampler == "ddim" else OTHERS,
         "seed": SEED,
         "ddim": _draw(setup, "ddim", 0.0, min(DDIM_STEPS, steps), count),
         "ddpm": _draw(setup, "ddpm", 1.0, steps, count),

@@ -32,7 +32,8 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         See `ddim.evaluate.Memorisation`.
     """
     images = load_file(setup.folder / "samples/evaluation.safetensors")["images"][:COUNT]
+    few = f"the evaluation has only {len(images):,} samples, where {COUNT:,} were wanted"
     found = copies(images, setup.learnt, setup.held_out, device=setup.model.device)
     pictures = {name: one.contiguous() for name, one in found.pictures(images, setup.learnt).items()}
     write_bytes(setup.folder / "samples/memorisation.safetensors", to_bytes(pictures))
-    return {**found.facts(), "cut": None}
+    return {**found.facts(), "cut": few if len(images) < COUNT else None}

@@ -16,6 +16,7 @@ from ddim.files import write_bytes
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.samplers import DDIM, Sampler, trajectory
+from ddim.sampling import OTHERS
 
 COUNT = 6  # images
 FILES = ("strips",)  # in samples/
@@ -71,7 +72,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         "steps": steps,
         "etas": ETAS,
         "count": COUNT,
-        "spacing": model.sampling.spacing,
+        "spacing": OTHERS,
         "seed": SEED,
         "cut": cut(seconds, [f"from {choices[0]} to {steps} steps"] if steps != choices[0] else []),
     }

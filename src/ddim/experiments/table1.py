@@ -32,7 +32,7 @@ LADDERS = ("linear", "quadratic")
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of the grid: so many images, but `few` where S = T, unless that is all of it."""
+    """How much of the grid: so many images, but `few` where S = T; each extent costs less than the one before."""
 
     count: int
     few: int
@@ -65,11 +65,11 @@ class Cell:
 def cells(extent: Extent, T: int) -> list[Cell]:
     """The cells of an extent, cheapest first, so that an interrupt leaves the most.
 
-    S = T is drawn on one ladder alone, as all ladders are the same there, and with eta = 0 alone where the images
-    are few.
+    S = T is drawn on one ladder alone, as all ladders are the same there, and with eta = 0 alone unless the grid is
+    whole: with each eta it would cost more than all the rest.
     """
     short = [S for S in extent.steps if S < T]
-    etas = extent.etas if extent.few == extent.count else ("0",)
+    etas = extent.etas if extent == EXTENTS[0] else ("0",)
     return [
         *(Cell(spacing, S, eta, extent.count) for S in short for spacing in extent.ladders for eta in extent.etas),
         *(Cell("linear", T, eta, extent.few) for eta in etas),
@@ -184,10 +184,15 @@ class Score:
         return value, around(value, frechet_error(x, self.reference, RESAMPLES, SEED), LIMITS["frechet"])
 
     def floor(self, count: int) -> dict[str, float]:
-        """The mean distance of so many training images, and where 95 in 100 such draws lie."""
-        draws = (np.random.default_rng([SEED, draw]).permutation(len(self.real))[:count] for draw in range(DRAWS))
+        """The mean distance of so many training images, and where 95 in 100 such draws lie.
+
+        Of so many, or of two thirds of them all where that is less.
+        """
+        pool = len(self.real)
+        size = min(count, 2 * pool // 3)  # draws that share more tell little of each other
+        draws = (np.random.default_rng([SEED, draw]).permutation(pool)[:size] for draw in range(DRAWS))
         distances = [frechet(gaussian(self.real[rows]), self.gaussian) for rows in draws]
-        value, (low, high) = of_draws(distances, LIMITS["frechet"])
+        value, (low, high) = of_draws(distances, LIMITS["frechet"], size / pool)
         return {"value": value, "low": low, "high": high}
 
 
@@ -207,8 +212,10 @@ def _row(cell: Cell, images: Tensor, seconds: float, score: Score, few: int) -> 
 
 
 def _changes(wanted: Extent, got: Extent) -> list[str]:
+    if got == wanted:
+        return []
     changes = [f"from {wanted.count:,} to {got.count:,} images"] if got.count != wanted.count else []
-    changes += [f"to {got.few} images where S = T"] if got.few != got.count else []
+    changes += [f"to {got.few} images and eta = 0 where S = T"]
     changes += [f"to S up to {got.steps[-1]} below T"] if got.steps != wanted.steps else []
     changes += [f"to eta = {', '.join(got.etas)}"] if got.etas != wanted.etas else []
     return changes + ([f"to the {got.ladders[0]} ladder"] if got.ladders != wanted.ladders else [])

@@ -47,8 +47,8 @@ MEASURED = (
         "There and back again",
         "DDIM, Table 2",
         "Held-out images, encoded by <i>S</i> steps of the same equation backwards (DDIM, Eqs. 13 and 14), from "
-        "<i>t</i> = 0 to <i>T</i>, and decoded by as many forwards. The error is a mean square over pixels from 0 "
-        "to 1, and shrinks with the steps; bars are 95% intervals.",
+        "<i>t</i> = 0 up the linear ladder, and decoded by as many forwards. The error is a mean square over "
+        "pixels from 0 to 1; bars are 95% intervals.",
         REPRODUCTION,
         reconstruction.reconstruction,
     ),
