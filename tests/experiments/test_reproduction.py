@@ -165,6 +165,8 @@ def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
         assert row["frechet"] == pytest.approx(frechet(own, reference))
         assert row["low"] < row["frechet"] < row["high"]
         assert row["few"] == row["frechet"]  # all of them
+        assert row["excess"] == pytest.approx(row["frechet"] - facts["rows"][8]["frechet"])
+    assert (facts["rows"][8]["excess"], facts["rows"][8]["excess_high"]) == (0, 0)  # S = T and eta = 0 themselves
     assert facts["floor"]["low"] < facts["floor"]["value"] < facts["floor"]["high"] < facts["rows"][0]["frechet"]
 
 

@@ -16,7 +16,7 @@ def interval(value, half, prefix=""):
     return {f"{prefix}low": value - half, f"{prefix}high": value + half}
 
 
-def quality(spacing, steps, eta, frechet, half=1.0, count=COUNT):
+def quality(spacing, steps, eta, frechet, half=1.0, count=COUNT, excess=0.0):
     """A row of table1; of few images the distance is 20 larger, and its interval twice as wide."""
     few = frechet if count == FEW else frechet + 20
     few_half = half if count == FEW else 2 * half
@@ -29,6 +29,8 @@ def quality(spacing, steps, eta, frechet, half=1.0, count=COUNT):
         **interval(frechet, half),
         "few": few,
         **interval(few, few_half, "few_"),
+        "excess": excess,
+        **interval(excess, half / 4, "excess_"),
         "seconds_per_image": 0.002 * steps,
     }
 

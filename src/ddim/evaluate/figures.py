@@ -82,6 +82,27 @@ def frechet_error(x: Array, y: Array, resamples: int, seed: int, progress: bool 
     return error(both, own_x, own_y)
 
 
+def frechet_excess(x: Array, base: Array, y: Array, resamples: int, seed: int) -> Measured:
+    """By how much the Fréchet distance of x to y is larger than that of `base`, and the standard error of that.
+
+    Image i of both comes from the same noise, so they are resampled together: what chance adds to both falls out.
+
+    Args:
+        x, base: (N, F), paired row by row.
+        y: (M, F).
+        resamples: how many.
+        seed: of the resamplings.
+    """
+    pairs = zip(*(resamplings(len(one), resamples, (seed, i)).T for i, one in enumerate((x, y))), strict=True)
+    found = []
+    for times_x, times_y in pairs:
+        real = gaussian(y, times_y)
+        found.append(frechet(gaussian(x, times_x), real) - frechet(gaussian(base, times_x), real))
+    real = gaussian(y)
+    value = frechet(gaussian(x), real) - frechet(gaussian(base), real)
+    return Measured(value, float(np.std(found, ddof=1)))
+
+
 def kid_error(x: Array, y: Array, resamples: int, seed: int) -> float:
     """The standard error of KID, likewise."""
     tx, ty = (resamplings(len(one), resamples, (seed, i)).astype(np.float64) for i, one in enumerate((x, y)))

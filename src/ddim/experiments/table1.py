@@ -1,5 +1,6 @@
 """The grid of the DDIM paper's Table 1: the Fréchet distance for each S and eta, on both of its ladders."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from ddim.data import Images, to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate.extractor import choose
 from ddim.evaluate.features import features, kept_features
-from ddim.evaluate.figures import LIMITS, frechet_error
+from ddim.evaluate.figures import LIMITS, frechet_error, frechet_excess
 from ddim.evaluate.frechet import frechet, gaussian
 from ddim.evaluate.intervals import Range, around, of_draws
 from ddim.experiments.cost import affordable, cut, forward_seconds
@@ -89,8 +90,9 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         seconds: about how long it may take; it cuts S, eta, the ladders and the number of images.
 
     Returns:
-        For each cell the distance of all its images and that of its first `few`, with 95% intervals; the same of as
-        many real images; the extractor; under "cut" what the limit took away.
+        For each cell the distance of all its images and that of its first `few`, and by how much the latter exceeds
+        that of the images that S = T and eta = 0 make of the same noise, all with 95% intervals; the distances of
+        as many real images; the extractor; under "cut" what the limit took away.
     """
     model, T = setup.model, setup.model.schedule.T
     drawing = Drawing(setup)
@@ -104,6 +106,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
             drawing.drawn(cell)
             bar.update(cost)
     score = Score(setup.learnt, setup.held_out)
+    whole = drawing.drawn(next(cell for cell in grid if cell.steps == T and cell.eta == "0"))[0][: extent.few]
     return {
         "extractor": score.eye.name,
         "about": score.eye.about,
@@ -113,7 +116,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         "reference_count": len(score.reference),
         "floor": score.floor(extent.count),
         "few_floor": score.floor(extent.few),
-        "rows": [_row(cell, *drawing.drawn(cell), score, extent.few) for cell in grid],
+        "rows": [_row(cell, *drawing.drawn(cell), score, whole) for cell in grid],
         "cut": cut(seconds, _changes(EXTENTS[0], extent)),
     }
 
@@ -183,6 +186,12 @@ class Score:
         value = frechet(gaussian(x), self.gaussian)
         return value, around(value, frechet_error(x, self.reference, RESAMPLES, SEED), LIMITS["frechet"])
 
+    def excess(self, pixels: Tensor, base: Tensor) -> tuple[float, Range]:
+        """By how much the distance of images exceeds that of others from the same noise, and its interval."""
+        x, other = (features(self.eye, one, progress=False) for one in (pixels, base))
+        value, error = frechet_excess(x, other, self.reference, RESAMPLES, SEED)
+        return value, around(value, error, Range(-math.inf, math.inf))
+
     def floor(self, count: int) -> dict[str, float]:
         """The mean distance of so many training images, and where 95 in 100 such draws lie.
 
@@ -196,9 +205,11 @@ class Score:
         return {"value": value, "low": low, "high": high}
 
 
-def _row(cell: Cell, images: Tensor, seconds: float, score: Score, few: int) -> dict[str, Any]:
+def _row(cell: Cell, images: Tensor, seconds: float, score: Score, whole: Tensor) -> dict[str, Any]:
+    few = len(whole)
     value, (low, high) = score(images)
     few_value, (few_low, few_high) = (value, Range(low, high)) if few == cell.count else score(images[:few])
+    excess, (excess_low, excess_high) = score.excess(images[:few], whole)
     return {
         **asdict(cell),
         "frechet": value,
@@ -207,6 +218,9 @@ def _row(cell: Cell, images: Tensor, seconds: float, score: Score, few: int) -> 
         "few": few_value,
         "few_low": few_low,
         "few_high": few_high,
+        "excess": excess,
+        "excess_low": excess_low,
+        "excess_high": excess_high,
         "seconds_per_image": seconds,
     }
 

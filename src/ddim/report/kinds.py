@@ -22,6 +22,7 @@ _QUALITY = {
     "eta": ETAS,
     "count": int,
     **dict.fromkeys(("frechet", "low", "high", "few", "few_low", "few_high"), float),
+    **dict.fromkeys(("excess", "excess_low", "excess_high"), SIGNED),
 }
 _BITS = {"bits": SIGNED, "low": SIGNED, "high": SIGNED}
 _WALK = {"solver": str, "spacing": str, "budget": int, "calls": int, "steps": int, "distance": ...}

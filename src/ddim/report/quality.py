@@ -56,6 +56,11 @@ class Quality:
             return measured(row, "frechet")
         return measured(row, "few", "few_") if count == self.few else None
 
+    def excess(self, place: Place) -> Measured | None:
+        """By how much the distance of few images exceeds that of S = T with eta = 0 from the same noise."""
+        row = self.rows.get(place)
+        return None if row is None else measured(row, "excess", "excess_")
+
     def pair(self, one: Place, other: Place) -> tuple[Measured, Measured, int] | None:
         """Two distances of as many images each, and how many; None if that was not measured."""
         for count in (self.count, self.few):
