@@ -48,7 +48,7 @@ def complete(trained):
     from ddim import experiments
 
     folder = trained()
-    assert tuple(experiments.run(folder, checkpoint.load(folder), pieces=PIECES)) == PIECES
+    assert tuple(experiments.run(experiments.Setup(folder, checkpoint.load(folder)), pieces=PIECES)) == PIECES
     return folder
 
 

@@ -19,8 +19,8 @@ def fewer_steps(record: Record) -> Claim:
 
     As good is a distance at most a tenth larger than that of S = T; in DDIM's Table 1, on CIFAR-10, that of S = 100
     is. What counts is the interval of the difference, of images from the same noise: wholly within the tenth, the S
-    is as good, wholly beyond, it is worse, else it is open. The smallest S that counts is the one from which on each
-    measured S of its ladder is as good; the claim fails only if every S up to T / 10 is worse.
+    is as good; wholly beyond, it is worse; else it is open. The smallest S that counts is the one from which on all
+    measured S of its ladder are as good; the claim fails only if every S up to T / 10 is worse.
     """
     claim = f"With at least {FEWER} times fewer steps than T, DDIM (η = 0) samples as well as with all T."
     found, T = quality(record), record.model.schedule.T
