@@ -2,13 +2,13 @@
 
 import json
 import os
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 import ddim
 from ddim import checkpoint, nets, schedule
@@ -16,6 +16,7 @@ from ddim.cli import main
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate import Evaluation
+from ddim.files import write_text
 from ddim.pictures import write_each
 from ddim.sampling import Sampling
 from ddim.train import recipe as recipes
@@ -59,7 +60,7 @@ def refused(capsys, *arguments):
 def test_a_run(run, capsys):
     main(["evaluate", str(run), "--count", "40", "--device", "cpu"])
     said = capsys.readouterr().out
-    facts = json.loads((run / "results" / "evaluation.json").read_text())
+    facts = json.loads((run / "evaluate" / "evaluation.json").read_text())
     assert facts["weights"] == checkpoint.fingerprint(run)
     assert facts["sampling"] == "unipc, log-snr, 2 steps"
     assert facts["reference"] == {"name": "digits", "split": "test", "images": 297, "shape": [1, 8, 8]}
@@ -68,33 +69,42 @@ def test_a_run(run, capsys):
     assert found.figures["frechet"].value > found.figures["frechet"].floor_high
     assert found.figures["agreement"].value < found.figures["agreement"].floor_low
     assert "40 images against 297 real ones, as digits sees them" in said
-    copied = json.loads((run / "results" / "memorisation.json").read_text())
+    copied = json.loads((run / "evaluate" / "memorisation.json").read_text())
     assert (copied["count"], copied["train_count"], copied["held_out_count"]) == (40, 1500, 297)
-    suspects = load_file(run / "samples" / "memorisation.safetensors")
-    assert suspects["neighbours"].shape == (12, 3, 1, 8, 8)
-    with Image.open(run / "figures" / "memorisation-samples.png") as picture:
+    with Image.open(run / "evaluate" / "memorisation.png") as picture:
         assert picture.height > 2 * picture.width
-    assert str(run / "results" / "evaluation.json") in said
+    assert str(run / "evaluate" / "evaluation.json") in said
+
+
+@pytest.mark.parametrize("words", [[], ["--out", "copy"]])
+def test_what_a_reproduction_found_stays(run, words, capsys):
+    """It is of other samples, under the same names."""
+    folder = Path(shutil.copytree(run, "copy"))
+    kept = [folder / f"results/{name}.json" for name in ("evaluation", "memorisation")]
+    for path in kept:
+        write_text(path, "of a reproduction")
+    main(["evaluate", "./copy", "--count", "40", "--device", "cpu", *words])
+    assert [path.read_text() for path in kept] == ["of a reproduction"] * 2
 
 
 def test_how_samples_are_drawn_reaches_the_model(run, capsys):
     words = ["--count", "40", "--steps", "3", "--eta", "0.5", "--spacing", "linear", "--guidance", "2"]
     main(["evaluate", str(run), *words, "--split", "train", "--out", "elsewhere"])
-    facts = json.loads(Path("elsewhere/results/evaluation.json").read_text())
+    facts = json.loads(Path("elsewhere/evaluation.json").read_text())
     assert facts["sampling"] == "ddim, linear, 3 steps, eta = 0.5, guidance 2"
     assert facts["reference"]["split"] == "train"
     main(["evaluate", str(run), *words, "--split", "train", "--out", "again"])
-    assert json.loads(Path("again/results/evaluation.json").read_text()) == facts
+    assert json.loads(Path("again/evaluation.json").read_text()) == facts
 
 
 def test_a_folder_of_images(tmp_path, capsys):
     folder = digits(tmp_path / "made", range(400))
     main(["evaluate", folder, "--against", "digits"])
-    facts = json.loads((tmp_path / "evaluate" / "made" / "results" / "evaluation.json").read_text())
+    facts = json.loads((tmp_path / "evaluate" / "made" / "evaluation.json").read_text())
     assert facts["count"] == 400
     assert facts["figures"]["frechet"]["value"] < 2 * facts["figures"]["frechet"]["floor"]
     assert "weights" not in facts
-    copied = json.loads((tmp_path / "evaluate" / "made" / "results" / "memorisation.json").read_text())
+    copied = json.loads((tmp_path / "evaluate" / "made" / "memorisation.json").read_text())
     assert copied["flagged"] == 400  # they are training images
     assert sorted(os.listdir(folder)) == [f"{i:06d}.png" for i in range(400)]
 
@@ -102,10 +112,10 @@ def test_a_folder_of_images(tmp_path, capsys):
 def test_a_folder_against_a_folder(tmp_path, capsys):
     made, real = digits(tmp_path / "made", range(200)), digits(tmp_path / "real", range(500, 1000))
     main(["evaluate", made, "--against", real, "--out", "out"])
-    facts = json.loads((tmp_path / "out" / "results" / "evaluation.json").read_text())
+    facts = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (facts["count"], facts["reference_count"], facts["extractor"]) == (200, 500, "scattering")
     assert facts["floor"].startswith("20 splits of the reference, 200 against 300")
-    assert os.listdir(tmp_path / "out") == ["results"]
+    assert os.listdir(tmp_path / "out") == ["evaluation.json"]
 
 
 def test_comparing(run, tmp_path, capsys):

@@ -62,7 +62,7 @@ class Evaluate:
     """Of the samples' noise and of the resamplings."""
 
     out: Path | None = None
-    """Folder for what is written; that of the run, or evaluate/NAME for all else, if not given."""
+    """Folder for what is written; RUN/evaluate for a run, evaluate/NAME for all else, if not given."""
 
     device: str | None = None
     """cpu, cuda or mps; the best there is if not given."""

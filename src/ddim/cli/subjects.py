@@ -40,11 +40,11 @@ class Subject:
 
     @property
     def place(self) -> Path:
-        """Where its results go: into a run's own folder, not into the package, nor among somebody's images."""
+        """Where its results go: beside what a run holds, not into the package, nor among somebody's images."""
         from ddim.loading import SHIPPED
 
         own = self.model and self.folder.parent != SHIPPED
-        return self.folder if own else Path("evaluate") / self.folder.resolve().name
+        return self.folder / "evaluate" if own else Path("evaluate") / self.folder.resolve().name
 
     @cached_property
     def loaded(self) -> "Denoiser":
