@@ -11,7 +11,7 @@ from scipy.stats import mannwhitneyu
 import ddim
 from ddim.data import to_uint8
 from ddim.errors import UserError
-from ddim.evaluate import copies
+from ddim.evaluate import Memorisation, copies
 from ddim.evaluate.copying import flag, nearer, ratio
 from ddim.evaluate.nearest import nearest
 
@@ -84,6 +84,19 @@ def test_a_model_that_draws_nothing_but_training_images(digits):
     found = copies(levels(training)[:200], training, held_out, progress=False)
     assert found.nearer == 1
     assert found.flagged == 200
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"), [(300, "any of 300"), (1000, "all but 1 of 1,000"), (2500, "all but 2 of 2,500")]
+)
+def test_the_level_is_told_as_it_was_set(held_out, said):
+    """By as many held-out images as there are: so many of them lie below it."""
+    honest = np.random.default_rng(0).random(held_out)
+    level, flagged, expected, p = flag(honest[:100], honest)
+    below = int((honest < level).sum())
+    assert said.startswith("any" if below == 0 else f"all but {below} ")
+    found = Memorisation(100, 600, held_out, level, flagged, expected, p, 0.5, 0.4, 0.6, ())
+    assert f"of 600 training images than {said} held-out images" in next(found.lines())
 
 
 @needs_real_data

@@ -16,12 +16,11 @@ from ddim.data.images import Images
 from ddim.errors import UserError
 from ddim.evaluate.features import as_pixels
 from ddim.evaluate.intervals import Range, around
-from ddim.evaluate.memorisation import Memorisation, Suspect
+from ddim.evaluate.memorisation import RARE, Memorisation, Suspect
 from ddim.evaluate.nearest import Nearest, nearest
 
 Array = NDArray[np.float64]
 NEXT = 50  # training images after the nearest
-RARE = 1000  # one in so many held-out images may be flagged
 SHOWN, BESIDE = 12, 3  # samples to look at, and training images beside each
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from ddim.data.images import Images
 from ddim.evaluate.features import as_pixels
 
+RARE = 1000  # one in so many held-out images may be flagged
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -64,9 +66,12 @@ class Memorisation:
 
     def lines(self) -> Iterator[str]:
         """In words."""
+        allowed = self.held_out_count // RARE
+        others = f"all but {allowed} of" if allowed else "any of"
         yield (
             f"Copies: {self.flagged} of {self.count:,} samples lie closer by one of {self.train_count:,} training "
-            f"images than 999 in 1,000 held-out images do; {self.expected:.1f} expected, p = {self.p_value:.2g}."
+            f"images than {others} {self.held_out_count:,} held-out images; {self.expected:.1f} expected, "
+            f"p = {self.p_value:.2g}."
         )
         yield (
             f"A sample lies nearer to the training images than a held-out image does in {self.nearer:.1%} of pairs"
