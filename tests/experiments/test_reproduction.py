@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ddim import experiments, open_images, report
+from ddim import experiments, open_images, report, schedule
 from ddim.data import to_uint8
 from ddim.errors import UserError
 from ddim.evaluate import get
@@ -16,6 +16,8 @@ from ddim.evaluate.features import features
 from ddim.evaluate.frechet import frechet, gaussian
 from ddim.experiments import consistency, interpolation, reconstruction, table1
 from ddim.experiments.table1 import Cell, Extent, cells
+from ddim.report.kinds import RESULTS
+from ddim.report.reading import fits
 from ddim.report.record import read
 
 SMALL = (Extent(40, 40, (5, 10), ("0", "hat"), ("linear", "quadratic")),)
@@ -125,6 +127,15 @@ def test_reconstruction_shows_what_it_measures(setup):
     xT = setup.model.encode(some, steps=steps, spacing="linear")
     assert torch.equal(drawn[1], to_uint8(setup.model.decode(xT, steps=steps, spacing="linear")))
     assert all(0 <= row["low"] < row["error"] < row["high"] for row in facts["rows"])
+
+
+def test_the_report_can_read_a_likelihood_without_a_flow(setup, monkeypatch):
+    """A schedule that ends in noise alone, alpha_T = 0, has the bound."""
+    monkeypatch.setattr(experiments.likelihood, "COUNTS", (8,))
+    setup.model.schedule = schedule.from_betas(torch.linspace(0.01, 1, 20, dtype=torch.float64))
+    facts = experiments.likelihood.make(setup)
+    assert "flow" not in facts
+    assert fits(facts, RESULTS["likelihood"])
 
 
 def test_the_whole_grid_is_that_of_the_paper():

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from ddim.report import evaluation, page, plate, plates, tables
 from ddim.report.dots import limits
-from ddim.report.reading import SIGNED, fits
+from ddim.report.reading import SIGNED, Maybe, fits
 from ddim.report.record import read
 from ddim.report.rows import Rows
 from ddim.report.sheet import styled
@@ -203,6 +203,9 @@ def test_kinds():
     assert not fits({"x": 1, "y": 0}, {str: int})
     assert not fits({}, {str: int})
     assert fits(None, ...)
+    assert fits({}, {"x": Maybe(int)})
+    assert fits({"x": 1}, {"x": Maybe(int)})
+    assert not fits({"x": 0}, {"x": Maybe(int)})
 
 
 # Table 1
@@ -283,6 +286,23 @@ def test_the_likelihood_shows_what_the_bound_adds_up(folder):
     assert found["the bound"].words == "1.620 ± 0.050"
     assert found["of it the terms between"].value == pytest.approx(1.62 - 1e-5 - 0.31)
     assert found["of it the prior, L_T"].words == "1.0 × 10⁻⁵"
+
+
+def test_the_bound_stands_alone_where_there_is_no_flow(folder):
+    """Where alpha_T = 0 the probability flow has no end in log-SNR."""
+    leave(folder, "likelihood", without(results()["likelihood"], "flow"))
+    record = read(folder)
+    [table] = tables.tables(record)["likelihood"]
+    assert [row[0].words.split(",")[0] for row in table.rows] == [
+        "the bound",
+        "of it the prior",
+        "of it the terms between",
+        "of it the decoder",
+    ]
+    with styled():
+        figure = DRAW["likelihood"](record)
+        figure.draw_without_rendering()
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["bound"]
 
 
 def test_the_solvers_are_drawn_as_ddim_verify_draws_them(folder):

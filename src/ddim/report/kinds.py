@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ddim.report.reading import SIGNED
+from ddim.report.reading import SIGNED, Maybe
 
 ETAS = ("0", "0.2", "0.5", "1", "hat")
 SPACINGS = ("linear", "quadratic")
@@ -47,7 +47,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "count": int,
         "grey_levels": int,
         "bound": {**_BITS, "prior": float, "decoder": SIGNED, "rows": [{"t": int, "bits": float}]},
-        "flow": {**_BITS, "steps": int, "coarse": SIGNED},
+        "flow": Maybe({**_BITS, "steps": int, "coarse": SIGNED}),  # there is none where alpha_T = 0
     },
     "solvers": {
         "usual": [str],

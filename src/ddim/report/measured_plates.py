@@ -61,7 +61,7 @@ MEASURED = (
         "(arXiv 2006.11239, Eq. 5), whose terms stand on the left by <i>t</i>. The flow integrates the divergence "
         "along DDIM’s equation, log <i>p</i>(<i>x</i><sub>0</sub>) = log <i>p</i>(<i>x</i><sub>T</sub>) + "
         "∫ ∇·<i>f</i> d<i>t</i> (arXiv 2011.13456, Eq. 39); how little half as many steps change it tells how "
-        "exact that is. Bars are 95% intervals.",
+        "exact that is. A schedule with ᾱ<sub>T</sub> = 0 has the bound alone. Bars are 95% intervals.",
         REPRODUCTION,
         likelihood.likelihood,
     ),

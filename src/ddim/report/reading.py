@@ -19,6 +19,13 @@ SIGNED = complex  # the kind of a number that may lie below 0
 
 
 @dataclass(frozen=True)
+class Maybe:
+    """The kind of a part that may be missing, see `fits`."""
+
+    kind: Any
+
+
+@dataclass(frozen=True)
 class Stop:
     """Samples along the way: the same noise with the weights of one step.
 
@@ -53,14 +60,17 @@ def fits(found: object, kind: Any) -> bool:
         found: from a file.
         kind: `int` for counts from 1 on, `float` for numbers from 0 on, `SIGNED` for any number; `str`; a tuple of
             the words that it may be; `...` for anything; [kind] for a list with something in it; {name: kind} for a
-            table with at least these names; {str: kind} for one with any names, and something in it.
+            table with at least these names, but for those of a `Maybe` kind; {str: kind} for one with any names,
+            and something in it.
     """
+    if isinstance(kind, Maybe):
+        return fits(found, kind.kind)
     if isinstance(kind, dict):
         if not isinstance(found, dict):
             return False
         if str in kind:
             return bool(found) and all(fits(one, kind[str]) for one in found.values())
-        return all(name in found and fits(found[name], kind[name]) for name in kind)
+        return all(fits(found[name], k) if name in found else isinstance(k, Maybe) for name, k in kind.items())
     if isinstance(kind, list):
         return isinstance(found, list) and bool(found) and all(fits(one, kind[0]) for one in found)
     if isinstance(kind, tuple):

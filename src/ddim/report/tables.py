@@ -110,16 +110,17 @@ def _reconstruction(record: Record) -> list[Table]:
 
 def _likelihood(record: Record) -> list[Table]:
     facts = record.results["likelihood"]
-    bound, flow = facts["bound"], facts["flow"]
+    bound, flow = facts["bound"], facts.get("flow")
     between = bound["bits"] - bound["prior"] - bound["decoder"]
     rows = [
         [Cell("the bound"), _within(measured(bound, "bits"))],
         [Cell("of it the prior, L_T"), Cell(small(bound["prior"]), bound["prior"])],
         [Cell("of it the terms between"), Cell(small(between), between)],
         [Cell("of it the decoder, L_0"), Cell(small(bound["decoder"]), bound["decoder"])],
-        [Cell(f"the flow, S = {flow['steps']}"), _within(measured(flow, "bits"))],
-        [Cell("the flow in half as many steps"), Cell(small(flow["coarse"]), flow["coarse"])],
     ]
+    if flow is not None:
+        rows.append([Cell(f"the flow, S = {flow['steps']}"), _within(measured(flow, "bits"))])
+        rows.append([Cell("the flow in half as many steps"), Cell(small(flow["coarse"]), flow["coarse"])])
     note = f"{facts['count']:,} held-out images in {facts['grey_levels']} grey levels, ± half of the 95% interval."
     return [Table(["what", "bits per dimension"], rows, note=note)]
 
