@@ -221,6 +221,9 @@ def test_one_error_is_no_fall(record):
 def test_copies_are_more_suspicious_samples_than_chance_explains(record, changes, verdict):
     found = claims.no_copies(record("memorisation", {**results()["memorisation"], **changes}))
     assert found.verdict == verdict
+    assert "No near-exact copies" in found.claim
+    assert "of 500 samples" in found.words
+    assert "mostly pass unseen" in found.words
 
 
 def test_what_a_limit_took_away_is_listed(trained):
