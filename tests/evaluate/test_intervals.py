@@ -98,4 +98,3 @@ def test_a_figure_outlives_a_file():
     again = Figure.read(json.loads(json.dumps(figure.facts(), allow_nan=False)))
     assert (again.value, again.low, again.high) == (0.5, 0.4, 0.6)
     assert math.isnan(again.floor)
-    assert not again.at_floor

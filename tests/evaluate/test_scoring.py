@@ -60,7 +60,29 @@ def test_real_digits_score_as_real_digits(digits):
     halved = of(samples, reference)  # no others: the reference is split
     assert halved["frechet"] == found["frechet"]
     assert halved["frechet_floor"] > found["frechet_floor"]
-    assert (found["count"], found["reference_count"]) == (500, 500)
+    assert [found[name] for name in ("count", "reference_count", "floor_count")] == [500, 500, 333]
+
+
+def test_only_as_many_real_images_vouch_for_samples(digits):
+    """Real digits, of which a floor of fewer, or against fewer, would say that they are real too easily."""
+    samples, reference, real = digits
+    options = {"extractor": Pixels(), "progress": False}
+    alike = measure(samples[:300], reference, real=real, **options)
+    fewer = measure(samples, reference, real=real, **options)
+    halved = measure(samples[:200], reference, **options)
+    assert [(one.floor_count, one.floor_reference_count) for one in (alike, fewer, halved)] == [
+        (300, 500),
+        (333, 500),
+        (200, 300),
+    ]
+    assert alike.at_floor("frechet")
+    assert "so few look further off" not in alike.floor
+    for one in (fewer, halved):
+        figure = one.figures["frechet"]
+        assert figure.value < figure.floor_high  # and yet
+        assert not any(map(one.at_floor, LIMITS))
+        assert "as real images" not in "\n".join(one.lines())
+        assert list(one.lines())[-1].endswith("; so few look further off by themselves.")
 
 
 def noisy(images, strength):

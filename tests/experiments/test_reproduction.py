@@ -66,6 +66,15 @@ def test_copies_are_looked_for_again_when_there_are_more_samples(setup, monkeypa
     assert found() == (100, None)
 
 
+def test_no_more_samples_are_scored_than_the_floor_has(setup):
+    """Two thirds of the training images: draws that share more tell little of each other."""
+    whole = experiments.evaluation.make(setup)
+    assert (whole["count"], whole["floor_count"], whole["cut"]) == (1000, 1000, None)
+    cut = experiments.evaluation.make(setup, 1e-6)
+    assert (cut["count"], cut["floor_count"]) == (200, 200)
+    assert "from 1,000 to 200 images" in cut["cut"]
+
+
 def test_a_piece_that_needs_images_asks_for_them(tmp_path, model):
     with pytest.raises(UserError, match="'likelihood' needs the images"):
         list(experiments.run(experiments.Setup(tmp_path, model), pieces=["likelihood"]))

@@ -116,6 +116,7 @@ PATHS = [
     ("solvers", "rows", 0, "budget"),
     ("solvers", "rows", 0, "distance"),
     ("evaluation", "sampling"),
+    ("evaluation", "floor"),
     ("evaluation", "figures"),
     ("memorisation", "p_value"),
     ("memorisation", "nearer_low"),
@@ -331,6 +332,8 @@ def test_each_figure_of_the_evaluation_has_its_strip(folder):
     shares = {axes.get_xlim() for axes in figure.axes[2:]}
     assert len(shares) == 1  # one axis for all of them
     assert "0.9850 [0.9810, 0.9890]" in words(figure)
+    [table] = tables.tables(read(folder))["evaluation"]
+    assert "Real images: 20 draws of 5,000 others against the same 10,000." in table.note
 
 
 def test_a_figure_of_another_name_has_its_strip_too(folder):

@@ -12,7 +12,7 @@ def ranked(found: Mapping[str, Evaluation]) -> list[str]:
 
 
 def lines(found: Mapping[str, Evaluation]) -> Iterator[str]:
-    """A row for each, ranked, below one of real images for each number of images.
+    """A row for each, ranked, below one for each number of real images.
 
     Args:
         found: by name, all of one extractor and one reference.
@@ -20,11 +20,11 @@ def lines(found: Mapping[str, Evaluation]) -> Iterator[str]:
     first = next(iter(found.values()))
     figures = [name for name in first.figures if all(name in one.figures for one in found.values())]
     rows = [["", "images", *figures]]
-    for count, one in {one.count: one for one in found.values()}.items():
-        rows.append(["real images", f"{count:,}", *(_floor(one.figures[name]) for name in figures)])
+    for one in {(one.floor_count, one.equal): one for one in found.values()}.values():
+        rows.append(["real images", f"{one.floor_count:,}", *(_floor(one.figures[name]) for name in figures)])
     for name in ranked(found):
         one = found[name]
-        rows.append([name, f"{one.count:,}", *(_value(one.figures[figure]) for figure in figures)])
+        rows.append([name, f"{one.count:,}", *(_value(one, figure) for figure in figures)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = (
@@ -33,11 +33,12 @@ def lines(found: Mapping[str, Evaluation]) -> Iterator[str]:
         )
         yield "  ".join(cells).rstrip()
     yield f"Against {first.reference_count:,} real images, as {first.extractor} sees them ({first.about})."
-    yield "± reaches to the ends of the 95% interval; * is a figure that real images may have too."
+    yield "± reaches to the ends of the 95% interval; * is a figure that as many real images may have too."
 
 
-def _value(one: Figure) -> str:
-    return _cell(one.value, one.low, one.high) + ("*" if one.at_floor else " ")
+def _value(found: Evaluation, name: str) -> str:
+    one = found.figures[name]
+    return _cell(one.value, one.low, one.high) + ("*" if found.at_floor(name) else " ")
 
 
 def _floor(one: Figure) -> str:

@@ -19,6 +19,7 @@ class Evaluation:
         count, reference_count: of samples and of real images.
         equal: how many of each the neighbour figures took.
         resamples: behind the intervals of frechet and kid.
+        floor_count, floor_reference_count: of real images in place of the samples, and against how many.
         floor: how the floors were drawn, in words.
         seed: of the resamplings and draws.
     """
@@ -32,17 +33,30 @@ class Evaluation:
     reference_count: int
     equal: int
     resamples: int
+    floor_count: int
+    floor_reference_count: int
     floor: str
     seed: int
 
+    @property
+    def floor_is_alike(self) -> bool:
+        """Whether it is of as many images, against as many; fewer look further off by themselves."""
+        return (self.floor_count, self.floor_reference_count) == (self.count, self.reference_count)
+
+    def at_floor(self, name: str) -> bool:
+        """Whether a figure cannot be told from that of real images: of as many, else samples would seem better."""
+        one = self.figures[name]
+        return self.floor_is_alike and one.floor_low <= one.value <= one.floor_high
+
     def flat(self) -> dict[str, float]:
-        """Plain numbers: "frechet", "frechet_low", ..., "frechet_floor_high", "kid", ..., and the two counts."""
+        """Plain numbers: "frechet", "frechet_low", ..., "frechet_floor_high", "kid", ..., and the counts."""
         found = {
             name if part == "value" else f"{name}_{part}": number
             for name, figure in self.figures.items()
             for part, number in vars(figure).items()
         }
-        return {**found, "count": float(self.count), "reference_count": float(self.reference_count)}
+        counts = ("count", "reference_count", "floor_count")
+        return found | {name: float(getattr(self, name)) for name in counts}
 
     def facts(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -62,7 +76,7 @@ class Evaluation:
         for name, one in self.figures.items():
             yield (
                 f"{name:10}{number(one.value):>9}  {span(one.low, one.high):^19}  {number(one.floor):>11}  "
-                f"{span(one.floor_low, one.floor_high):^19}  {'as real images' if one.at_floor else ''}"
+                f"{span(one.floor_low, one.floor_high):^19}  {'as real images' if self.at_floor(name) else ''}"
             ).rstrip()
         yield f"Real images: {self.floor}."
 

@@ -34,7 +34,7 @@ class Reference:
     """
 
     def __init__(self, features: Array, count: int, seed: int) -> None:
-        self.features, self.seed = features, seed
+        self.features, self.count, self.seed = features, count, seed
         self.equal = min(count, len(features))
         self.balls = Balls(some(features, self.equal, seed))
 

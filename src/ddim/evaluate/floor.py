@@ -1,4 +1,4 @@
-"""The floor: the figures of real images in place of samples, as many of them. No sampler is asked for better."""
+"""The floor: the figures of real images in place of samples, of as many if there are. None is asked for better."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from ddim.evaluate.figures import LIMITS, Reference
 from ddim.evaluate.intervals import Range, of_draws
 
 Array = NDArray[np.float64]
+FEW = "; so few look further off by themselves"
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,14 @@ class Floor:
 
     Attributes:
         draws: the figures of each.
+        count, reference_count: images in each draw, and in what it was held against.
         part: the share of the pool that each draw took, 0 if each is a new split of the whole.
         about: how they were drawn, in words.
     """
 
     draws: list[dict[str, float]]
+    count: int
+    reference_count: int
     part: float
     about: str
 
@@ -43,20 +47,21 @@ def of_others(held: Reference, pool: Array, count: int, draws: int, progress: bo
         progress: whether to show a bar.
     """
     about = f"{draws} draws of {count:,} others against the same {len(held.features):,}"
+    about += FEW if count < held.count else ""
     found = _each(draws, progress, lambda draw: held.values(pool[_order(held.seed, draw, len(pool))[:count]]))
-    return Floor(list(found), count / len(pool), about)
+    return Floor(list(found), count, len(held.features), count / len(pool), about)
 
 
 def of_halves(held: Reference, count: int, draws: int, progress: bool = True) -> Floor:
     """Splits of the reference: `count` of its images against its others. Arguments as for `of_others`."""
     rest = len(held.features) - count
-    about = f"{draws} splits of the reference, {count:,} against {rest:,}: there were no others"
+    about = f"{draws} splits of the reference, {count:,} against {rest:,}, as there are no others{FEW}"
 
     def values(draw: int) -> dict[str, float]:
         order = _order(held.seed, draw, len(held.features))
         return Reference(held.features[order[count:]], count, held.seed).values(held.features[order[:count]])
 
-    return Floor(list(_each(draws, progress, values)), 0.0, about)
+    return Floor(list(_each(draws, progress, values)), count, rest, 0.0, about)
 
 
 def _order(seed: int, draw: int, count: int) -> NDArray[np.int64]:

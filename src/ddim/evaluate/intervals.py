@@ -41,7 +41,7 @@ class Figure:
     Attributes:
         value: of the samples.
         low, high: its 95% interval.
-        floor: the mean of the figure for real images in place of the samples, as many of them.
+        floor: the mean of the figure for real images in place of the samples.
         floor_low, floor_high: where 95 in 100 of those lie, and so a perfect sampler's figure.
     """
 
@@ -51,11 +51,6 @@ class Figure:
     floor: float
     floor_low: float
     floor_high: float
-
-    @property
-    def at_floor(self) -> bool:
-        """Whether it cannot be told from that of real images."""
-        return self.floor_low <= self.value <= self.floor_high
 
     def facts(self) -> dict[str, float | None]:
         """For a JSON file, which knows no number that is none."""

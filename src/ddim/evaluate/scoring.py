@@ -66,8 +66,8 @@ def measure(
         samples: (N, C, H, W), uint8 in 256 grey levels or floats in [-1, 1], or an `Images`; more than F of them.
         reference: real images of the same shape, likewise more than F; best those that no training has seen.
         extractor: what sees the images: a name, or an `Extractor`; None is the one for the data.
-        real: more real images, none of them in the reference, to draw the floor from. Without them, or with too
-            few, it is drawn from splits of the reference.
+        real: more real images, none of them in the reference, to draw the floor from, up to two thirds of them at
+            a time. Without them, or with too few, it is drawn from splits of the reference.
         labels: (N,) the class that was asked for in each sample, if the extractor is a classifier: an index into
             the reference's classes if it is an `Images`, else a class of the classifier.
         data: the name of the data set, to choose an extractor by; None is the reference's own name.
@@ -106,6 +106,8 @@ def measure(
         len(held.features),
         held.equal,
         RESAMPLES[few],
+        floor.count,
+        floor.reference_count,
         floor.about,
         seed,
     )

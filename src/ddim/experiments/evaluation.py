@@ -17,7 +17,7 @@ SEED = 0
 
 
 def calls(model: Denoiser) -> float:
-    """Network calls on a single image that the samples take."""
+    """Network calls on a single image that the samples take at most."""
     return float(COUNTS[0] * model.sampling.steps)
 
 
@@ -34,7 +34,8 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     model, test = setup.model, setup.held_out
     eye = choose(test.shape, test.name)
     call = 0.0 if seconds is None else forward_seconds(model, 64, repeats=3) / 64
-    enough = [count for count in COUNTS if count > eye.dim]
+    most = max(2 * len(setup.learnt) // 3, eye.dim + 1)  # a floor is made of as many, see `measure`
+    enough = [count for count in sorted({min(count, most) for count in COUNTS}, reverse=True) if count > eye.dim]
     count = affordable(enough, lambda one: call * one * model.sampling.steps, seconds)
     images = to_uint8(model.sample(count, seed=SEED))
     write_bytes(setup.folder / "samples/evaluation.safetensors", to_bytes({"images": images}))

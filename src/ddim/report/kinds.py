@@ -61,6 +61,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "count": int,
         "reference_count": int,
         "sampling": str,
+        "floor": str,
         "figures": {str: ...},
     },
     "memorisation": {

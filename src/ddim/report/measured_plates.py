@@ -82,8 +82,8 @@ MEASURED = (
         "How far the samples are from real images: Fréchet distance (arXiv 1706.08500, Eq. 6) and kernel distance "
         "(KID, arXiv 1801.01401, section 4); precision, the share of samples that lie among the real images, and "
         "recall, that of real images among samples (arXiv 1904.06991, Eq. 2); density and coverage, the "
-        "same with less heed to outliers (arXiv 2002.09797, section 3.2). Beside each figure stands what as "
-        "many real images come to.",
+        "same with less heed to outliers (arXiv 2002.09797, section 3.2). Beside each figure stands what "
+        "real images come to in place of the samples.",
         REPRODUCTION,
         evaluation.evaluation,
     ),

@@ -149,7 +149,7 @@ def _evaluation(record: Record) -> list[Table]:
         rows.append([Cell(FIGURES.get(name, name)), _within(one), _within(real)])
     note = (
         f"{facts['count']:,} samples ({facts['sampling']}) against {facts['reference_count']:,} images, ± half of "
-        f"the 95% interval. {facts['about']}"
+        f"the 95% interval. Real images: {facts['floor']}. {facts['about']}"
     )
     return [Table(["figure", "samples", "real images"], rows, note=note)]
 
