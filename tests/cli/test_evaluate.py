@@ -128,10 +128,32 @@ def test_comparing(run, tmp_path, capsys):
     facts = json.loads((tmp_path / "compare" / "compare.json").read_text())
     assert list(facts["subjects"]) == [real, grey, str(run)]
     assert facts["subjects"][str(run)]["weights"] == checkpoint.fingerprint(run)
-    values = [one["figures"]["frechet"]["value"] for one in facts["subjects"].values()]
-    assert values == sorted(values)
+    distances = [one["figures"]["frechet"] for one in facts["subjects"].values()]
+    above = [one["value"] - one["floor"] for one in distances]
+    assert above == sorted(above)
     with Image.open(tmp_path / "compare" / "compare.png") as picture:
         assert picture.size == (10 * 72 + 8, 3 * 72 + 8)
+
+
+def test_few_good_images_rank_before_many_bad_ones(tmp_path, capsys):
+    """Though their distance is the larger one, as that of few real images is too."""
+    few = digits(tmp_path / "few", range(0, 1500, 15))
+    many = digits(tmp_path / "many", range(500, 1500), lambda x: 0.93 * (x + 1) - 1)
+    main(["compare", many, few, "--against", "digits"])
+    found = json.loads((tmp_path / "compare" / "compare.json").read_text())["subjects"]
+    assert list(found) == [few, many]
+    distance = {name: one["figures"]["frechet"]["value"] for name, one in found.items()}
+    assert distance[few] > distance[many]
+    said = capsys.readouterr().out
+    assert "Ranked by how far frechet lies above its floor, the distance of as many real images." in said
+    assert "too few real images" not in said
+
+
+def test_a_rank_that_is_too_good_is_told(tmp_path, capsys):
+    """1,500 digits to train on make floors of 1,000 at most."""
+    some, most = digits(tmp_path / "some", range(200)), digits(tmp_path / "most", range(1001))
+    main(["compare", some, most, "--against", "digits"])
+    assert f"too few real images for {most}: the floor is too high" in capsys.readouterr().out
 
 
 def test_requests_that_cannot_be(run, tmp_path, capsys):

@@ -18,6 +18,8 @@ SHOWN = 10  # images of each in the picture
 class Compare:
     """Rank models, and images made by anything else, by how near they come to the same real images.
 
+    The rank is by the Fréchet distance less that of as many real images, so that few images may meet many.
+
     For example:
       ddim compare runs/short runs/long
       ddim compare mnist runs/mine generated/ --against mnist

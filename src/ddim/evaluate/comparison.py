@@ -7,8 +7,14 @@ from ddim.evaluate.intervals import Figure
 
 
 def ranked(found: Mapping[str, Evaluation]) -> list[str]:
-    """The names, the least Fréchet distance first."""
-    return sorted(found, key=lambda name: found[name].figures["frechet"].value)
+    """The names, the least Fréchet distance above its floor first."""
+    return sorted(found, key=lambda name: above_floor(found[name]))
+
+
+def above_floor(found: Evaluation) -> float:
+    """The Fréchet distance, less that of real images: of few images both lie too high, and by as much."""
+    one = found.figures["frechet"]
+    return one.value - one.floor
 
 
 def lines(found: Mapping[str, Evaluation]) -> Iterator[str]:
@@ -19,12 +25,13 @@ def lines(found: Mapping[str, Evaluation]) -> Iterator[str]:
     """
     first = next(iter(found.values()))
     figures = [name for name in first.figures if all(name in one.figures for one in found.values())]
-    rows = [["", "images", *figures]]
+    rows = [["", "images", "above floor", *figures]]
     for one in {(one.floor_count, one.equal): one for one in found.values()}.values():
-        rows.append(["real images", f"{one.floor_count:,}", *(_floor(one.figures[name]) for name in figures)])
+        rows.append(["real images", f"{one.floor_count:,}", "", *(_floor(one.figures[name]) for name in figures)])
     for name in ranked(found):
         one = found[name]
-        rows.append([name, f"{one.count:,}", *(_value(one, figure) for figure in figures)])
+        above = number(above_floor(one))
+        rows.append([name, f"{one.count:,}", above, *(_value(one, figure) for figure in figures)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = (
@@ -32,6 +39,9 @@ def lines(found: Mapping[str, Evaluation]) -> Iterator[str]:
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  ".join(cells).rstrip()
+    yield "Ranked by how far frechet lies above its floor, the distance of as many real images."
+    if fewer := [name for name, one in found.items() if not one.floor_is_alike]:
+        yield f"There were too few real images for {', '.join(fewer)}: the floor is too high, the rank too good."
     yield f"Against {first.reference_count:,} real images, as {first.extractor} sees them ({first.about})."
     yield "± reaches to the ends of the 95% interval; * is a figure that as many real images may have too."
 
