@@ -298,6 +298,31 @@ def test_reproduce_takes_no_model_of_other_images(tmp_path, capsys, channels, cl
     assert os.listdir(tmp_path) == ["other"]
 
 
+@pytest.mark.parametrize(
+    ("learnt", "said"),
+    [
+        ({"data": "photos/", "classes": None}, "was trained on photos/, the recipe digits is on digits;"),
+        ({"data": "digits", "classes": "3,8"}, "was trained on digits (3,8), the recipe digits is on digits;"),
+    ],
+)
+def test_reproduce_takes_no_model_that_learnt_from_others_of_the_same_shape(tmp_path, capsys, learnt, said):
+    """It cannot have copied images that it never saw."""
+    model = ddim.Denoiser(ddim.nets.build("plain", 1, "tiny"), ddim.schedule.linear(), shape=(1, 8, 8))
+    checkpoint.save(model, tmp_path / "other", recipe=learnt)
+    words = ("--model", tmp_path / "other", "--minutes", "0.1", "--out", tmp_path / "out")
+    assert said in refused(capsys, "reproduce", "digits", *words)
+    assert os.listdir(tmp_path) == ["other"]
+
+
+@pytest.mark.parametrize("learnt", [None, {}, {"data": "digits", "classes": None}])
+def test_reproduce_takes_a_model_of_its_images_or_of_unknown_ones(tmp_path, monkeypatch, learnt):
+    monkeypatch.setattr("ddim.cli.reproduce.Reproduce._experiments", lambda *_: None)
+    model = ddim.Denoiser(ddim.nets.build("plain", 1, "tiny"), ddim.schedule.linear(), shape=(1, 8, 8))
+    checkpoint.save(model, tmp_path / "other", recipe=learnt)
+    main(["reproduce", "digits", "--model", str(tmp_path / "other"), "--out", str(tmp_path / "out")])
+    assert checkpoint.fingerprint(tmp_path / "out") == checkpoint.fingerprint(tmp_path / "other")
+
+
 @pytest.mark.parametrize("command", ["train", "reproduce"])
 def test_a_folder_that_cannot_be(tmp_path, capsys, command):
     (tmp_path / "file").write_text("")

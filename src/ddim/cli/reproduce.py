@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
@@ -107,13 +107,19 @@ class Reproduce:
 
     def _adopt(self, name: str, recipe: Recipe, out: Path) -> None:
         """Copy a model of the recipe's images into the folder of the run, which holds none or this one."""
-        from ddim.checkpoint import fingerprint
+        from ddim.checkpoint import fingerprint, read_config
         from ddim.evaluate.batches import chosen
         from ddim.files import write_bytes
         from ddim.loading import find, load
 
-        folder = find(name)
-        chosen(load(name), self._images(recipe, "test"), 1)  # refuses it before anything is written
+        folder = find(name)  # what follows refuses it before anything is written
+        learnt, own = read_config(folder).get("recipe"), _data(vars(recipe))
+        if isinstance(learnt, dict) and "data" in learnt and _data(learnt) != own:
+            raise UserError(
+                f"{name} was trained on {_data(learnt)}, the recipe {self.what} is on {own}; take the recipe of "
+                "its own images, or another model."
+            )
+        chosen(load(name), self._images(recipe, "test"), 1)
         if (out / "model.safetensors").is_file() and fingerprint(out) != fingerprint(folder):
             raise UserError(f"{out} holds another model than {name}; choose another --out, or remove it.")
         for file in MODEL_FILES:
@@ -162,3 +168,9 @@ class Reproduce:
         if was != recipe:
             raise UserError(f"{out} holds a run of another recipe; choose another --out, or remove it.")
         return finished
+
+
+def _data(recipe: dict[str, Any]) -> str:
+    """The images that a recipe learns from, in words."""
+    data, classes = recipe.get("data"), recipe.get("classes")
+    return f"{data}" if classes is None else f"{data} ({classes})"
