@@ -156,6 +156,27 @@ def test_a_rank_that_is_too_good_is_told(tmp_path, capsys):
     assert f"too few real images for {most}: the floor is too high" in capsys.readouterr().out
 
 
+def test_a_model_with_more_classes_than_its_images_is_not_sampled(tmp_path, monkeypatch, capsys):
+    """Of ten digits two: what it draws for the other labels nobody can name, and nobody gave a label."""
+    model = Denoiser(nets.build("plain", 1, "tiny", 10), schedule.linear(), shape=(1, 8, 8), classes=10)
+    checkpoint.save(model, tmp_path / "mine", recipe={"data": "digits", "classes": "3,8"})
+    monkeypatch.setattr(Denoiser, "sample", None)
+    said = refused(capsys, "evaluate", "./mine")
+    assert "./mine draws 10 classes, and digits, which it says it was trained on, has 2" in said
+    assert "label" not in said
+
+
+def test_an_extractor_that_knows_other_classes_tells_no_agreement(tmp_path, capsys):
+    for name in ("cat", "dog"):
+        digits(tmp_path / "pets" / name, range(60))
+    model = Denoiser(
+        nets.build("plain", 1, "tiny", 2), schedule.linear(), "eps", (1, 8, 8), 2, sampling=Sampling(steps=2)
+    )
+    checkpoint.save(model, tmp_path / "mine", recipe={"data": str(tmp_path / "pets")})
+    main(["evaluate", "./mine", "--split", "train", "--extractor", "digits", "--count", "40", "--device", "cpu"])
+    assert "agreement" not in json.loads((tmp_path / "mine/evaluate/evaluation.json").read_text())["figures"]
+
+
 def test_requests_that_cannot_be(run, tmp_path, capsys):
     folder = digits(tmp_path / "made", range(40))
     bare = tmp_path / "bare"

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
 from ddim.cli.references import Split, extractor, real_images
 from ddim.cli.subjects import Subject
 from ddim.errors import UserError
+
+if TYPE_CHECKING:
+    from ddim.data import Images
+    from ddim.evaluate import Extractor
 
 SAMPLING = ("steps", "sampler", "eta", "spacing", "guidance")
 OF_A_MODEL = ("count", *SAMPLING)  # flags that mean nothing for a folder of images
@@ -85,11 +89,10 @@ class Evaluate:
         labels = None
         if subject.model:
             check(eye, self.count, len(real.reference))  # before the samples, which take their time
+            labels = self._labels(subject, eye, real.reference)
             sampling = {name: getattr(self, name) for name in SAMPLING}
             samples = subject.draw(self.count, self.device, seed=self.seed, **sampling)
             about |= {"weights": fingerprint(subject.folder), "sampling": subject.words(**sampling)}
-            if eye.classes is not None and self.against is None:
-                labels = subject.labels(self.count)
         else:
             samples = subject.images(real.reference.shape)
         found = measure(samples, real.reference, extractor=eye, real=real.others, labels=labels, seed=self.seed)
@@ -101,6 +104,24 @@ class Evaluate:
             files.append(kept.keep_memorisation(folder, copied, samples, real.training, **about))
             print("\n".join(copied.lines()))
         print(f"The numbers are in {files[0]}" + (f", the closest samples in {files[1]}." if files[1:] else "."))
+
+    def _labels(self, subject: Subject, eye: "Extractor", reference: "Images") -> list[int] | None:
+        """The classes that its samples are to be of, if the extractor can tell whether they are; else None.
+
+        Raises:
+            UserError: the model has more classes than the images that it was trained on.
+        """
+        from ddim.evaluate.agreement import known
+
+        classes = subject.loaded.classes
+        if classes is None or eye.classes is None or self.against is not None or not known(reference.classes):
+            return None
+        if classes > len(reference.classes):
+            raise UserError(
+                f"{self.what} draws {classes} classes, and {reference.name}, which it says it was trained on, has "
+                f"{len(reference.classes)}; name the images to compare with, e.g. --against {reference.name}."
+            )
+        return subject.labels(self.count)
 
     def _check(self, subject: Subject) -> None:
         """Raises `UserError` for a flag that means nothing for a folder of images."""

@@ -33,7 +33,7 @@ def agreement(eye: Extractor, pixels: Tensor, labels: Sequence[int] | Tensor, re
             f"{eye.name} names no classes: leave the labels out, or take a classifier as the extractor."
         )
     names = reference.classes if isinstance(reference, Images) else tuple(map(str, range(CLASSES)))
-    if not all(name.isdecimal() and int(name) < CLASSES for name in names):
+    if not known(names):
         raise UserError(f"{eye.name} does not know the classes {', '.join(names)}: leave the labels out.")
     classes = torch.tensor([int(name) for name in names])  # mnist --classes 3,8 calls the 3 class 0
     asked = torch.as_tensor(labels, dtype=torch.long)
@@ -47,6 +47,11 @@ def agreement(eye: Extractor, pixels: Tensor, labels: Sequence[int] | Tensor, re
         return Figure(share, low, high, math.nan, math.nan, math.nan)
     floor = _right(eye, as_pixels(reference), classes[reference.labels])
     return Figure(share, low, high, floor, *wilson(floor, len(pixels)))
+
+
+def known(names: Sequence[str]) -> bool:
+    """Whether classes of these names are digits, as a classifier names them."""
+    return all(name.isdecimal() and int(name) < CLASSES for name in names)
 
 
 def _right(eye: Classifier, pixels: Tensor, classes: Tensor) -> float:
