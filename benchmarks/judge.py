@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ddim import open_images
 from ddim.evaluate.classifier import SIZES, Classifier
-
-SEED = 0
+from ddim.evaluate.frechet import Gaussian, frechet, gaussian
 
 
 @cache
@@ -27,33 +26,16 @@ def accuracy() -> float:
     return judge().accuracy
 
 
-def view(images: Tensor | NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """What the judge sees in (N, 1, 28, 28) or (N, 28, 28) uint8: features (N, 64) and classes (N,)."""
-    return judge().view(torch.as_tensor(images).reshape(-1, 1, 28, 28))
-
-
-def features(images: Tensor | NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The penultimate layer, (N, 64) float64, of (N, 1, 28, 28) or (N, 28, 28) uint8."""
-    return view(images)[0].numpy()
-
-
-def frechet(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """The Frechet distance of two sets of features, (N, F) and (M, F), by their means and covariances.
-
-    |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2)), arXiv 1706.08500, section 2. The eigenvalues of A B are those of
-    the symmetric A^(1/2) B A^(1/2), which keeps complex numbers out.
-    """
-    A, B = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    values, vectors = np.linalg.eigh(A)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    both = np.sqrt(np.linalg.eigvalsh(root @ B @ root).clip(0)).sum()
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(A) + np.trace(B) - 2 * both)
+def view(images: Tensor | NDArray[np.uint8]) -> tuple[Gaussian, Tensor]:
+    """What the judge sees in (N, 1, 28, 28) or (N, 28, 28) uint8: the Gaussian of 64 features, and classes (N,)."""
+    features, classes = judge().view(torch.as_tensor(images).reshape(-1, 1, 28, 28))
+    return gaussian(features.numpy()), classes
 
 
 @cache
-def reference() -> NDArray[np.float64]:
-    """The features of the 10,000 test images, which nobody has learnt from."""
-    return features(open_images("mnist", split="test").pixels)
+def reference() -> Gaussian:
+    """Of the 10,000 test images, which nobody has learnt from."""
+    return view(open_images("mnist", split="test").pixels)[0]
 
 
 def score(samples: Tensor | NDArray[np.uint8], labels: Tensor | None = None) -> dict[str, object]:
@@ -69,28 +51,26 @@ def score(samples: Tensor | NDArray[np.uint8], labels: Tensor | None = None) -> 
     """
     seen, classes = view(samples)
     return {
-        "frechet": frechet(seen.numpy(), reference()),
+        "frechet": frechet(seen, reference()),
         "agreement": None if labels is None else (classes == torch.as_tensor(labels)).double().mean().item(),
         "classes": classes.bincount(minlength=10).tolist(),
     }
 
 
-def floor(count: int = 1000, draws: int = 20, even: bool = False, seed: int = SEED) -> dict[str, float]:
+def floor(count: int, even: bool = False) -> dict[str, float]:
     """The distance of so many real images, drawn from the training images: what a perfect sampler would score.
 
     Args:
         count: images in a draw.
-        draws: how many times.
         even: as many of each digit, as a sampler draws that is asked for the digits in turn; else as they come.
-        seed: of the draws.
 
     Returns:
-        `mean`, `least` and `most` over the draws.
+        `mean`, `least` and `most` over 20 draws.
     """
-    images, generator = open_images("mnist"), torch.Generator().manual_seed(seed)
+    images, generator = open_images("mnist"), torch.Generator().manual_seed(0)
     groups = [(images.labels == c).nonzero()[:, 0] for c in range(10)] if even else [torch.arange(len(images))]
     distances = []
-    for _ in range(draws):
+    for _ in range(20):
         some = [group[torch.randperm(len(group), generator=generator)[: count // len(groups)]] for group in groups]
-        distances.append(frechet(features(images.pixels[torch.cat(some)]), reference()))
+        distances.append(frechet(view(images.pixels[torch.cat(some)])[0], reference()))
     return {"mean": float(np.mean(distances)), "least": min(distances), "most": max(distances)}

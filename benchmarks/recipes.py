@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ddim import load, nets, open_images
 from ddim.data import to_uint8
+from ddim.evaluate.frechet import frechet, gaussian
 from ddim.files import write_text
 from ddim.train import Plan, Recipe, history
 from ddim.train import recipe as recipes
@@ -103,7 +104,7 @@ def score(data: str, samples: Tensor) -> list[float]:
         return [round(found[key], 4) for key in ("frechet", "agreement")]  # type: ignore[call-overload]
     both = (open_images(data, split=split) for split in ("train", "test"))
     real = np.concatenate([images.batch(torch.arange(len(images)))[0].flatten(1).numpy() for images in both])
-    return [round(judge.frechet((samples.double() / 127.5 - 1).flatten(1).numpy(), real), 4)]
+    return [round(frechet(gaussian((samples.double() / 127.5 - 1).flatten(1).numpy()), gaussian(real)), 4)]
 
 
 def work(data: str, name: str, device: str | None) -> dict[str, Any]:
