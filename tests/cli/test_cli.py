@@ -283,6 +283,9 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
     assert len(trained) == 2
     said = refused(capsys, "reproduce", "digits", "--minutes", "3", "--out", out)
     assert "another recipe" in said
+    assert f"--model {out} --out {out}" in said
+    main(["reproduce", "digits", "--full", "--model", str(out), "--out", str(out)])
+    assert len(trained) == 2
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,10 @@ class Reproduce:
         if recipe.plan.precision == "auto":  # what it came to is what the run's config says
             was = replace(was, plan=replace(was.plan, precision="auto"))
         if was != recipe:
-            raise UserError(f"{out} holds a run of another recipe; choose another --out, or remove it.")
+            raise UserError(
+                f"{out} holds a run of another recipe; choose another --out, remove it, or train nothing, with "
+                f"--model {out} --out {out}."
+            )
         return finished
 
 
