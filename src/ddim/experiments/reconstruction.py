@@ -44,8 +44,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     count, steps = affordable(choices, lambda one: 2 * call * (one[0] + SHOWN) * sum(one[1]), seconds)
     rows = reconstruction.measure(model, images, count=count, steps=steps, spacing=LADDER)
     facts = [
-        {"steps": S, "error": e.mean, "low": max(e.mean - e.margin, 0), "high": e.mean + e.margin}
-        for S, e in rows
+        {"steps": S, "error": e.mean, "low": max(e.mean - e.margin, 0), "high": e.mean + e.margin} for S, e in rows
     ]
     some = next(batches(model, images, chosen(model, images, min(SHOWN, len(images))), SHOWN))
     drawn = [some.x0]
