@@ -14,7 +14,7 @@ from ddim.experiments.cost import affordable, cut, forward_seconds
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 
-COUNTS = (256, 64, 32, 16)  # images
+COUNTS = (256, 64, 16)  # images
 FILES = ("reconstruction",)
 LADDER = "linear"  # the paper's for all data but CIFAR-10 (appendix D.2); its other one ends at 0.8 T
 SHOWN = 8  # images
@@ -32,15 +32,17 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
 
     Args:
         setup: whose model encodes and decodes, and which images were held out.
-        seconds: about how long it may take: first the images become fewer, then the longest S are left out.
+        seconds: about how long it may take; the images become fewer and the longest S are left out.
 
     Returns:
         For each S the mean square error of a number of the image, in units in which images lie in [0, 1].
     """
     model, images, every = setup.model, setup.held_out, _steps(setup.model)
     call = 0.0 if seconds is None else forward_seconds(model, COUNTS[-1], repeats=3) / COUNTS[-1]
-    choices = [(count, every) for count in COUNTS if count <= len(images)] or [(len(images), every)]
-    choices += [(choices[-1][0], every[:n]) for n in range(len(every) - 1, 0, -1)]
+    counts = [count for count in COUNTS if count <= len(images)] or [len(images)]
+    choices = [(count, every) for count in counts[:2]]
+    choices += [(count, every[:n]) for count in counts[1:] for n in range(len(every) - 1, 1, -1)]
+    choices += [(counts[-1], every[:1])]
     count, steps = affordable(choices, lambda one: 2 * call * (one[0] + SHOWN) * sum(one[1]), seconds)
     rows = reconstruction.measure(model, images, count=count, steps=steps, spacing=LADDER)
     facts = [
