@@ -41,8 +41,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     call = 0.0 if seconds is None else forward_seconds(model, COUNTS[-1], repeats=3) / COUNTS[-1]
     counts = [count for count in COUNTS if count <= len(images)] or [len(images)]
     choices = [(count, every) for count in counts[:2]]
-    choices += [(count, every[:n]) for count in counts[1:] for n in range(len(every) - 1, 1, -1)]
-    choices += [(counts[-1], every[:1])]
+    choices += [(count, every[:n]) for count in counts[1:] for n in range(len(every) - 1, 1, -1)]  # two at least
     count, steps = affordable(choices, lambda one: 2 * call * (one[0] + SHOWN) * sum(one[1]), seconds)
     rows = reconstruction.measure(model, images, count=count, steps=steps, spacing=LADDER)
     facts = [
