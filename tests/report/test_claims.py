@@ -98,6 +98,12 @@ def test_few_steps_are_as_good_if_at_most_a_tenth_is_added(record, excesses, ver
     assert f"of {FEW} images each" in found.words
 
 
+def test_the_claim_does_not_fail_before_a_tenth_of_the_steps_was_tried(record):
+    found = few_steps.fewer_steps(record("table1", walks((1, 9.0), (10, 0.0))))
+    assert found.verdict == "open"
+    assert found.words.endswith("The smallest S that is as good is 10. S = 2 was not measured.")
+
+
 def test_a_wide_interval_decides_nothing(record):
     assert few_steps.fewer_steps(record("table1", walks((2, 0.0), half=1.0))).verdict == "holds"
     assert few_steps.fewer_steps(record("table1", walks((2, 0.0), half=3.5))).verdict == "open"
