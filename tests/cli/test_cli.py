@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusal import refused
 
 import ddim
 from ddim import checkpoint
@@ -32,16 +33,6 @@ def ddim_command(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-m", "ddim", *map(str, arguments)], capture_output=True, text=True, check=False, **options
     )
-
-
-def refused(capsys, *arguments):
-    """The one sentence that a refused command prints."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(one) for one in arguments])
-    said = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert "Traceback" not in said
-    return said
 
 
 def test_help_imports_no_torch():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from refusal import refused
 
 import ddim
 from ddim import checkpoint, nets, schedule
@@ -46,15 +47,6 @@ def digits(folder, rows, change=lambda x: x):
     images = ddim.open_images("digits").batch(torch.tensor(rows))[0]
     write_each(to_uint8(change(images)), folder)
     return str(folder)
-
-
-def refused(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([str(one) for one in arguments])
-    said = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert "Traceback" not in said
-    return said
 
 
 def test_a_run(run, capsys):

@@ -1,6 +1,7 @@
 """Features against features: every figure, its standard error, and the same figure for real images."""
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -72,7 +73,7 @@ class Reference:
 
 def frechet_error(x: Array, y: Array, resamples: int, seed: int, progress: bool = False) -> float:
     """The standard error of the Fréchet distance of (N, F) and (M, F), by resampling both."""
-    pairs = zip(*(resamplings(len(one), resamples, (seed, i)).T for i, one in enumerate((x, y))), strict=True)
+    pairs = zip(*(times.T for times in _resamplings(x, y, resamples, seed)), strict=True)
     ours, theirs, found = gaussian(x), gaussian(y), []
     hidden = None if progress else True  # None: hidden where there is no terminal
     for times_x, times_y in tqdm(pairs, desc="interval", total=resamples, unit="resampling", disable=hidden):
@@ -93,9 +94,8 @@ def frechet_excess(x: Array, base: Array, y: Array, resamples: int, seed: int) -
         resamples: how many.
         seed: of the resamplings.
     """
-    pairs = zip(*(resamplings(len(one), resamples, (seed, i)).T for i, one in enumerate((x, y))), strict=True)
     found = []
-    for times_x, times_y in pairs:
+    for times_x, times_y in zip(*(times.T for times in _resamplings(x, y, resamples, seed)), strict=True):
         real = gaussian(y, times_y)
         found.append(frechet(gaussian(x, times_x), real) - frechet(gaussian(base, times_x), real))
     real = gaussian(y)
@@ -105,10 +105,15 @@ def frechet_excess(x: Array, base: Array, y: Array, resamples: int, seed: int) -
 
 def kid_error(x: Array, y: Array, resamples: int, seed: int) -> float:
     """The standard error of KID, likewise."""
-    tx, ty = (resamplings(len(one), resamples, (seed, i)).astype(np.float64) for i, one in enumerate((x, y)))
+    tx, ty = (times.astype(np.float64) for times in _resamplings(x, y, resamples, seed))
     a, b = within(x, tx), within(y, ty)  # what the sets themselves add does not vary
     ours, theirs = (between(one, one, times, np.ones_like(times)) for one, times in ((x, tx), (y, ty)))
     return error(a + b - 2 * between(x, y, tx, ty), a - 2 * ours, b - 2 * theirs)
+
+
+def _resamplings(x: Array, y: Array, many: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each image of x, (N, R), and of y, (M, R), is drawn in each resampling."""
+    return (resamplings(len(one), many, (seed, i)) for i, one in enumerate((x, y)))
 
 
 def error(both: Array, x: Array, y: Array) -> float:

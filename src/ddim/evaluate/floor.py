@@ -36,6 +36,11 @@ class Floor:
         return of_draws([one[name] for one in self.draws], LIMITS[name], self.part)
 
 
+def most(there: int) -> int:
+    """How many of so many real images a draw takes at most: draws that share more tell little of each other."""
+    return 2 * there // 3
+
+
 def of_others(held: Reference, pool: Array, count: int, draws: int, progress: bool = True) -> Floor:
     """Draws of real images that are not in the reference.
 

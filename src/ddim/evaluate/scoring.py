@@ -16,7 +16,7 @@ from ddim.evaluate.evaluation import Evaluation
 from ddim.evaluate.extractor import Extractor, choose, get
 from ddim.evaluate.features import as_pixels, features, kept_features
 from ddim.evaluate.figures import LIMITS, Reference
-from ddim.evaluate.floor import Floor, of_halves, of_others
+from ddim.evaluate.floor import Floor, most, of_halves, of_others
 from ddim.evaluate.intervals import Figure, around
 
 Pictures = Tensor | NDArray[Any] | Images
@@ -123,7 +123,7 @@ def _eye(extractor: str | Extractor | None, pixels: Tensor, data: str | None) ->
 def _floor(held: Reference, count: int, real: Pictures | None, eye: Extractor, draws: int, progress: bool) -> Floor:
     """From other real images if there are enough, else from the reference itself."""
     there = 0 if real is None else len(real)
-    size = min(count, 2 * there // 3)  # draws that share more tell little of each other
+    size = min(count, most(there))
     if real is not None and size > eye.dim:
         rows = np.random.default_rng([held.seed, 1]).permutation(there)[: draws * size]
         pool = kept_features(eye, _rows(real, torch.from_numpy(np.sort(rows))), progress=progress)

@@ -7,9 +7,10 @@ from safetensors.torch import save as to_bytes
 
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
+from ddim.verify.endpoint import distance
 
 COUNT = 8  # images
 FILES = ("consistency",)
@@ -34,7 +35,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         lie in [-1, 1]; under "between" the same of images from different noise, the scale to read them on.
     """
     model, every = setup.model, _steps(setup.model)
-    call = 0.0 if seconds is None else forward_seconds(model, COUNT, repeats=3)
+    call = batch_seconds(model, COUNT, seconds)
     choices = [every[:n] for n in range(len(every), 1, -1)] or [every]
     steps = affordable(choices, lambda some: call * sum(some), seconds)
     drawn = torch.stack([model.sample(COUNT, steps=S, sampler="ddim", eta=0.0, seed=SEED) for S in steps])
@@ -46,9 +47,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         "count": COUNT,
         "eta": "0",
         "between": float((apart.sum() / (COUNT * (COUNT - 1))).sqrt()),
-        "rows": [
-            {"steps": S, "rms": float((x - end).square().mean().sqrt())} for S, x in zip(steps, drawn, strict=True)
-        ],
+        "rows": [{"steps": S, "rms": distance(x, end)} for S, x in zip(steps, drawn, strict=True)],
         "cut": cut(seconds, [f"to at most {steps[-1]} steps"] if steps != every else []),
     }
 

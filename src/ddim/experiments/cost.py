@@ -29,6 +29,16 @@ def cut(seconds: float | None, changes: Sequence[str]) -> str | None:
     return f"a limit of {limit} s cut it {' and '.join(changes)}" if changes else None
 
 
+def reachable(steps: Sequence[int], T: int) -> list[int]:
+    """Those numbers of steps that a schedule has; T alone if it has none of them."""
+    return [S for S in steps if S <= T] or [T]
+
+
+def batch_seconds(model: Denoiser, batch: int, limit: float | None) -> float:
+    """What to hold against a limit of seconds: those of a call on so many images, 0 where there is no limit."""
+    return 0.0 if limit is None else forward_seconds(model, batch, repeats=3)
+
+
 def forward_seconds(model: Denoiser, batch: int, repeats: int = 5) -> float:
     """Seconds of one call of the network alone on a batch of so many images: a median, after a warm-up call."""
     durations = [forward_once(model, batch) for _ in range(1 + repeats)]

@@ -7,7 +7,8 @@ from safetensors.torch import save as to_bytes
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate import choose, measure
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.evaluate.floor import most
+from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 
@@ -33,9 +34,9 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     """
     model, test = setup.model, setup.held_out
     eye = choose(test.shape, test.name)
-    call = 0.0 if seconds is None else forward_seconds(model, 64, repeats=3) / 64
-    most = max(2 * len(setup.learnt) // 3, eye.dim + 1)  # a floor is made of as many, see `measure`
-    enough = [count for count in sorted({min(count, most) for count in COUNTS}, reverse=True) if count > eye.dim]
+    call = batch_seconds(model, 64, seconds) / 64
+    limit = max(most(len(setup.learnt)), eye.dim + 1)  # a floor is made of as many
+    enough = [count for count in sorted({min(count, limit) for count in COUNTS}, reverse=True) if count > eye.dim]
     count = affordable(enough, lambda one: call * one * model.sampling.steps, seconds)
     images = to_uint8(model.sample(count, seed=SEED))
     write_bytes(setup.folder / "samples/evaluation.safetensors", to_bytes({"images": images}))

@@ -7,7 +7,7 @@ from safetensors.torch import save as to_bytes
 
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 from ddim.sampling import OTHERS
@@ -36,7 +36,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     model, T = setup.model, setup.model.schedule.T
     wanted = (COUNTS[0], T)
     choices = [(count, T) for count in COUNTS] + [(COUNTS[-1], S) for S in (500, 200, 100, 50, 20, 10) if S < T]
-    call = 0.0 if seconds is None else forward_seconds(model, COUNTS[0], repeats=3) / COUNTS[0]
+    call = batch_seconds(model, COUNTS[0], seconds) / COUNTS[0]
     count, steps = affordable(choices, lambda c: c[0] * call * (c[1] + min(DDIM_STEPS, c[1])), seconds)
     return {
         "spacing": model.sampling.spacing if model.sampling.sampler == "ddim" else OTHERS,

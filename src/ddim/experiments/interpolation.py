@@ -8,7 +8,7 @@ from safetensors.torch import save as to_bytes
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.edit.interpolate import interpolate, line
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.cost import affordable, batch_seconds, cut, reachable
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 from ddim.noise import ImageNoise
@@ -39,8 +39,8 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         The steps, rows, columns and the seed of the noises at the ends.
     """
     model = setup.model
-    call = 0.0 if seconds is None else forward_seconds(model, ROWS * COLUMNS, repeats=3)
-    choices = [S for S in STEPS if S <= model.schedule.T] or [model.schedule.T]
+    call = batch_seconds(model, ROWS * COLUMNS, seconds)
+    choices = reachable(STEPS, model.schedule.T)
     steps = affordable(choices, lambda S: S * call, seconds)
     _, walk = model.sampling.walk(model.schedule, steps, "ddim")
     ends = ImageNoise(SEED, range(2 * ROWS))(torch.empty(2 * ROWS, *model.shape))

@@ -6,7 +6,7 @@ from typing import Any
 from ddim.denoiser import Denoiser
 from ddim.evaluate import bound, flow
 from ddim.evaluate.mean import Mean
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 
 COUNTS = (256, 64, 32, 16, 8)  # images
@@ -30,7 +30,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         Bits per dimension with their 95% intervals, and the terms of the bound by t.
     """
     model, images = setup.model, setup.held_out
-    call = 0.0 if seconds is None else forward_seconds(model, COUNTS[-1], repeats=3) / COUNTS[-1]
+    call = batch_seconds(model, COUNTS[-1], seconds) / COUNTS[-1]
     choices = [count for count in COUNTS if count <= len(images)] or [len(images)]
     count = affordable(choices, lambda one: call * one * _calls(), seconds)
     above = bound.measure(model, images, count=count)

@@ -10,7 +10,7 @@ from ddim.denoiser import Denoiser
 from ddim.evaluate import reconstruction
 from ddim.evaluate.batches import batches, chosen
 from ddim.evaluate.reconstruction import STEPS
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.cost import affordable, batch_seconds, cut, reachable
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 
@@ -22,7 +22,7 @@ SHOWN = 8  # images
 
 def calls(model: Denoiser) -> float:
     """Network calls on a single image that the table and the picture take."""
-    return float(2 * (COUNTS[0] + SHOWN) * sum(_steps(model)))
+    return float(2 * (COUNTS[0] + SHOWN) * sum(reachable(STEPS, model.schedule.T)))
 
 
 def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     Returns:
         For each S the mean square error of a number of the image, in units in which images lie in [0, 1].
     """
-    model, images, every = setup.model, setup.held_out, _steps(setup.model)
-    call = 0.0 if seconds is None else forward_seconds(model, COUNTS[-1], repeats=3) / COUNTS[-1]
+    model, images, every = setup.model, setup.held_out, reachable(STEPS, setup.model.schedule.T)
+    call = batch_seconds(model, COUNTS[-1], seconds) / COUNTS[-1]
     counts = [count for count in COUNTS if count <= len(images)] or [len(images)]
     choices = [(count, every) for count in counts[:2]]
     choices += [(count, every[:n]) for count in counts[1:] for n in range(len(every) - 1, 1, -1)]  # two at least
@@ -57,7 +57,3 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     changes = [f"from {choices[0][0]} to {count} images"] if count != choices[0][0] else []
     changes += [f"to at most {steps[-1]} steps"] if steps != every else []
     return {"count": count, "rows": facts, "cut": cut(seconds, changes)}
-
-
-def _steps(model: Denoiser) -> list[int]:
-    return [S for S in STEPS if S <= model.schedule.T] or [model.schedule.T]

@@ -4,7 +4,7 @@ from typing import Any
 
 from ddim.checkpoint import fingerprint
 from ddim.denoiser import Denoiser
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.verify import endpoint, kept, walks
 from ddim.verify.walks import BUDGETS
@@ -31,7 +31,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     model, folder = setup.model, setup.folder
     weights, start = fingerprint(folder), endpoint.Start(model, COUNT, SEED)
     reference = kept.endpoint(folder, weights, start)
-    call = 0.0 if seconds is None else forward_seconds(model, COUNT, repeats=3)
+    call = batch_seconds(model, COUNT, seconds)
     choices = [BUDGETS[:n] for n in range(len(BUDGETS), 0, -1)]
     budgets = affordable(
         choices, lambda some: call * endpoint.calls(model, walks.walks(model, some), reference is None), seconds

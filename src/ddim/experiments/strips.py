@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.cost import affordable, batch_seconds, cut, reachable
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 from ddim.level import Denoise, Level, Prediction
@@ -52,8 +52,8 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         The steps, etas, number of images and seed; under "cut" what the limit took away.
     """
     model = setup.model
-    choices = [S for S in STEPS if S <= model.schedule.T] or [model.schedule.T]
-    call = 0.0 if seconds is None else forward_seconds(model, COUNT, repeats=3)
+    choices = reachable(STEPS, model.schedule.T)
+    call = batch_seconds(model, COUNT, seconds)
     steps = affordable(choices, lambda S: len(ETAS) * S * call, seconds)
     kept = set(torch.linspace(0, steps, min(FRAMES, steps + 1)).round().int().tolist())
     tensors: dict[str, Tensor] = {}

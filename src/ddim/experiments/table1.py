@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 from tqdm import tqdm
@@ -18,9 +19,10 @@ from ddim.denoiser import Denoiser
 from ddim.evaluate.extractor import choose
 from ddim.evaluate.features import features, kept_features
 from ddim.evaluate.figures import LIMITS, frechet_error, frechet_excess
-from ddim.evaluate.frechet import frechet, gaussian
+from ddim.evaluate.floor import most
+from ddim.evaluate.frechet import Array, frechet, gaussian
 from ddim.evaluate.intervals import Range, around, of_draws
-from ddim.experiments.cost import affordable, cut, forward_seconds
+from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 
@@ -96,17 +98,19 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     """
     model, T = setup.model, setup.model.schedule.T
     drawing = Drawing(setup)
-    call = 0.0 if seconds is None else forward_seconds(model, 64, repeats=3) / 64
+    call = batch_seconds(model, 64, seconds) / 64
     extent = affordable(EXTENTS, lambda one: call * sum(map(drawing.calls, cells(one, T))), seconds)
     grid = cells(extent, T)
+    drawn: dict[Cell, tuple[Tensor, float]] = {}
     with tqdm(total=sum(map(drawing.calls, grid)), desc="table 1", unit="call", disable=None) as bar:
         for cell in grid:
             bar.set_postfix_str(f"{cell.spacing}, S = {cell.steps}, eta = {cell.eta}")
             cost = drawing.calls(cell)
-            drawing.drawn(cell)
+            drawn[cell] = drawing.drawn(cell)
             bar.update(cost)
     score = Score(setup.learnt, setup.held_out)
-    whole = drawing.drawn(next(cell for cell in grid if cell.steps == T and cell.eta == "0"))[0][: extent.few]
+    seen = {cell: features(score.eye, images, progress=False) for cell, (images, _) in drawn.items()}
+    whole = next(x for cell, x in seen.items() if cell.steps == T and cell.eta == "0")[: extent.few]
     return {
         "extractor": score.eye.name,
         "about": score.eye.about,
@@ -116,7 +120,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         "reference_count": len(score.reference),
         "floor": score.floor(extent.count),
         "few_floor": score.floor(extent.few),
-        "rows": [_row(cell, *drawing.drawn(cell), score, whole) for cell in grid],
+        "rows": [_row(cell, drawn[cell][1], x, whole, score) for cell, x in seen.items()],
         "cut": cut(seconds, _changes(EXTENTS[0], extent)),
     }
 
@@ -132,25 +136,14 @@ class Drawing:
         self.model, self.folder = setup.model, setup.folder / "samples" / "table1"
         self.weights = fingerprint(setup.folder)
 
-    def kept(self, cell: Cell) -> tuple[Tensor, float] | None:
-        """The images of a cell, (N, C, H, W) uint8, and the seconds that each took; None if they are not there."""
-        try:
-            with safe_open(self._path(cell), "pt") as file:
-                about = file.metadata()
-                if about["weights"] == self.weights and int(about["count"]) >= cell.count:
-                    return file.get_tensor("images")[: cell.count], float(about["seconds"])
-        except (OSError, SafetensorError):
-            pass  # absent or broken: to be made anew
-        return None
-
     def calls(self, cell: Cell) -> int:
         """Network calls that a cell still takes, over all its images."""
-        return 0 if self.kept(cell) else cell.steps * cell.count
+        return 0 if self._seconds(cell) is not None else cell.steps * cell.count
 
     def drawn(self, cell: Cell) -> tuple[Tensor, float]:
-        """The same, drawn now if it is not there."""
-        if (found := self.kept(cell)) is not None:
-            return found
+        """The images of a cell, (N, C, H, W) uint8, drawn now if they are not there, and the seconds of each."""
+        if (seconds := self._seconds(cell)) is not None:
+            return load_file(self._path(cell))["images"][: cell.count], seconds
         eta = cell.eta if cell.eta == "hat" else float(cell.eta)
         began = time.perf_counter()
         images = to_uint8(
@@ -162,6 +155,16 @@ class Drawing:
         about = {"weights": self.weights, "count": str(cell.count), "seconds": str(seconds)}
         write_bytes(self._path(cell), to_bytes({"images": images}, metadata=about))
         return images, seconds
+
+    def _seconds(self, cell: Cell) -> float | None:
+        """What each image of a cell took, if its file holds as many by these weights; its images are not read."""
+        try:
+            with safe_open(self._path(cell), "pt") as file:
+                about = file.metadata()
+        except (OSError, SafetensorError):
+            return None  # absent or broken: to be made anew
+        known = about["weights"] == self.weights and int(about["count"]) >= cell.count
+        return float(about["seconds"]) if known else None
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / f"{cell.spacing}-{cell.steps}-{cell.eta}.safetensors"
@@ -180,36 +183,34 @@ class Score:
         self.real, self.reference = kept_features(self.eye, train), kept_features(self.eye, test)
         self.gaussian = gaussian(self.reference)
 
-    def __call__(self, pixels: Tensor) -> tuple[float, Range]:
-        """The distance of images, (N, C, H, W) uint8, and its 95% interval."""
-        x = features(self.eye, pixels, progress=False)
+    def __call__(self, x: Array) -> tuple[float, Range]:
+        """The distance of images by their features, (N, F), and its 95% interval."""
         value = frechet(gaussian(x), self.gaussian)
         return value, around(value, frechet_error(x, self.reference, RESAMPLES, SEED), LIMITS["frechet"])
 
-    def excess(self, pixels: Tensor, base: Tensor) -> tuple[float, Range]:
+    def excess(self, x: Array, base: Array) -> tuple[float, Range]:
         """By how much the distance of images exceeds that of others from the same noise, and its interval."""
-        x, other = (features(self.eye, one, progress=False) for one in (pixels, base))
-        value, error = frechet_excess(x, other, self.reference, RESAMPLES, SEED)
+        value, error = frechet_excess(x, base, self.reference, RESAMPLES, SEED)
         return value, around(value, error, Range(-math.inf, math.inf))
 
     def floor(self, count: int) -> dict[str, float]:
         """The mean distance of so many training images, and where 95 in 100 such draws lie.
 
-        Of so many, or of two thirds of them all where that is less.
+        Of so many, or of `most` of them where that is less.
         """
         pool = len(self.real)
-        size = min(count, 2 * pool // 3)  # draws that share more tell little of each other
+        size = min(count, most(pool))
         draws = (np.random.default_rng([SEED, draw]).permutation(pool)[:size] for draw in range(DRAWS))
         distances = [frechet(gaussian(self.real[rows]), self.gaussian) for rows in draws]
         value, (low, high) = of_draws(distances, LIMITS["frechet"], size / pool)
         return {"value": value, "low": low, "high": high}
 
 
-def _row(cell: Cell, images: Tensor, seconds: float, score: Score, whole: Tensor) -> dict[str, Any]:
-    few = len(whole)
-    value, (low, high) = score(images)
-    few_value, (few_low, few_high) = (value, Range(low, high)) if few == cell.count else score(images[:few])
-    excess, (excess_low, excess_high) = score.excess(images[:few], whole)
+def _row(cell: Cell, seconds: float, x: Array, whole: Array, score: Score) -> dict[str, Any]:
+    few = x[: len(whole)]
+    value, (low, high) = score(x)
+    few_value, (few_low, few_high) = (value, Range(low, high)) if len(few) == len(x) else score(few)
+    excess, (excess_low, excess_high) = score.excess(few, whole)
     return {
         **asdict(cell),
         "frechet": value,

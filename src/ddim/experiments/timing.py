@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ddim import environment
 from ddim.denoiser import Denoiser
-from ddim.experiments.cost import affordable, cut, forward_once, forward_seconds, wait
+from ddim.experiments.cost import affordable, batch_seconds, cut, forward_once, forward_seconds, reachable, wait
 from ddim.experiments.piece import Setup
 from ddim.level import Denoise, Level, Noise
 from ddim.samplers import DDIM, State
@@ -23,7 +23,7 @@ FORWARDS = 20  # bare calls in a run, at most
 
 def calls(model: Denoiser) -> float:
     """Network calls on a single image that the timing takes."""
-    return float(BATCHES[0] * sum(map(_calls, _every(model))))
+    return float(BATCHES[0] * sum(map(_calls, reachable(STEPS, model.schedule.T))))
 
 
 def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
@@ -37,11 +37,11 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         The machine, the batch, and for each S its seconds, those of a bare call meanwhile and the ratio to S
         bare calls; under "cut" what the limit took away.
     """
-    model, every = setup.model, _every(setup.model)
+    model, every = setup.model, reachable(STEPS, setup.model.schedule.T)
     choices = [(batch, every) for batch in BATCHES]
     choices += [(BATCHES[-1], every[:n]) for n in range(len(every) - 1, 1, -1)]
-    calls = {b: 0.0 if seconds is None else forward_seconds(model, b, repeats=3) for b in BATCHES}
-    batch, ladders = affordable(choices, lambda c: calls[c[0]] * sum(map(_calls, c[1])), seconds)
+    call = {b: batch_seconds(model, b, seconds) for b in BATCHES}
+    batch, ladders = affordable(choices, lambda c: call[c[0]] * sum(map(_calls, c[1])), seconds)
     changes = [f"to batches of {batch}"] if batch != BATCHES[0] else []
     changes += [f"to at most {ladders[-1]} steps"] if ladders != every else []
     return {
@@ -52,10 +52,6 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         "rows": _measure(model, batch, ladders),
         "cut": cut(seconds, changes),
     }
-
-
-def _every(model: Denoiser) -> list[int]:
-    return [S for S in STEPS if S <= model.schedule.T] or [model.schedule.T]
 
 
 class Run(NamedTuple):
