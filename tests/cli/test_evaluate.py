@@ -19,6 +19,8 @@ from ddim.denoiser import Denoiser
 from ddim.evaluate import Evaluation
 from ddim.files import write_text
 from ddim.pictures import write_each
+from ddim.report import tables
+from ddim.report.record import read
 from ddim.sampling import Sampling
 from ddim.train import recipe as recipes
 
@@ -124,7 +126,26 @@ def test_comparing(run, tmp_path, capsys):
     above = [one["value"] - one["floor"] for one in distances]
     assert above == sorted(above)
     with Image.open(tmp_path / "compare" / "compare.png") as picture:
-        assert picture.size == (10 * 72 + 8, 3 * 72 + 8)
+        assert picture.size == (10 * 72 + 8, 6 * 72 + 8)
+
+
+def test_a_comparison_in_a_report(run, tmp_path, capsys):
+    mine = shutil.copytree(run, tmp_path / "mine")
+    real = digits(tmp_path / "real", range(300))
+    words = ["--count", "40", "--against", "digits", "--device", "cpu", "--report", str(mine)]
+    main(["compare", str(run), real, *words])
+    assert f"ddim report {mine}" in capsys.readouterr().out
+    record = read(mine)
+    first, second = record.results["compare"]["rows"]
+    assert (first["name"], second["name"]) == (real, str(run))
+    assert second["parameters"] == sum(p.numel() for p in record.model.network.parameters())
+    assert "parameters" not in first  # a folder of images
+    assert "images_seen" not in second  # a run without metrics
+    assert record.samples["compare"]["images"].shape == (2, 20, 1, 8, 8)
+    (table,) = tables.tables(record)["compare"]
+    assert [row[0].words for row in table.rows] == ["real images", real, str(run)]
+    assert "frechet_low" in (mine / "results/compare.csv").read_text()
+    assert "nowhere holds no model" in refused(capsys, "compare", run, real, "--report", "nowhere")
 
 
 def test_few_good_images_rank_before_many_bad_ones(tmp_path, capsys):

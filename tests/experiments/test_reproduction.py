@@ -15,7 +15,7 @@ from ddim.evaluate import get
 from ddim.evaluate.features import features
 from ddim.evaluate.frechet import frechet, gaussian
 from ddim.experiments import consistency, interpolation, reconstruction, table1
-from ddim.experiments.table1 import Cell, Extent, cells
+from ddim.experiments.table1 import STEPS, Cell, Extent, cells
 from ddim.report.kinds import RESULTS
 from ddim.report.reading import fits
 from ddim.report.record import read
@@ -165,10 +165,20 @@ def test_what_is_taken_last_costs_least(T):
     assert costs == sorted(set(costs), reverse=True)
 
 
-def test_a_cut_grid_says_that_the_whole_walk_has_one_eta():
+@pytest.mark.parametrize("extent", table1.EXTENTS)
+@pytest.mark.parametrize("T", [20, 60, 1000])
+def test_no_cut_leaves_an_s_out(extent, T):
+    """Without T / 10 nobody could say whether ten times fewer steps are as good."""
+    grid = cells(extent, T)
+    assert {c.steps for c in grid if c.eta == "0" and c.spacing == "linear"} == {S for S in STEPS if S < T} | {T}
+    assert len(grid) == len(set(grid))
+
+
+def test_a_cut_grid_says_which_walks_have_one_eta():
     last = table1.EXTENTS[-1]
     assert {cell.eta for cell in cells(last, 1000) if cell.steps == 1000} == {"0"}
-    assert "to 64 images and eta = 0 where S = T" in table1._changes(table1.EXTENTS[0], last)
+    assert "to 64 images and eta = 0 where S = 50 or 100 or T" in table1._changes(table1.EXTENTS[0], last)
+    assert "to 200 images and eta = 0 where S = T" in table1._changes(*table1.EXTENTS[:2])
     assert table1._changes(table1.EXTENTS[0], table1.EXTENTS[0]) == []
 
 

@@ -137,6 +137,28 @@ def results(T=20, every=(2, 10), solvers=("ddim", "heun", "dpmpp-2m")):
                 )
             },
         },
+        "compare": {
+            "about": "Features of a small classifier.",
+            "reference_count": 10_000,
+            "rows": [
+                {
+                    "name": name,
+                    **seen,
+                    "count": 1000.0,
+                    "frechet": value,
+                    **interval(value, 0.5, "frechet_"),
+                    "frechet_floor": 1.3,
+                    **interval(1.3, 0.2, "frechet_floor_"),
+                    "recall": 0.8,
+                    **interval(0.8, 0.02, "recall_"),
+                }
+                for name, value, seen in (
+                    ("runs/mine", 5.2, {"parameters": 2_700_000, "images_seen": 194_000}),
+                    ("runs/paper", 210.0, {"parameters": 62_000_000, "images_seen": 194_000}),
+                    ("generated/", 300.0, {}),
+                )
+            ],
+        },
         "memorisation": {
             "count": 500,
             "train_count": 60_000,
@@ -162,6 +184,7 @@ def samples(T=20, every=(2, 10), shape=(1, 8, 8)):
         "consistency": {"images": images(rows, 8)},
         "interpolation": {"images": images(6, 11)},
         "reconstruction": {"images": images(1 + rows, 8)},
+        "compare": {"images": images(3, 20)},
         "memorisation": {"samples": images(7), "neighbours": images(7, 3)},
     }
 

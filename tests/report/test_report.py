@@ -22,6 +22,7 @@ FROM_REPRODUCE = [
     "likelihood",
     "solvers",
     "evaluation",
+    "compare",
     "memorisation",
 ]
 VOID = {"meta", "img", "br"}

@@ -62,7 +62,7 @@ def test_the_readme_has_the_verdict_and_the_tables(written):
     text, _ = written()
     assert text.startswith("# Diffusion on digits\n")
     assert text.count("\n- ✓ **holds: ") == 6
-    assert text.count("| --- |") == 9
+    assert text.count("| --- |") == 10
     assert "| η = 0 | 17.0 ± 1.0 |" in text
     assert "class=" not in text
     widths = {len(line.split(" | ")) for line in re.findall(r"^\| η.*$", text, re.M)}

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tyro.conf import Positional
 
@@ -11,7 +10,7 @@ from ddim.cli.references import Split, extractor, real_images
 from ddim.cli.subjects import Subject
 from ddim.errors import UserError
 
-SHOWN = 10  # images of each in the picture
+SHOWN, COLUMNS = 20, 10  # images of each in the picture
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class Compare:
     For example:
       ddim compare runs/short runs/long
       ddim compare mnist runs/mine generated/ --against mnist
+      ddim compare runs/mnist runs/mnist-paper --report runs/mnist
     """
 
     what: Positional[tuple[str, ...]]
@@ -49,6 +49,9 @@ class Compare:
     out: Path = Path("compare")
     """Folder for the numbers and the picture."""
 
+    report: Path | None = None
+    """Show it in the report of this run too."""
+
     device: str | None = None
     """cpu, cuda or mps; the best there is if not given."""
 
@@ -57,40 +60,48 @@ class Compare:
 
     def run(self) -> None:
         import torch
+        from safetensors.torch import save as to_bytes
 
         from ddim.checkpoint import fingerprint
         from ddim.evaluate import comparison, measure
         from ddim.evaluate.features import as_pixels
         from ddim.evaluate.scoring import check
-        from ddim.files import write_text
+        from ddim.experiments import keep
+        from ddim.files import write_bytes, write_text
         from ddim.pictures import write_grid
 
         if not self.what or len(set(self.what)) < len(self.what):
             raise UserError("Name what to compare, each once, as in `ddim compare runs/a runs/b`.")
         subjects = [Subject.find(name) for name in self.what]
+        weights = None if self.report is None else fingerprint(self.report)  # refuses a folder without a model
         real = real_images(subjects[0], self.against, self.split, self.data_dir)
         for one in subjects:
             one.check(real.reference.shape)
         eye = extractor(self.extractor, real)
-        found, rows, facts = {}, {}, {}
+        found, rows, about = {}, {}, {}
         if any(one.model for one in subjects):
             check(eye, self.count, len(real.reference))  # before the samples, which take their time
         for one in subjects:
             if one.model:
                 pixels = as_pixels(one.draw(self.count, self.device, seed=self.seed, steps=self.steps))
-                about: dict[str, Any] = {
-                    "weights": fingerprint(one.folder),
-                    "sampling": one.words(steps=self.steps),
-                }
+                about[one.name] = {**one.about(), "sampling": one.words(steps=self.steps)}
             else:
-                pixels, about = one.images(real.reference.shape), {}
+                pixels, about[one.name] = one.images(real.reference.shape), {}
             found[one.name] = measure(pixels, real.reference, extractor=eye, real=real.others, seed=self.seed)
             rows[one.name] = pixels[:SHOWN]
-            facts[one.name] = {**about, **found[one.name].facts()}
         ranked = comparison.ranked(found)
         picture, numbers = self.out / "compare.png", self.out / "compare.json"
-        write_grid(torch.cat([rows[name] for name in ranked]), picture, columns=SHOWN)
-        table = {"reference": real.facts(), "subjects": {name: facts[name] for name in ranked}}
+        write_grid(torch.cat([rows[name] for name in ranked]), picture, columns=COLUMNS)
+        facts = {name: {**about[name], **found[name].facts()} for name in ranked}
+        table = {"reference": real.facts(), "subjects": facts}
         write_text(numbers, json.dumps(table, indent=2) + "\n")
+        if self.report is not None:
+            images = to_bytes({"images": torch.stack([rows[name] for name in ranked])})
+            write_bytes(self.report / "samples/compare.safetensors", images)
+            kept = [{"name": name, **about[name], **found[name].flat()} for name in ranked]
+            result = {"weights": weights, "about": eye.about, "reference_count": len(real.reference), "rows": kept}
+            keep(self.report, "compare", result)
         print("\n".join(comparison.lines(found)))
-        print(f"In {picture} a row for each, in the order of the table; the numbers are in {numbers}.")
+        print(f"In {picture} two rows for each, in the order of the table; the numbers are in {numbers}.")
+        if self.report is not None:
+            print(f"The report shows it too: ddim report {self.report}")

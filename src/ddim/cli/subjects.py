@@ -80,6 +80,21 @@ class Subject:
         guided = f", guidance {guidance:g}" if guidance != 1 else ""
         return f"{name}, {spacing}, {len(levels) - 1} steps{injected}{guided}"
 
+    def about(self) -> dict[str, Any]:
+        """Which model it is and how many images it has seen, as far as that is known; nothing of a folder."""
+        from ddim.checkpoint import fingerprint, read_config
+        from ddim.report.reading import as_table, metrics
+
+        if not self.model:
+            return {}
+        parameters = sum(p.numel() for p in self.loaded.network.parameters())
+        facts: dict[str, Any] = {"weights": fingerprint(self.folder), "parameters": parameters}
+        plan = as_table(as_table(read_config(self.folder).get("recipe")).get("plan"))
+        lines = metrics(self.folder / "metrics.jsonl")
+        if lines and "step" in lines[-1] and isinstance(plan.get("batch_size"), int):
+            facts["images_seen"] = lines[-1]["step"] * plan["batch_size"]
+        return facts
+
     def labels(self, count: int) -> "list[int] | None":
         """The classes that `draw` asks for, all in turn; None for a model without."""
         classes = self.loaded.classes

@@ -30,7 +30,7 @@ from ddim.experiments.piece import Piece, Setup, seconds_whole
 from ddim.files import write_text
 from ddim.registry import Registry
 
-__all__ = ["LOOK", "PIECES", "Piece", "Setup", "run", "seconds_whole"]
+__all__ = ["LOOK", "PIECES", "Piece", "Setup", "keep", "run", "seconds_whole"]
 
 PIECES: Registry[Piece] = Registry("experiment")
 PIECES["gallery"] = Piece(gallery.make, gallery.calls, gallery.FILES, share=0.6, images=False)
@@ -90,13 +90,23 @@ def run(
         if name in open_ones:
             rest = sum(chosen[other].share for other in open_ones[open_ones.index(name) :])
             seconds = max(0.0, end - time.monotonic()) * piece.share / rest if minutes is not None else None
-            result = folder / "results" / f"{name}.json"
-            result.unlink(missing_ok=True)  # its samples are about to change
-            facts = piece.make(setup, seconds)
-            if isinstance(facts.get("rows"), list | tuple):
-                write_text(result.with_suffix(".csv"), _csv(facts["rows"]))
-            write_text(result, json.dumps({"weights": weights, **facts}, indent=2) + "\n")
+            (folder / "results" / f"{name}.json").unlink(missing_ok=True)  # its samples are about to change
+            keep(folder, name, {"weights": weights, **piece.make(setup, seconds)})
         yield name
+
+
+def keep(folder: Path, name: str, facts: dict[str, Any]) -> None:
+    """Write `results/<name>.json`, which the report reads, and its rows as `.csv`.
+
+    Args:
+        folder: of the run.
+        name: of the experiment.
+        facts: what was found, with the fingerprint of the run's weights as "weights".
+    """
+    path = folder / "results" / f"{name}.json"
+    if isinstance(facts.get("rows"), list | tuple):
+        write_text(path.with_suffix(".csv"), _csv(facts["rows"]))
+    write_text(path, json.dumps(facts, indent=2) + "\n")
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

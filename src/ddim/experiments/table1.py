@@ -35,7 +35,10 @@ LADDERS = ("linear", "quadratic")
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of the grid: so many images, but `few` where S = T; each extent costs less than the one before."""
+    """How much of the grid: so many images, but `few` where S = T or an S of `STEPS` that is not among its own.
+
+    Each extent costs less than the one before.
+    """
 
     count: int
     few: int
@@ -69,12 +72,15 @@ def cells(extent: Extent, T: int) -> list[Cell]:
     """The cells of an extent, cheapest first, so that an interrupt leaves the most.
 
     S = T is drawn on one ladder alone, as all ladders are the same there, and with eta = 0 alone unless the grid is
-    whole: with each eta it would cost more than all the rest.
+    whole: with each eta it would cost more than all the rest. No S is left out altogether, for whether a tenth of
+    the steps is as good as all of them, T / 10 must tell.
     """
     short = [S for S in extent.steps if S < T]
+    long = [S for S in STEPS if S < T and S not in short]
     etas = extent.etas if extent == EXTENTS[0] else ("0",)
     return [
         *(Cell(spacing, S, eta, extent.count) for S in short for spacing in extent.ladders for eta in extent.etas),
+        *(Cell("linear", S, "0", extent.few) for S in long),
         *(Cell("linear", T, eta, extent.few) for eta in etas),
     ]
 
@@ -230,7 +236,7 @@ def _changes(wanted: Extent, got: Extent) -> list[str]:
     if got == wanted:
         return []
     changes = [f"from {wanted.count:,} to {got.count:,} images"] if got.count != wanted.count else []
-    changes += [f"to {got.few} images and eta = 0 where S = T"]
-    changes += [f"to S up to {got.steps[-1]} below T"] if got.steps != wanted.steps else []
+    long = [f"{S}" for S in wanted.steps if S not in got.steps]
+    changes += [f"to {got.few} images and eta = 0 where S = {' or '.join([*long, 'T'])}"]
     changes += [f"to eta = {', '.join(got.etas)}"] if got.etas != wanted.etas else []
     return changes + ([f"to the {got.ladders[0]} ladder"] if got.ladders != wanted.ladders else [])

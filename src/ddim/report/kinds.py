@@ -25,6 +25,15 @@ _QUALITY = {
     **dict.fromkeys(("excess", "excess_low", "excess_high"), SIGNED),
 }
 _BITS = {"bits": SIGNED, "low": SIGNED, "high": SIGNED}
+_SUBJECT = {
+    "name": str,
+    "count": float,
+    "parameters": Maybe(int),  # neither of a folder of images
+    "images_seen": Maybe(int),
+    "frechet": float,
+    **dict.fromkeys(("frechet_low", "frechet_high"), SIGNED),
+    **dict.fromkeys(("frechet_floor", "frechet_floor_low", "frechet_floor_high"), SIGNED),
+}
 _WALK = {"solver": str, "spacing": str, "budget": int, "calls": int, "steps": int, "distance": ...}
 
 RESULTS: dict[str, dict[str, Any]] = {
@@ -64,6 +73,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "floor": str,
         "figures": {str: ...},
     },
+    "compare": {"about": str, "reference_count": int, "rows": [_SUBJECT]},
     "memorisation": {
         "count": int,
         "train_count": int,
@@ -79,5 +89,6 @@ SAMPLES: dict[str, int | dict[str, int]] = {  # dimensions of the images, of all
     "consistency": {"images": 5},
     "interpolation": {"images": 5},
     "reconstruction": {"images": 5},
+    "compare": {"images": 5},
     "memorisation": {"samples": 4, "neighbours": 5},
 }

@@ -56,7 +56,15 @@ def figures(facts: dict[str, Any]) -> dict[str, tuple[Measured, Measured | None]
     return {name: (measured(one), floor(one)) for name, one in whole.items()}
 
 
-def floor(facts: dict[str, Any]) -> Measured | None:
-    """What real images come to, if the facts tell it."""
-    names = ("floor", "floor_low", "floor_high")
-    return measured(facts, "floor", "floor_") if fits(facts, dict.fromkeys(names, SIGNED)) else None
+def floor(facts: dict[str, Any], prefix: str = "") -> Measured | None:
+    """What real images come to, if the facts tell it, under names that may begin with a prefix."""
+    names = [f"{prefix}{name}" for name in ("floor", "floor_low", "floor_high")]
+    if not fits(facts, dict.fromkeys(names, SIGNED)):
+        return None
+    return measured(facts, f"{prefix}floor", f"{prefix}floor_")
+
+
+def flat(facts: dict[str, Any], name: str) -> Measured | None:
+    """A figure by its name, if a table with plain numbers tells it and its interval."""
+    names = (name, f"{name}_low", f"{name}_high")
+    return measured(facts, name, f"{name}_") if fits(facts, dict.fromkeys(names, SIGNED)) else None

@@ -1,9 +1,10 @@
 """The figures of what `ddim reproduce` measures, in their order: those of DDIM's paper, and some more."""
 
-from ddim.report import copies, evaluation, frechet, latents, likelihood, reconstruction, solvers
+from ddim.report import beside, copies, evaluation, frechet, latents, likelihood, reconstruction, solvers
 from ddim.report.plate import Plate, root
 
 REPRODUCTION, VERIFICATION = "ddim reproduce RECIPE", "ddim verify RUN"  # make what is drawn here
+COMPARISON = "ddim compare RUN OTHERS --report RUN"
 
 MEASURED = (
     Plate(
@@ -86,6 +87,15 @@ MEASURED = (
         "real images come to in place of the samples.",
         REPRODUCTION,
         evaluation.evaluation,
+    ),
+    Plate(
+        "compare",
+        "Beside other models",
+        "not in the paper",
+        "The first images of each, all from the same noise, the nearest to real images on top. The distance is "
+        "Fréchet’s, as above, of as many images each.",
+        COMPARISON,
+        beside.beside,
     ),
     Plate(
         "memorisation",

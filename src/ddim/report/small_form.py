@@ -29,6 +29,7 @@ SHOWN = (  # by their plates: what the model does, and not how it was built
     "likelihood",
     "solvers",
     "evaluation",
+    "compare",
     "memorisation",
     "timing",
     "strips",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
-from ddim.report.measured import Measured, figures, measured
+from ddim.report.measured import Measured, figures, flat, floor, measured
 from ddim.report.names import ETA, FIGURES
 from ddim.report.numbers import small, three
 from ddim.report.quality import quality
@@ -50,6 +50,7 @@ def tables(record: Record) -> dict[str, list[Table]]:
         "likelihood": _likelihood,
         "solvers": _solvers,
         "evaluation": _evaluation,
+        "compare": _compare,
     }
     made = {name: make(record) for name, make in makers.items() if name in record.results}
     return {name: found for name, found in made.items() if any(table.rows for table in found)}
@@ -152,6 +153,23 @@ def _evaluation(record: Record) -> list[Table]:
         f"the 95% interval. Real images: {facts['floor']}. {facts['about']}"
     )
     return [Table(["figure", "samples", "real images"], rows, note=note)]
+
+
+def _compare(record: Record) -> list[Table]:
+    """The models in their order, below as many real images as of the first."""
+    facts = record.results["compare"]
+    shown = [name for name in FIGURES if all(flat(row, name) for row in facts["rows"])]
+    real = [_within(floor(facts["rows"][0], f"{name}_")) for name in shown]
+    rows = [[Cell("real images"), NONE, NONE, *real]]
+    for row in facts["rows"]:
+        sizes = [_count(row[name]) if name in row else NONE for name in ("parameters", "images_seen")]
+        rows.append([Cell(row["name"]), *sizes, *(_within(flat(row, name)) for name in shown)])
+    counts = " or ".join(sorted({f"{row['count']:,.0f}" for row in facts["rows"]}))
+    note = (
+        f"{counts} images of each against {facts['reference_count']:,}, ± half of the 95% interval. "
+        f"{facts['about']}"
+    )
+    return [Table(["what", "parameters", "images seen", *(FIGURES[name] for name in shown)], rows, note=note)]
 
 
 def _count(number: int) -> Cell:
