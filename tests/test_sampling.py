@@ -47,3 +47,18 @@ def test_the_models_own_eta_goes_with_its_own_sampler_alone():
 def test_an_eta_for_a_sampler_that_has_none_is_refused():
     with pytest.raises(UserError, match="'unipc' does not take eta"):
         Sampling().walk(LINEAR, sampler="unipc", eta=1.0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({}, "ddim, quadratic, 30 steps, eta = 1"),
+        ({"steps": 5, "eta": 0.5}, "ddim, quadratic, 5 steps, eta = 0.5"),
+        ({"eta": "hat", "spacing": "linear"}, "ddim, linear, 30 steps, eta = hat"),
+        ({"sampler": "unipc"}, "unipc, trailing, 30 steps"),
+    ],
+)
+def test_the_words_are_those_of_the_walk(request_, words):
+    own = Sampling(30, "ddim", 1.0, "quadratic")
+    assert own.words(**request_) == words
+    assert f" {len(own.walk(LINEAR, **request_)[1]) - 1} steps" in words

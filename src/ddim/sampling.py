@@ -54,15 +54,35 @@ class Sampling:
             steps, sampler, eta, spacing: as for `Denoiser.sample`; None is the default. Another sampler than the
                 default one gets the ladder `OTHERS`.
         """
+        sampler, eta, spacing = self._chosen(sampler, eta, spacing)
+        if steps is None and isinstance(spacing, str):
+            steps = self.steps
+        return _made(sampler, eta), levels(schedule, ladder(schedule, steps, spacing))
+
+    def words(
+        self,
+        steps: int | None = None,
+        sampler: str | None = None,
+        eta: float | str | None = None,
+        spacing: str | None = None,
+    ) -> str:
+        """What `walk` makes of such names, e.g. "ddim, trailing, 20 steps, eta = 0"."""
+        name, eta, spacing_name = self._chosen(sampler, eta, spacing)
+        eta = getattr(_made(name, eta), "eta", None)
+        injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
+        return f"{name}, {spacing_name}, {steps or self.steps} steps{injected}"
+
+    def _chosen(
+        self, sampler: str | Sampler | None, eta: float | str | None, spacing: str | Sequence[float] | None
+    ) -> tuple[str | Sampler, float | str | None, str | Sequence[float]]:
+        """With the defaults where nothing is given."""
         if sampler is None:
             sampler = self.sampler if eta is None else "ddim"  # an eta alone asks for DDIM with it
         if eta is None and sampler == self.sampler:
             eta = self.eta
         if spacing is None:
             spacing = self.spacing if sampler == self.sampler else OTHERS
-        if steps is None and isinstance(spacing, str):
-            steps = self.steps
-        return _made(sampler, eta), levels(schedule, ladder(schedule, steps, spacing))
+        return sampler, eta, spacing
 
 
 def _made(sampler: str | Sampler, eta: float | str | None) -> Sampler:

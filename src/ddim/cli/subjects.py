@@ -69,16 +69,8 @@ class Subject:
 
     def words(self, guidance: float = 1.0, **sampling: Any) -> str:
         """How it is sampled, in words, e.g. "unipc, log-snr, 20 steps"."""
-        from ddim.sampling import OTHERS
-
-        usual = self.loaded.sampling
-        sampler, levels = usual.walk(self.loaded.schedule, **sampling)
-        name = sampling.get("sampler") or (usual.sampler if sampling.get("eta") is None else "ddim")
-        spacing = sampling.get("spacing") or (usual.spacing if name == usual.sampler else OTHERS)
-        eta = getattr(sampler, "eta", None)
-        injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
         guided = f", guidance {guidance:g}" if guidance != 1 else ""
-        return f"{name}, {spacing}, {len(levels) - 1} steps{injected}{guided}"
+        return f"{self.loaded.sampling.words(**sampling)}{guided}"
 
     def about(self) -> dict[str, Any]:
         """Which model it is and how many images it has seen, as far as that is known; nothing of a folder."""

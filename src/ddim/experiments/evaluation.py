@@ -43,9 +43,8 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     known = model.classes is not None and eye.classes == model.classes
     labels = [i % eye.classes for i in range(count)] if known and eye.classes else None
     found = measure(images, test, extractor=eye, real=setup.learnt, labels=labels, seed=SEED)
-    usual = model.sampling
     return {
-        "sampling": f"{usual.sampler}, {usual.spacing}, {usual.steps} steps",
+        "sampling": model.sampling.words(),
         **found.facts(),
         "cut": cut(seconds, [f"from {enough[0]:,} to {count:,} images"] if count != enough[0] else []),
     }
