@@ -5,7 +5,7 @@
     python benchmarks/gpu.py paper      # the paper's two recipes: images a second, and seconds to its epochs
 
 Each writes results/gpu-PART.json and .md. The share is of the rate at which the same GPU multiplies large bf16
-matrices, read in the same run. An image costs three times the operations of a forward, as PyTorch counts them.
+matrices, read in the same run. An image costs three times the operations of a call, see flops.py.
 DDIM_DATA names the folder that holds the data.
 """
 
@@ -23,10 +23,10 @@ from statistics import median
 from typing import Any
 
 import torch
+from flops import gflop
 from rate_workers import BATCH as PAPERS_BATCH
 from rate_workers import ddpm_pytorch, diffusers
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ddim import Denoiser, environment, nets, open_images, schedule
 from ddim.files import write_text
@@ -125,9 +125,7 @@ SCRATCH = Path("runs/benchmarks")
 
 def train() -> dict[str, Any]:
     """The rates of all, each in a process of its own, so that none inherits another's memory or settings."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network()(torch.zeros(1, 3, 32, 32, device="cuda"), torch.ones(1, device="cuda"))
-    flops = 3 * counter.get_total_flops()
+    flops = 3e9 * gflop(network(), (3, 32, 32))
     top = ceiling()
     rows = {name: alone("train", name) for name in candidates()}
     for row in rows.values():

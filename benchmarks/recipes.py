@@ -23,6 +23,7 @@ from typing import Any
 import judge
 import numpy as np
 import torch
+from flops import gflop
 from torch import Tensor
 
 from ddim import load, nets, open_images
@@ -31,7 +32,7 @@ from ddim.evaluate.frechet import frechet, gaussian
 from ddim.files import write_text
 from ddim.train import Plan, Recipe, history
 from ddim.train import recipe as recipes
-from ddim.train.run import train
+from ddim.train.run import build, train
 
 RESULTS, RUNS = Path(__file__).parent / "results", Path("runs/benchmarks/recipes")
 COUNT, STEPS = 1000, (10, 50)
@@ -109,7 +110,6 @@ def score(data: str, samples: Tensor) -> list[float]:
 
 def work(data: str, name: str, device: str | None) -> dict[str, Any]:
     """Train a variant, and judge each of its averages and its latest weights."""
-    nets._sizes["unet"].update(NETWORKS)
     chosen, run = recipe(data, name), RUNS / data / name.replace(" ", "-").replace(",", "")
     began = time.perf_counter()
     train(chosen, run, device=device, resume=True)
@@ -127,16 +127,18 @@ def work(data: str, name: str, device: str | None) -> dict[str, Any]:
 
 def table(data: str, rows: dict[str, Any]) -> str:
     """The results in Markdown, of the average that is saved for use."""
+    images = open_images(data)
     columns = [f"distance, {S} steps" for S in STEPS]
     columns += [f"agreement, {S} steps" for S in STEPS] if data == "mnist" else []
     lines = [
-        f"| {data} | updates | held-out loss | {' | '.join(columns)} |",
-        "|---|--:|--:" + "|--:" * len(columns) + "|",
+        f"| {data} | GFLOP a call | updates | held-out loss | {' | '.join(columns)} |",
+        "|---|--:|--:|--:" + "|--:" * len(columns) + "|",
     ]
     for name, row in rows.items():
         found = [row[f"0.1, {S} steps"] for S in STEPS]
         cells = [f"{one[0]:.3g}" for one in found] + [f"{one[1]:.1%}" for one in found if len(one) > 1]
-        lines.append(f"| {name} | {row['updates']} | {row['held_out']:.5f} | {' | '.join(cells)} |")
+        cost = gflop(build(recipe(data, name), images).network, images.shape)
+        lines.append(f"| {name} | {cost:.2g} | {row['updates']} | {row['held_out']:.5f} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -149,12 +151,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of these variants")
     parser.add_argument("--variant", help=argparse.SUPPRESS)  # the work of one process
     options = parser.parse_args()
+    nets._sizes["unet"].update(NETWORKS)
     if options.variant:
         print("result", json.dumps(work(options.data, options.variant, options.device)))
         return
     path = RESULTS / f"recipes-{options.data}.json"
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     here = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // options.jobs))}
+
+    def keep() -> None:
+        inorder = {variant: rows[variant] for variant in VARIANTS[options.data] if variant in rows}
+        write_text(path, json.dumps(inorder, indent=2) + "\n")
+        write_text(path.with_suffix(".md"), table(options.data, inorder))
 
     def one(name: str) -> None:
         words = [sys.executable, __file__, options.data, "--variant", name]
@@ -164,9 +172,7 @@ def main() -> None:
             print(f"{name} failed:\n{done.stderr[-2000:]}", flush=True)
             return
         rows[name] = json.loads(done.stdout.rsplit("result", 1)[1])
-        inorder = {variant: rows[variant] for variant in VARIANTS[options.data] if variant in rows}
-        write_text(path, json.dumps(inorder, indent=2) + "\n")
-        write_text(path.with_suffix(".md"), table(options.data, inorder))
+        keep()
         print(name, rows[name], flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
