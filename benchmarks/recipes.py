@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import judge
@@ -158,11 +159,7 @@ def main() -> None:
     path = RESULTS / f"recipes-{options.data}.json"
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     here = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // options.jobs))}
-
-    def keep() -> None:
-        inorder = {variant: rows[variant] for variant in VARIANTS[options.data] if variant in rows}
-        write_text(path, json.dumps(inorder, indent=2) + "\n")
-        write_text(path.with_suffix(".md"), table(options.data, inorder))
+    lock = Lock()
 
     def one(name: str) -> None:
         words = [sys.executable, __file__, options.data, "--variant", name]
@@ -171,12 +168,16 @@ def main() -> None:
         if done.returncode:
             print(f"{name} failed:\n{done.stderr[-2000:]}", flush=True)
             return
-        rows[name] = json.loads(done.stdout.rsplit("result", 1)[1])
-        keep()
+        with lock:
+            rows[name] = json.loads(done.stdout.rsplit("result", 1)[1])
+            write_text(path, json.dumps(rows, indent=2) + "\n")
         print(name, rows[name], flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, (name for name in options.only or VARIANTS[options.data] if name not in rows)))
+    inorder = {variant: rows[variant] for variant in VARIANTS[options.data] if variant in rows}
+    write_text(path, json.dumps(inorder, indent=2) + "\n")
+    write_text(path.with_suffix(".md"), table(options.data, inorder))
 
 
 if __name__ == "__main__":

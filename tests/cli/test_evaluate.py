@@ -12,7 +12,7 @@ from PIL import Image
 from refusal import refused
 
 import ddim
-from ddim import checkpoint, nets, schedule
+from ddim import checkpoint, experiments, nets, schedule
 from ddim.cli import main
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
@@ -130,22 +130,40 @@ def test_comparing(run, tmp_path, capsys):
 
 
 def test_a_comparison_in_a_report(run, tmp_path, capsys):
-    mine = shutil.copytree(run, tmp_path / "mine")
+    mine = Path(shutil.copytree(run, "mine"))
+    write_text(mine / "metrics.jsonl", json.dumps({"step": 30, "epoch": 1.3, "loss": 1, "held_out": 1}) + "\n")
     real = digits(tmp_path / "real", range(300))
-    words = ["--count", "40", "--against", "digits", "--device", "cpu", "--report", str(mine)]
-    main(["compare", str(run), real, *words])
-    assert f"ddim report {mine}" in capsys.readouterr().out
+    words = ["--count", "40", "--against", "digits", "--device", "cpu", "--report"]
+    main(["compare", "./mine", real, *words])
+    assert "ddim report ./mine" in capsys.readouterr().out
     record = read(mine)
     first, second = record.results["compare"]["rows"]
-    assert (first["name"], second["name"]) == (real, str(run))
+    assert (first["name"], second["name"]) == ("real", "./mine")  # no folders of this machine
     assert second["parameters"] == sum(p.numel() for p in record.model.network.parameters())
     assert "parameters" not in first  # a folder of images
-    assert "images_seen" not in second  # a run without metrics
+    assert second["images_seen"] == 30 * record.batch_size
     assert record.samples["compare"]["images"].shape == (2, 20, 1, 8, 8)
     (table,) = tables.tables(record)["compare"]
-    assert [row[0].words for row in table.rows] == ["real images", real, str(run)]
+    assert [row[0].words for row in table.rows] == ["real images", "real images", "real", "./mine"]
+    assert [row[1].words for row in table.rows] == ["300", "40", "300", "40"]
     assert "frechet_low" in (mine / "results/compare.csv").read_text()
-    assert "nowhere holds no model" in refused(capsys, "compare", run, real, "--report", "nowhere")
+    said = refused(capsys, "compare", real, "./mine", "--against", "digits", "--report")
+    assert "is not one of your runs" in said
+
+
+def test_a_comparison_that_is_stopped_leaves_no_images_under_other_names(run, tmp_path, monkeypatch):
+    mine, real = shutil.copytree(run, "mine"), digits(tmp_path / "real", range(300))
+    words = ["--count", "40", "--against", "digits", "--device", "cpu", "--report"]
+    main(["compare", mine, real, *words])
+    assert read(Path(mine)).results.keys() == {"compare"}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "keep", stop)
+    with pytest.raises(SystemExit):
+        main(["compare", mine, real, *words])
+    assert read(Path(mine)).results == {}
 
 
 def test_few_good_images_rank_before_many_bad_ones(tmp_path, capsys):

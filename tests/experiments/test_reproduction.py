@@ -170,16 +170,20 @@ def test_what_is_taken_last_costs_least(T):
 def test_no_cut_leaves_an_s_out(extent, T):
     """Without T / 10 nobody could say whether ten times fewer steps are as good."""
     grid = cells(extent, T)
-    assert {c.steps for c in grid if c.eta == "0" and c.spacing == "linear"} == {S for S in STEPS if S < T} | {T}
+    for ladder in extent.ladders:
+        there = {c.steps for c in grid if c.eta == "0" and c.spacing == ladder}
+        assert there - {T} == {S for S in STEPS if S < T}
+    costs = [c.steps * c.count for c in grid]
+    assert costs == sorted(costs)
     assert len(grid) == len(set(grid))
 
 
 def test_a_cut_grid_says_which_walks_have_one_eta():
     last = table1.EXTENTS[-1]
     assert {cell.eta for cell in cells(last, 1000) if cell.steps == 1000} == {"0"}
-    assert "to 64 images and eta = 0 where S = 50 or 100 or T" in table1._changes(table1.EXTENTS[0], last)
-    assert "to 200 images and eta = 0 where S = T" in table1._changes(*table1.EXTENTS[:2])
-    assert table1._changes(table1.EXTENTS[0], table1.EXTENTS[0]) == []
+    assert "to 64 images and eta = 0 where S = 50 or 100 or T" in table1._changes(table1.EXTENTS[0], last, 1000)
+    assert "to 200 images and eta = 0 where S = T" in table1._changes(*table1.EXTENTS[:2], 1000)
+    assert table1._changes(table1.EXTENTS[0], table1.EXTENTS[0], 1000) == []
 
 
 def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):

@@ -145,6 +145,7 @@ def results(T=20, every=(2, 10), solvers=("ddim", "heun", "dpmpp-2m")):
                     "name": name,
                     **seen,
                     "count": 1000.0,
+                    "floor_count": 1000.0,
                     "frechet": value,
                     **interval(value, 0.5, "frechet_"),
                     "frechet_floor": 1.3,

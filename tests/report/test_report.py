@@ -14,7 +14,7 @@ from ddim.report.plates import PLATES
 
 NAMES = [plate.name for plate in PLATES]
 FROM_TRAINING = ["data", "forward", "network", "learning", "levels", "along"]
-FROM_REPRODUCE = [
+MEASURED = [
     "table1",
     "consistency",
     "interpolation",
@@ -111,7 +111,7 @@ def test_results_of_other_weights_are_not_shown(complete):
     read(complete)
     facts = json.loads((complete / "results/gallery.json").read_text())
     (complete / "results/gallery.json").write_text(json.dumps({**facts, "weights": "others"}))
-    assert read(complete).missing == ["samples", *FROM_REPRODUCE]
+    assert read(complete).missing == ["samples", *MEASURED]
     assert not list(complete.glob("figures/samples.*"))
 
 
@@ -153,7 +153,7 @@ def test_broken_files_are_left_out(complete):
     (complete / "environment.json").write_text("[]")
     (complete / "results/timing.json").write_text("{")
     (complete / "samples/strips.safetensors").write_bytes(b"none")
-    assert read(complete).missing == ["learning", "levels", "strips", "denoising", "timing", *FROM_REPRODUCE]
+    assert read(complete).missing == ["learning", "levels", "strips", "denoising", "timing", *MEASURED]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -118,6 +118,10 @@ PATHS = [
     ("evaluation", "sampling"),
     ("evaluation", "floor"),
     ("evaluation", "figures"),
+    ("compare", "rows"),
+    ("compare", "rows", 1, "name"),
+    ("compare", "rows", 0, "frechet_low"),
+    ("compare", "rows", 2, "floor_count"),
     ("memorisation", "p_value"),
     ("memorisation", "nearer_low"),
 ]
@@ -149,6 +153,8 @@ def test_a_result_with_a_part_of_another_kind_is_absent(folder, path, value):
         ("solvers", ["ddim"], ("usual",)),
         ("solvers", "far", ("rows", 0, "distance")),
         ("evaluation", {}, ("figures",)),
+        ("compare", "\udcff", ("rows", 0, "name")),
+        ("compare", 1.5, ("rows", 0, "parameters")),
     ],
 )
 def test_a_result_that_says_nonsense_is_absent(folder, name, value, path):
@@ -164,6 +170,8 @@ def test_a_result_that_says_nonsense_is_absent(folder, name, value, path):
         ("interpolation", {"images": torch.zeros(6, 11, 3, 8, 8, dtype=torch.uint8)}),
         ("interpolation", {"pictures": torch.zeros(6, 11, 1, 8, 8, dtype=torch.uint8)}),
         ("reconstruction", {"images": torch.zeros(3, 8, 1, 8, 8, dtype=torch.uint8)}),  # no originals
+        ("compare", {"images": torch.zeros(2, 20, 1, 8, 8, dtype=torch.uint8)}),  # of a model too few
+        ("compare", {"images": torch.zeros(3, 19, 1, 8, 8, dtype=torch.uint8)}),
         ("memorisation", {"samples": torch.zeros(7, 1, 8, 8, dtype=torch.uint8)}),
         (
             "memorisation",

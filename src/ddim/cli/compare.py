@@ -10,7 +10,7 @@ from ddim.cli.references import Split, extractor, real_images
 from ddim.cli.subjects import Subject
 from ddim.errors import UserError
 
-SHOWN, COLUMNS = 20, 10  # images of each in the picture
+SHOWN, COLUMNS = 20, 10  # of each in the picture: images, and how many of them side by side
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Compare:
     For example:
       ddim compare runs/short runs/long
       ddim compare mnist runs/mine generated/ --against mnist
-      ddim compare runs/mnist runs/mnist-paper --report runs/mnist
+      ddim compare runs/mine runs/mnist-paper mnist --report
     """
 
     what: Positional[tuple[str, ...]]
@@ -49,8 +49,8 @@ class Compare:
     out: Path = Path("compare")
     """Folder for the numbers and the picture."""
 
-    report: Path | None = None
-    """Show it in the report of this run too."""
+    report: bool = False
+    """Keep it in the folder of the first too, where `ddim report` shows it."""
 
     device: str | None = None
     """cpu, cuda or mps; the best there is if not given."""
@@ -66,15 +66,19 @@ class Compare:
         from ddim.evaluate import comparison, measure
         from ddim.evaluate.features import as_pixels
         from ddim.evaluate.scoring import check
-        from ddim.experiments import keep
+        from ddim.experiments import forget, keep
         from ddim.files import write_bytes, write_text
         from ddim.pictures import write_grid
 
         if not self.what or len(set(self.what)) < len(self.what):
             raise UserError("Name what to compare, each once, as in `ddim compare runs/a runs/b`.")
         subjects = [Subject.find(name) for name in self.what]
-        weights = None if self.report is None else fingerprint(self.report)  # refuses a folder without a model
-        real = real_images(subjects[0], self.against, self.split, self.data_dir)
+        first = subjects[0]
+        if self.report and not first.is_run:
+            raise UserError(
+                f"--report writes into the folder of the first, and {first.name} is not one of your runs; name one."
+            )
+        real = real_images(first, self.against, self.split, self.data_dir)
         for one in subjects:
             one.check(real.reference.shape)
         eye = extractor(self.extractor, real)
@@ -95,13 +99,15 @@ class Compare:
         facts = {name: {**about[name], **found[name].facts()} for name in ranked}
         table = {"reference": real.facts(), "subjects": facts}
         write_text(numbers, json.dumps(table, indent=2) + "\n")
-        if self.report is not None:
+        if self.report:
+            forget(first.folder, "compare")
             images = to_bytes({"images": torch.stack([rows[name] for name in ranked])})
-            write_bytes(self.report / "samples/compare.safetensors", images)
-            kept = [{"name": name, **about[name], **found[name].flat()} for name in ranked]
-            result = {"weights": weights, "about": eye.about, "reference_count": len(real.reference), "rows": kept}
-            keep(self.report, "compare", result)
+            write_bytes(first.folder / "samples/compare.safetensors", images)
+            public = {one.name: one.public_name for one in subjects}
+            kept = [{"name": public[name], **about[name], **found[name].flat()} for name in ranked]
+            result = {"about": eye.about, "reference_count": len(real.reference), "rows": kept}
+            keep(first.folder, "compare", {"weights": fingerprint(first.folder), **result})
         print("\n".join(comparison.lines(found)))
         print(f"In {picture} two rows for each, in the order of the table; the numbers are in {numbers}.")
-        if self.report is not None:
-            print(f"The report shows it too: ddim report {self.report}")
+        if self.report:
+            print(f"The report of {first.name} shows it too: ddim report {first.name}")

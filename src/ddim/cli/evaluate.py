@@ -75,7 +75,6 @@ class Evaluate:
     """Folder with the files of a data set that has a name; DDIM_DATA, then a download, if not given."""
 
     def run(self) -> None:
-        from ddim.checkpoint import fingerprint
         from ddim.evaluate import copies, kept, measure
         from ddim.evaluate.scoring import check
         from ddim.train.engine import choose_device
@@ -92,7 +91,7 @@ class Evaluate:
             labels = self._labels(subject, eye, real.reference)
             sampling = {name: getattr(self, name) for name in SAMPLING}
             samples = subject.draw(self.count, self.device, seed=self.seed, **sampling)
-            about |= {"weights": fingerprint(subject.folder), "sampling": subject.words(**sampling)}
+            about |= {**subject.about(), "sampling": subject.words(**sampling)}
         else:
             samples = subject.images(real.reference.shape)
         found = measure(samples, real.reference, extractor=eye, real=real.others, labels=labels, seed=self.seed)

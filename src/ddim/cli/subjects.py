@@ -39,12 +39,23 @@ class Subject:
         return cls(name, folder, (folder / "config.json").is_file())
 
     @property
-    def place(self) -> Path:
-        """Where its results go: beside what a run holds, not into the package, nor among somebody's images."""
+    def is_run(self) -> bool:
+        """Whether it is a model that does not come with ddim, so that its folder is the user's to write into."""
         from ddim.loading import SHIPPED
 
-        own = self.model and self.folder.parent != SHIPPED
-        return self.folder / "evaluate" if own else Path("evaluate") / self.folder.resolve().name
+        return self.model and self.folder.parent != SHIPPED
+
+    @property
+    def place(self) -> Path:
+        """Where its results go: beside what a run holds, not into the package, nor among somebody's images."""
+        return self.folder / "evaluate" if self.is_run else Path("evaluate") / self.folder.resolve().name
+
+    @property
+    def public_name(self) -> str:
+        """For a report that others may read: without the folders of this machine."""
+        path = Path(self.name)
+        name = path.name if path.is_absolute() or self.name.startswith(("~", "..")) else self.name
+        return name.encode(errors="replace").decode()
 
     @cached_property
     def loaded(self) -> "Denoiser":
@@ -75,17 +86,14 @@ class Subject:
     def about(self) -> dict[str, Any]:
         """Which model it is and how many images it has seen, as far as that is known; nothing of a folder."""
         from ddim.checkpoint import fingerprint, read_config
-        from ddim.report.reading import as_table, metrics
+        from ddim.report.reading import images_seen, metrics
 
         if not self.model:
             return {}
         parameters = sum(p.numel() for p in self.loaded.network.parameters())
         facts: dict[str, Any] = {"weights": fingerprint(self.folder), "parameters": parameters}
-        plan = as_table(as_table(read_config(self.folder).get("recipe")).get("plan"))
-        lines = metrics(self.folder / "metrics.jsonl")
-        if lines and "step" in lines[-1] and isinstance(plan.get("batch_size"), int):
-            facts["images_seen"] = lines[-1]["step"] * plan["batch_size"]
-        return facts
+        seen = images_seen(read_config(self.folder), metrics(self.folder / "metrics.jsonl"))
+        return facts if seen is None else {**facts, "images_seen": seen}
 
     def labels(self, count: int) -> "list[int] | None":
         """The classes that `draw` asks for, all in turn; None for a model without."""

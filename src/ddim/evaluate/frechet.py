@@ -48,4 +48,5 @@ def frechet(a: Gaussian, b: Gaussian) -> float:
     Reference: Heusel et al., arXiv 1706.08500, Eq. 6.
     """
     overlap = np.linalg.svd(a.root @ b.root, compute_uv=False).sum()
-    return float(np.square(a.mean - b.mean).sum() + np.trace(a.covariance + b.covariance) - 2 * overlap)
+    squared = float(np.square(a.mean - b.mean).sum() + np.trace(a.covariance + b.covariance) - 2 * overlap)
+    return max(squared, 0.0)  # of equal sets the rounding may leave less

@@ -30,7 +30,7 @@ from ddim.experiments.piece import Piece, Setup, seconds_whole
 from ddim.files import write_text
 from ddim.registry import Registry
 
-__all__ = ["LOOK", "PIECES", "Piece", "Setup", "keep", "run", "seconds_whole"]
+__all__ = ["LOOK", "PIECES", "Piece", "Setup", "forget", "keep", "run", "seconds_whole"]
 
 PIECES: Registry[Piece] = Registry("experiment")
 PIECES["gallery"] = Piece(gallery.make, gallery.calls, gallery.FILES, share=0.6, images=False)
@@ -90,9 +90,14 @@ def run(
         if name in open_ones:
             rest = sum(chosen[other].share for other in open_ones[open_ones.index(name) :])
             seconds = max(0.0, end - time.monotonic()) * piece.share / rest if minutes is not None else None
-            (folder / "results" / f"{name}.json").unlink(missing_ok=True)  # its samples are about to change
+            forget(folder, name)  # its samples are about to change
             keep(folder, name, {"weights": weights, **piece.make(setup, seconds)})
         yield name
+
+
+def forget(folder: Path, name: str) -> None:
+    """Remove `results/<name>.json`: what is in `samples/` is no longer what it tells of."""
+    (folder / "results" / f"{name}.json").unlink(missing_ok=True)
 
 
 def keep(folder: Path, name: str, facts: dict[str, Any]) -> None:

@@ -72,17 +72,18 @@ def cells(extent: Extent, T: int) -> list[Cell]:
     """The cells of an extent, cheapest first, so that an interrupt leaves the most.
 
     S = T is drawn on one ladder alone, as all ladders are the same there, and with eta = 0 alone unless the grid is
-    whole: with each eta it would cost more than all the rest. No S is left out altogether, for whether a tenth of
-    the steps is as good as all of them, T / 10 must tell.
+    whole: with each eta it would cost more than all the rest. No S of `STEPS` is left out altogether: whether a
+    tenth of T = 1,000 steps is as good as all of them, S = 100 must tell.
     """
     short = [S for S in extent.steps if S < T]
     long = [S for S in STEPS if S < T and S not in short]
     etas = extent.etas if extent == EXTENTS[0] else ("0",)
-    return [
+    grid = [
         *(Cell(spacing, S, eta, extent.count) for S in short for spacing in extent.ladders for eta in extent.etas),
-        *(Cell("linear", S, "0", extent.few) for S in long),
+        *(Cell(spacing, S, "0", extent.few) for S in long for spacing in extent.ladders),
         *(Cell("linear", T, eta, extent.few) for eta in etas),
     ]
+    return sorted(grid, key=lambda cell: cell.steps * cell.count)
 
 
 def calls(model: Denoiser) -> float:
@@ -127,7 +128,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         "floor": score.floor(extent.count),
         "few_floor": score.floor(extent.few),
         "rows": [_row(cell, drawn[cell][1], x, whole, score) for cell, x in seen.items()],
-        "cut": cut(seconds, _changes(EXTENTS[0], extent)),
+        "cut": cut(seconds, _changes(EXTENTS[0], extent, T)),
     }
 
 
@@ -232,11 +233,11 @@ def _row(cell: Cell, seconds: float, x: Array, whole: Array, score: Score) -> di
     }
 
 
-def _changes(wanted: Extent, got: Extent) -> list[str]:
+def _changes(wanted: Extent, got: Extent, T: int) -> list[str]:
     if got == wanted:
         return []
     changes = [f"from {wanted.count:,} to {got.count:,} images"] if got.count != wanted.count else []
-    long = [f"{S}" for S in wanted.steps if S not in got.steps]
+    long = [f"{S}" for S in wanted.steps if S not in got.steps and S < T]
     changes += [f"to {got.few} images and eta = 0 where S = {' or '.join([*long, 'T'])}"]
     changes += [f"to eta = {', '.join(got.etas)}"] if got.etas != wanted.etas else []
     return changes + ([f"to the {got.ladders[0]} ladder"] if got.ladders != wanted.ladders else [])

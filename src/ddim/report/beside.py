@@ -2,34 +2,37 @@
 
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from ddim.report.measured import measured
 from ddim.report.numbers import short
 from ddim.report.record import Record
-from ddim.report.sheet import FAINT, WIDTH, Sheet, literal, mosaic
+from ddim.report.rows import Rows
+from ddim.report.sheet import FAINT, WIDTH, Sheet, literal
 
 MARGIN, LEFT, GAP = 40, 620, 50  # pixels; the words stand left of the images
-COLUMNS, LONGEST = 10, 26  # letters of a name
+COLUMNS, LONGEST = 10, 24  # images in a row; letters of a name
 
 
 def beside(record: Record) -> Figure | None:
     """Two rows of images of each, not picked."""
     facts, images = record.results.get("compare"), record.samples["compare"].get("images")
-    if facts is None or images is None or len(images) != len(facts["rows"]):
+    if facts is None or images is None or len(images) != len(facts["rows"]) or images.shape[1] < 2 * COLUMNS:
         return None
-    mosaics = [mosaic(some, COLUMNS) for some in images]
-    high, wide = mosaics[0].shape[:2]
-    scale = max(1, (WIDTH - LEFT - MARGIN) // wide)
-    sheet = Sheet(2 * MARGIN + len(mosaics) * (high * scale + GAP) - GAP)
-    for i, (row, pixels) in enumerate(zip(facts["rows"], mosaics, strict=True)):
-        top = MARGIN + i * (high * scale + GAP)
-        middle = top + high * scale / 2
+    blocks = [
+        Rows(torch.stack([some[:COLUMNS], some[COLUMNS : 2 * COLUMNS]]), WIDTH - LEFT - MARGIN) for some in images
+    ]
+    high = blocks[0].height
+    sheet = Sheet(2 * MARGIN + len(blocks) * (high + GAP) - GAP)
+    for i, (row, block) in enumerate(zip(facts["rows"], blocks, strict=True)):
+        top = MARGIN + i * (high + GAP)
+        middle = top + high / 2
         name = row["name"] if len(row["name"]) <= LONGEST else f"…{row['name'][1 - LONGEST :]}"
-        sheet.text(MARGIN, middle - 55, literal(name), ha="left", fontsize=12, weight="bold")
+        sheet.text(MARGIN, middle - 55, literal(name), ha="left", fontsize=11, weight="bold")
         sheet.text(MARGIN, middle, f"distance {measured(row, 'frechet', 'frechet_').short}", ha="left")
         sheet.text(MARGIN, middle + 45, _seen(row), ha="left", color=FAINT, fontsize=9.5)
-        sheet.image(pixels, LEFT, top, scale)
+        block.draw(sheet, LEFT, top)
     return sheet.figure
 
 

@@ -28,6 +28,7 @@ _BITS = {"bits": SIGNED, "low": SIGNED, "high": SIGNED}
 _SUBJECT = {
     "name": str,
     "count": float,
+    "floor_count": float,
     "parameters": Maybe(int),  # neither of a folder of images
     "images_seen": Maybe(int),
     "frechet": float,

@@ -41,7 +41,7 @@ class Measured(NamedTuple):
         """Those that show two digits of half the interval; three of the value if it has none."""
         half = (self.high - self.low) / 2
         size, digits = (half, 2) if half > 0 else (abs(self.value), 3)
-        return min(max(digits - 1 - math.floor(math.log10(size)), 0), 9) if size else 0
+        return min(max(digits - 1 - math.floor(math.log10(size)), 0), 9) if 0 < size < math.inf else 0
 
 
 def measured(facts: dict[str, Any], value: str = "value", prefix: str = "") -> Measured:

@@ -4,7 +4,7 @@ from ddim.report import beside, copies, evaluation, frechet, latents, likelihood
 from ddim.report.plate import Plate, root
 
 REPRODUCTION, VERIFICATION = "ddim reproduce RECIPE", "ddim verify RUN"  # make what is drawn here
-COMPARISON = "ddim compare RUN OTHERS --report RUN"
+COMPARISON = "ddim compare RUN OTHERS --report"
 
 MEASURED = (
     Plate(
@@ -92,8 +92,8 @@ MEASURED = (
         "compare",
         "Beside other models",
         "not in the paper",
-        "The first images of each, all from the same noise, the nearest to real images on top. The distance is "
-        "Fréchet’s, as above, of as many images each.",
+        "The first images of each; all models begin with the same noise. In order of how far the Fréchet distance "
+        "lies above that of as many real images, the least first.",
         COMPARISON,
         beside.beside,
     ),

@@ -78,7 +78,7 @@ def fits(found: object, kind: Any) -> bool:
     if kind is ...:
         return True
     if kind is str:
-        return isinstance(found, str)
+        return isinstance(found, str) and _is_text(found)
     if not _is_number(found) or not math.isfinite(found):
         return False
     return kind is SIGNED or (found >= 0 if kind is float else isinstance(found, int) and found > 0)
@@ -103,6 +103,13 @@ def metrics(path: Path) -> list[dict[str, Any]]:
         if {"epoch", "loss", "held_out"} <= found.keys() and math.isfinite(found["epoch"]):
             whole.append(found | {name: line[name] for name in LEVELS if _are_levels(line.get(name))})
     return whole
+
+
+def images_seen(config: dict[str, Any], lines: list[dict[str, Any]]) -> int | None:
+    """How many images a training has seen, by its `config.json` and its metrics; None if they do not tell."""
+    size = as_table(as_table(config.get("recipe")).get("plan")).get("batch_size")
+    known = lines and "step" in lines[-1] and isinstance(size, int) and size > 0
+    return lines[-1]["step"] * size if known else None
 
 
 def images(path: Path, shape: tuple[int, ...], ndim: int | dict[str, int]) -> dict[str, Tensor]:
@@ -138,6 +145,15 @@ def along(folder: Path, shape: tuple[int, ...]) -> list[Stop]:
         if {"averaged", "latest"} <= found.keys() and len(found["averaged"]) == len(found["latest"]):
             stops.append(Stop(step, found["averaged"], found["latest"]))
     return stops
+
+
+def _is_text(found: str) -> bool:
+    """Whether it can be written and drawn; the name of a file need not be."""
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_number(found: object) -> TypeGuard[int | float]:

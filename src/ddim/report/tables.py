@@ -156,20 +156,23 @@ def _evaluation(record: Record) -> list[Table]:
 
 
 def _compare(record: Record) -> list[Table]:
-    """The models in their order, below as many real images as of the first."""
+    """The subjects in their order, below the real images for each number of them."""
     facts = record.results["compare"]
     shown = [name for name in FIGURES if all(flat(row, name) for row in facts["rows"])]
-    real = [_within(floor(facts["rows"][0], f"{name}_")) for name in shown]
-    rows = [[Cell("real images"), NONE, NONE, *real]]
+    rows = []
+    for row in {row["floor_count"]: row for row in facts["rows"]}.values():
+        real = (_within(floor(row, f"{name}_")) for name in shown)
+        rows.append([Cell("real images"), _count(round(row["floor_count"])), NONE, NONE, NONE, *real])
     for row in facts["rows"]:
         sizes = [_count(row[name]) if name in row else NONE for name in ("parameters", "images_seen")]
-        rows.append([Cell(row["name"]), *sizes, *(_within(flat(row, name)) for name in shown)])
-    counts = " or ".join(sorted({f"{row['count']:,.0f}" for row in facts["rows"]}))
-    note = (
-        f"{counts} images of each against {facts['reference_count']:,}, ± half of the 95% interval. "
-        f"{facts['about']}"
-    )
-    return [Table(["what", "parameters", "images seen", *(FIGURES[name] for name in shown)], rows, note=note)]
+        above = row["frechet"] - row["frechet_floor"]
+        figures = (_within(flat(row, name)) for name in shown)
+        rows.append([Cell(row["name"]), _count(round(row["count"])), *sizes, Cell(small(above), above), *figures])
+    fewer = [row["name"] for row in facts["rows"] if row["floor_count"] < row["count"]]
+    few = f" Too few real images for {', '.join(fewer)}: the rank is too good." if fewer else ""
+    note = f"Against {facts['reference_count']:,} images, ± half of the 95% interval.{few} {facts['about']}"
+    head = ["what", "images", "parameters", "images seen", "above floor", *(FIGURES[name] for name in shown)]
+    return [Table(head, rows, note=note)]
 
 
 def _count(number: int) -> Cell:

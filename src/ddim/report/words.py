@@ -6,6 +6,7 @@ from ddim.report.claims import no_copies
 from ddim.report.kinds import RESULTS
 from ddim.report.numbers import duration, power, short
 from ddim.report.overfit import verdict
+from ddim.report.reading import images_seen
 from ddim.report.record import Record
 
 
@@ -116,10 +117,11 @@ def _noise(record: Record) -> str:
 def _training(record: Record) -> str:
     if not record.metrics:
         return ""
-    last, batch_size = record.metrics[-1], record.batch_size
+    last = record.metrics[-1]
     parts = [f"{last['epoch']:.4g} epochs"]
-    if "step" in last and batch_size:
-        parts.append(f"{last['step']:,} updates of {batch_size} images, {last['step'] * batch_size:,} images seen")
+    seen = images_seen(record.config, record.metrics)
+    if seen is not None:
+        parts.append(f"{last['step']:,} updates of {record.batch_size} images, {seen:,} images seen")
     if "seconds" in last:
         parts.append(" ".join(duration(last["seconds"], f"on {record.environment.get('device', 'one device')}")))
     if "images_per_second" in last:
