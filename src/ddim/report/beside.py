@@ -11,7 +11,7 @@ from ddim.report.record import Record
 from ddim.report.rows import Rows
 from ddim.report.sheet import FAINT, WIDTH, Sheet, literal
 
-MARGIN, LEFT, GAP = 40, 620, 50  # pixels; the words stand left of the images
+MARGIN, LEFT, GAP = 40, 590, 50  # pixels; the words stand left of the images
 COLUMNS, LONGEST = 10, 24  # images in a row; letters of a name
 
 
