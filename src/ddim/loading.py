@@ -34,6 +34,11 @@ def find(name_or_path: str | Path) -> Path:
     return folder
 
 
+def comes_with_ddim(folder: Path) -> bool:
+    """Whether a folder that `find` gave is a model of the package, into which nothing is to be written."""
+    return folder.parent == SHIPPED
+
+
 def load(
     name_path_or_hub_id: str | Path,
     network: nn.Module | None = None,

@@ -62,7 +62,6 @@ class Compare:
         import torch
         from safetensors.torch import save as to_bytes
 
-        from ddim.checkpoint import fingerprint
         from ddim.evaluate import comparison, measure
         from ddim.evaluate.features import as_pixels
         from ddim.evaluate.scoring import check
@@ -106,7 +105,7 @@ class Compare:
             public = {one.name: one.public_name for one in subjects}
             kept = [{"name": public[name], **about[name], **found[name].flat()} for name in ranked]
             result = {"about": eye.about, "reference_count": len(real.reference), "rows": kept}
-            keep(first.folder, "compare", {"weights": fingerprint(first.folder), **result})
+            keep(first.folder, "compare", {"weights": about[first.name]["weights"], **result})
         print("\n".join(comparison.lines(found)))
         print(f"In {picture} two rows for each, in the order of the table; the numbers are in {numbers}.")
         if self.report:

@@ -115,9 +115,9 @@ class Sample:
 
     def _place(self, folder: Path) -> Path:
         """Where the grid goes if the call does not say: beside the run's own, not into the package."""
-        from ddim.loading import SHIPPED
+        from ddim.loading import comes_with_ddim
 
-        if folder.parent != SHIPPED:
+        if not comes_with_ddim(folder):
             return folder / "samples" / f"seed{self.seed}.png"
         return Path("samples") / f"{self.run_folder}-seed{self.seed}.png"
 

@@ -41,9 +41,9 @@ class Subject:
     @property
     def is_run(self) -> bool:
         """Whether it is a model that does not come with ddim, so that its folder is the user's to write into."""
-        from ddim.loading import SHIPPED
+        from ddim.loading import comes_with_ddim
 
-        return self.model and self.folder.parent != SHIPPED
+        return self.model and not comes_with_ddim(self.folder)
 
     @property
     def place(self) -> Path:

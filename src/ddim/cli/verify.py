@@ -66,7 +66,7 @@ class Verify:
 
         from ddim.checkpoint import fingerprint
         from ddim.experiments.cost import forward_seconds
-        from ddim.loading import SHIPPED, find, load
+        from ddim.loading import comes_with_ddim, find, load
         from ddim.report import sheet, solvers
         from ddim.train.engine import choose_device
         from ddim.verify import endpoint, kept, walks
@@ -79,7 +79,7 @@ class Verify:
         model = load(folder).to(choose_device(self.device))
         todo = walks.walks(model, budgets, _names(self.solvers), _names(self.spacings))
         weights = fingerprint(folder)
-        if folder.parent == SHIPPED:
+        if comes_with_ddim(folder):
             folder = Path("verify") / name  # not into the package
         start = endpoint.Start(model, self.count, self.seed)
         reference = kept.endpoint(folder, weights, start)
