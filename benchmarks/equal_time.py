@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import ddim
-from ddim import checkpoint, environment
+from ddim import environment, model_io
 from ddim.data import to_uint8
 from ddim.files import write_text, writing
 from ddim.pictures import grid
@@ -35,7 +35,7 @@ SHOWN = 64  # the first of them, not chosen
 
 def draw(run: Path, steps: int, weight: float, kept: Path) -> None:
     """Draw a run's images, the digits in turn if it knows them, and keep them with what was asked for."""
-    weights = checkpoint.fingerprint(run)
+    weights = model_io.fingerprint(run)
     if kept.exists():
         with np.load(kept) as file:
             if file["weights"] == weights:

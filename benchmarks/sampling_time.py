@@ -25,12 +25,12 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # a peer draws a bar of its own
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from ddim import Denoiser, environment, ladder, load, nets, samplers, schedule  # noqa: E402
+from ddim import Denoiser, environment, load, nets, samplers, schedule, timesteps  # noqa: E402
+from ddim.device import choose_device  # noqa: E402
 from ddim.experiments.cost import wait  # noqa: E402
 from ddim.files import write_text  # noqa: E402
 from ddim.noise import ImageNoise  # noqa: E402
 from ddim.samplers import trajectory  # noqa: E402
-from ddim.train.engine import choose_device  # noqa: E402
 
 Draw = Callable[[Tensor], object]
 """Samples once, from the given noise."""
@@ -65,7 +65,7 @@ def ours(name: str, model: Denoiser, network: Timed, calls: int) -> Draw:
     """A solver of ours, on as many trailing steps as the calls allow."""
     denoiser = Denoiser(network, model.schedule, model.predicts, model.shape)
     for S in range(calls, 0, -1):
-        levels = ladder.levels(model.schedule, ladder.ladder(model.schedule, S))
+        levels = timesteps.levels(model.schedule, timesteps.timesteps(model.schedule, S))
         if samplers.get(name).calls(levels) <= calls:
             break
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ddim import checkpoint, environment, samplers
+from ddim import environment, model_io, samplers
+from ddim.device import choose_device
 from ddim.files import write_text
 from ddim.loading import find, load
 from ddim.report import sheet
 from ddim.report import solvers as figures
-from ddim.train.engine import choose_device
 from ddim.verify import endpoint
 from ddim.verify.distances import Distances
 from ddim.verify.properties import calls_a_step
@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tqdm(total=endpoint.calls(model, todo), unit="call") as bar:
         start = endpoint.Start(model, options.count, options.seed, bar.update)
         found = endpoint.measure(start, todo, start.reference())
-    about = {"run": folder.resolve().name, "weights": checkpoint.fingerprint(folder)}
+    about = {"run": folder.resolve().name, "weights": model_io.fingerprint(folder)}
     machine = environment.describe()
     del machine["command"]
     return {**about, "device": str(model.device), "machine": machine, **found.facts()}

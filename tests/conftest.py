@@ -45,9 +45,9 @@ def gaussian() -> Callable[[float, float], Denoise]:
 @pytest.fixture
 def run_folder(model: Denoiser, tmp_path: Path) -> Path:
     """A run folder that holds `model`."""
-    from ddim import checkpoint
+    from ddim import model_io
 
-    checkpoint.save(model, tmp_path / "run")
+    model_io.save(model, tmp_path / "run")
     return tmp_path / "run"
 
 

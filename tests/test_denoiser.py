@@ -108,7 +108,7 @@ def test_sampling_is_in_eval_mode_and_leaves_the_mode_as_it_was(model):
 
 def test_weights_that_are_not_numbers_are_said(model):
     nn.init.constant_(next(model.network.parameters()), math.nan)
-    with pytest.raises(UserError, match="not a number"):
+    with pytest.raises(UserError, match="is NaN"):
         model.sample(1, steps=2, progress=False)
 
 
@@ -260,7 +260,7 @@ def test_every_solver_samples(model, name):
     calls = []
     model.network.register_forward_hook(lambda *_: calls.append(1))
     images = model.sample(3, steps=6, sampler=name, batch_size=3, progress=False)
-    sampler, walk = model.sampling.walk(model.schedule, 6, name)
+    sampler, walk = model.sampling.resolve(model.schedule, 6, name)
     assert len(calls) == sampler.calls(walk)
     parts = model.sample(3, steps=6, sampler=name, batch_size=2, progress=False)
     torch.testing.assert_close(parts, images, rtol=0, atol=1e-4)

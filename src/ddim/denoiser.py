@@ -1,13 +1,13 @@
-"""A network, the schedule it was trained on and what it predicts: a model that can be trained and sampled."""
+"""A model: a network, its noise schedule and what it predicts; it can be trained, sampled and inverted."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ddim.edit import invert
 from ddim.errors import UserError
@@ -16,20 +16,21 @@ from ddim.guidance import classifier_free, clip_x0
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.predict import predictions, target
-from ddim.samplers import DDIM, Sampler, trajectory
-from ddim.sampling import Sampling
+from ddim.progress import bar, hidden
+from ddim.samplers import Sampler, get, trajectory
+from ddim.sampling import Sampling, SamplingOptions
 from ddim.schedule import Schedule
 
 NULL = -1  # the label that stands for "any class"
 
 
 class Denoiser(nn.Module):
-    """A network that sees x_t and the time, made into statements about x0 and eps.
+    """A network of x_t and t, whose output becomes a prediction of x0 and eps.
 
     Args:
-        network: any module: network(x, t) -> (B, C, H, W), or network(x, t, label) if there are classes;
+        network: any module: network(x, t) -> (B, C, H, W), or network(x, t, label) for a model with classes;
             x is (B, C, H, W), t is (B,) float32 in (0, T], label is (B,) int64 with -1 for "any class".
-        schedule: the noise schedule that it is trained on.
+        schedule: the noise schedule that the network is trained on.
         predicts: what the network outputs, "eps", "x0" or "v".
         shape: (C, H, W) of an image.
         classes: number of classes, or None for a model without labels.
@@ -39,7 +40,7 @@ class Denoiser(nn.Module):
 
     Raises:
         UserError: an unknown parameterisation, an impossible shape or number of classes, or "eps" on a
-            schedule that ends at alpha_T = 0, where the noise says nothing about the image.
+            schedule that ends at alpha_T = 0, where x0 cannot be computed from eps.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Denoiser(nn.Module):
         return next(self.network.parameters(), torch.empty(0)).dtype
 
     def with_network(self, network: nn.Module) -> "Denoiser":
-        """The same model around another network, e.g. one with averaged weights."""
+        """Return the same model with another network, e.g. one with averaged weights."""
         return Denoiser(
             network,
             self.schedule,
@@ -93,7 +94,7 @@ class Denoiser(nn.Module):
         )
 
     def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:
-        """What the network believes of x_t.
+        """Predict x0 and eps from x_t.
 
         Args:
             x: (B, C, H, W) images at level `at`.
@@ -106,9 +107,9 @@ class Denoiser(nn.Module):
         return self._predict(x, at.like(x), self._output(x, at, label))
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """The paper's loss (its section 6), ||eps - eps_theta(x_t, t)||^2, as a mean over the pixels of each image.
+        """Return ||eps - eps_theta(x_t, t)||^2 as a mean over the pixels of each image (the paper, section 6).
 
-        For a network that predicts x0 or v, the same with that target.
+        For a network that predicts x0 or v, the target is x0 or v.
 
         Args:
             x0: clean images in [-1, 1], (B, C, H, W).
@@ -133,7 +134,7 @@ class Denoiser(nn.Module):
         return self.network(x, t, label.to(x.device))  # type: ignore[no-any-return]
 
     def denoise(self, labels: Tensor | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
-        """The model as samplers see it.
+        """Return the model as a `Denoise` function, the form that samplers take.
 
         Args:
             labels: (B,) classes, or None.
@@ -162,69 +163,68 @@ class Denoiser(nn.Module):
         batch_size: int | None = None,
         progress: bool = True,
     ) -> Tensor:
-        """New images. Image i of a seed is the same at any batch size, to the rounding of the network.
+        """Draw new images. Image i of a seed is the same at any batch size, to the rounding of the network.
 
         Args:
-            count: how many.
-            steps: S, from 1 to T. None here and below: the model's own default, `sampling`.
-            sampler: a name, or any `Sampler`.
-            eta: 0 is DDIM, 1 is DDPM, "hat" is sigma-hat; given alone, it asks for "ddim". "dpmpp-2m" has one too.
-            spacing: a ladder's name, or a list of times.
-            seed: of the noise.
-            first: index of the first image in that seed's endless stream of images.
-            labels: the class of each image; None means all classes in turn, if the model has classes.
+            count: number of images, at least 1.
+            steps, sampler, eta, spacing: see `ddim.sampling.SamplingOptions`; None is the model's default.
+            seed: of the noise, in [0, 2^64).
+            first: index of the first image in the seed's sequence of images.
+            labels: (count,) the class of each image; None takes all classes in turn, if the model has classes.
             guidance: weight of classifier-free guidance; 1 is the conditional model itself.
             clip: whether each predicted x0 is clipped to [-1, 1].
             batch_size: images at a time; None is 64.
-            progress: whether to show a bar.
+            progress: whether to show a progress bar.
 
         Returns:
             (count, C, H, W) float32 on the CPU, in [-1, 1].
 
         Raises:
-            UserError: a count, label, step number, eta or name that cannot be, or weights that are no numbers.
+            UserError: an invalid count, label, number of steps, eta or name, or weights that are NaN.
         """
         batch_size = 64 if batch_size is None else batch_size
         if count < 1 or batch_size < 1:
             raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {batch_size}.")
-        method, walk = self.sampling.walk(self.schedule, steps, sampler, eta, spacing)
+        method, levels = self.sampling.resolve(self.schedule, steps, sampler, eta, spacing)
         classes = self._classes(count, first, labels)
         if not math.isfinite(guidance) or (guidance != 1 and classes is None):
             raise UserError(f"guidance must be a number, and 1 for a model without classes; got {guidance}.")
         images = []
-        total = -(-count // batch_size) * (len(walk) - 1)
-        hidden = None if progress else True  # None: hidden where there is no terminal
-        with self._evaluating(), tqdm(total=total, desc=f"sampling {count}", unit="step", disable=hidden) as bar:
+        total = -(-count // batch_size) * (len(levels) - 1)
+        with (
+            self._evaluating(),
+            hidden(not progress),
+            bar(total=total, desc=f"sampling {count}", unit="step") as steps_bar,
+        ):
             for start in range(0, count, batch_size):
                 rows = range(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + i for i in rows))
                 xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.dtype))
                 denoise = self.denoise(None if classes is None else classes[start : rows.stop], guidance, clip)
-                for x in trajectory(method, denoise, xT, walk, noise, self.schedule):  # noqa: B007
-                    bar.update()
+                for x in trajectory(method, denoise, xT, levels, noise, self.schedule):  # noqa: B007
+                    steps_bar.update()
                 images.append(x.float().cpu())
         samples = torch.cat(images).clamp(-1, 1)
         if not samples.isfinite().all():
-            raise UserError(
-                "The network's output is not a number: its weights are broken; train or copy them anew."
-            )
+            raise UserError("The network's output is NaN: its weights are broken; train it or copy it again.")
         return samples
 
     def encode(
         self,
         x0: Tensor,
         *,
-        steps: int | None = None,
-        sampler: str | Sampler | None = None,
-        spacing: str | Sequence[float] | None = None,
         labels: Sequence[int] | Tensor | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Tensor:
-        """The noise x_T that a deterministic sampler turns into `x0`, up to its step error (DDIM, section 5.4).
+        """Return the noise x_T from which a deterministic sampler makes `x0` (DDIM, section 5.4).
+
+        The result is exact up to the error of the sampler's steps.
 
         Args:
             x0: clean images in [-1, 1], (B, C, H, W).
-            steps, spacing, labels: as for `sample`; nothing is clipped.
-            sampler: a deterministic one; None is DDIM with eta = 0.
+            labels: (B,) the class of each image, as for `sample`.
+            options: steps, sampler and spacing, see `ddim.sampling.SamplingOptions`. The sampler must be
+                deterministic; None is DDIM with eta = 0. Nothing is clipped.
 
         Returns:
             (B, C, H, W) on the model's device, in its dtype.
@@ -232,22 +232,20 @@ class Denoiser(nn.Module):
         Raises:
             UserError: a stochastic sampler, or what `sample` refuses.
         """
-        return self._follow(invert, x0, steps, sampler, spacing, labels)
+        return self._solve(invert, x0, labels, options)
 
     def decode(
         self,
         xT: Tensor,
         *,
-        steps: int | None = None,
-        sampler: str | Sampler | None = None,
-        spacing: str | Sequence[float] | None = None,
         labels: Sequence[int] | Tensor | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Tensor:
-        """The images that a deterministic sampler makes of the noise `xT`: the way back from `encode`.
+        """Return the images that a deterministic sampler makes from the noise `xT`: the inverse of `encode`.
 
         Args:
             xT: (B, C, H, W).
-            steps, sampler, spacing, labels: as for `encode`.
+            labels, options: as for `encode`.
 
         Returns:
             (B, C, H, W) on the model's device, in its dtype.
@@ -255,29 +253,28 @@ class Denoiser(nn.Module):
         Raises:
             UserError: a stochastic sampler, or what `sample` refuses.
         """
-        return self._follow(trajectory, xT, steps, sampler, spacing, labels)
+        return self._solve(trajectory, xT, labels, options)
 
     @torch.no_grad()
-    def _follow(
+    def _solve(
         self,
-        way: Callable[..., Iterator[Tensor]],
+        solve: Callable[..., Iterator[Tensor]],
         x: Tensor,
-        steps: int | None,
-        sampler: str | Sampler | None,
-        spacing: str | Sequence[float] | None,
         labels: Sequence[int] | Tensor | None,
+        options: SamplingOptions,
     ) -> Tensor:
-        """Where `way`, which is `invert` or `trajectory`, leads from `x`; nothing is clipped or injected."""
-        sampler = DDIM() if sampler is None else sampler
-        method, walk = self.sampling.walk(self.schedule, steps, sampler, spacing=spacing)
+        """Run `invert` or `trajectory` from `x` to its end, without clipping and without noise."""
+        if options.get("sampler") is None:
+            options = {**options, "sampler": get("ddim", eta=options.get("eta") or 0.0), "eta": None}
+        method, levels = self.sampling.resolve(self.schedule, **options)
         denoise = self.denoise(self._classes(len(x), 0, labels), clip=False)
         with self._evaluating():
-            *_, end = way(method, denoise, x.to(self.device, self.dtype), walk, schedule=self.schedule)
+            *_, end = solve(method, denoise, x.to(self.device, self.dtype), levels, schedule=self.schedule)
         return end
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Eval mode, and afterwards the mode that was."""
+        """Within this context, the model is in eval mode."""
         training = self.training
         self.eval()
         try:
@@ -286,7 +283,7 @@ class Denoiser(nn.Module):
             self.train(training)
 
     def _classes(self, count: int, first: int, labels: Sequence[int] | Tensor | None) -> Tensor | None:
-        """The label of each image, checked; all classes in turn where none is asked for."""
+        """Return the label of each image, checked; all classes in turn if `labels` is None."""
         if self.classes is None:
             if labels is not None:
                 raise UserError("This model was trained without classes: leave the labels out.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ddim import checkpoint as files
+from ddim import model_io
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.train import history
@@ -58,7 +58,7 @@ def load(
         UserError: there is no such folder, or what it holds is not a model that this version can read.
     """
     folder = find(name_path_or_hub_id)
-    model = files.load(folder, network)
+    model = model_io.load(folder, network)
     if checkpoint is not None or raw:
         step = checkpoint if checkpoint is not None else history.newest(folder)
         model.network.load_state_dict(history.weights(folder, step, raw))

@@ -1,31 +1,50 @@
-"""How a model is sampled: its own defaults, and what a call puts in their place."""
+"""How a model is sampled: the defaults that a model carries, and the options of one call on top of them."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypedDict
 
 from ddim import samplers
 from ddim.errors import UserError
-from ddim.ladder import ladder, levels, spacings
 from ddim.level import Level
 from ddim.samplers import Sampler
 from ddim.schedule import Schedule
+from ddim.timesteps import levels, spacings, timesteps
 
-OTHERS = "trailing"
-"""The ladder that serves any sampler on any schedule."""
+DEFAULT_SPACING = "trailing"
+"""The spacing of a sampler other than the model's default one: it works with every sampler and schedule."""
+
+
+class SamplingOptions(TypedDict, total=False):
+    """Options of one call. None, or leaving an option out, takes the model's default.
+
+    Attributes:
+        steps: S, the number of steps, from 1 to T.
+        sampler: a name from `ddim.samplers.names()`, or a `Sampler`.
+        eta: noise that the sampler injects: 0 is DDIM, 1 is DDPM, "hat" is sigma-hat. Given without a sampler, it
+            selects "ddim".
+        spacing: a name from `ddim.timesteps.names()`, or a descending list of times in [0, T].
+    """
+
+    steps: int | None
+    sampler: str | Sampler | None
+    eta: float | str | None
+    spacing: str | Sequence[float] | None
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model is sampled unless the call says otherwise; kept in its config.
+    """A model's sampling defaults, stored in its config.
 
     Attributes:
         steps: S, the number of steps.
         sampler: a name from `ddim.samplers.names()`.
-        eta: the noise that the sampler injects, for a sampler that has an eta; None is its own default.
-        spacing: a name from `ddim.ladder.names()`; for this sampler, as each likes another ladder best.
+        eta: noise that the sampler injects, for a sampler with an eta; None is the sampler's own default.
+        spacing: a name from `ddim.timesteps.names()`, chosen for this sampler.
 
     Raises:
-        UserError: an unknown name, or a number that cannot be.
+        UserError: an unknown name or an invalid number.
     """
 
     steps: int = 20
@@ -39,7 +58,7 @@ class Sampling:
         _made(self.sampler, self.eta)
         spacings[self.spacing]  # refuses an unknown name
 
-    def walk(
+    def resolve(
         self,
         schedule: Schedule,
         steps: int | None = None,
@@ -47,26 +66,34 @@ class Sampling:
         eta: float | str | None = None,
         spacing: str | Sequence[float] | None = None,
     ) -> tuple[Sampler, list[Level]]:
-        """The sampler and the levels that it will visit.
+        """Return the sampler and the levels it visits.
 
         Args:
-            schedule: of the model.
-            steps, sampler, eta, spacing: as for `Denoiser.sample`; None is the default. Another sampler than the
-                default one gets the ladder `OTHERS`.
+            schedule: the model's.
+            steps, sampler, eta, spacing: see `SamplingOptions`. A sampler other than the default one gets the
+                spacing `DEFAULT_SPACING`.
+
+        Raises:
+            UserError: an unknown name, a number out of range, or an eta for a sampler without one.
         """
         sampler, eta, spacing = self._chosen(sampler, eta, spacing)
         if steps is None and isinstance(spacing, str):
             steps = self.steps
-        return _made(sampler, eta), levels(schedule, ladder(schedule, steps, spacing))
+        return _made(sampler, eta), levels(schedule, timesteps(schedule, steps, spacing))
 
-    def words(
+    def walk(self, *arguments: Any, **options: Any) -> tuple[Sampler, list[Level]]:
+        """Deprecated: call `resolve`."""
+        warnings.warn("Sampling.walk is now Sampling.resolve.", DeprecationWarning, stacklevel=2)
+        return self.resolve(*arguments, **options)
+
+    def describe(
         self,
         steps: int | None = None,
         sampler: str | None = None,
         eta: float | str | None = None,
         spacing: str | None = None,
     ) -> str:
-        """What `walk` makes of such names, e.g. "ddim, trailing, 20 steps, eta = 0"."""
+        """Return what `resolve` selects as text, e.g. "ddim, trailing, 20 steps, eta = 0"."""
         name, eta, spacing_name = self._chosen(sampler, eta, spacing)
         eta = getattr(_made(name, eta), "eta", None)
         injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
@@ -75,13 +102,12 @@ class Sampling:
     def _chosen(
         self, sampler: str | Sampler | None, eta: float | str | None, spacing: str | Sequence[float] | None
     ) -> tuple[str | Sampler, float | str | None, str | Sequence[float]]:
-        """With the defaults where nothing is given."""
         if sampler is None:
-            sampler = self.sampler if eta is None else "ddim"  # an eta alone asks for DDIM with it
+            sampler = self.sampler if eta is None else "ddim"  # an eta alone selects DDIM
         if eta is None and sampler == self.sampler:
             eta = self.eta
         if spacing is None:
-            spacing = self.spacing if sampler == self.sampler else OTHERS
+            spacing = self.spacing if sampler == self.sampler else DEFAULT_SPACING
         return sampler, eta, spacing
 
 
@@ -89,5 +115,5 @@ def _made(sampler: str | Sampler, eta: float | str | None) -> Sampler:
     if isinstance(sampler, str):
         return samplers.get(sampler, **({} if eta is None else {"eta": eta}))
     if eta is not None:
-        raise UserError(f"The sampler {sampler} is already made: give eta to it, not to `sample`.")
+        raise UserError(f"The sampler {sampler} is an instance: set its eta there, not in the call.")
     return sampler

@@ -17,7 +17,7 @@ from PIL import Image
 from refusal import refused
 
 import ddim
-from ddim import checkpoint
+from ddim import model_io
 from ddim.cli import main
 from ddim.cli.parse import parse
 from ddim.data import to_uint8
@@ -266,10 +266,10 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
     reproduce()
     assert len(trained) == 1
     model = build(trained[0], ddim.open_images("digits"))
-    checkpoint.save(model, out, recipe=asdict(trained[0]), finished=False)
+    model_io.save(model, out, recipe=asdict(trained[0]), finished=False)
     reproduce()
     assert len(trained) == 2
-    checkpoint.save(model, out, recipe=asdict(trained[0]), finished=True)
+    model_io.save(model, out, recipe=asdict(trained[0]), finished=True)
     reproduce()
     assert len(trained) == 2
     said = refused(capsys, "reproduce", "digits", "--minutes", "3", "--out", out)
@@ -286,7 +286,7 @@ def test_reproduce_takes_no_model_of_other_images(tmp_path, capsys, channels, cl
     """It is refused before anything is written, or computed for half an hour."""
     network = ddim.nets.build("plain", channels, "tiny", classes)
     model = ddim.Denoiser(network, ddim.schedule.linear(), shape=(channels, 8, 8), classes=classes)
-    checkpoint.save(model, tmp_path / "other")
+    model_io.save(model, tmp_path / "other")
     words = ("--model", tmp_path / "other", "--minutes", "0.1", "--out", tmp_path / "out")
     assert said in refused(capsys, "reproduce", "digits", *words)
     assert os.listdir(tmp_path) == ["other"]
@@ -302,7 +302,7 @@ def test_reproduce_takes_no_model_of_other_images(tmp_path, capsys, channels, cl
 def test_reproduce_takes_no_model_that_learnt_from_others_of_the_same_shape(tmp_path, capsys, learnt, said):
     """It cannot have copied images that it never saw."""
     model = ddim.Denoiser(ddim.nets.build("plain", 1, "tiny"), ddim.schedule.linear(), shape=(1, 8, 8))
-    checkpoint.save(model, tmp_path / "other", recipe=learnt)
+    model_io.save(model, tmp_path / "other", recipe=learnt)
     words = ("--model", tmp_path / "other", "--minutes", "0.1", "--out", tmp_path / "out")
     assert said in refused(capsys, "reproduce", "digits", *words)
     assert os.listdir(tmp_path) == ["other"]
@@ -312,9 +312,9 @@ def test_reproduce_takes_no_model_that_learnt_from_others_of_the_same_shape(tmp_
 def test_reproduce_takes_a_model_of_its_images_or_of_unknown_ones(tmp_path, monkeypatch, learnt):
     monkeypatch.setattr("ddim.cli.reproduce.Reproduce._experiments", lambda *_: None)
     model = ddim.Denoiser(ddim.nets.build("plain", 1, "tiny"), ddim.schedule.linear(), shape=(1, 8, 8))
-    checkpoint.save(model, tmp_path / "other", recipe=learnt)
+    model_io.save(model, tmp_path / "other", recipe=learnt)
     main(["reproduce", "digits", "--model", str(tmp_path / "other"), "--out", str(tmp_path / "out")])
-    assert checkpoint.fingerprint(tmp_path / "out") == checkpoint.fingerprint(tmp_path / "other")
+    assert model_io.fingerprint(tmp_path / "out") == model_io.fingerprint(tmp_path / "other")
 
 
 @pytest.mark.parametrize("command", ["train", "reproduce"])

@@ -12,7 +12,7 @@ from PIL import Image
 from refusal import refused
 
 import ddim
-from ddim import checkpoint, experiments, nets, schedule
+from ddim import experiments, model_io, nets, schedule
 from ddim.cli import main
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
@@ -40,7 +40,7 @@ def run(tmp_path_factory):
         nets.build("unet", 1, "tiny", 10), schedule.linear(), "eps", (1, 8, 8), 10, sampling=Sampling(steps=2)
     )
     folder = tmp_path_factory.mktemp("runs") / "mine"
-    checkpoint.save(model, folder, recipe=asdict(recipe))
+    model_io.save(model, folder, recipe=asdict(recipe))
     return folder
 
 
@@ -55,7 +55,7 @@ def test_a_run(run, capsys):
     main(["evaluate", str(run), "--count", "40", "--device", "cpu"])
     said = capsys.readouterr().out
     facts = json.loads((run / "evaluate" / "evaluation.json").read_text())
-    assert facts["weights"] == checkpoint.fingerprint(run)
+    assert facts["weights"] == model_io.fingerprint(run)
     assert facts["sampling"] == "unipc, log-snr, 2 steps"
     assert facts["reference"] == {"name": "digits", "split": "test", "images": 297, "shape": [1, 8, 8]}
     found = Evaluation.read(facts)
@@ -121,7 +121,7 @@ def test_comparing(run, tmp_path, capsys):
     assert starts[1:6] == ["real images", "real images", real, grey, str(run)]
     facts = json.loads((tmp_path / "compare" / "compare.json").read_text())
     assert list(facts["subjects"]) == [real, grey, str(run)]
-    assert facts["subjects"][str(run)]["weights"] == checkpoint.fingerprint(run)
+    assert facts["subjects"][str(run)]["weights"] == model_io.fingerprint(run)
     distances = [one["figures"]["frechet"] for one in facts["subjects"].values()]
     above = [one["value"] - one["floor"] for one in distances]
     assert above == sorted(above)
@@ -190,7 +190,7 @@ def test_a_rank_that_is_too_good_is_told(tmp_path, capsys):
 def test_a_model_with_more_classes_than_its_images_is_not_sampled(tmp_path, monkeypatch, capsys):
     """Of ten digits two: what it draws for the other labels nobody can name, and nobody gave a label."""
     model = Denoiser(nets.build("plain", 1, "tiny", 10), schedule.linear(), shape=(1, 8, 8), classes=10)
-    checkpoint.save(model, tmp_path / "mine", recipe={"data": "digits", "classes": "3,8"})
+    model_io.save(model, tmp_path / "mine", recipe={"data": "digits", "classes": "3,8"})
     monkeypatch.setattr(Denoiser, "sample", None)
     said = refused(capsys, "evaluate", "./mine")
     assert "./mine draws 10 classes, and digits, which it says it was trained on, has 2" in said
@@ -203,7 +203,7 @@ def test_an_extractor_that_knows_other_classes_tells_no_agreement(tmp_path, caps
     model = Denoiser(
         nets.build("plain", 1, "tiny", 2), schedule.linear(), "eps", (1, 8, 8), 2, sampling=Sampling(steps=2)
     )
-    checkpoint.save(model, tmp_path / "mine", recipe={"data": str(tmp_path / "pets")})
+    model_io.save(model, tmp_path / "mine", recipe={"data": str(tmp_path / "pets")})
     main(["evaluate", "./mine", "--split", "train", "--extractor", "digits", "--count", "40", "--device", "cpu"])
     assert "agreement" not in json.loads((tmp_path / "mine/evaluate/evaluation.json").read_text())["figures"]
 
@@ -211,11 +211,11 @@ def test_an_extractor_that_knows_other_classes_tells_no_agreement(tmp_path, caps
 def test_requests_that_cannot_be(run, tmp_path, capsys):
     folder = digits(tmp_path / "made", range(40))
     bare = tmp_path / "bare"
-    checkpoint.save(ddim.load(run), bare)
+    model_io.save(ddim.load(run), bare)
     small = tmp_path / "small"
     write_each(torch.zeros(40, 1, 9, 9, dtype=torch.uint8), small)
     large = tmp_path / "large"
-    checkpoint.save(Denoiser(nets.build("plain", 3, "tiny"), schedule.linear(), shape=(3, 8, 8)), large)
+    model_io.save(Denoiser(nets.build("plain", 3, "tiny"), schedule.linear(), shape=(3, 8, 8)), large)
     for words, said in (
         (["evaluate", folder], "name the real ones"),
         (["evaluate", "nowhere"], "no run at nowhere"),

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from ddim import checkpoint, schedule
+from ddim import model_io, schedule
 from ddim.cli import main
 from ddim.denoiser import Denoiser
 from ddim.samplers import DDIM, samplers
@@ -48,7 +48,7 @@ def test_a_proof_that_fails_is_exit_code_1(tmp_path, capsys, monkeypatch):
 def short_run(model, tmp_path):
     """A run whose model has 20 steps."""
     small = Denoiser(model.network, schedule.linear(T=20, beta_start=0.005, beta_end=0.6), shape=model.shape)
-    checkpoint.save(small, tmp_path / "run")
+    model_io.save(small, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -58,7 +58,7 @@ def test_a_run(short_run, capsys):
     said = capsys.readouterr().out
     assert "With 2 calls: ddim on" in said
     facts = json.loads((short_run / "results" / "solvers.json").read_text())
-    assert facts["weights"] == checkpoint.fingerprint(short_run)
+    assert facts["weights"] == model_io.fingerprint(short_run)
     assert len(facts["rows"]) == 4
     with (short_run / "results" / "solvers.csv").open() as lines:
         table = list(csv.DictReader(lines))

@@ -7,9 +7,9 @@ import torch
 
 from ddim.edit import grid, interpolate, line, slerp
 from ddim.errors import UserError
-from ddim.ladder import ladder, levels
 from ddim.samplers import DDIM, DDPM, trajectory
 from ddim.schedule import linear
+from ddim.timesteps import levels, timesteps
 
 SHAPES = [(7,), (1, 8, 8), (3, 4, 5)]
 
@@ -127,7 +127,7 @@ def test_lines_and_grids_that_cannot_be():
 
 def test_the_images_of_a_grid_are_those_of_its_noises(gaussian):
     table = linear()
-    walk, denoise = levels(table, ladder(table, 10)), gaussian(0.2, 0.5)
+    walk, denoise = levels(table, timesteps(table, 10)), gaussian(0.2, 0.5)
     xT = grid(noises(4), 2, 3)
     found = interpolate(DDIM(), denoise, xT, walk)
     assert found.shape == xT.shape
@@ -140,4 +140,4 @@ def test_the_images_of_a_grid_are_those_of_its_noises(gaussian):
 def test_a_stochastic_sampler_is_refused(gaussian):
     table = linear()
     with pytest.raises(UserError, match="deterministic"):
-        interpolate(DDPM(), gaussian(0.0, 1.0), noises(2), levels(table, ladder(table, 5)))
+        interpolate(DDPM(), gaussian(0.0, 1.0), noises(2), levels(table, timesteps(table, 5)))

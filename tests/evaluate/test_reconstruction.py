@@ -8,9 +8,9 @@ from known import images, model
 
 from ddim.errors import UserError
 from ddim.evaluate import reconstruction
-from ddim.ladder import ladder
 from ddim.samplers import DDIM
 from ddim.schedule import linear
+from ddim.timesteps import timesteps
 
 STD = 0.5
 
@@ -31,7 +31,7 @@ def factor(schedule, S):
     Eq. 12 at eta = 0 is x_s = (alpha_s g + sigma_s (1 - alpha_t g) / sigma_t) x_t, g the gain of the exact
     denoiser; the step up from t = 0 takes the image for its own x0, and eps from the first time above.
     """
-    times = ladder(schedule, S).tolist()
+    times = timesteps(schedule, S).tolist()
     both = 1.0
     for t, s in pairwise(times):
         for start, end in ((t, s), (s, t)):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddim import checkpoint, nets, schedule
+from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
 
 
@@ -13,8 +13,8 @@ def save_model(tmp_path):
         torch.manual_seed(0)
         network = nets.build("plain", 1, "tiny", classes=classes, widths=(8, 16))
         torch.nn.init.normal_(network.head.weight)  # it starts at zero, and zero hides mistakes
-        checkpoint.save(Denoiser(network, schedule.linear(T=T), shape=(1, 8, 8), classes=classes), tmp_path)
-        return checkpoint.load(tmp_path)
+        model_io.save(Denoiser(network, schedule.linear(T=T), shape=(1, 8, 8), classes=classes), tmp_path)
+        return model_io.load(tmp_path)
 
     return save
 

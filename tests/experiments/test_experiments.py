@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddim import checkpoint, experiments
+from ddim import experiments, model_io
 from ddim.errors import UserError
 
 
@@ -45,7 +45,7 @@ def test_results_of_other_weights_are_made_anew(tmp_path, model):
     before = (tmp_path / "samples/strips.safetensors").read_bytes()
     with torch.no_grad():
         model.network.head.bias += 0.5
-    checkpoint.save(model, tmp_path)
+    model_io.save(model, tmp_path)
     list(experiments.run(experiments.Setup(tmp_path, model), pieces=["strips"]))
     assert (tmp_path / "samples/strips.safetensors").read_bytes() != before
 

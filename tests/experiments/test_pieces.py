@@ -8,9 +8,9 @@ from ddim.data import to_uint8
 from ddim.experiments import gallery, strips, timing
 from ddim.experiments.cost import affordable
 from ddim.experiments.piece import Setup
-from ddim.ladder import ladder
 from ddim.samplers import DDIM
 from ddim.sampling import Sampling
+from ddim.timesteps import timesteps
 
 
 def test_the_galleries_are_what_the_model_samples(tmp_path, model):
@@ -32,7 +32,7 @@ def test_the_ladder_that_is_told_is_the_one_that_was_walked(tmp_path, model, sam
     assert torch.equal(drawn, to_uint8(model.sample(36, steps=10, eta=0.0, spacing=told, progress=False)))
     facts = strips.make(Setup(tmp_path, model), seconds=0)
     times = load_file(tmp_path / "samples/strips.safetensors")["times"]
-    assert torch.equal(times, ladder(model.schedule, facts["steps"], facts["spacing"]))
+    assert torch.equal(times, timesteps(model.schedule, facts["steps"], facts["spacing"]))
 
 
 def test_a_gallery_calls_the_network_as_often_as_it_says(tmp_path, model):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save as to_bytes
 
-from ddim import checkpoint, nets, schedule
+from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.files import write_bytes, write_text
 
@@ -20,7 +20,7 @@ def trained(tmp_path):
         torch.manual_seed(0)
         network = nets.build("plain", 1, "tiny", widths=(8, 16))
         recipe = {"data": data, "classes": classes, "plan": {"batch_size": 64, **(plan or {})}}
-        checkpoint.save(Denoiser(network, schedule.linear(T=20), shape=(1, 8, 8)), tmp_path, recipe=recipe)
+        model_io.save(Denoiser(network, schedule.linear(T=20), shape=(1, 8, 8)), tmp_path, recipe=recipe)
         images = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
         write_bytes(tmp_path / "samples/data.safetensors", to_bytes({"images": images}))
         metrics = [
@@ -48,7 +48,7 @@ def complete(trained):
     from ddim import experiments
 
     folder = trained()
-    assert tuple(experiments.run(experiments.Setup(folder, checkpoint.load(folder)), pieces=PIECES)) == PIECES
+    assert tuple(experiments.run(experiments.Setup(folder, model_io.load(folder)), pieces=PIECES)) == PIECES
     return folder
 
 

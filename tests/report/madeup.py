@@ -5,7 +5,7 @@ import json
 import torch
 from safetensors.torch import save as to_bytes
 
-from ddim import checkpoint
+from ddim import model_io
 from ddim.files import write_bytes, write_text
 
 COUNT, FEW = 500, 100
@@ -192,7 +192,7 @@ def samples(T=20, every=(2, 10), shape=(1, 8, 8)):
 
 def leave(folder, name, facts):
     """Write one result, as of the weights that lie there."""
-    text = json.dumps({"weights": checkpoint.fingerprint(folder), "cut": None, **facts})
+    text = json.dumps({"weights": model_io.fingerprint(folder), "cut": None, **facts})
     write_text(folder / "results" / f"{name}.json", text)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from ddim import checkpoint, nets, report, schedule
+from ddim import model_io, nets, report, schedule
 from ddim.denoiser import Denoiser
 from ddim.report import animation, diagram, mosaics
 from ddim.report.numbers import epochs, percent, power, short, three
@@ -81,7 +81,7 @@ def test_a_shared_weight_counts_once():
 @pytest.mark.parametrize("kind", ["unet", "plain", "other"])
 def test_the_drawing_names_every_stage_and_the_total(tmp_path, kind):
     one = model(kind)
-    checkpoint.save(one, tmp_path)
+    model_io.save(one, tmp_path)
     figure = diagram.network(read(tmp_path, one.network))
     words = [text.get_text() for text in figure.texts]
     assert words[-1].endswith(f": {sum(p.numel() for p in one.network.parameters()):,} parameters")
@@ -94,7 +94,7 @@ def test_the_drawing_names_every_stage_and_the_total(tmp_path, kind):
 @pytest.mark.parametrize(("kind", "size"), [("unet", "base"), ("plain", "base"), ("plain", "small")])
 def test_no_word_of_the_drawing_leaves_its_box(tmp_path, kind, size):
     one = model(kind, size=size)
-    checkpoint.save(one, tmp_path)
+    model_io.save(one, tmp_path)
     with styled():
         figure = diagram.network(read(tmp_path, one.network))
         figure.draw_without_rendering()
@@ -110,7 +110,7 @@ def test_no_word_of_the_drawing_leaves_its_box(tmp_path, kind, size):
 
 def test_a_run_with_a_network_of_the_users_own(trained):
     folder = trained()
-    checkpoint.save(Denoiser(Other(), schedule.linear(T=20), shape=(1, 8, 8)), folder)
+    model_io.save(Denoiser(Other(), schedule.linear(T=20), shape=(1, 8, 8)), folder)
     page = report.write(folder, Other()).read_text(encoding="utf-8")
     assert '<figure id="network">' in page
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ddim import checkpoint, report
+from ddim import model_io, report
 from ddim.denoiser import Denoiser
 from ddim.report import along, curves, levels, words
 from ddim.report.overfit import gap, verdict
@@ -307,11 +307,11 @@ def test_no_metrics_break_the_report(trained, seed):
 
 def going_on(folder, finished=False):
     """The run as it stands after more training than its experiments knew."""
-    model = checkpoint.load(folder)
+    model = model_io.load(folder)
     with torch.no_grad():
         next(model.network.parameters()).add_(1)
-    recipe = checkpoint.read_config(folder)["recipe"]
-    checkpoint.save(
+    recipe = model_io.read_config(folder)["recipe"]
+    model_io.save(
         Denoiser(model.network, model.schedule, shape=model.shape), folder, recipe=recipe, finished=finished
     )
 

@@ -9,11 +9,11 @@ from diffusers import DDIMScheduler
 
 from ddim import schedule
 from ddim.errors import UserError
-from ddim.ladder import ladder, levels
 from ddim.level import Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.predict import from_eps, from_x0
 from ddim.samplers import DDIM, DDPM, get, names, trajectory
+from ddim.timesteps import levels, timesteps
 
 LINEAR = schedule.linear()
 ETAS = [0.0, 0.2, 0.5, 1.0]
@@ -55,7 +55,7 @@ def test_names():
 def test_on_a_point_mass_the_marginal_is_exact_at_every_level(eta, spacing):
     """Data that is one image c: x_t ~ N(alpha c, sigma^2) stays so at all levels. Sigma-hat injects more."""
     c = -0.7
-    at, *rest = levels(LINEAR, ladder(LINEAR, 12, spacing))
+    at, *rest = levels(LINEAR, timesteps(LINEAR, 12, spacing))
     mean, variance = at.alpha.item() * c, at.sigma.item() ** 2
     for to in rest:
         gain, shift, injected = affine(DDIM(eta), lambda x, at: from_x0(x, at, number(c)), at, to)
@@ -83,7 +83,7 @@ def gaussian_recursion(walk, m, s, eta):
 @pytest.mark.parametrize("eta", ETAS)
 def test_on_a_gaussian_samples_follow_the_recursion(gaussian, eta):
     m, s, count = 0.4, 0.3, 4000
-    walk = levels(LINEAR, ladder(LINEAR, 10))
+    walk = levels(LINEAR, timesteps(LINEAR, 10))
     mean, variance = gaussian_recursion([tuple(v.item() for v in one) for one in walk], m, s, eta)
     noise = ImageNoise(0, range(count))
     x = noise(torch.empty(count, 1, 5, 5, dtype=torch.float64))
@@ -98,7 +98,7 @@ def test_on_a_gaussian_the_error_falls_in_proportion_to_the_step(eta):
     m, s = 0.4, 0.3
     errors = []
     for S in (125, 250, 500, 1000):
-        walk = [tuple(v.item() for v in one) for one in levels(LINEAR, ladder(LINEAR, S))]
+        walk = [tuple(v.item() for v in one) for one in levels(LINEAR, timesteps(LINEAR, S))]
         mean, variance = gaussian_recursion(walk, m, s, eta)
         errors.append(abs(variance**0.5 - s))
         assert abs(mean - m) < 0.02
@@ -147,7 +147,7 @@ def test_same_trajectory_as_diffusers(S):
     peer = DDIMScheduler(timestep_spacing="leading", clip_sample=False, beta_start=1e-4, beta_end=0.02)
     peer.set_timesteps(S)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    walk = levels(LINEAR, ladder(LINEAR, S, "leading"))
+    walk = levels(LINEAR, timesteps(LINEAR, S, "leading"))
     *_, ours = trajectory(DDIM(), lambda x, at: from_eps(x, at, torch.tanh(x)), x, walk)
     for t in peer.timesteps:
         x = peer.step(torch.tanh(x), t, x).prev_sample
@@ -168,7 +168,7 @@ def test_sigma_hat():
 
 def test_one_step_from_T_returns_the_predicted_image():
     x = torch.randn(2, 1, 4, 4)
-    (only,) = trajectory(DDIM(), lambda x, at: Prediction(x * 0 + 0.5, x), x, levels(LINEAR, ladder(LINEAR, 1)))
+    (only,) = trajectory(DDIM(), lambda x, at: Prediction(x * 0 + 0.5, x), x, levels(LINEAR, timesteps(LINEAR, 1)))
     assert torch.equal(only, torch.full_like(x, 0.5))
 
 
@@ -201,7 +201,7 @@ def test_one_level_per_image_is_each_image_on_its_own_ladder(eta):
 
 def test_gradients_flow_through_a_trajectory():
     """The derivative of x_0 by x_T and by a weight of the network, against finite differences."""
-    walk = levels(LINEAR, ladder(LINEAR, 5))
+    walk = levels(LINEAR, timesteps(LINEAR, 5))
     weight = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     x = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
     z = torch.randn(5, 1, 1, 2, 2, dtype=torch.float64)
@@ -217,7 +217,7 @@ def test_gradients_flow_through_a_trajectory():
 
 
 def test_a_stochastic_sampler_needs_noise():
-    walk = levels(LINEAR, ladder(LINEAR, 5))
+    walk = levels(LINEAR, timesteps(LINEAR, 5))
     with pytest.raises(UserError, match="noise"):
         trajectory(DDPM(), lambda x, at: from_eps(x, at, x), torch.zeros(1, 1, 2, 2), walk)
 
@@ -242,7 +242,7 @@ def test_unknown_sampler_and_option():
 
 @pytest.mark.parametrize("S", [1, 3, 7, 50])
 def test_calls_are_counted(S):
-    walk = levels(LINEAR, ladder(LINEAR, S))
+    walk = levels(LINEAR, timesteps(LINEAR, S))
     calls = []
 
     def denoise(x, at):

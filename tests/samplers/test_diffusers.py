@@ -21,7 +21,6 @@ from diffusers import (
 )
 
 from ddim import schedule
-from ddim.ladder import levels
 from ddim.level import Level
 from ddim.predict import from_eps, from_v
 from ddim.samplers import (
@@ -39,6 +38,7 @@ from ddim.samplers import (
     exponential,
     trajectory,
 )
+from ddim.timesteps import levels
 
 LINEAR = schedule.linear()
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02}

@@ -9,7 +9,6 @@ import torch
 from closed import FINE, START, mixture, smooth
 
 from ddim import schedule
-from ddim.ladder import ladder, levels
 from ddim.level import Level
 from ddim.predict import from_eps, from_x0
 from ddim.samplers import (
@@ -29,6 +28,7 @@ from ddim.samplers import (
     trajectory,
 )
 from ddim.samplers.integrals import phi, weights
+from ddim.timesteps import levels, timesteps
 
 LINEAR = schedule.linear()
 GAUSS = np.polynomial.legendre.leggauss(80)
@@ -110,7 +110,7 @@ def test_the_weights_solve_the_moment_equations():
 def test_a_point_mass_is_reached_exactly(name, spacing):
     """Data that is one image c: the deterministic ones follow x = alpha c + sigma eps, all end at c."""
     c = -0.7
-    walk = levels(LINEAR, ladder(LINEAR, 12, spacing))
+    walk = levels(LINEAR, timesteps(LINEAR, 12, spacing))
     eps = torch.tensor([[0.3], [-1.2]], dtype=torch.float64).reshape(2, 1, 1, 1)
     x = walk[0].alpha * c + walk[0].sigma * eps
     sampler, denoise = get(name), lambda x, at: from_x0(x, at, torch.full_like(x, c))
@@ -135,7 +135,7 @@ def test_the_way_up_is_exact_on_a_point_mass_too(name):
 @pytest.mark.parametrize("name", names())
 def test_one_step_from_T_is_the_predicted_image(name):
     x = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    walk = levels(LINEAR, ladder(LINEAR, 1))
+    walk = levels(LINEAR, timesteps(LINEAR, 1))
     (only,) = trajectory(get(name), mixture, x, walk, silent, LINEAR)
     torch.testing.assert_close(only, mixture(x, walk[0]).x0, rtol=0, atol=1e-13)
 
@@ -170,7 +170,7 @@ def test_from_pure_noise_the_sde_draws_its_noise_anew():
 
 def test_deis_does_not_correct_before_the_step_that_shows_x0():
     """DDIM's step to t = 0 shows the x0 of the image that it starts from: a change there comes out / alpha."""
-    walk = levels(LINEAR, ladder(LINEAR, 2))
+    walk = levels(LINEAR, timesteps(LINEAR, 2))
     ends = [list(trajectory(DEIS(3, corrected=c), mixture, START, walk, None, LINEAR))[-1] for c in (True, False)]
     assert torch.equal(*ends)
 

@@ -9,8 +9,8 @@ import torch
 from closed import FINE, START, flow_gaussian, flow_mixture, gaussian, mixture, smooth
 
 from ddim import schedule as schedules
-from ddim.ladder import ladder, levels
 from ddim.samplers import DEIS, ERSDE, DPMpp2M, DPMpp3M, Heun, UniPC, get, names, trajectory
+from ddim.timesteps import levels, timesteps
 
 PROBLEMS = {"gaussian": (gaussian, flow_gaussian), "mixture": (mixture, flow_mixture)}
 VARIANTS = [
@@ -100,7 +100,7 @@ def test_more_calls_come_nearer_where_the_last_step_is_wide(on, spacing, name):
     schedule = schedules.get(on)
     errors = []
     for S in (5, 8, 10, 14, 15, 20, 30, 50, 100):
-        walk = levels(schedule, ladder(schedule, S, spacing))
+        walk = levels(schedule, timesteps(schedule, S, spacing))
         *_, x = trajectory(get(name), mixture, START, walk)
         errors.append((x - flow_mixture(START, walk[0], walk[-1])).square().mean().sqrt().item())
     assert all(fine < coarse for coarse, fine in pairwise(errors)), errors

@@ -9,15 +9,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ddim import ladder as ladders
 from ddim import schedule
+from ddim import timesteps as ladders
 from ddim.errors import UserError
 from ddim.guidance import clip_x0
-from ddim.ladder import ladder, levels
 from ddim.level import Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.predict import from_v, from_x0
 from ddim.samplers import DEIS, DPM2, DPM3, PNDM, DPMpp2S, Heun, UniPC, get, names, trajectory
+from ddim.timesteps import levels, timesteps
 
 LINEAR = schedule.linear()
 
@@ -57,7 +57,7 @@ def images(count, dtype=torch.float64, first=0):
 def test_a_walk(method, named, spacing, S):
     """It ends at level 0, finite; visits each time once; calls as often as promised, and never at t = 0."""
     sampler, on = SAMPLERS[method], SCHEDULES[named]
-    walk = levels(on, ladder(on, S, spacing))
+    walk = levels(on, timesteps(on, S, spacing))
     asked = []
 
     def denoise(x, at):
@@ -84,7 +84,7 @@ def test_a_walk(method, named, spacing, S):
 def test_batches(method, named, spacing, S):
     """Four images at once, two by two, and with one level per image: the same images."""
     sampler, on = SAMPLERS[method], SCHEDULES[named]
-    times = ladder(on, S, spacing)
+    times = timesteps(on, S, spacing)
 
     def end(count, first, walk):
         x, noise = images(count, first=first)
@@ -155,7 +155,7 @@ def test_in_few_digits(method, named, dtype):
         return Prediction(*(value.to(x.dtype) for value in network(x.float(), at)))
 
     for S in (1, 2, 16):
-        walk = levels(on, ladder(on, S))
+        walk = levels(on, timesteps(on, S))
         x, noise = images(3, dtype)
         *_, x = trajectory(sampler, denoise, x, walk, noise, on)
         assert x.dtype == dtype
@@ -166,14 +166,14 @@ def test_in_few_digits(method, named, dtype):
 @pytest.mark.parametrize("method", SAMPLERS)
 def test_one_level_per_image_keeps_the_dtype(method):
     x, noise = images(2, torch.float32)
-    walk = [LINEAR(t.expand(2)) for t in ladder(LINEAR, 4)]
+    walk = [LINEAR(t.expand(2)) for t in timesteps(LINEAR, 4)]
     for reached in trajectory(SAMPLERS[method], network, x, walk, noise, LINEAR):
         assert reached.dtype == torch.float32
 
 
 @pytest.mark.parametrize("sampler", [DPM2(), DPM3(), DPMpp2S(), PNDM(), DEIS(), Heun(churn=5)], ids=str)
 def test_who_looks_between_levels_needs_the_schedule(sampler):
-    walk = levels(LINEAR, ladder(LINEAR, 5))
+    walk = levels(LINEAR, timesteps(LINEAR, 5))
     with pytest.raises(UserError, match="give `trajectory` its `schedule`"):
         list(trajectory(sampler, network, images(1)[0], walk, images(1)[1]))
 
@@ -210,7 +210,7 @@ def test_a_sampler_is_as_it_was_made(method):
     """Two walks taken in turns by one object, one of them through pickled states: each as if it were alone."""
     sampler = pickle.loads(pickle.dumps(copy.deepcopy(SAMPLERS[method])))
     assert repr(sampler) == repr(SAMPLERS[method])
-    one, other = levels(LINEAR, ladder(LINEAR, 9)), levels(LINEAR, ladder(LINEAR, 6, "leading"))
+    one, other = levels(LINEAR, timesteps(LINEAR, 9)), levels(LINEAR, timesteps(LINEAR, 6, "leading"))
     x, noise = images(2)
     alone = list(trajectory(SAMPLERS[method], network, x, one, noise, LINEAR))
     (x, noise), (y, noises) = images(2), images(2)
@@ -228,7 +228,7 @@ def test_memory_does_not_grow_with_the_steps(method):
     """What the state holds of images is bounded: counted after 10 and after 40 steps."""
 
     def kept(S):
-        walk = levels(LINEAR, ladder(LINEAR, S))
+        walk = levels(LINEAR, timesteps(LINEAR, S))
         sampler, (x, noise) = SAMPLERS[method], images(1)
         state = sampler.init(walk, LINEAR)
         for at, to in pairwise(walk):
@@ -242,7 +242,7 @@ def test_memory_does_not_grow_with_the_steps(method):
 @pytest.mark.parametrize("method", SAMPLERS)
 def test_gradients_flow_through_it(method):
     """The derivative of x_0 by x_T against finite differences."""
-    walk = levels(LINEAR, ladder(LINEAR, 5))
+    walk = levels(LINEAR, timesteps(LINEAR, 5))
     z = torch.randn(1, 1, 2, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def end(x):
@@ -310,7 +310,7 @@ def test_the_step_up_to_pure_noise_is_ddims(method):
 def test_walks_of_fewer_than_five_steps_get_no_second_look():
     """PLMS and PNDM begin there as iPNDM does: the first step is so long that a second look would do harm."""
     for S, extra in ((4, (0, 0)), (5, (1, 9))):
-        walk = levels(LINEAR, ladder(LINEAR, S))
+        walk = levels(LINEAR, timesteps(LINEAR, S))
         assert (get("plms").calls(walk) - S, get("pndm").calls(walk) - S) == extra
 
 

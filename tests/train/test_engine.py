@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ddim.device import autocast, choose_device, choose_precision
 from ddim.errors import UserError
-from ddim.train.engine import Engine, autocast, choose_device, choose_precision
+from ddim.train.engine import Engine
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(64, 1), (64, 2), (13, 3), (4, 4)])

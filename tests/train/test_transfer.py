@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddim import checkpoint, nets, schedule
+from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.train import Plan, Recipe
@@ -46,7 +46,7 @@ def test_a_run_starts_where_the_other_stands(tmp_path):
     torch.manual_seed(1)
     source = Denoiser(network(), schedule.linear(), shape=(1, 8, 8))
     torch.nn.init.normal_(source.network.head.weight)
-    checkpoint.save(source, tmp_path / "first")
+    model_io.save(source, tmp_path / "first")
     plan = Plan(steps=1, learning_rate=1e-9, batch_size=4)
     model = train(Recipe(network="plain", size="tiny", plan=plan), tmp_path / "second", init=source).cpu()
     for new, old in zip(model.network.parameters(), source.network.parameters(), strict=True):

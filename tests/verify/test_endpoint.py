@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddim import ladder, samplers, schedule
+from ddim import samplers, schedule, timesteps
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.verify import endpoint, kept
@@ -24,7 +24,7 @@ def short(model):
 
 def test_a_budget_buys_the_most_steps_that_fit(short):
     found = walks(short, (5, 20, 50))
-    assert {walk.spacing for walk in found} == set(ladder.names())
+    assert {walk.spacing for walk in found} == set(timesteps.names())
     assert {walk.solver for walk in found} == {n for n in samplers.names() if not samplers.get(n).stochastic}
     for walk in found:
         made = walk.sampler.calls(walk.levels)
@@ -33,7 +33,7 @@ def test_a_budget_buys_the_most_steps_that_fit(short):
         if walk.solver == "ddim":
             assert S == made == min(walk.budget, 40)
         if S < 40:
-            more = ladder.levels(short.schedule, ladder.ladder(short.schedule, S + 1, walk.spacing))
+            more = timesteps.levels(short.schedule, timesteps.timesteps(short.schedule, S + 1, walk.spacing))
             assert walk.sampler.calls(more) > walk.budget
 
 

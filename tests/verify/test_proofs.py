@@ -66,7 +66,7 @@ def test_a_family_that_is_no_number_at_eta_1_is_found():
 
 
 def test_an_order_that_is_no_number_on_one_ladder_is_found(monkeypatch):
-    curves = [Curve("Gaussian", ladder, (20,), (0.1,), slope) for ladder, slope in (("a", 2.0), ("b", math.nan))]
+    curves = [Curve("Gaussian", spacing, (20,), (0.1,), slope) for spacing, slope in (("a", 2.0), ("b", math.nan))]
     monkeypatch.setattr("ddim.verify.order.measure", lambda make: curves)
     assert "Gaussian" in failed(DDIM)
 

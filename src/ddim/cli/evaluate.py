@@ -75,9 +75,9 @@ class Evaluate:
     """Folder with the files of a data set that has a name; DDIM_DATA, then a download, if not given."""
 
     def run(self) -> None:
+        from ddim.device import choose_device
         from ddim.evaluate import copies, kept, measure
         from ddim.evaluate.scoring import check
-        from ddim.train.engine import choose_device
 
         subject = Subject.find(self.what)
         self._check(subject)

@@ -71,7 +71,7 @@ def real_images(subject: "Subject", against: str | None, split: Split, data_dir:
 
 
 def _trained_on(subject: "Subject") -> dict[str, Any]:
-    from ddim.checkpoint import read_config
+    from ddim.model_io import read_config
 
     if not subject.model:
         raise UserError(

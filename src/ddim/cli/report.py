@@ -35,7 +35,7 @@ class Report:
 
     def run(self) -> None:
         from ddim import experiments, load, report
-        from ddim.train.engine import choose_device
+        from ddim.device import choose_device
 
         model = load(self.run_folder).to(choose_device(self.device))
         setup = experiments.Setup(self.run_folder, model)

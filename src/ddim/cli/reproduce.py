@@ -94,7 +94,7 @@ class Reproduce:
     def _model(self, recipe: Recipe, out: Path) -> "Denoiser":
         """The model to experiment with: given, trained before, or trained now."""
         from ddim import load
-        from ddim.train.engine import choose_device
+        from ddim.device import choose_device
         from ddim.train.run import train
 
         if self.model is not None:
@@ -107,10 +107,10 @@ class Reproduce:
 
     def _adopt(self, name: str, recipe: Recipe, out: Path) -> None:
         """Copy a model of the recipe's images into the folder of the run, which holds none or this one."""
-        from ddim.checkpoint import fingerprint, read_config
         from ddim.evaluate.batches import chosen
         from ddim.files import write_bytes
         from ddim.loading import find, load
+        from ddim.model_io import fingerprint, read_config
 
         folder = find(name)  # what follows refuses it before anything is written
         learnt, own = read_config(folder).get("recipe"), _data(vars(recipe))
@@ -159,7 +159,7 @@ class Reproduce:
         """Whether `out` holds the whole of this training, or a part of it; None if it holds none."""
         if not (out / "config.json").is_file():
             return None
-        from ddim.checkpoint import read_config
+        from ddim.model_io import read_config
 
         finished = bool(read_config(out).get("finished"))
         was = recipes.of_run(out)

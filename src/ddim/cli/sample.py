@@ -79,9 +79,9 @@ class Sample:
 
     def run(self) -> None:
         from ddim.data import to_uint8
+        from ddim.device import choose_device
         from ddim.loading import find, load
         from ddim.pictures import write_each, write_grid
-        from ddim.train.engine import choose_device
 
         folder = find(self.run_folder)
         out = self.out or self._place(folder)

@@ -74,18 +74,18 @@ class Subject:
 
     def draw(self, count: int, device: str | None, **sampling: Any) -> "Tensor":
         """New samples of the model, (count, C, H, W) in [-1, 1]; `sampling` goes to `Denoiser.sample`."""
-        from ddim.train.engine import choose_device
+        from ddim.device import choose_device
 
         return self.loaded.to(choose_device(device)).sample(count, **sampling)
 
     def words(self, guidance: float = 1.0, **sampling: Any) -> str:
         """How it is sampled, in words, e.g. "unipc, log-snr, 20 steps"."""
         guided = f", guidance {guidance:g}" if guidance != 1 else ""
-        return f"{self.loaded.sampling.words(**sampling)}{guided}"
+        return f"{self.loaded.sampling.describe(**sampling)}{guided}"
 
     def about(self) -> dict[str, Any]:
         """Which model it is and how many images it has seen, as far as that is known; nothing of a folder."""
-        from ddim.checkpoint import fingerprint, read_config
+        from ddim.model_io import fingerprint, read_config
         from ddim.report.reading import images_seen, metrics
 
         if not self.model:

@@ -64,11 +64,11 @@ class Verify:
     def _compare(self, name: str) -> None:
         from tqdm import tqdm
 
-        from ddim.checkpoint import fingerprint
+        from ddim.device import choose_device
         from ddim.experiments.cost import forward_seconds
         from ddim.loading import comes_with_ddim, find, load
+        from ddim.model_io import fingerprint
         from ddim.report import sheet, solvers
-        from ddim.train.engine import choose_device
         from ddim.verify import endpoint, kept, walks
 
         try:

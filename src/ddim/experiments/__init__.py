@@ -11,7 +11,6 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ddim.checkpoint import fingerprint
 from ddim.errors import UserError
 from ddim.experiments import (
     consistency,
@@ -28,6 +27,7 @@ from ddim.experiments import (
 )
 from ddim.experiments.piece import Piece, Setup, seconds_whole
 from ddim.files import write_text
+from ddim.model_io import fingerprint
 from ddim.registry import Registry
 
 __all__ = ["LOOK", "PIECES", "Piece", "Setup", "forget", "keep", "run", "seconds_whole"]

@@ -44,7 +44,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     labels = [i % eye.classes for i in range(count)] if known and eye.classes else None
     found = measure(images, test, extractor=eye, real=setup.learnt, labels=labels, seed=SEED)
     return {
-        "sampling": model.sampling.words(),
+        "sampling": model.sampling.describe(),
         **found.facts(),
         "cut": cut(seconds, [f"from {enough[0]:,} to {count:,} images"] if count != enough[0] else []),
     }

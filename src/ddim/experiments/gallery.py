@@ -10,7 +10,7 @@ from ddim.denoiser import Denoiser
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
-from ddim.sampling import OTHERS
+from ddim.sampling import DEFAULT_SPACING
 
 COUNTS = (100, 64, 36)  # images: all of them squares, for the grid
 DDIM_STEPS = 50
@@ -39,7 +39,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     call = batch_seconds(model, COUNTS[0], seconds) / COUNTS[0]
     count, steps = affordable(choices, lambda c: c[0] * call * (c[1] + min(DDIM_STEPS, c[1])), seconds)
     return {
-        "spacing": model.sampling.spacing if model.sampling.sampler == "ddim" else OTHERS,
+        "spacing": model.sampling.spacing if model.sampling.sampler == "ddim" else DEFAULT_SPACING,
         "seed": SEED,
         "ddim": _draw(setup, "ddim", 0.0, min(DDIM_STEPS, steps), count),
         "ddpm": _draw(setup, "ddpm", 1.0, steps, count),

@@ -42,7 +42,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     call = batch_seconds(model, ROWS * COLUMNS, seconds)
     choices = reachable(STEPS, model.schedule.T)
     steps = affordable(choices, lambda S: S * call, seconds)
-    _, walk = model.sampling.walk(model.schedule, steps, "ddim")
+    _, walk = model.sampling.resolve(model.schedule, steps, "ddim")
     ends = ImageNoise(SEED, range(2 * ROWS))(torch.empty(2 * ROWS, *model.shape))
     xT = torch.stack([line(one, other, COLUMNS) for one, other in zip(ends[::2], ends[1::2], strict=True)])
     labels = None

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from ddim.checkpoint import fingerprint
 from ddim.denoiser import Denoiser
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
+from ddim.model_io import fingerprint
 from ddim.verify import endpoint, kept, walks
 from ddim.verify.walks import BUDGETS
 

@@ -16,7 +16,7 @@ from ddim.files import write_bytes
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.samplers import DDIM, Sampler, trajectory
-from ddim.sampling import OTHERS
+from ddim.sampling import DEFAULT_SPACING
 
 COUNT = 6  # images
 FILES = ("strips",)  # in samples/
@@ -72,7 +72,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
         "steps": steps,
         "etas": ETAS,
         "count": COUNT,
-        "spacing": OTHERS,
+        "spacing": DEFAULT_SPACING,
         "seed": SEED,
         "cut": cut(seconds, [f"from {choices[0]} to {steps} steps"] if steps != choices[0] else []),
     }
@@ -90,7 +90,7 @@ def frames(model: Denoiser, sampler: Sampler, steps: int, count: int = COUNT, se
         seed: of the noise.
     """
     model.eval()
-    _, walk = model.sampling.walk(model.schedule, steps, sampler)
+    _, walk = model.sampling.resolve(model.schedule, steps, sampler)
     noise = ImageNoise(seed, range(count))
     x = noise(torch.empty(count, *model.shape, device=model.device, dtype=model.dtype))
     labels = None if model.classes is None else torch.arange(count) % model.classes

@@ -13,7 +13,6 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from tqdm import tqdm
 
-from ddim.checkpoint import fingerprint
 from ddim.data import Images, to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate.extractor import choose
@@ -25,6 +24,7 @@ from ddim.evaluate.intervals import Range, around, of_draws
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
+from ddim.model_io import fingerprint
 
 RESAMPLES, DRAWS = 100, 20
 SEED = 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ddim import checkpoint
+from ddim import model_io
 from ddim.denoiser import Denoiser
 from ddim.report.kinds import RESULTS, SAMPLES
 from ddim.report.reading import LEVELS, Stop, along, as_table, fits, images, metrics, table
@@ -89,9 +89,9 @@ def read(folder: Path, network: nn.Module | None = None) -> Record:
     Raises:
         UserError: the folder holds no model. All else may be missing or broken.
     """
-    model = checkpoint.load(folder, network)
-    weights = checkpoint.fingerprint(folder)
-    config = checkpoint.read_config(folder)
+    model = model_io.load(folder, network)
+    weights = model_io.fingerprint(folder)
+    config = model_io.read_config(folder)
     found = {name: table(folder / "results" / f"{name}.json") for name in RESULTS}
     results = {name: facts for name, facts in found.items() if facts and fits(facts, RESULTS[name])}
     others = {name for name, facts in results.items() if facts.get("weights") != weights}

@@ -28,7 +28,7 @@ def orders(verdicts: Sequence[Verdict]) -> Figure:
     for one, axes in zip(verdicts, panels, strict=True):
         _words(axes, one.solver, f"order {one.order}, {_calls(one)}", None if one.passed else "a proof fails")
         for curve in one.curves:
-            style = "o-" if curve.ladder == "stretched" else "s:"
+            style = "o-" if curve.spacing == "stretched" else "s:"
             axes.plot(curve.steps, curve.errors, style, color=PROBLEMS[curve.problem], ms=4, lw=1.6)
         first = max(curve.errors[0] for curve in one.curves)
         steps = one.curves[0].steps

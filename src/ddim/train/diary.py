@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from tqdm import tqdm
 
-from ddim import checkpoint, environment
+from ddim import environment, model_io
 from ddim.data import to_uint8
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
@@ -146,7 +146,7 @@ class Diary:
 
     def _save_weights(self, finished: bool) -> None:
         about = {"recipe": asdict(self.recipe), "data": self.data, "finished": finished}
-        checkpoint.save(self.average, self.folder, **about)
+        model_io.save(self.average, self.folder, **about)
 
     def _begin(self) -> None:
         stale = [self.folder / "config.json", self.folder / "model.safetensors"]

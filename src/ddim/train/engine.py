@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator, tracking
 from torch import Tensor, nn
 
+from ddim.device import choose_device
 from ddim.errors import UserError
 
 _PRESENT = {
@@ -21,7 +22,6 @@ _PRESENT = {
     "wandb": lambda: tracking.is_wandb_available(),
 }
 _kept: list[object] = []  # process groups that failed: PyTorch deadlocks if it lets one go while that works
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Engine:
@@ -145,37 +145,3 @@ def meeting() -> Iterator[None]:
         raise UserError(
             "Another process of this training has ended, so this one ends too; see what it said."
         ) from error
-
-
-def choose_device(name: str | None) -> str:
-    """The device called `name`, or the best there is. Raises `UserError` for one that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name is None:
-        return next(device for device, available in there.items() if available)
-    try:
-        usable = torch.empty(0, device=name).device.type in there
-    except (RuntimeError, AssertionError):  # PyTorch's words for a device that is unknown, and for one not built in
-        usable = False
-    if not usable:
-        available = ", ".join(device for device, yes in there.items() if yes)
-        raise UserError(f"There is no device {name!r} on this machine; choose one of {available}.")
-    return name
-
-
-def choose_precision(asked: str, device: torch.device) -> str:
-    """The precision of a plan on a device: "auto" is bf16 where the hardware computes in it, else fp32."""
-    if asked != "auto":
-        return asked
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:  # on this one processor type PyTorch can say so; elsewhere bf16 may be emulated, and slow
-        capabilities: dict[str, Any] = (
-            getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-        )
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return "bf16" if native else "fp32"
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Within, the network computes in `precision`; what the schedule does stays in fp32."""
-    return nullcontext() if precision == "fp32" else torch.autocast(device.type, PRECISIONS[precision])

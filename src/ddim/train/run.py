@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
-from ddim import checkpoint, nets, schedule
+from ddim import model_io, nets, schedule
 from ddim.data import open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
+from ddim.device import choose_precision
 from ddim.errors import UserError
 from ddim.train import history
 from ddim.train.diary import Diary
-from ddim.train.engine import Engine, choose_precision
+from ddim.train.engine import Engine
 from ddim.train.loop import fit
 from ddim.train.owner import owning
 from ddim.train.recipe import Recipe
@@ -155,7 +156,7 @@ def _go_on(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, eng
                 "begin anew with --overwrite."
             )
         _check(recipe, folder)
-        if checkpoint.read_config(folder).get("data", data) != data:
+        if model_io.read_config(folder).get("data", data) != data:
             raise UserError(
                 f"The images are not those that {folder} was begun with; bring them back, or start from its "
                 "weights with --init in another --out."
@@ -184,14 +185,14 @@ def identity(images: Images, held_out: Images) -> dict[str, Any]:
 def _precision(folder: Path) -> str | None:
     """What the run in the folder is computed in; None if there is none."""
     try:
-        return str(checkpoint.read_config(folder)["recipe"]["plan"]["precision"])
+        return str(model_io.read_config(folder)["recipe"]["plan"]["precision"])
     except (UserError, KeyError, TypeError):
         return None
 
 
 def _check(recipe: Recipe, folder: Path) -> None:
     """Refuse a recipe that differs in more than `FREE` from that of the run in the folder."""
-    was, now = (_settled(one) for one in (checkpoint.read_config(folder).get("recipe", {}), asdict(recipe)))
+    was, now = (_settled(one) for one in (model_io.read_config(folder).get("recipe", {}), asdict(recipe)))
     changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
     if changed:
         name = changed[0]

@@ -11,11 +11,12 @@ import torch
 
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
+from ddim.device import autocast, choose_precision
 from ddim.errors import UserError
 from ddim.noise import DROPOUT, stream
 from ddim.train.ahead import Ahead
 from ddim.train.draws import draw
-from ddim.train.engine import Engine, autocast, choose_precision
+from ddim.train.engine import Engine
 from ddim.train.guards import is_memory, no_memory
 from ddim.train.plan import Plan
 from ddim.train.state import State

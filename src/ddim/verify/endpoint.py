@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ddim import ladder
+from ddim import timesteps
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.level import Denoise, Level, Prediction
@@ -61,7 +61,8 @@ class Start:
         steps = {"whole": min(REFERENCE_STEPS, T), "half": max(1, min(REFERENCE_STEPS, T) // 2)}
         schedule = self.model.schedule
         return {
-            name: self.end(DDIM(), ladder.levels(schedule, ladder.ladder(schedule, S))) for name, S in steps.items()
+            name: self.end(DDIM(), timesteps.levels(schedule, timesteps.timesteps(schedule, S)))
+            for name, S in steps.items()
         }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddim import ladder
+from ddim import timesteps
 from ddim.level import Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.samplers import Sampler, trajectory
@@ -41,10 +41,10 @@ def promised_calls(make: Make) -> Proof:
     The value counts the ladders on which that is not so.
     """
     schedule, wrong = linear(), 0
-    for spacing in ladder.names():
+    for spacing in timesteps.names():
         for S in COUNTS:
             sampler, watched = make(), Watched()
-            levels = ladder.levels(schedule, ladder.ladder(schedule, S, spacing))
+            levels = timesteps.levels(schedule, timesteps.timesteps(schedule, S, spacing))
             end = _run(sampler, watched, levels, range(IMAGES), schedule)
             wrong += watched.calls != sampler.calls(levels) or watched.clean > 0 or not bool(end.isfinite().all())
     return Proof("calls", wrong, 0)
@@ -76,7 +76,7 @@ def point_mass(make: Make) -> Proof:
 def calls_a_step(sampler: Sampler, S: int = 50) -> float:
     """Network calls for each step of a ladder of S."""
     schedule = linear()
-    return sampler.calls(ladder.levels(schedule, ladder.ladder(schedule, S))) / S
+    return sampler.calls(timesteps.levels(schedule, timesteps.timesteps(schedule, S))) / S
 
 
 def _example(make: Make, rows: range | list[int]) -> Tensor:

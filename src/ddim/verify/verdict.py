@@ -44,13 +44,13 @@ class Curve:
 
     Attributes:
         problem: the data, "Gaussian" or "mixture".
-        ladder: how the steps are spread.
+        spacing: how the steps are spread.
         steps, errors: one error for each number of steps.
         order: the slope, where there are many steps.
     """
 
     problem: str
-    ladder: str
+    spacing: str
     steps: tuple[int, ...]
     errors: tuple[float, ...]
     order: float

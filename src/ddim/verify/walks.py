@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ddim import ladder, samplers
+from ddim import samplers, timesteps
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.level import Level
@@ -50,7 +50,7 @@ def walks(
                     f"{solver} draws noise, so it has no endpoint to compare; leave it out of --solvers."
                 )
             continue
-        for spacing in ladder.names() if spacings is None else spacings:
+        for spacing in timesteps.names() if spacings is None else spacings:
             for budget in sorted(set(budgets)):
                 levels = ladders.longest(samplers.get(solver), spacing, budget)
                 if levels is not None:
@@ -69,7 +69,7 @@ class _Ladders:
 
     def __call__(self, spacing: str, S: int) -> list[Level]:
         if (spacing, S) not in self.made:
-            self.made[spacing, S] = ladder.levels(self.schedule, ladder.ladder(self.schedule, S, spacing))
+            self.made[spacing, S] = timesteps.levels(self.schedule, timesteps.timesteps(self.schedule, S, spacing))
         return self.made[spacing, S]
 
     def longest(self, sampler: Sampler, spacing: str, budget: int) -> list[Level] | None:

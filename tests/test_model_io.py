@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import ddim
-from ddim import checkpoint, nets, schedule
+from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.sampling import Sampling
@@ -28,17 +28,17 @@ def test_everything_about_the_model_comes_back(tmp_path, name):
     network = nets.build("plain", 3, "tiny", classes=4)
     sampling = Sampling(steps=7, sampler="ddim", eta="hat", spacing="quadratic")
     before = Denoiser(network, schedule.get(name, T=50), "v", (3, 9, 8), 4, indexed=True, sampling=sampling)
-    checkpoint.save(before, tmp_path, recipe={"data": "mnist"})
+    model_io.save(before, tmp_path, recipe={"data": "mnist"})
     after = ddim.load(tmp_path)
-    assert checkpoint.describe(after) == checkpoint.describe(before)
+    assert model_io.describe(after) == model_io.describe(before)
     assert torch.equal(after.schedule.alpha_bar, before.schedule.alpha_bar)
     assert not after.training
-    assert checkpoint.read_config(tmp_path)["recipe"] == {"data": "mnist"}
+    assert model_io.read_config(tmp_path)["recipe"] == {"data": "mnist"}
 
 
 def test_a_schedule_of_the_users_own_comes_back(tmp_path, model):
     before = Denoiser(model.network, schedule.from_betas([0.1, 0.2, 0.3]), shape=(1, 8, 8))
-    checkpoint.save(before, tmp_path)
+    model_io.save(before, tmp_path)
     assert torch.equal(ddim.load(tmp_path).schedule.alpha_bar, before.schedule.alpha_bar)
 
 
@@ -52,7 +52,7 @@ def test_a_network_of_the_users_own(tmp_path):
             return self.layer(x)
 
     before = Denoiser(Own(), schedule.linear(), shape=(1, 4, 4))
-    checkpoint.save(before, tmp_path)
+    model_io.save(before, tmp_path)
     with pytest.raises(UserError, match="network=YourModule"):
         ddim.load(tmp_path)
     after = ddim.load(tmp_path, network=Own())
@@ -67,7 +67,7 @@ def test_no_such_run(tmp_path):
 
 
 def test_newer_format(run_folder):
-    edit(run_folder, format=checkpoint.FORMAT + 1)
+    edit(run_folder, format=model_io.FORMAT + 1)
     with pytest.raises(UserError, match="upgrade ddim"):
         ddim.load(run_folder)
 
@@ -135,7 +135,7 @@ def test_tied_weights(tmp_path):
         def forward(self, x, t):
             return self.second(self.first(x))
 
-    checkpoint.save(Denoiser(Tied(), schedule.linear(), shape=(1, 4, 4)), tmp_path)
+    model_io.save(Denoiser(Tied(), schedule.linear(), shape=(1, 4, 4)), tmp_path)
     assert ddim.load(tmp_path, network=Tied()).sample(1, steps=2, progress=False).isfinite().all()
 
 

@@ -1,0 +1,48 @@
+"""Devices and precisions: what this machine has, and what a network computes in."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from ddim.errors import UserError
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str | None) -> str:
+    """Return the device called `name`; None is the first available of cuda, mps and cpu.
+
+    Raises:
+        UserError: the device is not available on this machine.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return next(device for device, available in there.items() if available)
+    try:
+        usable = torch.empty(0, device=name).device.type in there
+    except (RuntimeError, AssertionError):  # PyTorch raises either, for an unknown device or one not built in
+        usable = False
+    if not usable:
+        available = ", ".join(device for device, yes in there.items() if yes)
+        raise UserError(f"There is no device {name!r} on this machine; choose one of {available}.")
+    return name
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """Return the precision to compute in: "auto" is bf16 where the hardware has bf16 arithmetic, else fp32."""
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:  # on this one processor type PyTorch can say so; elsewhere bf16 may be emulated, and slow
+        capabilities: dict[str, Any] = (
+            getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+        )
+        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bf16" if native else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which the network computes in `precision`; the schedule's arithmetic stays in fp32."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, PRECISIONS[precision])

@@ -1,0 +1,153 @@
+"""A model on disk: `config.json`, which says what it is, and `model.safetensors`, its weights.
+
+Neither file can run code when it is read.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from ddim import nets, schedule
+from ddim._version import __version__
+from ddim.denoiser import Denoiser
+from ddim.errors import UserError
+from ddim.files import write_bytes, write_text
+from ddim.sampling import Sampling
+
+FORMAT = 1  # raised when an older ddim could no longer read what this one writes
+
+
+def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
+    """A model without its weights, ready for `config.json`; `about` adds entries, e.g. where it comes from."""
+    return {
+        "format": FORMAT,
+        "ddim": __version__,
+        "network": getattr(model.network, "config", {"name": "custom"}),
+        "schedule": model.schedule.config,
+        "predicts": model.predicts,
+        "shape": list(model.shape),
+        "classes": model.classes,
+        "indexed": model.indexed,
+        "sampling": asdict(model.sampling),
+        **about,
+    }
+
+
+def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoiser:
+    """The model that a config describes, with new weights.
+
+    Args:
+        config: as `describe` makes it.
+        network: the module, for a model whose network is the user's own.
+
+    Raises:
+        UserError: a custom network that was not given.
+    """
+    if network is None:
+        if config["network"]["name"] == "custom":
+            raise UserError("This model's network is not one of ddim's own; load it with network=YourModule(...).")
+        network = nets.from_config(config["network"])
+    options = dict(config["schedule"])
+    return Denoiser(
+        network,
+        schedule.get(options.pop("name"), **options),
+        config["predicts"],
+        config["shape"],
+        config["classes"],
+        indexed=config["indexed"],
+        sampling=Sampling(**config["sampling"]),
+    )
+
+
+def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
+    """Write a model into a folder, the weights first: where there is a config, there are weights.
+
+    Args:
+        model: what to save; its network alone has weights.
+        folder: made if missing.
+        about: more entries for `config.json`, e.g. the recipe it was trained by.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    folder = Path(folder)
+    state = model.network.state_dict()
+    weights = {name: value.cpu().contiguous().clone() for name, value in state.items()}  # tied weights share memory
+    write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
+    write_text(folder / "config.json", json.dumps(describe(model, **about), indent=2) + "\n")
+
+
+def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
+    """Read a model from a folder that `save` wrote, in eval mode on the CPU.
+
+    Args:
+        folder: which holds `config.json` and `model.safetensors`.
+        network: the module, for a model whose network is the user's own.
+
+    Raises:
+        UserError: a file that is missing, broken, of a newer format, or of another network.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    try:
+        model = restore(config, network)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'} cannot be used: {error}") from error
+    except Exception as error:  # whatever else a config that nobody wrote makes of itself
+        raise UserError(
+            f"{folder / 'config.json'} does not describe a model ({error!r}); train or copy it anew."
+        ) from error
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise UserError(f"{folder} has no model.safetensors: the run has not saved a model yet, or is not a run.")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is broken ({error}); copy it again or train anew.") from error
+    _check_fit(
+        path, {k: v.shape for k, v in weights.items()}, {k: v.shape for k, v in model.network.state_dict().items()}
+    )
+    model.network.load_state_dict(weights)
+    return model.eval()
+
+
+def fingerprint(folder: str | Path) -> str:
+    """The SHA-256 of the weights in a folder, by which results know their model. `UserError` if there are none."""
+    try:
+        return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{folder} holds no model.safetensors; give the folder of a trained run.") from error
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The `config.json` of a folder. Raises `UserError` if it is missing, broken or of a newer format."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} holds no model: there is no config.json in it; give the folder of a run.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        written = int(config["format"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train or copy it anew.") from error
+    if written > FORMAT:
+        raise UserError(
+            f"{path} has format {written}; ddim {__version__} reads up to {FORMAT}: upgrade ddim to load it."
+        )
+    return config  # type: ignore[no-any-return]
+
+
+def _check_fit(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            here, there = (tuple(s[name]) if name in s else "absent" for s in (found, wanted))
+            raise UserError(
+                f"{path} holds the weights of another network: {name} is {here} there and {there} in config.json's "
+                "network; load them with the config that they were saved with."
+            )

@@ -1,0 +1,119 @@
+"""Ladders: the times tau_S > ... > tau_1 > tau_0 = 0 that a sampler visits (DDIM, section 4.2).
+
+Time t here is index t - 1 of the official code, whose arrays start at 0. Every named ladder has exactly
+S steps for every S from 1 to T and visits no time twice; S = 1 is [T, 0] for all of them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddim.errors import UserError
+from ddim.level import Level
+from ddim.registry import Registry
+from ddim.schedule import Schedule
+
+spacings: Registry[Callable[[Schedule, int], Sequence[float] | Tensor]] = Registry("spacing")
+"""name -> (schedule, S) -> the S times above 0, descending; S is at least 2."""
+
+
+@spacings.register("trailing")
+def trailing(schedule: Schedule, S: int) -> list[int]:
+    """t = T - round(i T / S): starts at T, where the image is pure noise (arXiv 2305.08891, table 2)."""
+    return [schedule.T - round(i * schedule.T / S) for i in range(S)]
+
+
+@spacings.register("leading")
+def leading(schedule: Schedule, S: int) -> list[int]:
+    """t = 1 + i floor(T / S): the official code's `uniform`, cut to S steps where S does not divide T."""
+    return [1 + i * (schedule.T // S) for i in reversed(range(S))]
+
+
+@spacings.register("linear")
+def linear(schedule: Schedule, S: int) -> list[int]:
+    """t = 1 + floor(i T / S): the paper's tau_i = floor(c i) with a real c = T / S (DDIM, appendix D.2)."""
+    return [1 + i * schedule.T // S for i in reversed(range(S))]
+
+
+@spacings.register("quadratic")
+def quadratic(schedule: Schedule, S: int) -> list[int]:
+    """t = 1 + floor(q), q = linspace(0, sqrt(0.8 T), S)^2: the paper's tau_i = floor(c i^2) (DDIM, appendix D.2).
+
+    The official ladder visits its first times twice from S = 30 on (T = 1000); here a repeated time moves up.
+    """
+    times: list[int] = []
+    for q in np.linspace(0, math.sqrt(0.8 * schedule.T), S) ** 2:
+        times.append(max(1 + int(q), times[-1] + 1 if times else 1))
+    return times[::-1]
+
+
+@spacings.register("log-snr")
+def log_snr(schedule: Schedule, S: int) -> Tensor:
+    """Equal steps of log-SNR from T to 1; the times are real (DPM-Solver, arXiv 2206.00927, section 3.3)."""
+    T = schedule.T
+    if schedule.log_snr[T].isinf():  # alpha_T = 0: the first step leaves T, equal steps follow from T - 1
+        rest = _equal_steps(schedule, T - 1, S - 1) if S > 2 else schedule.log_snr.new_tensor([1.0])
+        return torch.cat([rest.new_tensor([T]), rest])
+    return _equal_steps(schedule, T, S)
+
+
+def _equal_steps(schedule: Schedule, start: int, S: int) -> Tensor:
+    values = torch.linspace(float(schedule.log_snr[start]), float(schedule.log_snr[1]), S, dtype=torch.float64)
+    times = schedule.at_log_snr(values.clamp(min=schedule.log_snr[start])).t.flatten()
+    times[0], times[-1] = start, 1  # the two ends, without the rounding of log and back
+    return times
+
+
+def timesteps(
+    schedule: Schedule, steps: int | None = None, spacing: str | Sequence[float] | Tensor = "trailing"
+) -> Tensor:
+    """The S + 1 times that a sampler visits, noisiest first.
+
+    Args:
+        schedule: whose T bounds the times.
+        steps: S, the number of steps, from 1 to T. May be left out when `spacing` lists the times.
+        spacing: "trailing", "leading", "linear", "quadratic" or "log-snr"; or any strictly descending times
+            in [0, T], with or without the final 0.
+
+    Returns:
+        (S + 1,) float64, strictly descending, ending at 0.
+
+    Raises:
+        UserError: S outside 1 ... T, an unknown name, or times that do not descend within [0, T].
+    """
+    T = schedule.T
+    if not isinstance(spacing, str):
+        return _listed(T, steps, spacing)
+    named = spacings[spacing]
+    if steps is None or not 1 <= steps <= T or steps != int(steps):
+        raise UserError(f"The number of steps must be a whole number from 1 to T = {T}; got {steps}.")
+    times = named(schedule, int(steps)) if steps > 1 else [T]
+    return torch.cat([torch.as_tensor(times, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
+
+
+def _listed(T: int, steps: int | None, listed: Sequence[float] | Tensor) -> Tensor:
+    times = torch.as_tensor(listed, dtype=torch.float64).flatten()
+    if len(times) and times[-1] != 0:
+        times = torch.cat([times, times.new_zeros(1)])
+    if len(times) < 2 or times[0] > T or not (times.diff() < 0).all():
+        raise UserError(
+            f"A list of times must descend strictly from at most T = {T} to 0; got {times.tolist()[:6]}."
+        )
+    if steps is not None and steps != len(times) - 1:
+        raise UserError(
+            f"The list of times makes {len(times) - 1} steps, not {steps}; leave the number of steps out."
+        )
+    return times
+
+
+def levels(schedule: Schedule, times: Tensor) -> list[Level]:
+    """The level at each time of a ladder: what `ddim.samplers.trajectory` walks down."""
+    return [schedule(t) for t in times]
+
+
+def names() -> list[str]:
+    """The spacings that have a name."""
+    return list(spacings)
