@@ -27,7 +27,7 @@ from ddim.samplers import (
     names,
     trajectory,
 )
-from ddim.samplers.integrals import phi, weights
+from ddim.samplers.multistep import integration_weights, phi
 from ddim.timesteps import levels, timesteps
 
 LINEAR = schedule.linear()
@@ -100,9 +100,9 @@ def test_phi_is_its_integral(k, z):
 
 def test_the_weights_solve_the_moment_equations():
     nodes, moments = [-1.3, -0.4, 1.0], [0.7, 0.2, -0.5]
-    found = weights(nodes, moments)
+    weights = integration_weights(nodes, moments)
     for k, moment in enumerate(moments, 1):
-        assert sum(w * r**k for w, r in zip(found, nodes, strict=True)) == pytest.approx(moment, rel=1e-12)
+        assert sum(w * r**k for w, r in zip(weights, nodes, strict=True)) == pytest.approx(moment, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", names())
