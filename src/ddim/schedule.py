@@ -145,7 +145,7 @@ class LogSNRSchedule(Schedule):
         self.log_snr = log_snr(torch.arange(T + 1, dtype=torch.float64)).double()
         if self.log_snr.shape != (T + 1,) or self.log_snr[0] != math.inf or not (self.log_snr.diff() < 0).all():
             raise UserError(
-                "The log-SNR must be one number per time, falling strictly from +infinity at t = 0, the clean image; "
+                "The log-SNR must be one number per time, falling strictly from +infinity at t = 0 (clean image); "
                 f"at the times 0, 1, 2, 3 it is {self.log_snr.flatten().tolist()[:4]}."
             )
         self.alpha_bar = self.log_snr.sigmoid()

@@ -2,9 +2,9 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -24,10 +24,12 @@ class Sampler(ABC):
         order: order of convergence. The error at the end falls as S^-order, measured on smoothly uneven levels with
             the first steps included. For a stochastic sampler: the error of the mean and of the variance.
         stochastic: whether `step` draws noise.
+        variants: options of this class, besides its defaults, that `ddim verify` proves too.
     """
 
     order: int = 1
     stochastic: bool = False
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     def calls(self, levels: Sequence[Level]) -> int:
         """Return the exact number of network calls along `levels`; by default one per step."""

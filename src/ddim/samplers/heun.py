@@ -33,6 +33,7 @@ class Heun(Singlestep):
     space: ClassVar[Literal["x0", "eps"]] = "eps"
     order = 2
     inner_stages = 1
+    variants = ({"churn": 10},)
 
     def __init__(
         self, churn: float = 0.0, churn_from: float = math.inf, churn_to: float = 0.0, churn_std: float = 1.0
