@@ -113,15 +113,15 @@ class Exponential(Multistep):
 
 
 def earlier(levels: Sequence[FloatLevel], n: int, count: int) -> list[FloatLevel]:
-    """Return up to `count` levels before level n, latest first, while they are usable and lie in one direction."""
+    """Return up to `count` usable levels before level n, latest first, as far as noise fell (or rose) all along."""
     at, to = levels[n], levels[n + 1]
-    found: list[FloatLevel] = []
+    nodes: list[FloatLevel] = []
     for level in reversed(levels[max(0, n - count) : n]):
-        after = found[-1] if found else at
+        after = nodes[-1] if nodes else at
         if not level.usable or (level.rho - after.rho) * (at.rho - to.rho) <= 0:
             break
-        found.append(level)
-    return found
+        nodes.append(level)
+    return nodes
 
 
 def phi(k: int, z: float) -> float:
