@@ -12,8 +12,8 @@ def model(k):
     return lambda x, at: from_eps(x, at, torch.tanh(k * x))
 
 
-def consistent(said):
-    torch.testing.assert_close(AT.alpha * said.x0 + AT.sigma * said.eps, X, rtol=0, atol=1e-12)
+def consistent(prediction):
+    torch.testing.assert_close(AT.alpha * prediction.x0 + AT.sigma * prediction.eps, X, rtol=0, atol=1e-12)
 
 
 def test_clipping_keeps_image_and_noise_consistent():
@@ -27,7 +27,7 @@ def test_clipping_keeps_image_and_noise_consistent():
 def test_guidance_is_linear_in_its_weight():
     conditional, unconditional = model(1.0), model(0.5)
     for weight in (0.0, 1.0, 3.5):
-        said = classifier_free(conditional, unconditional, weight)(X, AT)
+        prediction = classifier_free(conditional, unconditional, weight)(X, AT)
         c, u = conditional(X, AT), unconditional(X, AT)
-        torch.testing.assert_close(said.eps, (1 - weight) * u.eps + weight * c.eps, rtol=0, atol=1e-12)
-        consistent(said)
+        torch.testing.assert_close(prediction.eps, (1 - weight) * u.eps + weight * c.eps, rtol=0, atol=1e-12)
+        consistent(prediction)

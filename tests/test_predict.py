@@ -15,9 +15,9 @@ OFF_CIRCLE = Level(*(torch.tensor(v, dtype=torch.float64) for v in (5.0, 1.0, 20
 def test_every_parameterisation_gives_back_image_and_noise(predicts, at):
     rng = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=rng) for _ in range(2))
-    said = predictions[predicts](q_sample(x0, at, eps), at, target(predicts, x0, at, eps))
-    torch.testing.assert_close(said.x0, x0, rtol=0, atol=1e-10)
-    torch.testing.assert_close(said.eps, eps, rtol=0, atol=1e-10)
+    prediction = predictions[predicts](q_sample(x0, at, eps), at, target(predicts, x0, at, eps))
+    torch.testing.assert_close(prediction.x0, x0, rtol=0, atol=1e-10)
+    torch.testing.assert_close(prediction.eps, eps, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("predicts", ["eps", "x0", "v"])

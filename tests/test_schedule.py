@@ -5,7 +5,8 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from ddim import schedule
+from ddim import model_io, schedule
+from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 
 ALL = schedule.names()
@@ -123,3 +124,122 @@ def test_betas_that_make_no_schedule(betas):
 def test_unknown_name():
     with pytest.raises(UserError, match="choose one of linear, scaled-linear, cosine, sigmoid"):
         schedule.get("quartic")
+
+
+def test_vp_sde_follows_its_formula_between_the_integers_too():
+    """log alpha-bar_t = -(beta_max - beta_min) u^2 / 2 - beta_min u (arXiv 2011.13456, Eq. 33)."""
+    s = schedule.get("vp-sde", T=500, beta_min=0.2, beta_max=15.0)
+    for t in (0.01, 1.0, 77.7, 499.5, 500.0):
+        u, at = t / 500, s(t)
+        assert at.alpha.item() ** 2 == pytest.approx(math.exp(-14.8 * u**2 / 2 - 0.2 * u), rel=1e-12)
+        assert at.alpha.item() ** 2 + at.sigma.item() ** 2 == pytest.approx(1, abs=1e-15)
+    assert (s(0).alpha, s(0).sigma) == (1, 0)
+
+
+def test_a_formula_is_inverted_by_bisection():
+    """Without an inverse, to the same times as with one; at both ends exactly."""
+    known = schedule.vp_sde()
+    found = schedule.from_log_snr(lambda t: -torch.expm1(decay(t / 1000)).log(), 1000)
+    t = torch.cat([torch.linspace(0, 1, 21), torch.linspace(1, 1000, 400)]).double()
+    log_snr = -torch.expm1(decay(t / 1000)).log()
+    torch.testing.assert_close(found.at_log_snr(log_snr).t, known.at_log_snr(log_snr).t, rtol=1e-13, atol=1e-13)
+    for s in (found, known):
+        assert s.at_log_snr(math.inf).t == 0
+        assert s.at_log_snr(s.log_snr[-1]).t == 1000
+    torch.testing.assert_close(found.betas, known.betas, rtol=1e-12, atol=0)
+
+
+def decay(u):
+    return 19.9 * u**2 / 2 + 0.1 * u
+
+
+@pytest.fixture
+def shifted_cosine(monkeypatch):
+    """A schedule of a user's module: log-SNR = -2 log tan(pi t / 2T) + shift (arXiv 2301.11093), alpha_T = 0."""
+    monkeypatch.setitem(schedule.schedules, "shifted-cosine", None)  # removed again after the test
+
+    @schedule.register("shifted-cosine")
+    def shifted_cosine(T: int = 1000, shift: float = 0.0):
+        def log_snr(t):
+            ends = torch.where(t == T, -math.inf, -2 * torch.tan(math.pi / 2 * t / T).log())
+            return ends + shift
+
+        return schedule.from_log_snr(log_snr, T)
+
+    return shifted_cosine
+
+
+def test_a_schedule_from_outside(shifted_cosine, tmp_path):
+    """By its name and options; a model with it trains, samples, saves and loads."""
+    assert "shifted-cosine" in schedule.names()
+    s = schedule.get("shifted-cosine", shift=-2.0)
+    assert s.config == {"name": "shifted-cosine", "T": 1000, "shift": -2.0}
+    for t in (1.0, 333.3, 999.0):
+        at = s(t)
+        assert (at.alpha / at.sigma).item() == pytest.approx(math.exp(-1) / math.tan(math.pi * t / 2000), rel=1e-9)
+        assert s.at_log_snr(2 * (at.alpha / at.sigma).log()).t.item() == pytest.approx(t, rel=1e-12)
+    assert (s(1000).alpha, s(1000).sigma, s.alpha_bar[-1], s.betas[-1]) == (0, 1, 0, 1)
+    assert s.at_log_snr(-math.inf).t == 1000
+    with pytest.raises(UserError, match="alpha_T = 0"):
+        Denoiser(Scale(), s, "eps", (1, 4, 4))
+    model = Denoiser(Scale(), s, "v", (1, 4, 4))
+    model.loss(torch.zeros(2, 1, 4, 4), torch.tensor([1.5, 1000.0]), torch.ones(2, 1, 4, 4)).sum().backward()
+    assert model.network.weight.grad.isfinite()
+    samples = model.sample(2, steps=4, seed=1, progress=False)
+    model_io.save(model, tmp_path)
+    again = model_io.load(tmp_path, network=Scale())
+    assert again.schedule.config == s.config
+    assert torch.equal(again.sample(2, steps=4, seed=1, progress=False), samples)
+
+
+class Scale(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x, t):
+        return self.weight * x
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_config_makes_its_schedule_again(name):
+    s = schedule.get(name, T=123)
+    options = dict(s.config)
+    assert options.pop("name") == name
+    again = schedule.get(name, **options)
+    assert again.config == s.config
+    assert torch.equal(again.log_snr, s.log_snr)
+
+
+def test_listed_betas_are_their_own_config():
+    s = schedule.from_betas(torch.tensor([0.1, 0.2, 1.0]))
+    assert s.config == {"name": "betas", "betas": torch.tensor([0.1, 0.2, 1.0]).tolist()}
+    assert torch.equal(schedule.get(**s.config).betas, s.betas)
+    assert "betas" not in schedule.names()
+
+
+@pytest.mark.parametrize(
+    "log_snr",
+    [
+        lambda t: 5 - t,  # finite at t = 0
+        lambda t: -t.log() * 0,  # does not fall
+        lambda t: t.log(),  # rises
+        lambda t: -t.log().mean(),  # one number for all times
+        lambda t: torch.where(t > 5, math.nan, -t.log()),
+    ],
+)
+def test_formulas_that_make_no_schedule(log_snr):
+    with pytest.raises(UserError, match="falling strictly from"):
+        schedule.from_log_snr(log_snr, 10)
+
+
+@pytest.mark.parametrize("T", [0, -1, 2.5])
+def test_impossible_numbers_of_training_steps(T):
+    with pytest.raises(UserError, match="T must be a whole number"):
+        schedule.from_log_snr(lambda t: -t.log(), T)
+
+
+def test_the_old_way_to_give_betas_warns():
+    with pytest.warns(DeprecationWarning, match="from_betas"):
+        s = schedule.Schedule(torch.tensor([0.1, 0.2]))
+    assert torch.equal(s.betas, schedule.from_betas(torch.tensor([0.1, 0.2])).betas)

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from ddim import schedule
 from ddim.errors import UserError
-from ddim.timesteps import levels, names, timesteps
+from ddim.samplers import DDIM
+from ddim.sampling import Sampling
+from ddim.timesteps import levels, names, register, spacings, timesteps
 
 LINEAR = schedule.linear()
 
@@ -44,7 +46,7 @@ def test_one_step_starts_at_T(spacing):
 
 
 @pytest.mark.parametrize("S", [10, 20, 50, 100, 1000])
-def test_linear_and_leading_are_the_official_uniform_ladder(S):
+def test_linear_and_leading_are_the_official_uniform_timesteps(S):
     official = np.arange(0, 1000, 1000 // S)[::-1] + 1  # indices from 0; our t is one more
     assert timesteps(LINEAR, S, "linear")[:-1].tolist() == official.tolist()
     assert timesteps(LINEAR, S, "leading")[:-1].tolist() == official.tolist()
@@ -59,13 +61,13 @@ def test_where_S_does_not_divide_T():
 
 
 @pytest.mark.parametrize("S", range(2, 30))
-def test_quadratic_is_the_official_ladder_while_that_repeats_nothing(S):
+def test_quadratic_is_the_official_one_while_that_repeats_nothing(S):
     official = [int(q) + 1 for q in np.linspace(0, np.sqrt(1000 * 0.8), S) ** 2]
     assert len(set(official)) == S
     assert timesteps(LINEAR, S, "quadratic")[:-1].tolist() == official[::-1]
 
 
-def test_official_quadratic_ladder_repeats_a_time_at_30():
+def test_the_official_quadratic_timesteps_repeat_a_time_at_30():
     official = [int(q) for q in np.linspace(0, np.sqrt(1000 * 0.8), 30) ** 2]
     assert len(set(official)) < 30
 
@@ -81,12 +83,12 @@ def test_same_times_as_diffusers(spacing, S):
 
 def test_log_snr_steps_are_equal():
     at = levels(LINEAR, timesteps(LINEAR, 20, "log-snr"))[:-1]
-    log_snr = torch.stack([2 * (one.alpha.log() - one.sigma.log()) for one in at])
+    log_snr = torch.stack([2 * (level.alpha.log() - level.sigma.log()) for level in at])
     torch.testing.assert_close(log_snr.diff(), log_snr.diff().mean().expand(19), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("S", [2, 3, 10, 99])
-def test_log_snr_ladder_where_alpha_ends_at_zero(S):
+def test_log_snr_spacing_where_alpha_ends_at_zero(S):
     betas = torch.linspace(1e-4, 0.05, 100, dtype=torch.float64)
     betas[-1] = 1
     times = timesteps(schedule.from_betas(betas), S, "log-snr")
@@ -116,3 +118,17 @@ def test_other_refusals():
         timesteps(LINEAR, 10, "sqrt")
     with pytest.raises(UserError, match="makes 2 steps, not 3"):
         timesteps(LINEAR, 3, [10, 5])
+
+
+def test_a_spacing_from_outside(monkeypatch):
+    """A function of a user's module, registered by the decorator, works by its name wherever a spacing does."""
+    monkeypatch.setitem(spacings, "halving", None)  # removed again after the test
+
+    @register("halving")
+    def halving(schedule, S):
+        return [schedule.T / 2**i for i in range(S)]
+
+    assert "halving" in names()
+    assert timesteps(LINEAR, 4, "halving").tolist() == [1000, 500, 250, 125, 0]
+    _, visited = Sampling().resolve(LINEAR, 2, sampler=DDIM(), spacing="halving")
+    assert [level.t.item() for level in visited] == [1000, 500, 0]

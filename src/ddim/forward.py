@@ -1,4 +1,4 @@
-"""Forward diffusion: from the image towards the noise, in one jump or step by step."""
+"""Forward diffusion: from the clean image to noise, at once or step by step."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from ddim.level import Level
 
 
 def q_sample(x0: Tensor, at: Level, eps: Tensor) -> Tensor:
-    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, a draw from q(x_t | x_0) (DDIM, Eq. 4).
+    """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, a draw from q(x_t | x_0) (DDIM, Eq. 4).
 
     Args:
         x0: clean images in [-1, 1], (B, C, H, W).
@@ -17,7 +17,7 @@ def q_sample(x0: Tensor, at: Level, eps: Tensor) -> Tensor:
 
 
 def q_step(x: Tensor, at: Level, to: Level, z: Tensor) -> Tensor:
-    """x_t = sqrt(abar_t / abar_s) x_s + sqrt(1 - abar_t / abar_s) z, a draw from q(x_t | x_s) for s < t.
+    """Return x_t = sqrt(abar_t / abar_s) x_s + sqrt(1 - abar_t / abar_s) z, a draw from q(x_t | x_s) for s < t.
 
     For s = t - 1 this is DDPM's chain, sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z (arXiv 2006.11239, Eq. 2).
 
@@ -30,13 +30,14 @@ def q_step(x: Tensor, at: Level, to: Level, z: Tensor) -> Tensor:
     return (to.alpha / at.alpha) * x + added_noise(at, to) * z
 
 
-def added_noise(at: Level, to: Level) -> Tensor:
-    """Standard deviation of what q(x_t | x_s) adds: sqrt(sigma_t^2 - (alpha_t sigma_s / alpha_s)^2).
+def added_noise(less: Level, more: Level) -> Tensor:
+    """Return the standard deviation of the noise that q(x_t | x_s) adds.
 
-    On the circle alpha^2 + sigma^2 = 1 it is sqrt(1 - abar_t / abar_s). Zero where `to` is not noisier.
+    It is sqrt(sigma_t^2 - (alpha_t sigma_s / alpha_s)^2), which is sqrt(1 - abar_t / abar_s) for
+    alpha^2 + sigma^2 = 1; and 0 if t is not noisier than s.
 
     Args:
-        at: the level s.
-        to: the noisier level t.
+        less: level s, the less noisy one: where a forward step starts, or a sampling step ends.
+        more: level t, the noisier one.
     """
-    return (to.sigma**2 - (to.alpha * at.sigma / at.alpha) ** 2).clamp(min=0).sqrt()
+    return (more.sigma**2 - (more.alpha * less.sigma / less.alpha) ** 2).clamp(min=0).sqrt()

@@ -1,4 +1,4 @@
-"""Wrappers that turn one `Denoise` into another: they compose, and no sampler knows of them."""
+"""Wrappers that turn one `Denoise` function into another; they compose, and work with every sampler."""
 
 from torch import Tensor
 
@@ -7,14 +7,14 @@ from ddim.predict import from_x0
 
 
 def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
-    """Clip the predicted clean image to [low, high] and recompute eps from it, so that the two still agree.
+    """Return a `Denoise` with the predicted x0 clipped to [low, high] and eps recomputed from it.
 
-    Clipping x0 and keeping the old eps would leave a pair that no x_t has; clipping x_t is wrong altogether,
-    since noise lies outside [-1, 1].
+    With the old eps the pair would not be consistent with x_t. Clipping x_t instead would be wrong, as noise lies
+    outside [-1, 1].
 
     Args:
-        denoise: what to wrap.
-        low, high: the range of images.
+        denoise: the function to wrap.
+        low, high: the range of clean images.
     """
 
     def clipped(x: Tensor, at: Level) -> Prediction:
@@ -24,14 +24,14 @@ def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, weight: float) -> Denoise:
-    """eps = eps_u + w (eps_c - eps_u): w = 1 is the conditional model, w > 1 insists (arXiv 2207.12598, Eq. 6).
+    """Return a `Denoise` with classifier-free guidance: eps = eps_u + w (eps_c - eps_u) (arXiv 2207.12598, Eq. 6).
 
-    That paper counts from the conditional model: its weight is w - 1. The clean image is combined alike,
-    which keeps it consistent with eps, as both are linear in each other at a given x_t.
+    w = 1 is the conditional model, w > 1 strengthens the condition. The paper's own weight is w - 1. x0 is combined
+    in the same way and stays consistent with eps, as the two are linear in each other at a given x_t.
 
     Args:
-        conditional: told the label.
-        unconditional: told none. The two are called one after the other, at each level.
+        conditional: the prediction given the label.
+        unconditional: the prediction without a label; called after the other at each level.
         weight: w, any number; 0 is the unconditional model.
     """
 

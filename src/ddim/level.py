@@ -1,4 +1,4 @@
-"""The words that every other file uses: a noise level, and what a network says about an image at it."""
+"""The types that every other file uses: a noise level, and a network's prediction at it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,8 +14,8 @@ class Level(NamedTuple):
         alpha: signal rate, sqrt(alpha-bar_t).
         sigma: noise rate, sqrt(1 - alpha-bar_t).
 
-    All three are float64: either 0-d on the CPU, one level for the whole batch (PyTorch then keeps the
-    image's dtype and device in `alpha * x`), or (B, 1, 1, 1), one level per image.
+    All three are float64: either 0-d on the CPU, one level for the whole batch (`alpha * x` then keeps the dtype
+    and the device of x), or (B, 1, 1, 1), one level per image, for training and for DDIM's step.
     """
 
     t: Tensor
@@ -23,19 +23,19 @@ class Level(NamedTuple):
     sigma: Tensor
 
     def like(self, x: Tensor) -> "Level":
-        """The level ready for arithmetic with `x`: rates per image take its dtype and device, 0-d ones stay."""
+        """Return the level for arithmetic with `x`: rates per image get its dtype and device, 0-d ones stay."""
         return Level(self.t, self.alpha.to(x), self.sigma.to(x)) if self.t.ndim else self
 
 
 class Prediction(NamedTuple):
-    """What a network believes: the clean image and the noise, two views of one statement about x_t."""
+    """The predicted clean image and noise, consistent with each other: x_t = alpha x0 + sigma eps."""
 
     x0: Tensor
     eps: Tensor
 
 
 Denoise = Callable[[Tensor, Level], Prediction]
-"""(x_t, level) -> the clean image and the noise in it. Samplers see a network as this and nothing more."""
+"""(x_t, level) -> the predicted clean image and noise. Samplers know a network only as this function."""
 
 Noise = Callable[[Tensor], Tensor]
-"""A standard normal draw shaped like its argument, in its dtype and on its device."""
+"""Return a standard normal draw with the shape, dtype and device of the argument."""

@@ -1,7 +1,7 @@
-"""Three ways to say the same thing about x_t: the noise in it, the image in it, or the velocity v.
+"""Parameterisations of the network's output: the noise eps, the clean image x0, or the velocity v.
 
-A network is trained to output one of them; each gives the other two, since x_t = alpha x_0 + sigma eps.
-Each function here takes x_t (B, C, H, W), its level, and an output shaped like x_t.
+Each determines the other two, as x_t = alpha x_0 + sigma eps. The functions take x_t (B, C, H, W), its level, and
+an output shaped like x_t.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def from_x0(x: Tensor, at: Level, x0: Tensor) -> Prediction:
 def from_v(x: Tensor, at: Level, v: Tensor) -> Prediction:
     """x0 = alpha x_t - sigma v, eps = sigma x_t + alpha v (arXiv 2202.00512, appendix D).
 
-    The division by alpha^2 + sigma^2 is by 1 on the circle, and right off it too.
+    alpha^2 + sigma^2 is 1 on a variance preserving schedule; the division keeps the formula right on others.
     """
     radius2 = at.alpha**2 + at.sigma**2
     return Prediction((at.alpha * x - at.sigma * v) / radius2, (at.sigma * x + at.alpha * v) / radius2)
@@ -36,7 +36,7 @@ predictions.update({"eps": from_eps, "x0": from_x0, "v": from_v})
 
 
 def target(predicts: str, x0: Tensor, at: Level, eps: Tensor) -> Tensor:
-    """What a network that predicts `predicts` should have said of x_t = alpha x0 + sigma eps.
+    """Return the training target of a network that predicts `predicts` from x_t = alpha x0 + sigma eps.
 
     Args:
         predicts: "eps", "x0" or "v", where v = alpha eps - sigma x0.

@@ -1,13 +1,17 @@
 """Noise schedules: how much signal and how much noise an image holds at time t.
 
-A schedule is made from the T numbers beta_1 ... beta_T of DDPM (arXiv 2006.11239, section 2):
-alpha-bar_t = (1 - beta_1) ... (1 - beta_t), and alpha-bar_0 = 1. Between two integers the log-SNR is
-interpolated, so that time is a real number and any ladder of times is allowed.
+There are two ways to make a schedule. `from_betas` takes DDPM's T numbers beta_1 ... beta_T (arXiv 2006.11239,
+section 2): alpha-bar_t = (1 - beta_1) ... (1 - beta_t), alpha-bar_0 = 1, and between two integers the log-SNR is
+interpolated. `from_log_snr` takes a formula for the log-SNR. Either way, time is a real number in [0, T].
 """
 
+import functools
+import inspect
 import math
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -17,22 +21,80 @@ from ddim.level import Level
 from ddim.registry import Registry
 
 
-class Schedule:
-    """The map from time t in [0, T] to a noise level.
-
-    Args:
-        betas: (T,) one-step noise variances beta_1 ... beta_T, each in (0, 1]; only the last may be 1.
-        config: the name and the options that made it, as saved with a model.
+class Schedule(ABC):
+    """The map from time t in [0, T] to a noise level with alpha^2 + sigma^2 = 1; t = 0 is the clean image.
 
     Attributes:
         T: number of training steps.
         betas: (T + 1,) float64, betas[t] is beta_t; betas[0] = 0.
         alpha_bar: (T + 1,) float64, alpha_bar[t] is alpha-bar_t; alpha_bar[0] = 1.
-        log_snr: (T + 1,) float64, log(alpha^2 / sigma^2), falling from +infinity.
-
-    Raises:
-        UserError: a beta outside its range.
+        log_snr: (T + 1,) float64, log(alpha^2 / sigma^2) at the integers, falling from +infinity.
+        config: the name and the options for `get`, as saved with a model.
     """
+
+    T: int
+    betas: Tensor
+    alpha_bar: Tensor
+    log_snr: Tensor
+    config: dict[str, Any]
+
+    def __new__(cls, *args: Any, **options: Any) -> "Schedule":
+        if cls is Schedule:
+            warnings.warn(
+                "Schedule(betas) is now ddim.schedule.from_betas(betas).", DeprecationWarning, stacklevel=2
+            )
+            return super().__new__(BetaSchedule)
+        return super().__new__(cls)
+
+    def __call__(self, t: float | Tensor) -> Level:
+        """Return the level at time t.
+
+        Args:
+            t: real times in [0, T]; a number, or (B,) with one time per image.
+
+        Returns:
+            A `Level` of 0-d tensors, or of (B, 1, 1, 1) tensors for (B,) times.
+
+        Raises:
+            UserError: a time outside [0, T].
+        """
+        t = _column(t)
+        if not ((t >= 0) & (t <= self.T)).all():
+            raise UserError(f"Time must lie in [0, {self.T}] on this schedule; got {t.flatten().tolist()[:4]}.")
+        return Level(t, *self._rates(t))
+
+    def at_log_snr(self, value: float | Tensor) -> Level:
+        """Return the level with a given log-SNR, and the time at which the schedule has it.
+
+        Args:
+            value: log(alpha^2 / sigma^2), at least that of t = T; +infinity is t = 0. A number, or (B,).
+
+        Returns:
+            A `Level`, shaped as by a call; `schedule(level.t)` is the same level to rounding.
+
+        Raises:
+            UserError: a log-SNR below the schedule's last.
+        """
+        value = _column(value)
+        if not (value >= self.log_snr[-1]).all():
+            raise UserError(
+                f"The log-SNR must be at least {self.log_snr[-1]:.4g}, this schedule's at t = T; "
+                f"got {value.flatten().tolist()[:4]}."
+            )
+        alpha, sigma = _rates_at(value)
+        return Level(self._time(value, alpha, sigma), alpha, sigma)
+
+    @abstractmethod
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) at times in [0, T]."""
+
+    @abstractmethod
+    def _time(self, log_snr: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The time of a log-SNR that the schedule reaches, whose rates are given."""
+
+
+class BetaSchedule(Schedule):
+    """A schedule from betas, exact at the integers; see `from_betas`."""
 
     def __init__(self, betas: Tensor, config: dict[str, Any] | None = None) -> None:
         betas = torch.as_tensor(betas, dtype=torch.float64)
@@ -47,24 +109,10 @@ class Schedule:
         self._sigma = (-torch.expm1(log_alpha_bar)).sqrt()
         self.log_snr = 2 * (self._alpha.log() - self._sigma.log())
 
-    def __call__(self, t: float | Tensor) -> Level:
-        """The level at time t, exact at the integers.
-
-        Args:
-            t: times in [0, T], real; a number, or (B,) with one time per image.
-
-        Returns:
-            A `Level` of 0-d tensors, or of (B, 1, 1, 1) tensors for (B,) times.
-
-        Raises:
-            UserError: a time outside [0, T].
-        """
-        t = _column(t)
-        if not ((t >= 0) & (t <= self.T)).all():
-            raise UserError(f"Time must lie in [0, {self.T}] on this schedule; got {t.flatten().tolist()[:4]}.")
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         low = t.floor().clamp(max=self.T - 1).long()
         part = t - low  # position between the integers low and low + 1
-        alpha, sigma = _rates(torch.lerp(self.log_snr[low], self.log_snr[low + 1], part))
+        alpha, sigma = _rates_at(torch.lerp(self.log_snr[low], self.log_snr[low + 1], part))
         # The log-SNR is infinite at t = 0: sigma^2 is linear on [0, 1].
         sigma = torch.where(low == 0, part.sqrt() * self._sigma[1], sigma)
         alpha = torch.where(low == 0, (1 - sigma**2).sqrt(), alpha)
@@ -73,33 +121,56 @@ class Schedule:
             alpha = torch.where(low == self.T - 1, (1 - part) * self._alpha[-2], alpha)
             sigma = torch.where(low == self.T - 1, (1 - alpha**2).sqrt(), sigma)
         node, on_node = t.round().long(), t == t.round()
-        return Level(
-            t, torch.where(on_node, self._alpha[node], alpha), torch.where(on_node, self._sigma[node], sigma)
-        )
+        return torch.where(on_node, self._alpha[node], alpha), torch.where(on_node, self._sigma[node], sigma)
 
-    def at_log_snr(self, value: float | Tensor) -> Level:
-        """The level with a given log-SNR, and the time at which the schedule passes it.
-
-        Args:
-            value: log(alpha^2 / sigma^2), at least that of t = T; +infinity is t = 0. A number, or (B,).
-
-        Returns:
-            A `Level`, shaped as by a call; `schedule(level.t)` is the same level to rounding.
-
-        Raises:
-            UserError: a log-SNR below the schedule's last.
-        """
-        value = _column(value)
-        if not (value >= self.log_snr[-1]).all():
-            raise UserError(f"The log-SNR of this schedule ends at {self.log_snr[-1]:.4g}; ask for no less.")
-        alpha, sigma = _rates(value)
-        # The table falls and searchsorted wants it rising: low is the last integer time not below value.
-        low = torch.searchsorted(-self.log_snr, -value, right=True).sub(1).clamp(0, self.T - 1)
-        part = (value - self.log_snr[low]) / (self.log_snr[low + 1] - self.log_snr[low])
+    def _time(self, log_snr: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        low = _integer_before(self, log_snr)
+        part = (log_snr - self.log_snr[low]) / (self.log_snr[low + 1] - self.log_snr[low])
         part = torch.where(low == 0, (sigma / self._sigma[1]) ** 2, part)
         if self._alpha[-1] == 0:
             part = torch.where(low == self.T - 1, 1 - alpha / self._alpha[-2], part)
-        return Level(low + part, alpha, sigma)
+        return low + part
+
+
+class LogSNRSchedule(Schedule):
+    """A schedule from a formula for the log-SNR; see `from_log_snr`."""
+
+    def __init__(
+        self, log_snr: Callable[[Tensor], Tensor], T: int, inverse: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        if not (isinstance(T, int) and T >= 1):
+            raise UserError(f"T must be a whole number of at least 1; got {T!r}.")
+        self._formula, self._inverse = log_snr, inverse
+        self.T, self.config = T, {"name": "unregistered"}
+        self.log_snr = log_snr(torch.arange(T + 1, dtype=torch.float64)).double()
+        if self.log_snr.shape != (T + 1,) or self.log_snr[0] != math.inf or not (self.log_snr.diff() < 0).all():
+            raise UserError(
+                "The log-SNR must be one number per time, falling strictly from +infinity at t = 0 (clean image); "
+                f"at the times 0, 1, 2, 3 it is {self.log_snr.flatten().tolist()[:4]}."
+            )
+        self.alpha_bar = self.log_snr.sigmoid()
+        log_alpha_bar = torch.nn.functional.logsigmoid(self.log_snr)
+        self.betas = torch.cat([self.log_snr.new_zeros(1), -torch.expm1(log_alpha_bar.diff())])
+
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return _rates_at(self._formula(t))
+
+    def _time(self, log_snr: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        t = self._bisect(log_snr) if self._inverse is None else self._inverse(log_snr).clamp(0, self.T)
+        return torch.where(log_snr == math.inf, 0.0, torch.where(log_snr == self.log_snr[-1], float(self.T), t))
+
+    def _bisect(self, log_snr: Tensor) -> Tensor:
+        """The root of a falling function, to the last bits of float64."""
+        low = _integer_before(self, log_snr).double()
+        high = low + 1
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            before = self._formula(middle) > log_snr  # then the time is after the middle
+            low, high = torch.where(before, middle, low), torch.where(before, high, middle)
+        return (low + high) / 2
+
+
+BISECTIONS = 64  # of an interval of length 1: 2^-64 is below the spacing of float64 at any t above 0.001
 
 
 def _column(value: float | Tensor) -> Tensor:
@@ -108,15 +179,47 @@ def _column(value: float | Tensor) -> Tensor:
     return value.reshape(-1, 1, 1, 1) if value.ndim else value
 
 
-def _rates(log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """(alpha, sigma) on the circle alpha^2 + sigma^2 = 1."""
+def _rates_at(log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """(alpha, sigma) with alpha^2 + sigma^2 = 1."""
     return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
 
 
+def _integer_before(schedule: Schedule, log_snr: Tensor) -> Tensor:
+    """The last integer time, up to T - 1, whose log-SNR is not below `log_snr`."""
+    # The table falls and searchsorted needs it rising.
+    return torch.searchsorted(-schedule.log_snr, -log_snr, right=True).sub(1).clamp(0, schedule.T - 1)
+
+
 schedules: Registry[Callable[..., Schedule]] = Registry("schedule")
+"""name -> the function that makes the schedule."""
+
+Options = ParamSpec("Options")
 
 
-@schedules.register("linear")
+def register(name: str) -> Callable[[Callable[Options, Schedule]], Callable[Options, Schedule]]:
+    """Return a decorator that registers a function which makes a schedule.
+
+    The schedule's `config` becomes the name and the function's arguments, so that `get(**config)` makes it again:
+    these must be numbers, strings or lists. A saved model with your schedule loads after your module is imported.
+    """
+
+    def decorate(make: Callable[Options, Schedule]) -> Callable[Options, Schedule]:
+        @functools.wraps(make)
+        def configured(*args: Options.args, **kwargs: Options.kwargs) -> Schedule:
+            schedule = make(*args, **kwargs)
+            bound = inspect.signature(make).bind(*args, **kwargs)
+            bound.apply_defaults()
+            options = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in bound.arguments.items()}
+            schedule.config = {"name": name, **options}
+            return schedule
+
+        schedules[name] = configured
+        return configured
+
+    return decorate
+
+
+@register("linear")
 def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
     """beta rises linearly: DDPM's schedule and the paper's (arXiv 2006.11239, section 4).
 
@@ -124,11 +227,10 @@ def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> S
         T: number of training steps.
         beta_start, beta_end: beta_1 and beta_T, in (0, 1).
     """
-    betas = torch.linspace(beta_start, beta_end, T, dtype=torch.float64)
-    return Schedule(betas, {"name": "linear", "T": T, "beta_start": beta_start, "beta_end": beta_end})
+    return from_betas(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
 
 
-@schedules.register("scaled-linear")
+@register("scaled-linear")
 def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Schedule:
     """sqrt(beta) rises linearly: Stable Diffusion's schedule (latent diffusion, arXiv 2112.10752).
 
@@ -136,11 +238,10 @@ def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 
         T: number of training steps.
         beta_start, beta_end: beta_1 and beta_T, in (0, 1).
     """
-    betas = torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2
-    return Schedule(betas, {"name": "scaled-linear", "T": T, "beta_start": beta_start, "beta_end": beta_end})
+    return from_betas(torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2)
 
 
-@schedules.register("cosine")
+@register("cosine")
 def cosine(T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Schedule:
     """alpha-bar_t = cos^2(pi/2 (t/T + s) / (1 + s)), scaled to 1 at t = 0 (arXiv 2102.09672, Eq. 17).
 
@@ -151,10 +252,10 @@ def cosine(T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Schedule
     """
     u = torch.linspace(0, 1, T + 1, dtype=torch.float64)
     alpha_bar = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
-    return Schedule(_clipped(alpha_bar, beta_max), {"name": "cosine", "T": T, "s": s, "beta_max": beta_max})
+    return from_betas(_clipped(alpha_bar, beta_max))
 
 
-@schedules.register("sigmoid")
+@register("sigmoid")
 def sigmoid(
     T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, beta_max: float = 0.999
 ) -> Schedule:
@@ -168,14 +269,60 @@ def sigmoid(
     """
     u = torch.linspace(0, 1, T + 1, dtype=torch.float64)
     alpha_bar = torch.tensor(end / tau, dtype=u.dtype).sigmoid() - torch.sigmoid((start + u * (end - start)) / tau)
-    config = {"name": "sigmoid", "T": T, "start": start, "end": end, "tau": tau, "beta_max": beta_max}
-    return Schedule(_clipped(alpha_bar, beta_max), config)
+    return from_betas(_clipped(alpha_bar, beta_max))
 
 
-@schedules.register("betas")
+@register("vp-sde")
+def vp_sde(T: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
+    """The linear schedule of the variance preserving SDE: DDPM's, as a formula that is smooth in the real time t.
+
+    log alpha-bar_t = -(beta_max - beta_min) u^2 / 2 - beta_min u, where u = t / T (arXiv 2011.13456, Eq. 33).
+
+    Args:
+        T: number of training steps.
+        beta_min, beta_max: rates at t = 0 and t = T, T times the variance of a step there; 0 < beta_min < beta_max.
+    """
+    rise = beta_max - beta_min
+
+    def log_snr(t: Tensor) -> Tensor:
+        u = t / T
+        return -torch.expm1(rise * u**2 / 2 + beta_min * u).log()
+
+    def inverse(value: Tensor) -> Tensor:
+        decay = torch.nn.functional.softplus(-value)  # -log alpha-bar
+        return T * 2 * decay / (beta_min + (beta_min**2 + 2 * rise * decay).sqrt())
+
+    return from_log_snr(log_snr, T, inverse)
+
+
+@register("betas")
 def from_betas(betas: Tensor | list[float]) -> Schedule:
-    """Any schedule, from its T one-step variances beta_1 ... beta_T."""
-    return Schedule(torch.as_tensor(betas, dtype=torch.float64))
+    """Return the schedule with the one-step noise variances beta_1 ... beta_T.
+
+    Args:
+        betas: (T,) numbers in (0, 1]; only the last may be 1.
+
+    Raises:
+        UserError: a beta outside its range.
+    """
+    return BetaSchedule(torch.as_tensor(betas, dtype=torch.float64))
+
+
+def from_log_snr(
+    log_snr: Callable[[Tensor], Tensor], T: int = 1000, inverse: Callable[[Tensor], Tensor] | None = None
+) -> Schedule:
+    """Return the schedule with a given log-SNR, alpha^2 = sigmoid(log_snr) and sigma^2 = sigmoid(-log_snr).
+
+    Args:
+        log_snr: log(alpha^2 / sigma^2) as a function of time, float64 tensors of any shape, elementwise. It falls
+            strictly from +infinity at t = 0, the clean image; at t = T it may be -infinity, pure noise.
+        T: number of training steps: time runs from 0 to T.
+        inverse: the time of a log-SNR, elementwise; by default found by bisection.
+
+    Raises:
+        UserError: a log-SNR that does not fall strictly from +infinity, or T below 1.
+    """
+    return LogSNRSchedule(log_snr, T, inverse)
 
 
 def _clipped(alpha_bar: Tensor, beta_max: float) -> Tensor:
@@ -183,10 +330,19 @@ def _clipped(alpha_bar: Tensor, beta_max: float) -> Tensor:
 
 
 def get(name: str, **options: Any) -> Schedule:
-    """The schedule called `name`. Raises `UserError` for a name that `names()` does not hold."""
+    """Return a new schedule by its name.
+
+    Args:
+        name: one of `names()`, or "betas".
+        options: arguments of the function that makes it, e.g. get("cosine", T=500).
+
+    Raises:
+        UserError: an unknown name, or a value out of range.
+    """
     return schedules[name](**options)
 
 
 def names() -> list[str]:
-    """The names that `get` takes without options."""
-    return [name for name in schedules if name != "betas"]
+    """Return the names that `get` takes without options."""
+    parameters = {name: inspect.signature(make).parameters.values() for name, make in schedules.items()}
+    return [name for name in schedules if all(p.default is not p.empty for p in parameters[name])]

@@ -1,7 +1,7 @@
-"""Ladders: the times tau_S > ... > tau_1 > tau_0 = 0 that a sampler visits (DDIM, section 4.2).
+"""Timesteps: the times tau_S > ... > tau_1 > tau_0 = 0 that a sampler visits (DDIM, section 4.2).
 
-Time t here is index t - 1 of the official code, whose arrays start at 0. Every named ladder has exactly
-S steps for every S from 1 to T and visits no time twice; S = 1 is [T, 0] for all of them.
+A named rule for them is a spacing. Every spacing gives exactly S steps for every S from 1 to T and no time twice;
+for S = 1 it is [T, 0]. Time t here is index t - 1 of the official code, whose arrays start at 0.
 """
 
 import math
@@ -17,32 +17,34 @@ from ddim.registry import Registry
 from ddim.schedule import Schedule
 
 spacings: Registry[Callable[[Schedule, int], Sequence[float] | Tensor]] = Registry("spacing")
-"""name -> (schedule, S) -> the S times above 0, descending; S is at least 2."""
+"""name -> the function (schedule, S) -> the S times above 0, descending; S is at least 2."""
+
+register = spacings.register
 
 
-@spacings.register("trailing")
+@register("trailing")
 def trailing(schedule: Schedule, S: int) -> list[int]:
     """t = T - round(i T / S): starts at T, where the image is pure noise (arXiv 2305.08891, table 2)."""
     return [schedule.T - round(i * schedule.T / S) for i in range(S)]
 
 
-@spacings.register("leading")
+@register("leading")
 def leading(schedule: Schedule, S: int) -> list[int]:
     """t = 1 + i floor(T / S): the official code's `uniform`, cut to S steps where S does not divide T."""
     return [1 + i * (schedule.T // S) for i in reversed(range(S))]
 
 
-@spacings.register("linear")
+@register("linear")
 def linear(schedule: Schedule, S: int) -> list[int]:
     """t = 1 + floor(i T / S): the paper's tau_i = floor(c i) with a real c = T / S (DDIM, appendix D.2)."""
     return [1 + i * schedule.T // S for i in reversed(range(S))]
 
 
-@spacings.register("quadratic")
+@register("quadratic")
 def quadratic(schedule: Schedule, S: int) -> list[int]:
     """t = 1 + floor(q), q = linspace(0, sqrt(0.8 T), S)^2: the paper's tau_i = floor(c i^2) (DDIM, appendix D.2).
 
-    The official ladder visits its first times twice from S = 30 on (T = 1000); here a repeated time moves up.
+    From S = 30 on (T = 1000), the official code repeats its smallest times; here a repeated time moves up.
     """
     times: list[int] = []
     for q in np.linspace(0, math.sqrt(0.8 * schedule.T), S) ** 2:
@@ -50,11 +52,11 @@ def quadratic(schedule: Schedule, S: int) -> list[int]:
     return times[::-1]
 
 
-@spacings.register("log-snr")
+@register("log-snr")
 def log_snr(schedule: Schedule, S: int) -> Tensor:
-    """Equal steps of log-SNR from T to 1; the times are real (DPM-Solver, arXiv 2206.00927, section 3.3)."""
+    """Equal steps of log-SNR from T to 1, at real times (DPM-Solver, arXiv 2206.00927, section 3.3)."""
     T = schedule.T
-    if schedule.log_snr[T].isinf():  # alpha_T = 0: the first step leaves T, equal steps follow from T - 1
+    if schedule.log_snr[T].isinf():  # alpha_T = 0: the first step goes from T to T - 1, and equal steps follow
         rest = _equal_steps(schedule, T - 1, S - 1) if S > 2 else schedule.log_snr.new_tensor([1.0])
         return torch.cat([rest.new_tensor([T]), rest])
     return _equal_steps(schedule, T, S)
@@ -63,26 +65,25 @@ def log_snr(schedule: Schedule, S: int) -> Tensor:
 def _equal_steps(schedule: Schedule, start: int, S: int) -> Tensor:
     values = torch.linspace(float(schedule.log_snr[start]), float(schedule.log_snr[1]), S, dtype=torch.float64)
     times = schedule.at_log_snr(values.clamp(min=schedule.log_snr[start])).t.flatten()
-    times[0], times[-1] = start, 1  # the two ends, without the rounding of log and back
+    times[0], times[-1] = start, 1  # exactly: the inverse of the log-SNR rounds
     return times
 
 
 def timesteps(
     schedule: Schedule, steps: int | None = None, spacing: str | Sequence[float] | Tensor = "trailing"
 ) -> Tensor:
-    """The S + 1 times that a sampler visits, noisiest first.
+    """Return the S + 1 times that a sampler visits, noisiest first.
 
     Args:
-        schedule: whose T bounds the times.
-        steps: S, the number of steps, from 1 to T. May be left out when `spacing` lists the times.
-        spacing: "trailing", "leading", "linear", "quadratic" or "log-snr"; or any strictly descending times
-            in [0, T], with or without the final 0.
+        schedule: its T bounds the times.
+        steps: S, the number of steps, from 1 to T. Optional if `spacing` lists the times.
+        spacing: one of `names()`; or strictly descending times in [0, T], with or without the final 0.
 
     Returns:
         (S + 1,) float64, strictly descending, ending at 0.
 
     Raises:
-        UserError: S outside 1 ... T, an unknown name, or times that do not descend within [0, T].
+        UserError: S outside 1 ... T, an unknown name, or listed times that do not descend within [0, T].
     """
     T = schedule.T
     if not isinstance(spacing, str):
@@ -110,10 +111,10 @@ def _listed(T: int, steps: int | None, listed: Sequence[float] | Tensor) -> Tens
 
 
 def levels(schedule: Schedule, times: Tensor) -> list[Level]:
-    """The level at each time of a ladder: what `ddim.samplers.trajectory` walks down."""
+    """Return the level at each of the times, as `ddim.samplers.trajectory` takes them."""
     return [schedule(t) for t in times]
 
 
 def names() -> list[str]:
-    """The spacings that have a name."""
+    """Return the names of the spacings."""
     return list(spacings)

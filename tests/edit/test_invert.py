@@ -5,7 +5,8 @@ from ddim import schedule
 from ddim.edit import invert
 from ddim.errors import UserError
 from ddim.samplers import DDIM, DDPM, get, names, trajectory
-from ddim.timesteps import levels, timesteps
+from ddim.timesteps import levels as levels_at
+from ddim.timesteps import timesteps
 
 LINEAR = schedule.linear()
 
@@ -15,62 +16,62 @@ def test_there_and_back_the_error_falls_with_the_steps(gaussian):
     x0 = 0.3 * torch.randn(4, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     errors = []
     for S in (10, 100, 1000):
-        walk = levels(LINEAR, timesteps(LINEAR, S, "linear"))
-        *_, xT = invert(DDIM(), gaussian(0.0, 0.3), x0, walk)
-        *_, back = trajectory(DDIM(), gaussian(0.0, 0.3), xT, walk)
+        levels = levels_at(LINEAR, timesteps(LINEAR, S, "linear"))
+        *_, xT = invert(DDIM(), gaussian(0.0, 0.3), x0, levels)
+        *_, back = trajectory(DDIM(), gaussian(0.0, 0.3), xT, levels)
         errors.append((back - x0).abs().max().item())
     assert errors[0] > 3 * errors[1] > 9 * errors[2]
     assert errors[2] < 0.01
 
 
-def test_the_network_is_never_asked_about_time_zero(gaussian):
-    asked = []
+def test_the_network_is_never_called_at_time_zero(gaussian):
+    called_at = []
 
     def denoise(x, at):
-        asked.append(at.t.item())
+        called_at.append(at.t.item())
         return gaussian(0.0, 0.3)(x, at)
 
-    walk = levels(LINEAR, timesteps(LINEAR, 5))
-    assert len(list(invert(DDIM(), denoise, torch.zeros(1, 1, 2, 2), walk))) == 5
-    assert asked == [200, 200, 400, 600, 800]
+    levels = levels_at(LINEAR, timesteps(LINEAR, 5))
+    assert len(list(invert(DDIM(), denoise, torch.zeros(1, 1, 2, 2), levels))) == 5
+    assert called_at == [200, 200, 400, 600, 800]
 
 
 def test_a_stochastic_sampler_has_no_inverse(gaussian):
     with pytest.raises(UserError, match="deterministic"):
-        invert(DDPM(), gaussian(0.0, 1.0), torch.zeros(1, 1, 2, 2), levels(LINEAR, timesteps(LINEAR, 5)))
+        invert(DDPM(), gaussian(0.0, 1.0), torch.zeros(1, 1, 2, 2), levels_at(LINEAR, timesteps(LINEAR, 5)))
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not get(name).stochastic])
 def test_every_deterministic_solver_goes_there_and_back(gaussian, name):
-    """The error vanishes as S grows, faster than DDIM's; the network is never asked about time zero."""
+    """The error vanishes as S grows, faster than DDIM's; the network is never called at time zero."""
     sampler = get(name)
     x0 = 0.3 * torch.randn(4, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    asked = []
+    called_at = []
 
     def denoise(x, at):
-        asked.append(at.t.item())
+        called_at.append(at.t.item())
         return gaussian(0.0, 0.3)(x, at)
 
     def error(sampler, S):
-        walk = levels(LINEAR, timesteps(LINEAR, S, "quadratic"))
-        *_, xT = invert(sampler, denoise, x0, walk, LINEAR)
-        *_, back = trajectory(sampler, denoise, xT, walk, None, LINEAR)
+        levels = levels_at(LINEAR, timesteps(LINEAR, S, "quadratic"))
+        *_, xT = invert(sampler, denoise, x0, levels, LINEAR)
+        *_, back = trajectory(sampler, denoise, xT, levels, None, LINEAR)
         return (back - x0).abs().max().item()
 
     coarse, fine = error(sampler, 10), error(sampler, 40)
     assert fine < coarse / 3
     assert fine < error(DDIM(), 40) / 5 or name == "ddim"
-    assert min(asked) > 0
+    assert min(called_at) > 0
 
 
-def test_images_at_their_own_levels_are_never_asked_about_at_zero(gaussian):
-    asked = []
+def test_images_at_their_own_levels_are_never_evaluated_at_zero(gaussian):
+    called_at = []
 
     def denoise(x, at):
-        asked.append(at.t.min().item())
+        called_at.append(at.t.min().item())
         return gaussian(0.0, 0.3)(x, at)
 
-    walk = [LINEAR(torch.tensor(times)) for times in ([900.0, 500.0], [400.0, 90.0], [0.0, 0.0])]
-    *_, x = invert(DDIM(), denoise, torch.full((2, 1, 2, 2), 0.4), walk)
-    assert asked == [90, 90]
+    levels = [LINEAR(torch.tensor(times)) for times in ([900.0, 500.0], [400.0, 90.0], [0.0, 0.0])]
+    *_, x = invert(DDIM(), denoise, torch.full((2, 1, 2, 2), 0.4), levels)
+    assert called_at == [90, 90]
     assert x.isfinite().all()

@@ -13,7 +13,8 @@ from ddim.level import Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.predict import from_eps, from_x0
 from ddim.samplers import DDIM, DDPM, get, names, trajectory
-from ddim.timesteps import levels, timesteps
+from ddim.timesteps import levels as levels_at
+from ddim.timesteps import timesteps
 
 LINEAR = schedule.linear()
 ETAS = [0.0, 0.2, 0.5, 1.0]
@@ -55,7 +56,7 @@ def test_names():
 def test_on_a_point_mass_the_marginal_is_exact_at_every_level(eta, spacing):
     """Data that is one image c: x_t ~ N(alpha c, sigma^2) stays so at all levels. Sigma-hat injects more."""
     c = -0.7
-    at, *rest = levels(LINEAR, timesteps(LINEAR, 12, spacing))
+    at, *rest = levels_at(LINEAR, timesteps(LINEAR, 12, spacing))
     mean, variance = at.alpha.item() * c, at.sigma.item() ** 2
     for to in rest:
         gain, shift, injected = affine(DDIM(eta), lambda x, at: from_x0(x, at, number(c)), at, to)
@@ -68,12 +69,12 @@ def test_on_a_point_mass_the_marginal_is_exact_at_every_level(eta, spacing):
         at, variance = to, to.sigma.item() ** 2
 
 
-def gaussian_recursion(walk, m, s, eta):
+def gaussian_recursion(levels, m, s, eta):
     """Mean and variance at t = 0 that DDIM's formulas give by hand for data N(m, s^2), from x_T ~ N(0, 1)."""
     mean, variance = 0.0, 1.0
-    for (_, a, b), (_, a_, b_) in itertools.pairwise(walk):  # a, b: alpha and sigma here; a_, b_: next
+    for (_, a, b), (_, a_, b_) in itertools.pairwise(levels):  # a, b: alpha and sigma here; a_, b_: next
         total = a * a * s * s + b * b
-        std = eta * b_ / b * math.sqrt(1 - (a / a_) ** 2)  # on the circle, 1 - abar_t / abar_s
+        std = eta * b_ / b * math.sqrt(1 - (a / a_) ** 2)  # for alpha^2 + sigma^2 = 1: 1 - abar_t / abar_s
         gain = a_ * a * s * s / total + math.sqrt(max(b_ * b_ - std * std, 0)) * b / total
         mean = a_ * m + gain * (mean - a * m)
         variance = gain**2 * variance + std * std
@@ -83,11 +84,11 @@ def gaussian_recursion(walk, m, s, eta):
 @pytest.mark.parametrize("eta", ETAS)
 def test_on_a_gaussian_samples_follow_the_recursion(gaussian, eta):
     m, s, count = 0.4, 0.3, 4000
-    walk = levels(LINEAR, timesteps(LINEAR, 10))
-    mean, variance = gaussian_recursion([tuple(v.item() for v in one) for one in walk], m, s, eta)
+    levels = levels_at(LINEAR, timesteps(LINEAR, 10))
+    mean, variance = gaussian_recursion([tuple(v.item() for v in level) for level in levels], m, s, eta)
     noise = ImageNoise(0, range(count))
     x = noise(torch.empty(count, 1, 5, 5, dtype=torch.float64))
-    *_, x = trajectory(DDIM(eta), gaussian(m, s), x, walk, noise)
+    *_, x = trajectory(DDIM(eta), gaussian(m, s), x, levels, noise)
     number_of_pixels = 25 * count
     assert abs(x.mean().item() - mean) < 5 * math.sqrt(variance / number_of_pixels)
     assert abs(x.var().item() / variance - 1) < 5 * math.sqrt(2 / number_of_pixels)
@@ -98,8 +99,8 @@ def test_on_a_gaussian_the_error_falls_in_proportion_to_the_step(eta):
     m, s = 0.4, 0.3
     errors = []
     for S in (125, 250, 500, 1000):
-        walk = [tuple(v.item() for v in one) for one in levels(LINEAR, timesteps(LINEAR, S))]
-        mean, variance = gaussian_recursion(walk, m, s, eta)
+        levels = [tuple(v.item() for v in level) for level in levels_at(LINEAR, timesteps(LINEAR, S))]
+        mean, variance = gaussian_recursion(levels, m, s, eta)
         errors.append(abs(variance**0.5 - s))
         assert abs(mean - m) < 0.02
     orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
@@ -125,16 +126,16 @@ def test_same_steps_as_diffusers(eta, clip, spacing, S):
         return torch.tanh(x * 1.3 + math.sin(t))
 
     def denoise(x, at):
-        said = from_eps(x, at, eps_of(x, at.t.item() - 1))
-        return from_x0(x, at, said.x0.clamp(-1, 1)) if clip else said
+        prediction = from_eps(x, at, eps_of(x, at.t.item() - 1))
+        return from_x0(x, at, prediction.x0.clamp(-1, 1)) if clip else prediction
 
     drawn = torch.randn(S, *x.shape, dtype=torch.float64, generator=rng)
     ours = theirs = x
-    # Their previous time is t - T // S, whatever the ladder says; a ladder both express has it there.
-    walk = levels(LINEAR, torch.cat([peer.timesteps + 1, torch.zeros(1)]).double())
+    # Their previous time is t - T // S, on any timesteps.
+    levels = levels_at(LINEAR, torch.cat([peer.timesteps + 1, torch.zeros(1)]).double())
     for k, t in enumerate(peer.timesteps):
-        to = walk[k + 1] if t - 1000 // S < 0 else LINEAR(t + 1 - 1000 // S)
-        ours, _ = DDIM(eta).step(denoise, theirs, walk[k], to, None, lambda x, k=k: drawn[k])
+        to = levels[k + 1] if t - 1000 // S < 0 else LINEAR(t + 1 - 1000 // S)
+        ours, _ = DDIM(eta).step(denoise, theirs, levels[k], to, None, lambda x, k=k: drawn[k])
         theirs = peer.step(
             eps_of(theirs, t.item()), t, theirs, eta=eta, use_clipped_model_output=True, variance_noise=drawn[k]
         ).prev_sample
@@ -147,8 +148,8 @@ def test_same_trajectory_as_diffusers(S):
     peer = DDIMScheduler(timestep_spacing="leading", clip_sample=False, beta_start=1e-4, beta_end=0.02)
     peer.set_timesteps(S)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    walk = levels(LINEAR, timesteps(LINEAR, S, "leading"))
-    *_, ours = trajectory(DDIM(), lambda x, at: from_eps(x, at, torch.tanh(x)), x, walk)
+    levels = levels_at(LINEAR, timesteps(LINEAR, S, "leading"))
+    *_, ours = trajectory(DDIM(), lambda x, at: from_eps(x, at, torch.tanh(x)), x, levels)
     for t in peer.timesteps:
         x = peer.step(torch.tanh(x), t, x).prev_sample
     torch.testing.assert_close(ours, x, rtol=0, atol=1e-6 * x.abs().max().item())  # their table is float32
@@ -168,25 +169,27 @@ def test_sigma_hat():
 
 def test_one_step_from_T_returns_the_predicted_image():
     x = torch.randn(2, 1, 4, 4)
-    (only,) = trajectory(DDIM(), lambda x, at: Prediction(x * 0 + 0.5, x), x, levels(LINEAR, timesteps(LINEAR, 1)))
+    (only,) = trajectory(
+        DDIM(), lambda x, at: Prediction(x * 0 + 0.5, x), x, levels_at(LINEAR, timesteps(LINEAR, 1))
+    )
     assert torch.equal(only, torch.full_like(x, 0.5))
 
 
-def test_on_a_schedule_off_the_circle():
+def test_on_a_schedule_that_is_not_variance_preserving():
     """EDM's levels, alpha = 1 and any sigma: the point mass is exact there too, for every eta."""
-    walk = [
+    levels = [
         Level(*(torch.tensor(v, dtype=torch.float64) for v in (s, 1.0, s))) for s in (80.0, 10.0, 2.0, 0.1, 0.0)
     ]
     for eta in ETAS:
         variance = 80.0**2
-        for at, to in itertools.pairwise(walk):
+        for at, to in itertools.pairwise(levels):
             gain, _, injected = affine(DDIM(eta), lambda x, at: from_x0(x, at, number(0.0)), at, to)
             variance = gain**2 * variance + injected**2
             assert variance == pytest.approx(to.sigma.item() ** 2, rel=1e-12, abs=1e-15)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, "hat"])
-def test_one_level_per_image_is_each_image_on_its_own_ladder(eta):
+def test_one_level_per_image_moves_each_image_by_itself(eta):
     """A batch whose images are at different levels moves as each would alone, and stays in its dtype."""
     starts, ends = torch.tensor([900.0, 500.0, 20.5]), torch.tensor([400.0, 499.0, 0.0])
     x, z = torch.randn(2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -194,14 +197,14 @@ def test_one_level_per_image_is_each_image_on_its_own_ladder(eta):
     (together,) = trajectory(DDIM(eta), denoise, x, [LINEAR(starts), LINEAR(ends)], lambda x: z)
     assert together.dtype == torch.float32
     for i in range(3):
-        walk = [LINEAR(starts[i]), LINEAR(ends[i])]
-        (alone,) = trajectory(DDIM(eta), denoise, x[i : i + 1], walk, lambda x, i=i: z[i : i + 1])
+        levels = [LINEAR(starts[i]), LINEAR(ends[i])]
+        (alone,) = trajectory(DDIM(eta), denoise, x[i : i + 1], levels, lambda x, i=i: z[i : i + 1])
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_flow_through_a_trajectory():
     """The derivative of x_0 by x_T and by a weight of the network, against finite differences."""
-    walk = levels(LINEAR, timesteps(LINEAR, 5))
+    levels = levels_at(LINEAR, timesteps(LINEAR, 5))
     weight = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     x = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
     z = torch.randn(5, 1, 1, 2, 2, dtype=torch.float64)
@@ -209,7 +212,7 @@ def test_gradients_flow_through_a_trajectory():
     def end(x, weight):
         draws = iter(z)
         *_, x0 = trajectory(
-            DDIM(0.5), lambda x, at: from_eps(x, at, torch.tanh(weight * x)), x, walk, lambda x: next(draws)
+            DDIM(0.5), lambda x, at: from_eps(x, at, torch.tanh(weight * x)), x, levels, lambda x: next(draws)
         )
         return x0
 
@@ -217,9 +220,9 @@ def test_gradients_flow_through_a_trajectory():
 
 
 def test_a_stochastic_sampler_needs_noise():
-    walk = levels(LINEAR, timesteps(LINEAR, 5))
+    levels = levels_at(LINEAR, timesteps(LINEAR, 5))
     with pytest.raises(UserError, match="noise"):
-        trajectory(DDPM(), lambda x, at: from_eps(x, at, x), torch.zeros(1, 1, 2, 2), walk)
+        trajectory(DDPM(), lambda x, at: from_eps(x, at, x), torch.zeros(1, 1, 2, 2), levels)
 
 
 def test_a_trajectory_needs_two_levels():
@@ -242,13 +245,13 @@ def test_unknown_sampler_and_option():
 
 @pytest.mark.parametrize("S", [1, 3, 7, 50])
 def test_calls_are_counted(S):
-    walk = levels(LINEAR, timesteps(LINEAR, S))
+    levels = levels_at(LINEAR, timesteps(LINEAR, S))
     calls = []
 
     def denoise(x, at):
         calls.append(at.t.item())
         return from_eps(x, at, x)
 
-    steps = list(trajectory(DDIM(), denoise, torch.zeros(1, 1, 2, 2), walk))
-    assert len(calls) == len(steps) == DDIM().calls(walk) == S
+    steps = list(trajectory(DDIM(), denoise, torch.zeros(1, 1, 2, 2), levels))
+    assert len(calls) == len(steps) == DDIM().calls(levels) == S
     assert 0 not in calls

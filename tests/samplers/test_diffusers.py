@@ -1,7 +1,7 @@
-"""The same walks as diffusers, step by step, wherever it implements the same method; and where it does not.
+"""The same trajectories as diffusers, step by step, where it implements the same method, and where it does not.
 
-Their schedulers get our tables in float64 and walk their own ladders, which we follow. Those that compute in
-float32 all the same are held to 1e-5, the others to 1e-10, of the largest value met.
+Their schedulers get our tables in float64 and use their own timesteps, which ours follow. Those that compute in
+float32 anyway are compared to 1e-5 of the largest value, the others to 1e-10.
 """
 
 import math
@@ -35,10 +35,10 @@ from ddim.samplers import (
     DPMpp3M,
     Heun,
     UniPC,
-    exponential,
+    multistep,
     trajectory,
 )
-from ddim.timesteps import levels
+from ddim.timesteps import levels as levels_at
 
 LINEAR = schedule.linear()
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02}
@@ -51,26 +51,26 @@ def eps_of(x, t):
     return torch.tanh(x * 1.3 + math.sin(t))
 
 
-def ours(sampler, walk, noise=None):
+def ours(sampler, levels, noise=None):
     def denoise(x, at):
         return from_eps(x, at, eps_of(x, at.t.item() - 1))
 
-    return list(trajectory(sampler, denoise, X, walk, noise, LINEAR))
+    return list(trajectory(sampler, denoise, X, levels, noise, LINEAR))
 
 
 def close(a, b, tolerance):
     largest = max(x.abs().max().item() for x in b)
-    for one, other in zip(a, b, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=tolerance * largest)
+    for x, y in zip(a, b, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=tolerance * largest)
 
 
 def on_sigmas(peer, S, final=0.0):
-    """The peer on its own times with our sigma / alpha, and our levels for the same walk."""
+    """The peer on its own times with our sigma / alpha, and our levels at these times."""
     peer.set_timesteps(S)
     times = (peer.timesteps + 1).double()
-    walk = [LINEAR(t) for t in times] + [LINEAR(final)]
-    peer.sigmas = torch.stack([at.sigma / at.alpha for at in walk])
-    return walk
+    levels = [LINEAR(t) for t in times] + [LINEAR(final)]
+    peer.sigmas = torch.stack([at.sigma / at.alpha for at in levels])
+    return levels
 
 
 def theirs(peer, x=X, **options):
@@ -83,14 +83,14 @@ def theirs(peer, x=X, **options):
 
 @pytest.mark.parametrize("S", [5, 7, 10, 20, 50])
 def test_plms(S):
-    """From 5 steps on: below, their first step is so long that a second look does harm; ours begins as iPNDM."""
+    """From 5 steps on: below, their first step is too long for a second call to help; ours starts as iPNDM."""
     peer = PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True, **BETAS)
     peer.alphas_cumprod, peer.final_alpha_cumprod = LINEAR.alpha_bar[1:], LINEAR.alpha_bar[0]
     peer.set_timesteps(S)
     times = sorted({t.item() + 1 for t in peer.timesteps}, reverse=True)
-    walk = [*levels(LINEAR, torch.tensor(times, dtype=torch.float64)), LINEAR(0.0)]
+    levels = [*levels_at(LINEAR, torch.tensor(times, dtype=torch.float64)), LINEAR(0.0)]
     steps = theirs(peer)
-    close(ours(PLMS(), walk), steps[1:], 1e-10)  # their first step is two
+    close(ours(PLMS(), levels), steps[1:], 1e-10)  # their first step is two
 
 
 @pytest.mark.parametrize("S", [10, 20, 50])
@@ -98,9 +98,9 @@ def test_pndm(S):
     peer = PNDMScheduler(skip_prk_steps=False, set_alpha_to_one=True, **BETAS)
     peer.alphas_cumprod, peer.final_alpha_cumprod = LINEAR.alpha_bar[1:], LINEAR.alpha_bar[0]
     peer.set_timesteps(S)
-    walk = [LINEAR(1.0 + k * (1000 // S)) for k in reversed(range(S))] + [LINEAR(0.0)]
+    levels = [LINEAR(1.0 + k * (1000 // S)) for k in reversed(range(S))] + [LINEAR(0.0)]
     steps = theirs(peer)
-    close(ours(PNDM(), walk), [*steps[3:12:4], *steps[12:]], 1e-10)
+    close(ours(PNDM(), levels), [*steps[3:12:4], *steps[12:]], 1e-10)
 
 
 @pytest.mark.parametrize("S", [1, 2, 4, 10, 30])
@@ -109,7 +109,7 @@ def test_ipndm(S):
     rates = torch.linspace(0.99, 0, S + 1).tolist()
     peer = IPNDMScheduler(trained_betas=rates)
     peer.set_timesteps(S)
-    walk = [
+    levels = [
         Level(t, alpha.double(), sigma.double())
         for t, alpha, sigma in zip(torch.arange(S, -1, -1.0), peer.alphas, peer.betas, strict=True)
     ]
@@ -117,7 +117,7 @@ def test_ipndm(S):
     for t in peer.timesteps:
         x = peer.step(torch.tanh(x), t, x).prev_sample
         steps.append(x)
-    close(list(trajectory(IPNDM(), lambda x, at: from_v(x, at, torch.tanh(x)), X, walk)), steps, 1e-6)
+    close(list(trajectory(IPNDM(), lambda x, at: from_v(x, at, torch.tanh(x)), X, levels)), steps, 1e-6)
 
 
 @pytest.mark.parametrize("S", [1, 2, 3, 5, 10, 14, 15, 30])
@@ -125,9 +125,9 @@ def test_ipndm(S):
 def test_dpmpp_multistep(S, order):
     """Their 3M has its published coefficient, half of the right one: the steps that use it differ."""
     peer = DPMSolverMultistepScheduler(solver_order=order, **BETAS)
-    walk = on_sigmas(peer, S)
+    levels = on_sigmas(peer, S)
     sampler = {1: UniPC(1, corrector=False), 2: DPMpp2M(), 3: DPMpp3M(corrected=False)}[order]
-    mine, other = ours(sampler, walk), theirs(peer)
+    mine, other = ours(sampler, levels), theirs(peer)
     third = (4 if S < 15 else 3) - 1 < S if order == 3 else False
     if not third:
         close(mine, other, 1e-5)
@@ -140,28 +140,28 @@ def test_dpmpp_multistep(S, order):
 def test_dpmpp_3m_with_their_coefficient_doubled_is_ours():
     """That coefficient alone separates the two: their third-order term, added once more, makes the step ours."""
     peer = DPMSolverMultistepScheduler(solver_order=3, **BETAS)
-    walk = on_sigmas(peer, 20)
+    levels = on_sigmas(peer, 20)
     update = peer.multistep_dpm_solver_third_order_update
 
     def doubled(outputs, sample, noise=None):
         n = peer.step_index
-        lam = [(at.alpha / at.sigma).log() for at in walk[n - 2 : n + 2]]
+        lam = [(at.alpha / at.sigma).log() for at in levels[n - 2 : n + 2]]
         h, h0, h1 = lam[3] - lam[2], lam[2] - lam[1], lam[1] - lam[0]
         m2, m1, m0 = outputs[-3:]
         second = ((m0 - m1) * h / h0 - (m1 - m2) * h / h1) / (h0 + h1) * h
-        coefficient = -walk[n + 1].alpha * ((torch.exp(-h) - 1 + h) / h**2 - 0.5)
+        coefficient = -levels[n + 1].alpha * ((torch.exp(-h) - 1 + h) / h**2 - 0.5)
         return update(outputs, sample=sample, noise=noise) + coefficient * second
 
     peer.multistep_dpm_solver_third_order_update = doubled
-    close(ours(DPMpp3M(corrected=False), walk), theirs(peer), 1e-5)
+    close(ours(DPMpp3M(corrected=False), levels), theirs(peer), 1e-5)
 
 
 @pytest.mark.parametrize("S", [1, 2, 5, 14, 15, 30])
 def test_dpmpp_2m_sde(S):
     peer = DPMSolverMultistepScheduler(solver_order=2, algorithm_type="sde-dpmsolver++", **BETAS)
-    walk = on_sigmas(peer, S)
+    levels = on_sigmas(peer, S)
     z = torch.linspace(-1, 1, X.numel(), dtype=torch.float64).reshape(X.shape)
-    close(ours(DPMpp2M(1.0), walk, noise=lambda x: z), theirs(peer, variance_noise=z), 1e-5)
+    close(ours(DPMpp2M(1.0), levels, noise=lambda x: z), theirs(peer, variance_noise=z), 1e-5)
 
 
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
@@ -178,12 +178,12 @@ def test_unipc(S, order, variant):
 
 @pytest.mark.parametrize("order", [2, 3])
 def test_unipc_of_many_steps(order):
-    """From 15 steps on they lower the last orders too, which is meant for few steps: told not to, they agree."""
+    """From 15 steps on they lower the last orders too, which is meant for few steps; with that off, they agree."""
     peer = UniPCMultistepScheduler(
         solver_order=order, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
     )
-    walk = on_sigmas(peer, 30, final=20.0)
-    close(ours(UniPC(order), walk), theirs(peer), 1e-10)
+    levels = on_sigmas(peer, 30, final=20.0)
+    close(ours(UniPC(order), levels), theirs(peer), 1e-10)
 
 
 @pytest.mark.parametrize("corrector", [True, False])
@@ -199,12 +199,12 @@ def test_they_extrapolate_over_a_wide_last_step(order, monkeypatch):
     peer = UniPCMultistepScheduler(
         solver_order=order, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
     )
-    walk = on_sigmas(peer, 30, final=0.5)
-    mine, other = ours(UniPC(order), walk), theirs(peer)
+    levels = on_sigmas(peer, 30, final=0.5)
+    mine, other = ours(UniPC(order), levels), theirs(peer)
     close(mine[:-1], other[:-1], 1e-10)
     assert (mine[-1] - other[-1]).abs().max() > 1e-8 * other[-1].abs().max()
-    monkeypatch.setattr(exponential, "WIDE", math.inf)  # that alone separates the two
-    close(ours(UniPC(order), walk), other, 1e-10)
+    monkeypatch.setattr(multistep, "MAX_EXTRAPOLATION", math.inf)  # that alone separates the two
+    close(ours(UniPC(order), levels), other, 1e-10)
 
 
 @pytest.mark.parametrize("S", [2, 5, 14, 20])
@@ -212,17 +212,17 @@ def test_they_extrapolate_over_a_wide_last_step(order, monkeypatch):
 def test_deis(S, order):
     """Their polynomial is one in log(sigma / alpha), not in time as the paper's tAB-DEIS (arXiv 2204.13902)."""
     peer = DEISMultistepScheduler(solver_order=order, **BETAS)
-    walk = on_sigmas(peer, S, final=0.5)
-    close(ours(DEIS(order, "lambda", corrected=False), walk), theirs(peer), 1e-10)
+    levels = on_sigmas(peer, S, final=0.5)
+    close(ours(DEIS(order, "lambda", corrected=False), levels), theirs(peer), 1e-10)
 
 
 @pytest.mark.parametrize("S", [2, 5, 20])
 def test_heun(S):
-    """They walk in x / alpha."""
+    """They compute with x / alpha."""
     peer = HeunDiscreteScheduler(**BETAS)
     peer.set_timesteps(S)
     times = peer.timesteps[[0, *range(1, len(peer.timesteps), 2)]] + 1
-    flat = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in levels(LINEAR, times.double())]
+    flat = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in levels_at(LINEAR, times.double())]
     flat.append(Level(*(torch.tensor(v, dtype=torch.float64) for v in (0.0, 1.0, 0.0))))
     sigmas = torch.stack([at.sigma for at in flat])
     peer.sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
@@ -232,21 +232,21 @@ def test_heun(S):
 
 @pytest.mark.parametrize(("sampler", "kind"), [(DPMpp2S(), "dpmsolver++"), (DPM2(), "dpmsolver")], ids=str)
 def test_singlestep_of_second_order(sampler, kind):
-    """On their ladder each second level lies in the middle, in lambda, of its neighbours: there we look between."""
+    """Every second level of theirs is midway in lambda between its neighbours: there ours has an inner stage."""
     peer = DPMSolverSinglestepScheduler(
         solver_order=2, algorithm_type=kind, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
     )
     peer.set_timesteps(10)
-    walk = [LINEAR(t) for t in (999.0, 700.0, 420.0, 200.0, 90.0, 20.0)]
-    inner = [LINEAR.at_log_snr((a.alpha / a.sigma).log() + (b.alpha / b.sigma).log()) for a, b in pairwise(walk)]
-    both = [at for pair in zip(walk, inner, strict=False) for at in pair] + walk[-1:]
+    levels = [LINEAR(t) for t in (999.0, 700.0, 420.0, 200.0, 90.0, 20.0)]
+    inner = [LINEAR.at_log_snr((a.alpha / a.sigma).log() + (b.alpha / b.sigma).log()) for a, b in pairwise(levels)]
+    both = [at for pair in zip(levels, inner, strict=False) for at in pair] + levels[-1:]
     peer.sigmas = torch.stack([at.sigma / at.alpha for at in both])
     steps, x = [], X
     peer.set_begin_index(0)
     for at, t in zip(both, peer.timesteps, strict=False):
         x = peer.step(eps_of(x, at.t.item() - 1), t, x).prev_sample
         steps.append(x)
-    close(ours(sampler, walk), steps[1::2], 1e-10)
+    close(ours(sampler, levels), steps[1::2], 1e-10)
 
 
 def test_dpm_2_in_edm_coordinates():
@@ -264,7 +264,7 @@ def test_dpm_2_in_edm_coordinates():
         steps.append(x)
     flat = [Level(sigma, torch.ones_like(sigma), sigma) for sigma in sigmas]
 
-    def denoise(x, at):  # the level between is on the circle: x / alpha is what they see
+    def denoise(x, at):  # the inner level is variance preserving; their network sees x / alpha
         return from_eps(x, at, torch.tanh(x / at.alpha))
 
     mine = list(trajectory(DPM2(), denoise, X, flat, None, LINEAR))

@@ -27,8 +27,9 @@ from ddim.samplers import (
     names,
     trajectory,
 )
-from ddim.samplers.integrals import phi, weights
-from ddim.timesteps import levels, timesteps
+from ddim.samplers.multistep import integration_weights, phi
+from ddim.timesteps import levels as levels_at
+from ddim.timesteps import timesteps
 
 LINEAR = schedule.linear()
 GAUSS = np.polynomial.legendre.leggauss(80)
@@ -64,28 +65,28 @@ def polynomial(variable, degree):
     ids=str,
 )
 def test_a_polynomial_is_integrated_exactly(sampler, space, variable, degree):
-    """If what the network says is a polynomial along the walk, the step is the integral: by quadrature, here."""
+    """If the prediction is a polynomial along the trajectory, the step is its integral, here by quadrature."""
     ends = (math.exp(1.0), math.exp(-1.0))
     rho = torch.linspace(*ends, 31, dtype=torch.float64) if variable == "rho" else None
-    walk = smooth(30) if rho is None else [FINE.at_log_snr(-2 * value.log()) for value in rho]
-    said = polynomial(variable, degree)
+    levels = smooth(30) if rho is None else [FINE.at_log_snr(-2 * value.log()) for value in rho]
+    y = polynomial(variable, degree)
 
     def denoise(x, at):
-        value = torch.zeros_like(x) + said(at)
+        value = torch.zeros_like(x) + y(at)
         return from_x0(x, at, value) if space == "x0" else from_eps(x, at, value)
 
     xs = [
         torch.zeros(1, dtype=torch.float64),
-        *trajectory(sampler, denoise, torch.zeros(1).double(), walk, None, FINE),
+        *trajectory(sampler, denoise, torch.zeros(1).double(), levels, None, FINE),
     ]
     for n in (5, 20, 29):
-        (_, a, s), (_, b, r) = walk[n], walk[n + 1]
+        (_, a, s), (_, b, r) = levels[n], levels[n + 1]
         low, high = (a / s).log(), (b / r).log()
         lams = (high - low) / 2 * torch.as_tensor(GAUSS[0] + 1) + low
         on = FINE.at_log_snr(2 * lams)
         on = Level(*(value.flatten() for value in on))
         kernel = r * lams.exp() if space == "x0" else -b * (-lams).exp()
-        integral = ((high - low) / 2 * torch.as_tensor(GAUSS[1]) * kernel * said(on)).sum()
+        integral = ((high - low) / 2 * torch.as_tensor(GAUSS[1]) * kernel * y(on)).sum()
         carried = (r / s if space == "x0" else b / a) * xs[n]
         assert (xs[n + 1] - carried).item() == pytest.approx(integral.item(), rel=2e-6 if variable == "t" else 1e-9)
 
@@ -100,9 +101,9 @@ def test_phi_is_its_integral(k, z):
 
 def test_the_weights_solve_the_moment_equations():
     nodes, moments = [-1.3, -0.4, 1.0], [0.7, 0.2, -0.5]
-    found = weights(nodes, moments)
+    weights = integration_weights(nodes, moments)
     for k, moment in enumerate(moments, 1):
-        assert sum(w * r**k for w, r in zip(found, nodes, strict=True)) == pytest.approx(moment, rel=1e-12)
+        assert sum(w * r**k for w, r in zip(weights, nodes, strict=True)) == pytest.approx(moment, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", names())
@@ -110,12 +111,12 @@ def test_the_weights_solve_the_moment_equations():
 def test_a_point_mass_is_reached_exactly(name, spacing):
     """Data that is one image c: the deterministic ones follow x = alpha c + sigma eps, all end at c."""
     c = -0.7
-    walk = levels(LINEAR, timesteps(LINEAR, 12, spacing))
+    levels = levels_at(LINEAR, timesteps(LINEAR, 12, spacing))
     eps = torch.tensor([[0.3], [-1.2]], dtype=torch.float64).reshape(2, 1, 1, 1)
-    x = walk[0].alpha * c + walk[0].sigma * eps
+    x = levels[0].alpha * c + levels[0].sigma * eps
     sampler, denoise = get(name), lambda x, at: from_x0(x, at, torch.full_like(x, c))
-    steps = trajectory(sampler, denoise, x, walk, torch.randn_like, LINEAR)
-    for y, at in zip(steps, walk[1:], strict=True):
+    steps = trajectory(sampler, denoise, x, levels, torch.randn_like, LINEAR)
+    for y, at in zip(steps, levels[1:], strict=True):
         if not sampler.stochastic:
             torch.testing.assert_close(y, at.alpha * c + at.sigma * eps, rtol=0, atol=1e-12)
     torch.testing.assert_close(y, torch.full_like(x, c), rtol=0, atol=1e-12)
@@ -123,21 +124,22 @@ def test_a_point_mass_is_reached_exactly(name, spacing):
 
 @pytest.mark.parametrize("name", names())
 def test_the_way_up_is_exact_on_a_point_mass_too(name):
-    """No noise is taken out on the way up, so none is put in: a walk that turns round keeps its marginal."""
+    """No noise is removed towards noisier levels, so none is injected, and the marginal is kept."""
     c, x = -0.7, torch.tensor([0.3, -1.2], dtype=torch.float64).reshape(2, 1, 1, 1)
-    walk = [LINEAR(t) for t in (100.0, 300.0, 300.0, 620.0, 900.0)]
+    levels = [LINEAR(t) for t in (100.0, 300.0, 300.0, 620.0, 900.0)]
     sampler, denoise = get(name), lambda x, at: from_x0(x, at, torch.full_like(x, c))
-    steps = trajectory(sampler, denoise, walk[0].alpha * c + walk[0].sigma * x, walk, torch.randn_like, LINEAR)
-    for y, at in zip(steps, walk[1:], strict=True):
+    start = levels[0].alpha * c + levels[0].sigma * x
+    steps = trajectory(sampler, denoise, start, levels, torch.randn_like, LINEAR)
+    for y, at in zip(steps, levels[1:], strict=True):
         torch.testing.assert_close(y, at.alpha * c + at.sigma * x, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", names())
 def test_one_step_from_T_is_the_predicted_image(name):
     x = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    walk = levels(LINEAR, timesteps(LINEAR, 1))
-    (only,) = trajectory(get(name), mixture, x, walk, silent, LINEAR)
-    torch.testing.assert_close(only, mixture(x, walk[0]).x0, rtol=0, atol=1e-13)
+    levels = levels_at(LINEAR, timesteps(LINEAR, 1))
+    (only,) = trajectory(get(name), mixture, x, levels, silent, LINEAR)
+    torch.testing.assert_close(only, mixture(x, levels[0]).x0, rtol=0, atol=1e-13)
 
 
 FIRST = [UniPC(1, corrector=False), UniPC(1, "bh1", corrector=False), DEIS(1), DEIS(1, "lambda")]
@@ -146,73 +148,73 @@ FIRST = [UniPC(1, corrector=False), UniPC(1, "bh1", corrector=False), DEIS(1), D
 @pytest.mark.parametrize("same", FIRST, ids=str)
 def test_first_order_is_ddim(same):
     """Whatever is interpolated, through one point it is DDIM."""
-    walk = smooth(8)
-    *_, x = trajectory(same, mixture, START, walk, None, FINE)
-    *_, ddim = trajectory(DDIM(), mixture, START, walk)
+    levels = smooth(8)
+    *_, x = trajectory(same, mixture, START, levels, None, FINE)
+    *_, ddim = trajectory(DDIM(), mixture, START, levels)
     torch.testing.assert_close(x, ddim, rtol=0, atol=1e-13)
 
 
 def test_the_first_step_of_the_sde_is_ddpm():
-    walk, noise = smooth(1), lambda x: torch.full_like(x, 0.7)
-    (x,) = trajectory(get("dpmpp-2m-sde"), mixture, START, walk, noise)
-    (ddpm,) = trajectory(DDPM(), mixture, START, walk, noise)
+    levels, noise = smooth(1), lambda x: torch.full_like(x, 0.7)
+    (x,) = trajectory(get("dpmpp-2m-sde"), mixture, START, levels, noise)
+    (ddpm,) = trajectory(DDPM(), mixture, START, levels, noise)
     torch.testing.assert_close(x, ddpm, rtol=0, atol=1e-13)
 
 
 def test_from_pure_noise_the_sde_draws_its_noise_anew():
     """As DDPM does: where alpha = 0 nothing of x_t is kept."""
-    walk = [LINEAR(1000.0)._replace(alpha=torch.zeros(()).double()), LINEAR(600.0)]
+    levels = [LINEAR(1000.0)._replace(alpha=torch.zeros(()).double()), LINEAR(600.0)]
     denoise = lambda x, at: from_x0(x, at, torch.tanh(x))  # noqa: E731
-    (x,) = trajectory(get("dpmpp-2m-sde"), denoise, START, walk, lambda x: torch.full_like(x, 0.7))
-    (ddpm,) = trajectory(DDPM(), denoise, START, walk, lambda x: torch.full_like(x, 0.7))
+    (x,) = trajectory(get("dpmpp-2m-sde"), denoise, START, levels, lambda x: torch.full_like(x, 0.7))
+    (ddpm,) = trajectory(DDPM(), denoise, START, levels, lambda x: torch.full_like(x, 0.7))
     torch.testing.assert_close(x, ddpm, rtol=0, atol=1e-13)
 
 
 def test_deis_does_not_correct_before_the_step_that_shows_x0():
     """DDIM's step to t = 0 shows the x0 of the image that it starts from: a change there comes out / alpha."""
-    walk = levels(LINEAR, timesteps(LINEAR, 2))
-    ends = [list(trajectory(DEIS(3, corrected=c), mixture, START, walk, None, LINEAR))[-1] for c in (True, False)]
+    levels = levels_at(LINEAR, timesteps(LINEAR, 2))
+    ends = [list(trajectory(DEIS(3, corrected=c), mixture, START, levels, None, LINEAR))[-1] for c in (True, False)]
     assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         (UniPC(2, corrector=False), DPMpp2M()),
         (UniPC(3, corrector=False), DPMpp3M(corrected=False)),
     ],
     ids=str,
 )
-def test_two_names_of_one_solver(one, other):
+def test_two_names_of_one_solver(first, second):
     """UniP-2 with bh2 is DPM-Solver++(2M); UniP-3 is (3M) with the coefficient of its expansion."""
-    walk = smooth(20)
-    ends = [list(trajectory(sampler, mixture, START, walk, None, FINE))[-1] for sampler in (one, other)]
+    levels = smooth(20)
+    ends = [list(trajectory(sampler, mixture, START, levels, None, FINE))[-1] for sampler in (first, second)]
     torch.testing.assert_close(*ends, rtol=0, atol=1e-11)
 
 
 def test_a_churn_that_reaches_no_level_is_no_churn():
-    walk = smooth(10)
-    *_, still = trajectory(Heun(), mixture, START, walk)
-    *_, outside = trajectory(Heun(churn=20, churn_to=100.0), mixture, START, walk, torch.randn_like, FINE)
-    *_, inside = trajectory(Heun(churn=20), mixture, START, walk, torch.randn_like, FINE)
+    levels = smooth(10)
+    *_, still = trajectory(Heun(), mixture, START, levels)
+    *_, outside = trajectory(Heun(churn=20, churn_to=100.0), mixture, START, levels, torch.randn_like, FINE)
+    *_, inside = trajectory(Heun(churn=20), mixture, START, levels, torch.randn_like, FINE)
     torch.testing.assert_close(outside, still, rtol=0, atol=1e-13)
     assert (inside - still).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", names())
-def test_off_the_circle_it_is_the_same_walk(name):
+def test_at_edm_s_levels_the_trajectory_is_the_same(name):
     """alpha = 1 and sigma = rho, as EDM has it: x / alpha moves alike, for all solvers."""
-    walk = smooth(9) if name in ("deis", "pndm") else [*smooth(9), FINE(0.0)]
-    flat = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in walk]
+    levels = smooth(9) if name in ("deis", "pndm") else [*smooth(9), FINE(0.0)]
+    flat = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in levels]
 
     def scaled(x, at):
         return from_x0(x, at, torch.tanh(x / at.alpha + at.sigma / at.alpha))
 
     torch.manual_seed(0)
-    *_, on = trajectory(get(name), scaled, START * walk[0].alpha, walk, torch.randn_like, FINE)
+    *_, on = trajectory(get(name), scaled, START * levels[0].alpha, levels, torch.randn_like, FINE)
     torch.manual_seed(0)
     *_, off = trajectory(get(name), scaled, START, flat, torch.randn_like, FINE)
-    torch.testing.assert_close(on / walk[-1].alpha, off, rtol=0, atol=1e-11)
+    torch.testing.assert_close(on / levels[-1].alpha, off, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", names())
@@ -253,15 +255,15 @@ def riemann(low, high, power, terms):
 @pytest.mark.parametrize("terms", [100, 1_000_000])
 def test_er_sde_is_its_taylor_formula(terms):
     """ER-SDE-Solver-2 as published, where its integral is a sum of 100 terms: finer sums come nearer to ours."""
-    walk = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in smooth(16)]
+    levels = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in smooth(16)]
     z = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(START.shape)
     x, before, off = START, None, []
-    ours = trajectory(ERSDE(2), mixture, START, walk, lambda x: z)
-    for n, (at, to) in enumerate(itertools.pairwise(walk)):
+    ours = trajectory(ERSDE(2), mixture, START, levels, lambda x: z)
+    for n, (at, to) in enumerate(itertools.pairwise(levels)):
         x0, q = mixture(x, at).x0, er_phi(to.sigma) / er_phi(at.sigma)
         new = q * x + (1 - q) * x0 + (to.sigma**2 - (q * at.sigma) ** 2).sqrt() * z
         if before is not None:
-            slope = (x0 - before) / (at.sigma - walk[n - 1].sigma)
+            slope = (x0 - before) / (at.sigma - levels[n - 1].sigma)
             integral = riemann(to.sigma, at.sigma, 0, terms)
             new = new + (to.sigma - at.sigma + er_phi(to.sigma) * integral) * slope
         x, before = new, x0
@@ -272,15 +274,15 @@ def test_er_sde_is_its_taylor_formula(terms):
 
 def test_er_sde_integrates_a_parabola_of_rho_exactly():
     """Three nodes and x0 of second degree: the step is int phi_s phi' / phi^2 x0 d rho, here by a fine sum."""
-    walk = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in smooth(16)]
-    said = polynomial("rho", 2)
+    levels = [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in smooth(16)]
+    y = polynomial("rho", 2)
     zero = torch.zeros(1, dtype=torch.float64)
-    xs = [zero, *trajectory(ERSDE(3), lambda x, at: from_x0(x, at, zero + said(at)), zero, walk, silent)]
+    xs = [zero, *trajectory(ERSDE(3), lambda x, at: from_x0(x, at, zero + y(at)), zero, levels, silent)]
     for n in (5, 15):
-        low, high = walk[n + 1].sigma, walk[n].sigma
+        low, high = levels[n + 1].sigma, levels[n].sigma
         edges = torch.linspace(float(low), float(high), 200_001, dtype=torch.float64)
         middles = (edges[1:] + edges[:-1]) / 2
-        x0 = said(Level(middles, torch.ones_like(middles), middles))
+        x0 = y(Level(middles, torch.ones_like(middles), middles))
         integral = er_phi(low) * (x0 * -(1 / er_phi(edges)).diff()).sum()  # phi' / phi^2 = -(1 / phi)'
         carried = er_phi(low) / er_phi(high) * xs[n]
         assert (xs[n + 1] - carried).item() == pytest.approx(integral.item(), rel=1e-8)

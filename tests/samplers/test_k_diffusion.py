@@ -1,4 +1,4 @@
-"""The same walks as k-diffusion's, from its sampling.py alone: the package itself imports torchvision.
+"""The same trajectories as k-diffusion's, from its sampling.py alone: the package itself imports torchvision.
 
 It is not one of this project's test dependencies, because pip would install torchvision and more along with it:
 
@@ -45,13 +45,13 @@ def peer():
         yield module
 
 
-def flat(walk):
+def flat(levels):
     """EDM's levels: alpha = 1."""
-    return [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in walk]
+    return [Level(at.t, torch.ones_like(at.alpha), at.sigma / at.alpha) for at in levels]
 
 
 def scaled(x, at):
-    """A network that sees x / alpha and rho, and so is the same on and off the circle."""
+    """A network that sees x / alpha and rho, and so is the same at alpha = 1 and at alpha^2 + sigma^2 = 1."""
     rho = at.sigma / at.alpha
     return from_x0(x, at, mixture(x / at.alpha, Level(at.t, torch.ones_like(rho), rho)).x0)
 
@@ -60,10 +60,10 @@ def x0_of(x, sigma):
     return scaled(x, Level(sigma[0], torch.ones((), dtype=torch.float64), sigma[0])).x0
 
 
-WALKS = {"to 0": [*smooth(20), FINE(0.0)], "above 0": smooth(16), "few": [*smooth(6), FINE(0.0)]}
+LEVELS = {"to 0": [*smooth(20), FINE(0.0)], "above 0": smooth(16), "few": [*smooth(6), FINE(0.0)]}
 
 
-@pytest.mark.parametrize("walk", WALKS.values(), ids=WALKS)
+@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
 @pytest.mark.parametrize(
     ("sampler", "name", "options"),
     [
@@ -73,49 +73,49 @@ WALKS = {"to 0": [*smooth(20), FINE(0.0)], "above 0": smooth(16), "few": [*smoot
         (DPMpp2M(), "sample_dpmpp_2m", {}),
         (DPMpp2M(), "sample_dpmpp_2m_sde", {"eta": 0.0, "noise_sampler": lambda *_: 0.0}),
     ],
-    ids=lambda one: "" if isinstance(one, dict) else str(one),
+    ids=lambda value: "" if isinstance(value, dict) else str(value),
 )
-def test_deterministic(peer, sampler, name, options, walk):
-    walk = flat(walk)
-    theirs = getattr(peer, name)(x0_of, START, torch.stack([at.sigma for at in walk]), disable=True, **options)
-    *_, x = trajectory(sampler, scaled, START, walk, None, FINE)
+def test_deterministic(peer, sampler, name, options, levels):
+    levels = flat(levels)
+    theirs = getattr(peer, name)(x0_of, START, torch.stack([at.sigma for at in levels]), disable=True, **options)
+    *_, x = trajectory(sampler, scaled, START, levels, None, FINE)
     torch.testing.assert_close(x, theirs, rtol=0, atol=1e-10)
 
 
 def test_dpm_solver_3(peer):
-    walk, solver, theirs = flat(smooth(8)), peer.DPMSolver(x0_of), START
-    for at, to in pairwise(walk):
+    levels, solver, theirs = flat(smooth(8)), peer.DPMSolver(x0_of), START
+    for at, to in pairwise(levels):
         theirs, _ = solver.dpm_solver_3_step(theirs, -at.sigma.log(), -to.sigma.log())
-    *_, x = trajectory(DPM3(), scaled, START, walk, None, FINE)
+    *_, x = trajectory(DPM3(), scaled, START, levels, None, FINE)
     torch.testing.assert_close(x, theirs, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_dpmpp_2m_sde(peer, eta):
-    walk = flat(WALKS["to 0"])
-    z = torch.randn(len(walk), *START.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    levels = flat(LEVELS["to 0"])
+    z = torch.randn(len(levels), *START.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     first, second = iter(z), iter(z)
     theirs = peer.sample_dpmpp_2m_sde(
         x0_of,
         START,
-        torch.stack([at.sigma for at in walk]),
+        torch.stack([at.sigma for at in levels]),
         eta=eta,
         noise_sampler=lambda *_: next(first),
         disable=True,
     )
-    *_, x = trajectory(DPMpp2M(eta), scaled, START, walk, lambda x: next(second))
+    *_, x = trajectory(DPMpp2M(eta), scaled, START, levels, lambda x: next(second))
     torch.testing.assert_close(x, theirs, rtol=0, atol=1e-10)
 
 
 def test_churn(peer):
     """Levels within the schedule, whose last bounds ours and not theirs."""
-    walk = flat(WALKS["to 0"])
+    levels = flat(LEVELS["to 0"])
     options = {"s_churn": 5.0, "s_tmin": 0.05, "s_tmax": 2.0, "s_noise": 1.003}
     torch.manual_seed(0)
-    theirs = peer.sample_heun(x0_of, START, torch.stack([at.sigma for at in walk]), disable=True, **options)
+    theirs = peer.sample_heun(x0_of, START, torch.stack([at.sigma for at in levels]), disable=True, **options)
     torch.manual_seed(0)
     sampler = Heun(churn=5.0, churn_from=2.0, churn_to=0.05, churn_std=1.003)
-    *_, x = trajectory(sampler, scaled, START, walk, torch.randn_like, FINE)
+    *_, x = trajectory(sampler, scaled, START, levels, torch.randn_like, FINE)
     torch.testing.assert_close(x, theirs, rtol=0, atol=1e-10)
 
 
@@ -126,11 +126,11 @@ def test_3m_is_of_second_order_there_and_of_third_here(peer):
     """
 
     def errors(S):
-        walk = smooth(S)
-        exact = flow_mixture(START, walk[0], walk[-1]) / walk[-1].alpha
-        sigmas, x = torch.stack([at.sigma for at in flat(walk)]), START / walk[0].alpha
+        levels = smooth(S)
+        exact = flow_mixture(START, levels[0], levels[-1]) / levels[-1].alpha
+        sigmas, x = torch.stack([at.sigma for at in flat(levels)]), START / levels[0].alpha
         theirs = peer.sample_dpmpp_3m_sde(x0_of, x, sigmas, eta=0.0, noise_sampler=lambda *_: 0.0, disable=True)
-        *_, ours = trajectory(DPMpp3M(), scaled, x, flat(walk))
+        *_, ours = trajectory(DPMpp3M(), scaled, x, flat(levels))
         return (theirs - exact).abs().max(), (ours - exact).abs().max()
 
     (theirs, ours), (theirs_finer, ours_finer) = errors(80), errors(160)

@@ -1,4 +1,4 @@
-"""Convergence: each solver has the order that it claims, start-up included, on uneven ladders."""
+"""Convergence: each solver has the order that it claims, start-up included, on uneven levels."""
 
 import functools
 import math
@@ -6,13 +6,16 @@ from itertools import pairwise
 
 import pytest
 import torch
-from closed import FINE, START, flow_gaussian, flow_mixture, gaussian, mixture, smooth
+from closed import FINE, GAUSSIAN, START, flow_mixture, gaussian, mixture, smooth
 
 from ddim import schedule as schedules
 from ddim.samplers import DEIS, ERSDE, DPMpp2M, DPMpp3M, Heun, UniPC, get, names, trajectory
-from ddim.timesteps import levels, timesteps
+from ddim.timesteps import levels as levels_at
+from ddim.timesteps import timesteps
+from ddim.verify.exact import MIXTURE
+from ddim.verify.marginals import law
 
-PROBLEMS = {"gaussian": (gaussian, flow_gaussian), "mixture": (mixture, flow_mixture)}
+PROBLEMS = {"gaussian": (gaussian, GAUSSIAN.flow), "mixture": (mixture, flow_mixture)}
 VARIANTS = [
     *(get(name) for name in names()),
     DEIS(2),
@@ -42,8 +45,8 @@ NOISY = [
 
 @functools.cache
 def exact(problem):
-    walk = smooth(1)
-    return PROBLEMS[problem][1](START, walk[0], walk[-1])
+    levels = smooth(1)
+    return PROBLEMS[problem][1](START, levels[0], levels[-1])
 
 
 def error(sampler, problem, S):
@@ -56,6 +59,12 @@ def agrees(measured, order):
     return order - 0.2 < measured < order + 0.9
 
 
+def test_two_solutions_of_the_mixture_s_flow_agree():
+    """By quantiles, as here, and by a Runge-Kutta method, as in `ddim verify`."""
+    start, end = smooth(1)
+    torch.testing.assert_close(MIXTURE.flow(START, start, end), exact("mixture"), rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_order_is_the_one_claimed(sampler, problem):
@@ -65,25 +74,11 @@ def test_the_order_is_the_one_claimed(sampler, problem):
 
 
 def spread(sampler, S):
-    """The error of the variance after S steps, starting from the exact marginal: no noise is drawn.
-
-    On Gaussian data the walk is linear in x_T and in each z, so one image for each of them tells its gain.
-    """
-    walk, drawn = smooth(S), iter(range(S))
-    at, to = walk[0], walk[-1]
-    x = (at.alpha * 0.3).expand(S + 2, 1, 1, 1).clone()
-    x[-1] += 1
-
-    def noise(x):
-        z = torch.zeros_like(x)
-        z[next(drawn)] = 1
-        return z
-
-    *_, x = trajectory(sampler, gaussian, x, walk, noise, FINE)
-    assert x[-2].item() == pytest.approx((to.alpha * 0.3).item(), abs=1e-12)  # the mean is exact
-    gains = (x - x[-2]).flatten().square()
-    before, after = ((level.alpha * 0.4) ** 2 + level.sigma**2 for level in (at, to))
-    return abs(gains[:-1].sum() + gains[-1] * before - after).item()
+    """The error of the variance after S steps, starting from the exact marginal; the mean is exact."""
+    levels = smooth(S)
+    (mean, std), (exact_mean, exact_std) = law(sampler, GAUSSIAN, levels, FINE), GAUSSIAN.law(levels[-1])
+    assert mean.item() == pytest.approx(exact_mean.item(), abs=1e-12)
+    return abs(std**2 - exact_std**2).item()
 
 
 @pytest.mark.parametrize("sampler", NOISY)
@@ -100,32 +95,32 @@ def test_more_calls_come_nearer_where_the_last_step_is_wide(on, spacing, name):
     schedule = schedules.get(on)
     errors = []
     for S in (5, 8, 10, 14, 15, 20, 30, 50, 100):
-        walk = levels(schedule, timesteps(schedule, S, spacing))
-        *_, x = trajectory(get(name), mixture, START, walk)
-        errors.append((x - flow_mixture(START, walk[0], walk[-1])).square().mean().sqrt().item())
+        levels = levels_at(schedule, timesteps(schedule, S, spacing))
+        *_, x = trajectory(get(name), mixture, START, levels)
+        errors.append((x - flow_mixture(START, levels[0], levels[-1])).square().mean().sqrt().item())
     assert all(fine < coarse for coarse, fine in pairwise(errors)), errors
     assert errors[-1] < 0.01
 
 
-def published_3m(denoise, x, walk):
+def published_3m(denoise, x, levels):
     """DPM-Solver++(3M) as three libraries publish it (diffusers 0.42, k-diffusion 0.1, the authors' code).
 
     D2 = (D1_0 - D1_1) / (r0 + r1) is h^2 x0'' / 2, yet it is multiplied by alpha_s ((e^-h - 1 + h) / h^2 - 1 / 2),
     which is what the expansion has before h^2 x0''. Started here by exact values, so that nothing else is wrong.
     """
-    lams = [(at.alpha / at.sigma).log() for at in walk]
-    starts = [flow_mixture(x, walk[0], at) for at in walk[:3]]
-    said = [denoise(start, at).x0 for start, at in zip(starts[:2], walk, strict=False)]
+    lams = [(at.alpha / at.sigma).log() for at in levels]
+    starts = [flow_mixture(x, levels[0], at) for at in levels[:3]]
+    x0s = [denoise(start, at).x0 for start, at in zip(starts[:2], levels, strict=False)]
     x = starts[2]
-    for n in range(2, len(walk) - 1):
-        said.append(denoise(x, walk[n]).x0)
-        m2, m1, m0 = said[-3:]
+    for n in range(2, len(levels) - 1):
+        x0s.append(denoise(x, levels[n]).x0)
+        m2, m1, m0 = x0s[-3:]
         h, h0, h1 = lams[n + 1] - lams[n], lams[n] - lams[n - 1], lams[n - 1] - lams[n - 2]
         r0, r1 = h0 / h, h1 / h
         d10, d11 = (m0 - m1) / r0, (m1 - m2) / r1
         d1, d2 = d10 + r0 / (r0 + r1) * (d10 - d11), (d10 - d11) / (r0 + r1)
-        alpha, shrink = walk[n + 1].alpha, torch.exp(-h)
-        x = walk[n + 1].sigma / walk[n].sigma * x - alpha * (shrink - 1) * m0
+        alpha, shrink = levels[n + 1].alpha, torch.exp(-h)
+        x = levels[n + 1].sigma / levels[n].sigma * x - alpha * (shrink - 1) * m0
         x = x + alpha * ((shrink - 1) / h + 1) * d1 - alpha * ((shrink - 1 + h) / h**2 - 0.5) * d2
     return x
 
@@ -150,8 +145,8 @@ def test_a_start_at_pure_noise_costs_no_order(maker):
     sampler = maker()
 
     def end(S):
-        walk = [FINE(float(FINE.T))._replace(alpha=torch.zeros(()).double()), *smooth(S, -2.0, 2.0)]
-        return list(trajectory(sampler, gaussian, START, walk))[-1]
+        levels = [FINE(float(FINE.T))._replace(alpha=torch.zeros(()).double()), *smooth(S, -2.0, 2.0)]
+        return list(trajectory(sampler, gaussian, START, levels))[-1]
 
     exact = end(1280)  # the same first step, the rest far finer
     errors = [(end(S) - exact).abs().max() for S in (160, 320)]

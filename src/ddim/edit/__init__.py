@@ -1,4 +1,4 @@
-"""Editing: what can be done with a `Denoise` and a sampler, without knowing the network."""
+"""Editing images with a `Denoise` function and a sampler: inversion and interpolation."""
 
 from ddim.edit.interpolate import grid, interpolate, line, slerp
 from ddim.edit.invert import invert

@@ -1,4 +1,4 @@
-"""Interpolation between images: along the arc between their noises x_T (DDIM, section 5.3 and appendix D.5)."""
+"""Interpolation between images, along the arc between their x_T (DDIM, section 5.3 and appendix D.5)."""
 
 import math
 from collections.abc import Sequence
@@ -11,59 +11,66 @@ from ddim.level import Denoise, Level
 from ddim.samplers import Sampler, trajectory
 from ddim.schedule import Schedule
 
-OPPOSITE = 1e-6  # radians short of pi: the arc between such vectors could go round either way
+OPPOSITE = 1e-6  # radians from pi: the arc between such vectors is not determined
 
 
-def slerp(one: Tensor, other: Tensor, weight: float) -> Tensor:
-    """sin((1 - w) theta) / sin(theta) x^(0) + sin(w theta) / sin(theta) x^(1), theta their angle (Eq. 67).
+def slerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
+    """Return sin((1 - w) theta) / sin(theta) x^(0) + sin(w theta) / sin(theta) x^(1), theta their angle (Eq. 67).
 
-    Two noises are about equally long and nearly at right angles: a straight line between them would pass where no
-    noise lies, the arc does not. It is computed in float64, and is a straight line where theta = 0.
+    Two noise tensors have nearly equal lengths and are nearly orthogonal. The points of the straight line between
+    them are shorter than noise; those of the arc are not. The arc is computed in float64; for theta = 0 it is the
+    straight line.
 
     Args:
-        one, other: two vectors, each a tensor of any shape taken as a whole: the noise of one image.
-        weight: w; 0 is exactly `one`, 1 exactly `other`.
+        start, end: the noise of one image each, of any shape, taken as one vector.
+        weight: w; 0 is exactly `start`, 1 exactly `end`.
 
     Returns:
-        A tensor like `one`.
+        A tensor with the shape, dtype and device of `start`.
 
     Raises:
-        UserError: vectors of different shapes, without a direction, or in opposite directions.
+        UserError: vectors of different shapes, of length 0, not finite, or in opposite directions.
     """
-    if one.shape != other.shape:
-        raise UserError(f"An arc joins two noises of one shape; got {tuple(one.shape)} and {tuple(other.shape)}.")
-    a, b = one.cpu().double(), other.cpu().double()  # not every device has float64
+    if start.shape != end.shape:
+        raise UserError(
+            f"Interpolation needs two noise tensors of one shape; got {tuple(start.shape)} and {tuple(end.shape)}."
+        )
+    a, b = start.cpu().double(), end.cpu().double()  # not every device has float64
     theta = _angle(a, b)
     first, second = (math.sin(w * theta) / math.sin(theta) if theta else w for w in (1 - weight, weight))
-    return (first * a + second * b).to(one)  # Eq. 67
+    return (first * a + second * b).to(start)  # Eq. 67
 
 
-def line(one: Tensor, other: Tensor, count: int) -> Tensor:
-    """The noises at `count` equal steps along the arc, both ends included: (count, ...).
+def line(start: Tensor, end: Tensor, count: int) -> Tensor:
+    """Return the noise at `count` equal steps along the arc, both ends included: (count, ...).
+
+    Args:
+        start, end: as for `slerp`.
+        count: number of points, at least 2.
 
     Raises:
-        UserError: a count below 2, or what `slerp` refuses.
+        UserError: a count below 2, or noise that `slerp` refuses.
     """
     if count < 2:
-        raise UserError(f"A line has two ends, so it takes at least 2 images; got {count}.")
-    return torch.stack([slerp(one, other, i / (count - 1)) for i in range(count)])
+        raise UserError(f"A line includes its two ends, so it needs at least 2 images; got {count}.")
+    return torch.stack([slerp(start, end, i / (count - 1)) for i in range(count)])
 
 
 def grid(corners: Sequence[Tensor] | Tensor, rows: int, columns: int) -> Tensor:
-    """The noises of a grid between four: arcs along the top and the bottom edge, and arcs down between them.
+    """Return the noise of a grid between four corners: arcs along the top and bottom edges, then down each column.
 
     Args:
-        corners: the noises at the top left, top right, bottom left and bottom right (Figure 6).
-        rows, columns: of the grid, corners included.
+        corners: the noise at the top left, top right, bottom left and bottom right (Figure 6).
+        rows, columns: size of the grid including the corners, at least 2 each.
 
     Returns:
         (rows, columns, ...).
 
     Raises:
-        UserError: other than four corners, fewer than 2 rows or columns, or what `slerp` refuses.
+        UserError: other than four corners, fewer than 2 rows or columns, or noise that `slerp` refuses.
     """
     if len(corners) != 4:
-        raise UserError(f"A grid has four corners; got {len(corners)} noises.")
+        raise UserError(f"A grid has four corners; got {len(corners)}.")
     top, bottom = line(corners[0], corners[1], columns), line(corners[2], corners[3], columns)
     return torch.stack([line(a, b, rows) for a, b in zip(top, bottom, strict=True)], dim=1)
 
@@ -71,24 +78,24 @@ def grid(corners: Sequence[Tensor] | Tensor, rows: int, columns: int) -> Tensor:
 def interpolate(
     sampler: Sampler, denoise: Denoise, xT: Tensor, levels: Sequence[Level], schedule: Schedule | None = None
 ) -> Tensor:
-    """The images of noises that are laid out along a `line` or in a `grid`.
+    """Return the images that a sampler makes from the noise of a `line` or `grid`.
 
     Args:
-        sampler: a deterministic one; with another, neighbours would have nothing in common.
-        denoise: the network; all noises are one batch for it, in reading order.
+        sampler: a deterministic one; with injected noise, neighbouring images would differ at random.
+        denoise: the network; it gets all images as one batch, row by row.
         xT: (..., C, H, W).
-        levels: noisiest first, as `trajectory` takes them.
-        schedule: for solvers that evaluate between levels.
+        levels: noisiest first, as for `trajectory`.
+        schedule: for solvers that evaluate the network between two levels.
 
     Returns:
-        Shaped like `xT`.
+        Images with the shape of `xT`.
 
     Raises:
         UserError: a stochastic sampler.
     """
     if sampler.stochastic:
         raise UserError(
-            f"{sampler} injects noise, so that an image does not follow from its x_T; use a deterministic sampler, "
+            f"{sampler} injects noise, so x_T does not determine the image; use a deterministic sampler, "
             "such as DDIM(eta=0)."
         )
     *_, x0 = trajectory(sampler, denoise, xT.reshape(-1, *xT.shape[-3:]), levels, schedule=schedule)
@@ -96,11 +103,11 @@ def interpolate(
 
 
 def _angle(a: Tensor, b: Tensor) -> float:
-    """theta = arccos(x^(0) . x^(1) / (|x^(0)| |x^(1)|)), between 0 and pi (beside Eq. 67)."""
+    """theta = arccos(x^(0) . x^(1) / (|x^(0)| |x^(1)|)), in [0, pi] (next to Eq. 67)."""
     lengths = float(a.norm()), float(b.norm())
     if not all(0 < length < math.inf for length in lengths):
-        raise UserError("An arc joins two directions; a noise that is 0 or not a number has none: draw another.")
+        raise UserError("Noise that is 0 everywhere or not finite has no direction; draw it again.")
     theta = math.acos(min(1.0, max(-1.0, float((a / lengths[0] * (b / lengths[1])).sum()))))
     if theta > math.pi - OPPOSITE:
-        raise UserError("The two noises are opposite, and many arcs join them; draw another noise for one end.")
+        raise UserError("The two noise tensors are opposite, so the arc is not determined; draw one of them again.")
     return theta

@@ -1,4 +1,4 @@
-"""Inversion: from an image to the noise that makes it, the same step on a reversed ladder (DDIM, section 4.3)."""
+"""Inversion: from an image to the noise that generates it, with the levels in reverse order (DDIM, section 4.3)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,17 +13,17 @@ from ddim.schedule import Schedule
 def invert(
     sampler: Sampler, denoise: Denoise, x0: Tensor, levels: Sequence[Level], schedule: Schedule | None = None
 ) -> Iterator[Tensor]:
-    """Walk up the levels from a clean image, the Euler step of Eq. 14 run the other way.
+    """Step from clean images to noise, with the step of Eq. 14 in the other direction.
 
     Args:
         sampler: a deterministic one.
-        denoise: the network, unclipped: clipping cannot be undone.
+        denoise: the network, without clipping, which has no inverse.
         x0: clean images in [-1, 1], (B, C, H, W).
-        levels: as `trajectory` takes them, noisiest first and ending at t = 0.
-        schedule: for solvers that evaluate between levels.
+        levels: as for `trajectory`, noisiest first and ending at t = 0.
+        schedule: for solvers that evaluate the network between two levels.
 
     Yields:
-        The images at each level upwards; the last is x_T.
+        The images at each noisier level, (B, C, H, W) each; the last is x_T.
 
     Raises:
         UserError: a stochastic sampler, which has no inverse.
@@ -35,7 +35,7 @@ def invert(
     clean, first = levels[-1], levels[-2]
 
     def never_at_zero(x: Tensor, at: Level) -> Prediction:
-        # At t = 0 the image is its own x0, and the network, never trained there, is asked at the first level above.
+        # The network was not trained at t = 0. There x0 is the image itself, and eps that of the first noisy level.
         return Prediction(x, denoise(x, first).eps) if at.t is clean.t else denoise(x, at)
 
     return trajectory(sampler, never_at_zero, x0, levels[::-1], schedule=schedule)

@@ -1,41 +1,45 @@
-"""What a sampler is, and the one loop that drives every sampler."""
+"""What a sampler is, the registry of samplers, and the loop that runs every sampler."""
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ddim.errors import UserError
 from ddim.level import Denoise, Level, Noise
+from ddim.registry import Registry
 from ddim.schedule import Schedule
 
 State = Any
-"""What a multistep solver remembers between two steps; None for a one-step solver."""
+"""What a sampler keeps between two steps; None for a one-step method."""
 
 
 class Sampler(ABC):
-    """A way to go from one noise level to another: pure arithmetic on tensors, in any dtype, differentiable.
+    """A method that moves images from one noise level to another: differentiable arithmetic in any dtype.
 
     Attributes:
-        order: the global order of convergence as the steps shrink, measured on smooth ladders of uneven steps with
-            the start-up included; of a stochastic sampler, that of the mean and the variance.
+        order: order of convergence. The error at the end falls as S^-order, measured on smoothly uneven levels with
+            the first steps included. For a stochastic sampler: the error of the mean and of the variance.
         stochastic: whether `step` draws noise.
+        variants: options of this class, besides its defaults, that `ddim verify` proves too.
     """
 
     order: int = 1
     stochastic: bool = False
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     def calls(self, levels: Sequence[Level]) -> int:
-        """How many network calls a trajectory down `levels` makes, exactly: here one for each step."""
+        """Return the exact number of network calls along `levels`; by default one per step."""
         return len(levels) - 1
 
     def init(self, levels: Sequence[Level], schedule: Schedule | None = None) -> State:
-        """The state before the first step.
+        """Return the state before the first step.
 
         Args:
-            levels: all the levels that will be visited.
+            levels: all levels of the trajectory, in order.
             schedule: for solvers that evaluate the network between two levels.
         """
         return None
@@ -47,11 +51,11 @@ class Sampler(ABC):
         """Move `x` from level `at` to level `to`.
 
         Args:
-            denoise: the network, seen as (x, level) -> Prediction.
+            denoise: the network, as a function (x, level) -> Prediction.
             x: images at level `at`, (B, C, H, W).
-            at, to: the two levels; with one level per image, made `like(x)`.
-            state: what `init` or the step before returned.
-            noise: standard normal draws; None for a sampler that is not stochastic.
+            at, to: two consecutive levels of those given to `init`. With one level per image, made `like(x)`.
+            state: what `init` or the previous step returned.
+            noise: standard normal draws; may be None for a deterministic sampler.
 
         Returns:
             The images at level `to`, and the state for the next step.
@@ -66,21 +70,21 @@ def trajectory(
     noise: Noise | None = None,
     schedule: Schedule | None = None,
 ) -> Iterator[Tensor]:
-    """Walk down the levels, yielding the images after each step.
+    """Step through the levels and yield the images after each step.
 
     Args:
-        sampler: how to take a step.
+        sampler: the method.
         denoise: the network.
         x: images at the first level, (B, C, H, W).
-        levels: noisiest first; the last may be any level.
-        noise: standard normal draws, which a stochastic sampler needs.
-        schedule: for solvers that evaluate between levels.
+        levels: noisiest first to generate, clean first to invert; at least two.
+        noise: standard normal draws, required by a stochastic sampler.
+        schedule: for solvers that evaluate the network between two levels.
 
     Yields:
-        The images at levels[1], levels[2], ...
+        The images at levels[1], levels[2], ..., (B, C, H, W) each.
 
     Raises:
-        UserError: at the call, if a stochastic sampler gets no noise or there are fewer than two levels.
+        UserError: at the call, for a stochastic sampler without noise or for fewer than two levels.
     """
     if sampler.stochastic and noise is None:
         raise UserError(
@@ -88,10 +92,10 @@ def trajectory(
         )
     if len(levels) < 2:
         raise UserError("A trajectory needs at least two levels: one to start from and one to reach.")
-    return _walk(sampler, denoise, x, levels, noise, schedule)
+    return _steps(sampler, denoise, x, levels, noise, schedule)
 
 
-def _walk(
+def _steps(
     sampler: Sampler,
     denoise: Denoise,
     x: Tensor,
@@ -103,3 +107,36 @@ def _walk(
     for at, to in pairwise(levels):
         x, state = sampler.step(denoise, x, at.like(x), to.like(x), state, noise)
         yield x
+
+
+samplers: Registry[Callable[..., Sampler]] = Registry("sampler")
+"""name -> the class, or a function that makes the sampler; each works without arguments."""
+
+register = samplers.register
+
+
+def get(name: str, **options: Any) -> Sampler:
+    """Return a new sampler by its name.
+
+    Args:
+        name: one of `names()`.
+        options: arguments of its class, e.g. get("ddim", eta=0.5). Every sampler works without options.
+
+    Raises:
+        UserError: an unknown name, an option that the sampler does not have, or a value out of range.
+    """
+    make = samplers[name]
+    signature = inspect.signature(make)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        accepted = ", ".join(signature.parameters) or "none"
+        raise UserError(
+            f"The sampler {name!r} does not take {', '.join(options)}; the options it has: {accepted}."
+        ) from error
+    return make(**options)
+
+
+def names() -> list[str]:
+    """Return the names that `get` takes."""
+    return list(samplers)

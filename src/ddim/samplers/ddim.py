@@ -1,4 +1,4 @@
-"""DDIM: the family of samplers that eta runs through, from deterministic to DDPM (arXiv 2010.02502)."""
+"""DDIM and DDPM: one family, from deterministic (eta = 0) to ancestral (eta = 1) (arXiv 2010.02502)."""
 
 from typing import Literal
 
@@ -7,19 +7,27 @@ from torch import Tensor
 from ddim.errors import UserError
 from ddim.forward import added_noise
 from ddim.level import Denoise, Level, Noise
-from ddim.samplers.base import Sampler, State
+from ddim.samplers.base import Sampler, State, register
 
 
+@register("ddim")
 class DDIM(Sampler):
-    """The step of DDIM, Eq. 12, with the noise of Eq. 16.
+    """DDIM's step (arXiv 2010.02502, Eqs. 12 and 16), from t to s.
+
+        x_s = sqrt(abar_s) x0 + sqrt(1 - abar_s - std^2) eps_theta + std z                   (Eq. 12)
+        std = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s)                (Eq. 16)
+
+    One network call per step, first order. The levels may be one per image.
 
     Args:
-        eta: how much of DDPM's noise is injected, in [0, 1]: 0 is DDIM, deterministic; 1 is DDPM. "hat" is
+        eta: share of DDPM's noise that is injected, in [0, 1]: 0 is DDIM, deterministic; 1 is DDPM. "hat" is
             the paper's sigma-hat: DDPM's larger variance, with the eps term of eta = 1 (appendix D.3).
 
     Raises:
         UserError: an eta outside [0, 1].
     """
+
+    variants = ({"eta": 0.5},)
 
     def __init__(self, eta: float | Literal["hat"] = 0.0) -> None:
         if eta != "hat" and not (isinstance(eta, int | float) and 0 <= eta <= 1):
@@ -36,14 +44,14 @@ class DDIM(Sampler):
             return to.alpha * x0 + to.sigma * eps, state  # Eq. 12 with std = 0
         assert noise is not None, "a stochastic step needs noise"
         std, injected = self.std(at, to)
-        direction = (to.sigma**2 - std**2).clamp(min=0).sqrt()  # the clamp is for rounding alone
+        direction = (to.sigma**2 - std**2).clamp(min=0).sqrt()  # the clamp only removes rounding below 0
         return to.alpha * x0 + direction * eps + injected * noise(x), state  # Eq. 12
 
     def std(self, at: Level, to: Level) -> tuple[Tensor, Tensor]:
-        """The standard deviation that the eps term makes room for, and the one that is injected.
+        """Return the std in the eps term of Eq. 12, and the std of the injected noise.
 
-        std = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s)  (Eq. 16). The two differ for
-        sigma-hat only, which injects sqrt(1 - abar_t / abar_s), and nothing in a step that ends at t = 0.
+        std = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s)  (Eq. 16). The two differ only for
+        sigma-hat, which injects sqrt(1 - abar_t / abar_s), and nothing in a step that ends at t = 0.
         """
         forward = added_noise(to, at)  # sqrt(1 - abar_t / abar_s)
         if self.eta == "hat":
@@ -55,6 +63,7 @@ class DDIM(Sampler):
         return f"DDIM(eta={self.eta!r})"
 
 
+@register("ddpm")
 def DDPM() -> DDIM:
-    """DDPM's ancestral sampler with the posterior variance: DDIM at eta = 1 (arXiv 2006.11239, Eqs. 6, 7)."""
+    """Return DDPM's sampler with the posterior variance, which is DDIM at eta = 1 (arXiv 2006.11239, Eqs. 6, 7)."""
     return DDIM(eta=1.0)

@@ -2,49 +2,38 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
-
-from torch import Tensor
+from itertools import pairwise
+from typing import ClassVar, Literal
 
 from ddim.errors import UserError
-from ddim.level import Denoise, Level, Noise
-from ddim.samplers.adams import slope
-from ddim.samplers.base import State
-from ddim.samplers.plan import Step, batched, ddim
-from ddim.samplers.planned import Progress
-from ddim.samplers.point import Number, Point, level, like, needed, points, together
-from ddim.samplers.singlestep import Singlestep
+from ddim.samplers.base import register
+from ddim.samplers.planned import Churn, FloatLevel, Singlestep, Step, ddim_update, eps_coefficient, required
 from ddim.schedule import Schedule
 
 
-class Churned(NamedTuple):
-    """The state of Heun with churn: for each step where it starts, how x shrinks and how much noise leads there."""
-
-    starts: list[tuple[Level, Number, Number]]
-    progress: Progress
-
-
+@register("heun")
 class Heun(Singlestep):
-    """EDM's sampler: the trapezoid rule for x / alpha as a function of rho = sigma / alpha.
+    """EDM's sampler: the trapezoid rule for x / alpha as a function of rho = sigma / alpha, EDM's sigma.
 
-    x_s = DDIM(x_t, (eps(x_t, t) + eps(DDIM(x_t), s)) / 2), the second call at the end of the step (Algorithm 1)
+        x_s = DDIM(x_t, (eps(x_t, t) + eps(DDIM(x_t), s)) / 2)    (Algorithm 1)
 
-    Two calls a step, one in the step to t = 0; second order. Deterministic without churn. With churn, each step
-    first adds noise up to rho_hat = (1 + gamma) rho, gamma = min(churn / S, sqrt(2) - 1) (Algorithm 2): stochastic,
-    and the schedule is needed. For 30 calls and more; churn for hundreds.
+    Two calls per step, one in the step to t = 0; second order. Deterministic without churn. With churn (Algorithm
+    2), each step first adds noise up to rho_hat = (1 + gamma) rho, where gamma = min(S_churn / S, sqrt(2) - 1):
+    stochastic, and the schedule is required. For 30 calls and more; churn for hundreds.
 
     Args:
         churn: S_churn, at least 0.
-        churn_from, churn_to: the rho between which noise is added, S_tmax and S_tmin.
-        churn_std: standard deviation of what is added, S_noise.
+        churn_from, churn_to: noise is added where rho lies between these, S_tmax and S_tmin.
+        churn_std: standard deviation of the added noise, S_noise, at least 0.
 
     Raises:
-        UserError: a churn below 0.
+        UserError: a churn or standard deviation below 0.
     """
 
     space: ClassVar[Literal["x0", "eps"]] = "eps"
     order = 2
-    stages = 1
+    inner_stages = 1
+    variants = ({"churn": 10},)
 
     def __init__(
         self, churn: float = 0.0, churn_from: float = math.inf, churn_to: float = 0.0, churn_std: float = 1.0
@@ -54,52 +43,35 @@ class Heun(Singlestep):
         self.churn, self.churn_from, self.churn_to, self.churn_std = churn, churn_from, churn_to, churn_std
         self.stochastic = churn > 0
 
-    def between(self, at: Point, to: Point, schedule: Schedule | None) -> Step:
-        return Step(ddim(to)._replace(inner=(slope(at, to) / 2,)), stages=(ddim(to),))
+    def between(self, at: FloatLevel, to: FloatLevel, schedule: Schedule | None) -> Step:
+        half = eps_coefficient(at, to) / 2
+        return Step(at, ddim_update(to)._replace(stages=(half,)), stages=(ddim_update(to),))
 
-    def init(self, levels: Sequence[Level], schedule: Schedule | None = None) -> State:
+    def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
         if not self.stochastic:
-            return super().init(levels, schedule)
-        walks = points(levels)
-        raised = [[self.raised(point, len(walk) - 1, schedule) for point in walk[:-1]] for walk in walks]
-        plans = [
-            [self.plan((start, to), schedule)[0] for start, to in zip(starts, walk[1:], strict=True)]
-            for starts, walk in zip(raised, walks, strict=True)
-        ]
-        starts = []
-        for n in range(len(levels) - 1):
-            scale, std = zip(*(self.lift(a[n], b[n]) for a, b in zip(walks, raised, strict=True)), strict=True)
-            starts.append((level([walk[n] for walk in raised]), together(scale), together(std)))
-        return Churned(starts, Progress(batched(raised, plans)))
+            return super().plan(levels, schedule)
+        steps = []
+        for at, to in pairwise(levels):
+            churn = self.churned(at, len(levels) - 1, schedule)
+            (step,) = super().plan((churn.to, to), schedule)
+            steps.append(step._replace(at=at, churn=churn))
+        return steps
 
-    def lift(self, at: Point, start: Point) -> tuple[float, float]:
-        """alpha_hat / alpha and the std of what q(x_hat | x) adds, times S_noise: 1 and 0 for no churn."""
-        if start == at:
-            return 1.0, 0.0
-        scale = start.alpha / at.alpha
-        return scale, self.churn_std * max(0.0, start.sigma**2 - (scale * at.sigma) ** 2) ** 0.5
-
-    def raised(self, point: Point, steps: int, schedule: Schedule | None) -> Point:
-        """The noisier level that a step starts from, at most the schedule's last."""
-        if not (point.finite and self.churn_to <= point.rho <= self.churn_from):
-            return point
-        gamma = min(self.churn / steps, math.sqrt(2) - 1)
-        last = Point.at_time(schedule, needed(schedule, self).T, self)
-        rho = min((1 + gamma) * point.rho, last.rho)
-        start = Point.at_lambda(schedule, -math.log(rho), self) if rho > point.rho else point
-        return start if start.finite else point
-
-    def step(
-        self, denoise: Denoise, x: Tensor, at: Level, to: Level, state: State, noise: Noise | None
-    ) -> tuple[Tensor, State]:
-        if not self.stochastic:
-            return super().step(denoise, x, at, to, state, noise)
-        assert noise is not None, "a stochastic step needs noise"
-        here, scale, std = state.starts[state.progress.n]
-        start = here.like(x)
-        x = like(scale, x) * x + like(std, x) * noise(x)  # up to rho_hat
-        x, progress = super().step(denoise, x, start, to, state.progress, None)
-        return x, Churned(state.starts, progress)
+    def churned(self, at: FloatLevel, S: int, schedule: Schedule | None) -> Churn:
+        """Return the churn of one of S steps, from level `at`; rho_hat is at most the schedule's last rho."""
+        none = Churn(at, 1.0, 0.0)
+        if not (at.usable and self.churn_to <= at.rho <= self.churn_from):
+            return none
+        gamma = min(self.churn / S, math.sqrt(2) - 1)
+        last = FloatLevel.at_time(schedule, required(schedule, self).T, self)
+        rho_hat = min((1 + gamma) * at.rho, last.rho)
+        if rho_hat <= at.rho:
+            return none
+        hat = FloatLevel.at_lambda(schedule, -math.log(rho_hat), self)
+        if not hat.usable:
+            return none
+        scale = hat.alpha / at.alpha
+        return Churn(hat, scale, self.churn_std * max(0.0, hat.sigma**2 - (scale * at.sigma) ** 2) ** 0.5)
 
     def __repr__(self) -> str:
         return f"Heun(churn={self.churn!r})"

@@ -1,109 +1,298 @@
-"""What all solvers of higher order share: they carry out a plan."""
+"""What all solvers of higher order share: every coefficient is planned before the first step, then carried out.
 
+Each of these solvers takes DDIM's step plus weighted differences of network predictions. The weights depend on the
+noise levels alone, so they are plain floats, computed once per trajectory in float64. A batch shares its levels.
+"""
+
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from typing import ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
+from ddim.errors import UserError
 from ddim.level import Denoise, Level, Noise, Prediction
 from ddim.predict import predictions
 from ddim.samplers.base import Sampler, State
-from ddim.samplers.plan import BatchMove, BatchStep, Step, batched
-from ddim.samplers.point import Point, chosen, like, points
 from ddim.schedule import Schedule
 
+PURE_NOISE = 1e-3
+"""A level with alpha / sigma below this counts as pure noise.
 
-class Progress(NamedTuple):
+A step from it multiplies errors of eps by alpha_s / alpha_t: by thousands on the cosine schedule, where alpha_T is
+5e-5. DDIM's step has no such factor and is nearly exact there, as x0 hardly depends on x.
+"""
+
+
+class FloatLevel(NamedTuple):
+    """A noise level x_t = alpha x_0 + sigma eps as plain floats, variance preserving or not."""
+
+    t: float
+    alpha: float
+    sigma: float
+
+    def __str__(self) -> str:
+        return f"t = {self.t:g} (alpha = {self.alpha:.4g}, sigma = {self.sigma:.4g})"
+
+    @property
+    def lam(self) -> float:
+        """lambda = log(alpha / sigma), half the log-SNR; only for a `usable` level."""
+        return math.log(self.alpha / self.sigma)
+
+    @property
+    def rho(self) -> float:
+        """sigma / alpha, the noise rate of x / alpha: EDM's sigma; infinite for alpha = 0."""
+        return self.sigma / self.alpha if self.alpha > 0 else math.inf
+
+    @property
+    def pure_noise(self) -> bool:
+        """Whether alpha is 0 or so small that only DDIM's step is safe."""
+        return self.alpha < PURE_NOISE * self.sigma
+
+    @property
+    def usable(self) -> bool:
+        """Whether a solver may use lambda here: the level is neither clean (sigma = 0) nor pure noise."""
+        return self.sigma > 0 and not self.pure_noise
+
+    def level(self) -> Level:
+        """Return the same level as 0-d tensors, which the network takes."""
+        return Level(*(torch.tensor(value, dtype=torch.float64) for value in self))
+
+    @classmethod
+    def of(cls, level: Level, sampler: object) -> "FloatLevel":
+        """Return `level` as floats; refuse one level per image."""
+        if any(value.ndim for value in level):
+            raise UserError(
+                f"{sampler} needs one noise level for the whole batch and was given one per image; "
+                "use DDIM, or sample the images one by one."
+            )
+        return cls(*(value.item() for value in level))
+
+    @classmethod
+    def at_lambda(cls, schedule: Schedule | None, lam: float, sampler: object) -> "FloatLevel":
+        """Return the level of `schedule` where log(alpha / sigma) is `lam`."""
+        return cls.of(required(schedule, sampler).at_log_snr(2 * lam), sampler)
+
+    @classmethod
+    def at_time(cls, schedule: Schedule | None, t: float, sampler: object) -> "FloatLevel":
+        """Return the level of `schedule` at time `t`."""
+        return cls.of(required(schedule, sampler)(t), sampler)
+
+
+class Update(NamedTuple):
+    """One evaluation of x_s = alpha_s x0 + direction eps + sum_j w_j (y_j - y) + std z.
+
+    x0 and eps are predicted at the start of the step, y is one of the two (`Planned.space`), and the y_j are
+    predictions of the same kind made elsewhere.
+
+    Attributes:
+        to: level s.
+        direction: coefficient of eps: sigma_s, or less where fresh noise takes a share.
+        stages: weights w_j of the predictions at the inner stages of this step, in their order.
+        history: weights w_j of the predictions at the starts of the earlier steps, latest first.
+        std: standard deviation of the injected noise; None draws no noise.
+    """
+
+    to: FloatLevel
+    direction: float
+    stages: tuple[float, ...] = ()
+    history: tuple[float, ...] = ()
+    std: float | None = None
+
+
+class Churn(NamedTuple):
+    """x_hat = scale x + std z: noise added before a step, up to level `to` (arXiv 2206.00364, Algorithm 2)."""
+
+    to: FloatLevel
+    scale: float
+    std: float
+
+
+class Step(NamedTuple):
+    """One step of a plan.
+
+    Attributes:
+        at: level at which the step starts.
+        update: how it reaches its end.
+        stages: updates to the inner stages, where the network is called again before the end.
+        correction: the previous step again, with the prediction at its end as its one stage. Its result replaces
+            the image before this step's update. None for no correction.
+        churn: noise added before the first network call; None for no churn.
+    """
+
+    at: FloatLevel
+    update: Update
+    stages: tuple[Update, ...] = ()
+    correction: Update | None = None
+    churn: Churn | None = None
+
+
+class PlanState(NamedTuple):
     """The state of a planned solver between two steps.
 
     Attributes:
-        plan: all steps, with their coefficients.
-        n: the next step.
-        before: what the network said at the start of the step before; None at the first.
-        past: the x0 or the eps of the steps before, newest first.
+        plan: all steps.
+        n: index of the next step.
+        previous: prediction at the start of the previous step; None at the first step.
+        history: the y of the previous steps, latest first.
     """
 
-    plan: list[BatchStep]
+    plan: list[Step]
     n: int = 0
-    before: Prediction | None = None
-    past: tuple[Tensor, ...] = ()
+    previous: Prediction | None = None
+    history: tuple[Tensor, ...] = ()
 
 
 class Planned(Sampler):
-    """A solver whose coefficients are numbers of the ladder, ready before the first step.
+    """A solver whose coefficients are known before the first step.
 
     Attributes:
-        space: whether it interpolates the predicted image, "x0", or the predicted noise, "eps".
-        memory: how many predictions of earlier steps it keeps.
+        space: whether y is the predicted image, "x0", or the predicted noise, "eps".
+        memory: how many earlier predictions it keeps.
     """
 
     space: ClassVar[Literal["x0", "eps"]]
     memory: int = 0
 
     @abstractmethod
-    def plan(self, walk: Sequence[Point], schedule: Schedule | None) -> list[Step]:
-        """Every step of one image.
+    def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
+        """Return all steps along `levels`; `schedule` is for solvers that need levels between these."""
 
-        Args:
-            walk: its levels.
-            schedule: for what lies between them.
-
-        Raises:
-            UserError: no schedule where one is needed.
-        """
-
-    def inner_calls(self, walk: Sequence[Point], n: int) -> int:
-        """How many calls step n makes beyond its first: here none."""
+    def inner_calls(self, levels: Sequence[FloatLevel], n: int) -> int:
+        """Return the number of network calls of step n after its first; by default none."""
         return 0
 
     def calls(self, levels: Sequence[Level]) -> int:
-        walks = points(levels)
-        return sum(1 + max(self.inner_calls(walk, n) for walk in walks) for n in range(len(levels) - 1))
+        floats = self._floats(levels)
+        return sum(1 + self.inner_calls(floats, n) for n in range(len(floats) - 1))
 
-    def init(self, levels: Sequence[Level], schedule: Schedule | None = None) -> Progress:
-        walks = points(levels)
-        return Progress(batched(walks, [self.plan(walk, schedule) for walk in walks]))
+    def init(self, levels: Sequence[Level], schedule: Schedule | None = None) -> State:
+        return PlanState(self.plan(self._floats(levels), schedule))
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, state: State, noise: Noise | None
     ) -> tuple[Tensor, State]:
-        """DDIM's step plus weighted differences of predictions: `plan.Move` is the formula."""
-        step: BatchStep = state.plan[state.n]
-        said = denoise(x, at)
-        if step.correct is not None:
-            y, x1 = self._y(said), self._move(step.correct, state.before, at, [self._y(said)], state.past[1:])
-            again = predictions[self.space](x1, at, y)  # the same opinion, of the corrected image
-            x, said = chosen(step.who, x1, x), Prediction(*map(partial(chosen, step.who), again, said))
-        inner: list[Tensor] = []
-        for stage in step.stages:
-            level = stage.to.like(x)
-            inner.append(self._y(denoise(self._move(stage, said, level, inner, state.past), level)))
-        # Drawn in each step, even where std = 0: what an image meets later must not depend on the others' steps.
-        x = self._move(step.last, said, to, inner, state.past, noise if self.stochastic else None)
-        past = (self._y(said), *state.past)[: self.memory]
-        return x, Progress(state.plan, state.n + 1, said, past)
+        """Take the next step of the plan.
 
-    def _y(self, said: Prediction) -> Tensor:
-        return said.x0 if self.space == "x0" else said.eps
+        Raises:
+            UserError: `at` and `to` are not the levels of that step.
+        """
+        step = self._next(state, at, to)
+        if step.churn is not None:
+            assert noise is not None, "a stochastic step needs noise"
+            x, at = step.churn.scale * x + step.churn.std * noise(x), step.churn.to.level()
+        prediction = denoise(x, at)
+        if step.correction is not None:
+            y = self._y(prediction)
+            x = self._evaluate(step.correction, at, state.previous, [y], state.history[1:])
+            prediction = predictions[self.space](x, at, y)  # y stays; the other of x0 and eps follows the new x
+        stages: list[Tensor] = []
+        for update in step.stages:
+            level = update.to.level()
+            x_level = self._evaluate(update, level, prediction, stages, state.history)
+            stages.append(self._y(denoise(x_level, level)))
+        x = self._evaluate(step.update, to, prediction, stages, state.history, noise)
+        history = (self._y(prediction), *state.history)[: self.memory]
+        return x, PlanState(state.plan, state.n + 1, prediction, history)
 
-    def _move(
+    def _y(self, prediction: Prediction) -> Tensor:
+        return prediction.x0 if self.space == "x0" else prediction.eps
+
+    def _evaluate(
         self,
-        move: BatchMove,
-        said: Prediction,
+        update: Update,
         to: Level,
-        inner: Sequence[Tensor],
-        past: Sequence[Tensor],
+        prediction: Prediction,
+        stages: Sequence[Tensor],
+        history: Sequence[Tensor],
         noise: Noise | None = None,
     ) -> Tensor:
-        y = self._y(said)
-        x = to.alpha * said.x0 + like(move.direction, y) * said.eps  # DDIM, Eq. 12
-        for weight, other in [*zip(move.inner, inner, strict=False), *zip(move.past, past, strict=False)]:
-            x = x + like(weight, y) * (other - y)
-        if noise is not None:
-            x = x + like(move.std, y) * noise(x)
+        """The formula of `Update`; `to` is `update.to` as tensors."""
+        y = self._y(prediction)
+        x = to.alpha * prediction.x0 + update.direction * prediction.eps  # DDIM, Eq. 12
+        for w, y_j in [*zip(update.stages, stages, strict=False), *zip(update.history, history, strict=False)]:
+            x = x + w * (y_j - y)
+        if update.std is not None:
+            assert noise is not None, "a stochastic step needs noise"
+            x = x + update.std * noise(x)
         return x
+
+    def _floats(self, levels: Sequence[Level]) -> list[FloatLevel]:
+        return [FloatLevel.of(level, self) for level in levels]
+
+    def _next(self, state: PlanState, at: Level, to: Level) -> Step:
+        """The next step of the plan, if it leads from `at` to `to`."""
+        if state.n == len(state.plan):
+            raise UserError(
+                f"{self} has taken all {state.n} steps of its plan; call `init` for another trajectory."
+            )
+        step, (start, end) = state.plan[state.n], self._floats([at, to])
+        if (step.at, step.update.to) != (start, end):
+            raise UserError(
+                f"{self} has planned a step from {step.at} to {step.update.to}, and was given {start} and {end}; "
+                "call `init` with the levels to visit, and step through these in order."
+            )
+        return step
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class Singlestep(Planned):
+    """A one-step method of higher order; from or to a level that is not `usable`, its step is DDIM's.
+
+    Attributes:
+        inner_stages: network calls of a step after its first.
+    """
+
+    inner_stages: int
+
+    @abstractmethod
+    def between(self, at: FloatLevel, to: FloatLevel, schedule: Schedule | None) -> Step:
+        """Return the step between two usable levels."""
+
+    def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
+        return [
+            self.between(levels[n], levels[n + 1], schedule)
+            if self.inner_calls(levels, n)
+            else Step(levels[n], ddim_update(levels[n + 1]))
+            for n in range(len(levels) - 1)
+        ]
+
+    def inner_calls(self, levels: Sequence[FloatLevel], n: int) -> int:
+        return self.inner_stages if levels[n].usable and levels[n + 1].usable else 0
+
+
+def ddim_update(to: FloatLevel) -> Update:
+    """x_s = alpha_s x0 + sigma_s eps: DDIM's step, first order, finite between any two levels (Eq. 12)."""
+    return Update(to, to.sigma)
+
+
+def eps_coefficient(at: FloatLevel, to: FloatLevel) -> float:
+    """c = sigma_s - alpha_s sigma_t / alpha_t = -sigma_s (e^h - 1); DDIM: x_s = (alpha_s / alpha_t) x_t + c eps."""
+    return to.sigma - to.alpha * at.sigma / at.alpha
+
+
+def required(schedule: Schedule | None, sampler: object) -> Schedule:
+    """Return `schedule`; refuse None, for a solver that calls the network between the given levels."""
+    if schedule is None:
+        raise UserError(
+            f"{sampler} evaluates the network between the given levels, which takes the schedule; "
+            "give `trajectory` its `schedule`."
+        )
+    return schedule
+
+
+def with_times(schedule: Schedule | None, levels: Sequence[FloatLevel], sampler: object) -> Schedule:
+    """Return `schedule`; refuse levels that it does not have at their times, for a solver that works in time."""
+    schedule = required(schedule, sampler)
+    _, alpha, sigma = schedule(torch.tensor([level.t for level in levels], dtype=torch.float64))
+    rhos = zip((sigma / alpha).flatten().tolist(), (level.rho for level in levels), strict=True)
+    if not all(math.isclose(rho, given, rel_tol=1e-3) for rho, given in rhos):
+        raise UserError(
+            f"{sampler} works in time, and the schedule has other noise levels at the times of these levels; "
+            "take the levels from the schedule, or choose a solver that works in lambda, such as UniPC."
+        )
+    return schedule

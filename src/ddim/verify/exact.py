@@ -12,38 +12,11 @@ from torch import Tensor
 from ddim.forward import q_sample
 from ddim.level import Level, Prediction
 from ddim.predict import from_x0
-from ddim.schedule import Schedule
+from ddim.schedule import vp_sde
 
-BETA_MIN, BETA_MAX = 0.1, 20.0  # of the variance-preserving SDE
-
-
-class Smooth(Schedule):
-    """DDPM's linear schedule as a formula, smooth in the real time t; a table has a kink at every integer.
-
-    log(alpha-bar_t) = -(BETA_MAX - BETA_MIN) u^2 / 2 - BETA_MIN u with u = t / T (arXiv 2011.13456, Eq. 33).
-
-    Args:
-        T: number of training steps.
-    """
-
-    def __init__(self, T: int = 1000) -> None:
-        u = torch.arange(T + 1, dtype=torch.float64) / T
-        super().__init__(-torch.expm1((-_decay(u)).diff()), {"name": "smooth", "T": T})
-
-    def __call__(self, t: float | Tensor) -> Level:
-        t = torch.as_tensor(t, dtype=torch.float64)
-        decay = _decay(t / self.T)
-        return Level(t, (-decay / 2).exp(), (-torch.expm1(-decay)).sqrt())
-
-    def at_log_snr(self, value: float | Tensor) -> Level:
-        value = torch.as_tensor(value, dtype=torch.float64)
-        decay = torch.nn.functional.softplus(-value)  # -log(alpha-bar)
-        u = 2 * decay / (BETA_MIN + (BETA_MIN**2 + 2 * (BETA_MAX - BETA_MIN) * decay).sqrt())  # inverts _decay
-        return Level(u * self.T, value.sigmoid().sqrt(), (-value).sigmoid().sqrt())
-
-
-def _decay(u: Tensor) -> Tensor:
-    return (BETA_MAX - BETA_MIN) * u**2 / 2 + BETA_MIN * u
+Smooth = (
+    vp_sde  # DDPM's linear schedule as a formula, smooth in the real time t; a table has a kink at every integer
+)
 
 
 class Problem(Protocol):
