@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         _exit(2, f"Could not use {error.filename or 'a file'}: {error.strerror}; check its name and permissions.")
     except KeyboardInterrupt:
-        _exit(130, "Interrupted. No file is left incomplete; a training run is saved, and --resume continues it.")
+        _exit(130, "Interrupted. No file is left incomplete; a training run continues with --resume.")
 
 
 def _run(arguments: list[str]) -> None:

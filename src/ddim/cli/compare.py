@@ -3,8 +3,9 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import Device, Steps
 from ddim.cli.subjects import RealFlags, Subject
@@ -26,7 +27,7 @@ class Compare:
       ddim compare runs/mine runs/mnist-paper mnist --report
     """
 
-    what: Positional[tuple[str, ...]]
+    what: Annotated[Positional[tuple[str, ...]], arg(metavar="WHAT [WHAT ...]")]
     """Runs, models that come with ddim (see `ddim list models`), or folders of images."""
 
     count: int = 1000

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import Device, Guidance, SamplingFlags
 from ddim.cli.subjects import RealFlags, Subject
@@ -29,7 +29,7 @@ class Evaluate:
       ddim evaluate generated/ --against photos/ --extractor inception
     """
 
-    what: Positional[str]
+    what: Annotated[Positional[str], arg(metavar="WHAT")]
     """A run, a model that comes with ddim (see `ddim list models`), or a folder of images."""
 
     count: int = 1000

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import DataDir
 
@@ -32,7 +32,7 @@ class Inspect:
       ddim inspect hf:user/name
     """
 
-    what: Positional[str]
+    what: Annotated[Positional[str], arg(metavar="DATA")]
     """A folder of images, a named data set (see `ddim list data`), or a hub id."""
 
     size: int | None = None

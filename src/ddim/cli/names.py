@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module, resources
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.registry import Registry
 
@@ -41,7 +41,7 @@ class Names:
       ddim list samplers --plugin mine.py
     """
 
-    kind: Positional[str | None] = None
+    kind: Annotated[Positional[str | None], arg(metavar="[KIND]")] = None
     """What to list, e.g. samplers or data; everything if not given."""
 
     def run(self) -> None:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import Device
 
@@ -20,7 +21,7 @@ class Report:
       ddim report runs/mnist --digest docs/results/mnist
     """
 
-    run_folder: Positional[Path]
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run, e.g. runs/digits."""
 
     minutes: float | None = None

@@ -5,9 +5,9 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import DataDir, Device
 from ddim.errors import UserError
@@ -37,7 +37,7 @@ class Reproduce:
       ddim reproduce airplanes --device cuda --full
     """
 
-    what: Positional[str] = "digits"
+    what: Annotated[Positional[str], arg(metavar="[RECIPE]")] = "digits"
     """A recipe that comes with ddim (see `ddim list recipes`)."""
 
     quick: bool = False

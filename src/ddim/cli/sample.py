@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import Device, Guidance, SamplingFlags, numbers
 from ddim.errors import UserError
@@ -23,7 +24,7 @@ class Sample:
       ddim sample runs/digits --checkpoint 1800 --raw
     """
 
-    run_folder: Positional[str]
+    run_folder: Annotated[Positional[str], arg(metavar="MODEL")]
     """A run, e.g. runs/digits, or a model that comes with ddim (see `ddim list models`)."""
 
     count: int | None = None

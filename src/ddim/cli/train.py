@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import DataDir, Device
 from ddim.errors import UserError
@@ -28,7 +28,7 @@ class Train:
       torchrun --nproc-per-node 4 -m ddim train mnist
     """
 
-    what: Positional[str] = "digits"
+    what: Annotated[Positional[str], arg(metavar="[WHAT]")] = "digits"
     """A recipe (`ddim list recipes` or a TOML file), a data set, a folder of images, a hub id, or a run."""
 
     out: Path | None = None

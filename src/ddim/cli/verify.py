@@ -4,8 +4,9 @@ import json
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import Device, names, numbers
 from ddim.errors import UserError
@@ -28,7 +29,7 @@ class Verify:
       ddim verify runs/mnist --calls 6,12 --spacings trailing,log-snr --count 64
     """
 
-    run_folder: Positional[str | None] = None
+    run_folder: Annotated[Positional[str | None], arg(metavar="[MODEL]")] = None
     """A run, or a model that comes with ddim, on which to compare the samplers. If not given, run the tests."""
 
     solvers: str | None = None
