@@ -1,4 +1,4 @@
-"""What a call puts in the place of a model's defaults."""
+"""A model's sampling defaults, and the options of one call that replace them."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_the_defaults_are_those_that_the_benchmark_chose():
     assert times(levels) == timesteps(LINEAR, 20, "log-snr").tolist()
 
 
-def test_the_ladder_of_the_defaults_is_for_their_sampler():
+def test_the_default_spacing_is_for_the_default_sampler():
     own = Sampling(sampler="ddim", spacing="quadratic")
     for words in ({"sampler": "unipc"}, {"sampler": DDIM()}):
         assert times(own.resolve(LINEAR, 10, **words)[1]) == timesteps(LINEAR, 10, "trailing").tolist()
@@ -30,7 +30,7 @@ def test_the_ladder_of_the_defaults_is_for_their_sampler():
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, "hat"])
-def test_an_eta_alone_asks_for_ddim(eta):
+def test_an_eta_alone_selects_ddim(eta):
     sampler, _ = Sampling().resolve(LINEAR, eta=eta)
     assert isinstance(sampler, DDIM)
     assert sampler.eta == eta
@@ -56,6 +56,8 @@ def test_an_eta_for_a_sampler_that_has_none_is_refused():
         ({"steps": 5, "eta": 0.5}, "ddim, quadratic, 5 steps, eta = 0.5"),
         ({"eta": "hat", "spacing": "linear"}, "ddim, linear, 30 steps, eta = hat"),
         ({"sampler": "unipc"}, "unipc, trailing, 30 steps"),
+        ({"spacing": [900, 400.5, 50]}, "ddim, timesteps 900 400.5 50, 3 steps, eta = 1"),
+        ({"spacing": [900, 0]}, "ddim, timesteps 900 0, 1 steps, eta = 1"),
     ],
 )
 def test_describe_says_what_resolve_selects(request_, words):

@@ -1,9 +1,8 @@
 """Denoising Diffusion Implicit Models on small images: train, sample in few steps, prove it with numbers.
 
-Sub-modules are imported when they are first used, so that `import ddim` itself takes no time.
+Sub-modules are imported at their first use, so that `import ddim` is fast.
 """
 
-import pkgutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["Denoiser", "Level", "Prediction", "__version__", "load", "open_images"]
 
 _HOMES = {"Denoiser": "denoiser", "Level": "level", "Prediction": "level", "load": "loading", "open_images": "data"}
-_MODULES = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"ddim.{_HOMES[name]}"), name)
-    if name in _MODULES:
-        return import_module(f"ddim.{name}")
+    if not name.startswith("_"):
+        try:
+            return import_module(f"ddim.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"ddim.{name}":  # the module exists, and one that it needs is missing
+                raise
     raise AttributeError(f"module 'ddim' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_MODULES])
+    import pkgutil
+
+    modules = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    return sorted([*__all__, *modules])

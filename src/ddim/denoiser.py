@@ -1,4 +1,4 @@
-"""A model: a network, its noise schedule and what it predicts; it can be trained, sampled and inverted."""
+"""A model: a network with its noise schedule and the quantity it predicts."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -64,8 +64,8 @@ class Denoiser(nn.Module):
             )
         if predicts == "eps" and schedule.alpha_bar[-1] == 0:
             raise UserError(
-                "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T holds "
-                "nothing of the image; let it predict 'v' or 'x0'."
+                "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T contains "
+                "no signal; let it predict 'v' or 'x0'."
             )
         self.network, self.schedule, self.predicts = network, schedule, predicts
         self.shape, self.classes, self.indexed = tuple(shape), classes, indexed
@@ -73,12 +73,12 @@ class Denoiser(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights are; the CPU for a network without any."""
+        """Device of the network's weights; the CPU for a network without weights."""
         return next(self.network.parameters(), torch.empty(0)).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the network's weights, and so of the images that it takes; float32 for a network without any."""
+        """Dtype of the network's weights and of its input; float32 for a network without weights."""
         return next(self.network.parameters(), torch.empty(0)).dtype
 
     def with_network(self, network: nn.Module) -> "Denoiser":
@@ -188,7 +188,7 @@ class Denoiser(nn.Module):
         method, levels = self.sampling.resolve(self.schedule, steps, sampler, eta, spacing)
         classes = self._classes(count, first, labels)
         if not math.isfinite(guidance) or (guidance != 1 and classes is None):
-            raise UserError(f"guidance must be a number, and 1 for a model without classes; got {guidance}.")
+            raise UserError(f"guidance must be finite, and 1 for a model without classes; got {guidance}.")
         images = []
         total = -(-count // batch_size) * (len(levels) - 1)
         with (
@@ -274,7 +274,7 @@ class Denoiser(nn.Module):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Within this context, the model is in eval mode."""
+        """Within this context, keep the model in eval mode."""
         training = self.training
         self.eval()
         try:

@@ -1,13 +1,13 @@
-"""The one kind of error that a user can cause."""
+"""The errors and warnings that a caller can cause."""
 
 
 class UserError(Exception):
-    """Something the caller asked for cannot be done.
+    """A request that cannot be met.
 
-    The message is one sentence that names the thing, the reason and the remedy. The command line
-    prints it alone, without a traceback, and exits with code 2.
+    The message is one sentence that says what was given, what is allowed and what to do. The command line prints it
+    without a traceback and exits with code 2.
     """
 
 
 class Notice(UserWarning):
-    """Something was done, but not all that a caller may expect. The command line prints it as one line."""
+    """A request that was met only in part. The command line prints the message as one line."""

@@ -54,7 +54,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.steps, int) and self.steps > 0):
-            raise UserError(f"The default number of steps must be a whole number above 0; got {self.steps!r}.")
+            raise UserError(f"The default number of steps must be a whole number, at least 1; got {self.steps!r}.")
         _made(self.sampler, self.eta)
         spacings[self.spacing]  # refuses an unknown name
 
@@ -91,13 +91,16 @@ class Sampling:
         steps: int | None = None,
         sampler: str | None = None,
         eta: float | str | None = None,
-        spacing: str | None = None,
+        spacing: str | Sequence[float] | None = None,
     ) -> str:
         """Return what `resolve` selects as text, e.g. "ddim, trailing, 20 steps, eta = 0"."""
-        name, eta, spacing_name = self._chosen(sampler, eta, spacing)
+        name, eta, spacing = self._chosen(sampler, eta, spacing)
+        if not isinstance(spacing, str):
+            steps = sum(t > 0 for t in spacing)
+            spacing = f"timesteps {' '.join(f'{t:g}' for t in spacing)}"
         eta = getattr(_made(name, eta), "eta", None)
         injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
-        return f"{name}, {spacing_name}, {steps or self.steps} steps{injected}"
+        return f"{name}, {spacing}, {steps or self.steps} steps{injected}"
 
     def _chosen(
         self, sampler: str | Sampler | None, eta: float | str | None, spacing: str | Sequence[float] | None

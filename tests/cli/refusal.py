@@ -1,4 +1,4 @@
-"""What a command says that is refused."""
+"""The error message of a command that is refused."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from ddim.cli import main
 
 
 def refused(capsys, *arguments):
-    """The one sentence that a refused command prints."""
+    """Return the sentence that a refused command prints."""
     with pytest.raises(SystemExit) as stop:
         main([str(one) for one in arguments])
     said = capsys.readouterr().err

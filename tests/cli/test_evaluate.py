@@ -193,7 +193,7 @@ def test_a_model_with_more_classes_than_its_images_is_not_sampled(tmp_path, monk
     model_io.save(model, tmp_path / "mine", recipe={"data": "digits", "classes": "3,8"})
     monkeypatch.setattr(Denoiser, "sample", None)
     said = refused(capsys, "evaluate", "./mine")
-    assert "./mine draws 10 classes, and digits, which it says it was trained on, has 2" in said
+    assert "./mine has 10 classes, but its training data, digits, has 2" in said
     assert "label" not in said
 
 
@@ -217,7 +217,7 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
     large = tmp_path / "large"
     model_io.save(Denoiser(nets.build("plain", 3, "tiny"), schedule.linear(), shape=(3, 8, 8)), large)
     for words, said in (
-        (["evaluate", folder], "name the real ones"),
+        (["evaluate", folder], "name the real images"),
         (["evaluate", "nowhere"], "no run at nowhere"),
         (["evaluate", folder, "--against", "digits", "--steps", "3"], "--steps is for samples of a model"),
         (["evaluate", folder, "--against", "nothing"], "no data set called 'nothing'"),
@@ -226,8 +226,8 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", run, "--count", "0"], "0 samples are too few"),
         (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
         (["evaluate", run, "--extractor", "mnist"], "1x28x28"),
-        (["evaluate", small, "--against", "digits"], "are 1 × 9 × 9, the real ones 1 × 8 × 8"),
-        (["evaluate", large, "--against", "digits"], "draws images of 3 × 8 × 8, not of 1 × 8 × 8"),
+        (["evaluate", small, "--against", "digits"], "are 1 × 9 × 9, and the real images are 1 × 8 × 8"),
+        (["evaluate", large, "--against", "digits"], "images of 3 × 8 × 8, and the real images are 1 × 8 × 8"),
         (["compare", run, large, "--against", "digits"], "draws images of 3 × 8 × 8"),
         (["compare", run, run], "each once"),
         (["compare"], "each once"),

@@ -1,4 +1,4 @@
-"""`ddim inspect`: what it says of a folder is true, and what will hurt is said."""
+"""`ddim inspect`: what it prints about a folder is true, and it warns of what harms a training."""
 
 import subprocess
 import sys
@@ -47,16 +47,17 @@ def test_a_folder_is_described(zoo, tmp_path, capsys):
     for sentence in (
         "zoo: 36 images in 2 classes\n",
         "Sizes: smallest 40 × 40, median 40 × 40, largest 200 × 300\n",
-        "Kinds: 36 PNG RGB\n",
-        "Passed over, not images: 1 (1 .json)\n",
-        "Left out, not readable: 25\n  dog/bad00.jpg holds no image of a known format\n",
+        "Formats: 36 PNG RGB\n",
+        "Ignored, not images: 1 (1 .json)\n",
+        "Left out, unreadable: 25\n  dog/bad00.jpg holds no image of a known format\n",
         "  dog/bad19.jpg holds no image of a known format\n  and 5 more; --all lists them\n",
-        "1 to spare\n  cat/07.png = cat/again.png\n",
-        f"32 × 32 pixels, colour: {36 - held_out} images, half of them mirrored; {held_out} are held out\n",
-        "loses 5% of the area\n",  # a third of five in 36
-        "Beware: 36 images are few",
-        "Beware: classes with less than 20 images are hardly learnt: dog (",
-        "36 of the images, as training sees them, are in zoo-inspect.png.\n",
+        "byte for byte: 1\n  cat/07.png = cat/again.png\n",
+        f"Training images: {36 - held_out} of 32 × 32 pixels, colour, mirrored with probability 1/2; ",
+        f"; {held_out} more are held out\n",
+        "removes 5% of the area\n",  # a third of five in 36
+        "Warning: 36 images are few",
+        "Warning: classes with fewer than 20 training images are learnt poorly: dog (",
+        "zoo-inspect.png shows 36 of the images, as training uses them.\n",
     ):
         assert sentence in said
     assert "enlarging" not in said
@@ -80,7 +81,7 @@ def test_all_lists_everything_and_the_picture_goes_where_it_is_wanted(zoo, tmp_p
     assert said.count("holds no image") == 25
     assert "--all" not in said
     assert "64 × 64 pixels" in said
-    assert "cutting to squares loses 33% of the area" in said
+    assert "cropping to squares removes 33% of the area" in said
     assert (tmp_path / "deep" / "grid.png").exists()
 
 
@@ -90,15 +91,15 @@ def test_enlarging_and_leaking_are_said(tmp_path, capsys):
     picture(tmp_path / "x" / "test" / "a.png", 1, 20, 20)
     main(["inspect", "x", "--size", "32"])
     said = capsys.readouterr().out
-    assert "Beware: 4 of 4 images are smaller than 32 pixels" in said
-    assert "Beware: of the images to test on, 1 are there to train on too" in said
+    assert "Warning: 4 of 4 images are smaller than 32 pixels" in said
+    assert "Warning: 1 held-out image is in the training split too" in said
 
 
 def test_nothing_is_said_where_nothing_hurts(tmp_path):
     for i in range(FEW):
         picture(tmp_path / "x" / f"{i}.png", i, 8, 8)
     lines = list(describe(survey(catalogue(tmp_path / "x"))))
-    assert not [line for line in lines if "Beware" in line or "Left out" in line or "Copies" in line]
+    assert not [line for line in lines if "Warning" in line or "Left out" in line or "Duplicates" in line]
 
 
 def test_a_training_after_it_decodes_nothing(zoo, monkeypatch):
@@ -114,7 +115,7 @@ def test_a_known_set_is_described_shortly(capsys, tmp_path):
     train, test = (
         open_images("digits", classes="3,8", split=split).labels.bincount() for split in ("train", "test")
     )
-    assert f"digits: {train.sum()} images to train on, {test.sum()} to test on\n" in said
+    assert f"digits: {train.sum()} images for training, {test.sum()} for testing\n" in said
     assert f"  3: {train[0]} and {test[0]}\n  8: {train[1]} and {test[1]}\n" in said
     assert "8 × 8 pixels, grey, never mirrored." in said
     assert (tmp_path / "digits-inspect.png").exists()

@@ -27,7 +27,7 @@ def test_the_proofs(tmp_path, capsys):
     assert all(one["passed"] for one in facts["identities"])
     for line in said.splitlines()[1:3]:
         assert line.endswith("pass")
-    assert "All 2 solvers are proven." in said
+    assert "All 2 samplers pass." in said
     with Image.open(tmp_path / "proofs" / "solvers.png") as figure:
         assert figure.width == 2000
     assert (tmp_path / "proofs" / "solvers.svg").exists()
@@ -39,7 +39,7 @@ def test_a_proof_that_fails_is_exit_code_1(tmp_path, capsys, monkeypatch):
         main(["verify", "--solvers", "ddim,lazy", "--out", str(tmp_path)])
     said = capsys.readouterr().out
     assert stop.value.code == 1
-    assert "NOT PROVEN: lazy" in said
+    assert "FAILED: lazy" in said
     assert "FAIL" in said
     assert not json.loads((tmp_path / "solvers.json").read_text())["passed"]
 
@@ -101,5 +101,5 @@ def test_flags_that_want_a_run(tmp_path, capsys, words, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         main(["verify", *words])
     assert stop.value.code == 2
-    assert f"{words[0]} is for comparing solvers on a run" in capsys.readouterr().err
+    assert f"{words[0]} is for comparing samplers on a run" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

@@ -1,43 +1,133 @@
-"""The command `ddim`: a file for each of its commands, and here what they share, the way out."""
+"""The command `ddim`: one file for each of its commands, and here their list, the parser and the exit codes.
+
+A new command is a file `name.py` with a dataclass `Name`, whose fields are the flags and whose method `run` does
+the work, and a line in `COMMANDS`. Nothing here imports torch, so that `--help` is fast.
+"""
 
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from functools import reduce
+from importlib import import_module
+from operator import or_
+from typing import Annotated, Any
 
 from ddim.errors import Notice, UserError
 
+COMMANDS = {
+    "train": "Train",
+    "inspect": "Inspect",
+    "sample": "Sample",
+    "reproduce": "Reproduce",
+    "report": "Report",
+    "evaluate": "Evaluate",
+    "compare": "Compare",
+    "verify": "Verify",
+    "list": "Names",
+}
+"""command -> its class, in the order of `ddim --help`."""
+
+DESCRIPTION = """Train diffusion models on small images, sample them in few steps, and measure the results.
+
+  ddim reproduce digits --quick        train, sample and report on 8 x 8 digits, in minutes
+  ddim inspect photos/                 show what a folder of images contains
+  ddim train mnist --minutes 30        train a model and write it to runs/mnist
+  ddim sample runs/mnist --steps 20    draw new images with 20 network calls each
+  ddim report runs/mnist               write a page with figures about a run
+  ddim evaluate runs/mnist             compare samples with real images
+  ddim compare runs/a runs/b           rank several models
+  ddim verify                          test every sampler against closed-form solutions
+  ddim list samplers                   list the registered names that a flag accepts
+  ddim --version                       show the versions of ddim and its dependencies
+
+  ddim COMMAND --plugin FILE           first import your own Python file or module (repeatable), so that a sampler,
+                                       schedule, network or data set that it registers can be named; the variable
+                                       DDIM_PLUGINS does the same for a comma-separated list"""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Exits with 2 and one sentence where the user asked for what cannot be, 130 on Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be asked to stop is to be interrupted
-    warnings.formatwarning = _remark
+    """Run one command.
+
+    The exit code is 2, with one sentence, for a request that cannot be met, and 130 for Ctrl-C.
+
+    Args:
+        arguments: the command and its flags; None takes those of the process.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM interrupts as Ctrl-C does
+    warnings.formatwarning = _format_warning
     try:
-        from ddim.cli.parse import parse  # here, so that Ctrl-C while it loads is no traceback either
-
-        parse(list(sys.argv[1:] if arguments is None else arguments)).run()
+        _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
-        _leave(2, str(error))
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        _leave(1)
+        _exit(2, str(error))
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        _exit(1)
     except OSError as error:
-        _leave(2, f"Could not use {error.filename or 'a file'}: {error.strerror}; check its name and permissions.")
+        _exit(2, f"Could not use {error.filename or 'a file'}: {error.strerror}; check its name and permissions.")
     except KeyboardInterrupt:
-        _leave(130, "Interrupted; no file is left half-written, and a training keeps what it has learnt.")
+        _exit(130, "Interrupted. No file is left incomplete; a training run continues with --resume.")
 
 
-_python_s_own = warnings.formatwarning
+def _run(arguments: list[str]) -> None:
+    from ddim import plugins
+
+    arguments, named = plugins.split(arguments)
+    if arguments == ["--version"]:
+        from ddim.environment import versions
+
+        print("\n".join(f"{name} {version}" for name, version in versions().items()))
+        return
+    if not {"-h", "--help"} & set(arguments):  # no help text depends on a plugin
+        plugins.load(named)
+    parse(arguments).run()
 
 
-def _remark(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
-    """A warning as text: one of ours is a sentence, and where in the code it was said does not matter."""
+def parse(arguments: list[str]) -> Any:
+    """Return the command that the arguments describe, e.g. a `ddim.cli.sample.Sample`.
+
+    Raises:
+        UserError: a recipe or a run that cannot be read.
+        SystemExit: an unknown command or flag (code 2), or a request for help (code 0).
+    """
+    import tyro  # here, so that Ctrl-C during this import shows no traceback
+
+    def read(command: Any, words: list[str], **options: Any) -> Any:
+        return tyro.cli(command, args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
+
+    if not arguments or arguments[0] not in COMMANDS:
+        subcommands = (
+            Annotated[_command(name), tyro.conf.subcommand(name, description=_summary(_command(name)))]
+            for name in COMMANDS
+        )
+        return read(reduce(or_, subcommands), arguments, prog="ddim", description=DESCRIPTION)
+    name, *flags = arguments
+    command = read(_command(name), flags, prog=f"ddim {name}")
+    if name == "train":  # its recipe sets the defaults of all other flags: parse those again
+        command = read(_command(name), flags, prog=f"ddim {name}", default=command.with_recipe(flags))
+    return command
+
+
+def _command(name: str) -> type:
+    """Return the class of a command."""
+    return getattr(import_module(f"ddim.cli.{COMMANDS[name].lower()}"), COMMANDS[name])  # type: ignore[no-any-return]
+
+
+def _summary(command: type) -> str:
+    """Return the first paragraph of a command's docstring."""
+    return (command.__doc__ or "").split("\n\n")[0]
+
+
+_default_format = warnings.formatwarning
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+    """Format a `Notice` as one sentence, without the line of code that caused it."""
     if issubclass(category, Notice):
         return f"ddim: {message}\n"
-    return _python_s_own(message, category, *where, **line)
+    return _default_format(message, category, *where, **line)
 
 
-def _leave(code: int, sentence: str | None = None) -> None:
+def _exit(code: int, sentence: str | None = None) -> None:
     if sentence:
         print(f"ddim: {sentence}", file=sys.stderr)
     raise SystemExit(code) from None

@@ -1,23 +1,25 @@
-"""`ddim compare`: several models or folders of images against the same real images."""
+"""`ddim compare`: several models or folders of images, ranked against the same real images."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from ddim.cli.references import Split, extractor, real_images
-from ddim.cli.subjects import Subject
+from ddim.cli.options import Device, Steps
+from ddim.cli.subjects import RealFlags, Subject
 from ddim.errors import UserError
 
-SHOWN, COLUMNS = 20, 10  # of each in the picture: images, and how many of them side by side
+SHOWN, COLUMNS = 20, 10  # images of each subject in the picture, and how many of them are side by side
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Rank models, and images made by anything else, by how near they come to the same real images.
+    """Rank models and folders of images by their distance from the same real images.
 
-    The rank is by the Fréchet distance less that of as many real images, so that few images may meet many.
+    Subjects may have different numbers of images: the rank is by the Fréchet distance minus the distance of equally
+    many real images.
 
     For example:
       ddim compare runs/short runs/long
@@ -25,38 +27,26 @@ class Compare:
       ddim compare runs/mine runs/mnist-paper mnist --report
     """
 
-    what: Positional[tuple[str, ...]]
-    """Runs, models that come with ddim, or folders of images."""
-
-    against: str | None = None
-    """Real images: a data set, a hub id or a folder; what the first was trained on if not given."""
+    what: Annotated[Positional[tuple[str, ...]], arg(metavar="WHAT [WHAT ...]")]
+    """Runs, models that come with ddim (see `ddim list models`), or folders of images."""
 
     count: int = 1000
-    """How many samples of each model to draw; of a folder all images count."""
+    """Number of samples to draw from each model. Of a folder, all images are used."""
 
-    steps: int | None = None
-    """Steps for each sample; each model's own default if not given."""
-
-    extractor: str | None = None
-    """What sees the images: mnist, digits, scattering or inception; the one for the data if not given."""
-
-    split: Split = "test"
-    """Which of the real images to compare with."""
+    steps: Steps = None
 
     seed: int = 0
-    """Of the samples' noise and of the resamplings."""
+    """Seed of the samples' noise and of the bootstrap."""
 
     out: Path = Path("compare")
     """Folder for the numbers and the picture."""
 
     report: bool = False
-    """Keep it in the folder of the first too, where `ddim report` shows it."""
+    """Also write the result into the first run, so that `ddim report` shows it."""
 
-    device: str | None = None
-    """cpu, cuda or mps; the best there is if not given."""
+    device: Device = None
 
-    data_dir: Path | None = None
-    """Folder with the files of a data set that has a name; DDIM_DATA, then a download, if not given."""
+    reference: RealFlags = field(default_factory=RealFlags)
 
     def run(self) -> None:
         import torch
@@ -70,28 +60,30 @@ class Compare:
         from ddim.pictures import write_grid
 
         if not self.what or len(set(self.what)) < len(self.what):
-            raise UserError("Name what to compare, each once, as in `ddim compare runs/a runs/b`.")
+            raise UserError("Name what to compare, each once, e.g. `ddim compare runs/a runs/b`.")
         subjects = [Subject.find(name) for name in self.what]
         first = subjects[0]
         if self.report and not first.is_run:
             raise UserError(
-                f"--report writes into the folder of the first, and {first.name} is not one of your runs; name one."
+                f"--report writes into the folder of the first subject, and {first.name} is not one of your runs; "
+                "name one of your runs first."
             )
-        real = real_images(first, self.against, self.split, self.data_dir)
-        for one in subjects:
-            one.check(real.reference.shape)
-        eye = extractor(self.extractor, real)
+        real = self.reference.open(first)
+        for subject in subjects:
+            subject.check_shape(real.reference.shape)
+        extractor = self.reference.open_extractor(real)
         found, rows, about = {}, {}, {}
-        if any(one.model for one in subjects):
-            check(eye, self.count, len(real.reference))  # before the samples, which take their time
-        for one in subjects:
-            if one.model:
-                pixels = as_pixels(one.draw(self.count, self.device, seed=self.seed, steps=self.steps))
-                about[one.name] = {**one.about(), "sampling": one.words(steps=self.steps)}
+        if any(subject.is_model for subject in subjects):
+            check(extractor, self.count, len(real.reference))  # before sampling, which takes minutes
+        for subject in subjects:
+            name = subject.name
+            if subject.is_model:
+                pixels = as_pixels(subject.sample(self.count, self.device, seed=self.seed, steps=self.steps))
+                about[name] = {**subject.facts(), "sampling": subject.describe_sampling(steps=self.steps)}
             else:
-                pixels, about[one.name] = one.images(real.reference.shape), {}
-            found[one.name] = measure(pixels, real.reference, extractor=eye, real=real.others, seed=self.seed)
-            rows[one.name] = pixels[:SHOWN]
+                pixels, about[name] = subject.images(real.reference.shape), {}
+            found[name] = measure(pixels, real.reference, extractor=extractor, real=real.others, seed=self.seed)
+            rows[name] = pixels[:SHOWN]
         ranked = comparison.ranked(found)
         picture, numbers = self.out / "compare.png", self.out / "compare.json"
         write_grid(torch.cat([rows[name] for name in ranked]), picture, columns=COLUMNS)
@@ -102,11 +94,11 @@ class Compare:
             forget(first.folder, "compare")
             images = to_bytes({"images": torch.stack([rows[name] for name in ranked])})
             write_bytes(first.folder / "samples/compare.safetensors", images)
-            public = {one.name: one.public_name for one in subjects}
+            public = {subject.name: subject.public_name for subject in subjects}
             kept = [{"name": public[name], **about[name], **found[name].flat()} for name in ranked]
-            result = {"about": eye.about, "reference_count": len(real.reference), "rows": kept}
+            result = {"about": extractor.about, "reference_count": len(real.reference), "rows": kept}
             keep(first.folder, "compare", {"weights": about[first.name]["weights"], **result})
         print("\n".join(comparison.lines(found)))
-        print(f"In {picture} two rows for each, in the order of the table; the numbers are in {numbers}.")
+        print(f"{picture} shows two rows of each subject, in the order of the table; the numbers are in {numbers}.")
         if self.report:
-            print(f"The report of {first.name} shows it too: ddim report {first.name}")
+            print(f"The report of {first.name} shows the result too: ddim report {first.name}")

@@ -1,28 +1,25 @@
-"""`ddim evaluate`: how near a model's samples, or the images in a folder, are to real ones."""
+"""`ddim evaluate`: the distance of a model's samples, or of a folder's images, from real images."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from ddim.cli.references import Split, extractor, real_images
-from ddim.cli.subjects import Subject
+from ddim.cli.options import Device, Guidance, SamplingFlags
+from ddim.cli.subjects import RealFlags, Subject
 from ddim.errors import UserError
 
 if TYPE_CHECKING:
     from ddim.data import Images
     from ddim.evaluate import Extractor
 
-SAMPLING = ("steps", "sampler", "eta", "spacing", "guidance")
-OF_A_MODEL = ("count", *SAMPLING)  # flags that mean nothing for a folder of images
-
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure how near samples are to real images, and look for copies of training images among them.
+    """Measure how close samples are to real images, and search them for copies of training images.
 
-    Every figure comes with its 95% interval and with what real images show in place of the samples.
+    Every metric is printed with its 95% interval, next to the same metric for real images.
 
     For example:
       ddim evaluate runs/digits
@@ -32,47 +29,25 @@ class Evaluate:
       ddim evaluate generated/ --against photos/ --extractor inception
     """
 
-    what: Positional[str]
-    """A run, a model that comes with ddim (mnist or airplanes), or a folder of images."""
-
-    against: str | None = None
-    """Real images: a data set, a hub id or a folder; what the model was trained on if not given."""
+    what: Annotated[Positional[str], arg(metavar="WHAT")]
+    """A run, a model that comes with ddim (see `ddim list models`), or a folder of images."""
 
     count: int = 1000
-    """How many samples of a model to draw; of a folder all images count."""
+    """Number of samples to draw from a model. Of a folder, all images are used."""
 
-    steps: int | None = None
-    """Steps for each sample; the model's own default if not given, like the next three."""
-
-    sampler: str | None = None
-    """The solver, as for ddim sample."""
-
-    eta: float | Literal["hat"] | None = None
-    """0 is DDIM, 1 is DDPM, hat is sigma-hat."""
-
-    spacing: str | None = None
-    """The ladder: trailing, leading, linear, quadratic or log-snr."""
-
-    guidance: float = 1.0
-    """Weight of classifier-free guidance; 1 is none."""
-
-    extractor: str | None = None
-    """What sees the images: mnist, digits, scattering or inception; the one for the data if not given."""
-
-    split: Split = "test"
-    """Which of the real images to compare with."""
+    guidance: Guidance = 1.0
 
     seed: int = 0
-    """Of the samples' noise and of the resamplings."""
+    """Seed of the samples' noise and of the bootstrap."""
 
     out: Path | None = None
-    """Folder for what is written; RUN/evaluate for a run, evaluate/NAME for all else, if not given."""
+    """Folder for the results; RUN/evaluate for a run, else evaluate/NAME, if not given."""
 
-    device: str | None = None
-    """cpu, cuda or mps; the best there is if not given."""
+    device: Device = None
 
-    data_dir: Path | None = None
-    """Folder with the files of a data set that has a name; DDIM_DATA, then a download, if not given."""
+    sampling: SamplingFlags = field(default_factory=SamplingFlags)
+
+    reference: RealFlags = field(default_factory=RealFlags)
 
     def run(self) -> None:
         from ddim.device import choose_device
@@ -80,50 +55,62 @@ class Evaluate:
         from ddim.evaluate.scoring import check
 
         subject = Subject.find(self.what)
-        self._check(subject)
-        real = real_images(subject, self.against, self.split, self.data_dir)
-        subject.check(real.reference.shape)
-        eye = extractor(self.extractor, real)
+        if not subject.is_model:
+            self._check_flags()
+        real = self.reference.open(subject)
+        subject.check_shape(real.reference.shape)
+        extractor = self.reference.open_extractor(real)
         about: dict[str, Any] = {"what": self.what, "reference": real.facts()}
         labels = None
-        if subject.model:
-            check(eye, self.count, len(real.reference))  # before the samples, which take their time
-            labels = self._labels(subject, eye, real.reference)
-            sampling = {name: getattr(self, name) for name in SAMPLING}
-            samples = subject.draw(self.count, self.device, seed=self.seed, **sampling)
-            about |= {**subject.about(), "sampling": subject.words(**sampling)}
+        if subject.is_model:
+            check(extractor, self.count, len(real.reference))  # before sampling, which takes minutes
+            labels = self._labels(subject, extractor, real.reference)
+            options: dict[str, Any] = {**self.sampling.options(), "guidance": self.guidance}
+            samples = subject.sample(self.count, self.device, seed=self.seed, **options)
+            about |= {**subject.facts(), "sampling": subject.describe_sampling(**options)}
         else:
             samples = subject.images(real.reference.shape)
-        found = measure(samples, real.reference, extractor=eye, real=real.others, labels=labels, seed=self.seed)
-        folder = self.out or subject.place
-        files = [kept.keep(folder, found, **about)]
-        print("\n".join(found.lines()))
+        evaluation = measure(
+            samples, real.reference, extractor=extractor, real=real.others, labels=labels, seed=self.seed
+        )
+        folder = self.out or subject.results_folder
+        files = [kept.keep(folder, evaluation, **about)]
+        print("\n".join(evaluation.lines()))
         if real.training is not None and real.held_out is not None:
             copied = copies(samples, real.training, real.held_out, device=choose_device(self.device))
             files.append(kept.keep_memorisation(folder, copied, samples, real.training, **about))
             print("\n".join(copied.lines()))
-        print(f"The numbers are in {files[0]}" + (f", the closest samples in {files[1]}." if files[1:] else "."))
+        closest = f" The samples closest to training images are in {files[1]}." if files[1:] else ""
+        print(f"The numbers are in {files[0]}.{closest}")
 
-    def _labels(self, subject: Subject, eye: "Extractor", reference: "Images") -> list[int] | None:
-        """The classes that its samples are to be of, if the extractor can tell whether they are; else None.
+    def _labels(self, subject: Subject, extractor: "Extractor", reference: "Images") -> list[int] | None:
+        """Return the classes to sample, if the extractor can recognise them; else None.
 
         Raises:
             UserError: the model has more classes than the images that it was trained on.
         """
         from ddim.evaluate.agreement import known
 
-        classes = subject.loaded.classes
-        if classes is None or eye.classes is None or self.against is not None or not known(reference.classes):
+        classes = subject.model.classes
+        if (
+            classes is None
+            or extractor.classes is None
+            or self.reference.against is not None
+            or not known(reference.classes)
+        ):
             return None
         if classes > len(reference.classes):
             raise UserError(
-                f"{self.what} draws {classes} classes, and {reference.name}, which it says it was trained on, has "
+                f"{self.what} has {classes} classes, but its training data, {reference.name}, has "
                 f"{len(reference.classes)}; name the images to compare with, e.g. --against {reference.name}."
             )
         return subject.labels(self.count)
 
-    def _check(self, subject: Subject) -> None:
-        """Raises `UserError` for a flag that means nothing for a folder of images."""
-        for one in fields(self):
-            if not subject.model and one.name in OF_A_MODEL and getattr(self, one.name) != one.default:
-                raise UserError(f"--{one.name} is for samples of a model; {self.what} is a folder of images.")
+    def _check_flags(self) -> None:
+        """Raise `UserError` if a flag for sampling was given for a folder of images."""
+        default = Evaluate(self.what)
+        given = {"count": self.count, "guidance": self.guidance, **asdict(self.sampling)}
+        defaults = {"count": default.count, "guidance": default.guidance, **asdict(default.sampling)}
+        for name, value in given.items():
+            if value != defaults[name]:
+                raise UserError(f"--{name} is for samples of a model; {self.what} is a folder of images.")

@@ -1,26 +1,28 @@
-"""`ddim inspect`: what a data set holds, before anything is trained on it."""
+"""`ddim inspect`: the contents of a data set, before training on it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from ddim.cli.options import DataDir
 
 if TYPE_CHECKING:
     from ddim.data.survey import Survey
 
-MOST = 20  # lines of a list, unless all are asked for
-FEW = 500  # images: with fewer, a network learns them by heart
-SPARSE = 20  # images of a class
-CROPPED = 0.25  # share of the area that may be cut away before a word is said
+MOST = 20  # lines of a list without --all
+FEW = 500  # images: a network memorises fewer
+SPARSE = 20  # images of a class: fewer give a warning
+CROPPED = 0.25  # share of the area: cropping more gives a warning
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Say what a data set holds and what training will make of it, and draw a grid of it.
+    """Describe a data set and how training will use it, and draw a grid of its images.
 
-    A folder is decoded on the way, so a training of the same size that follows starts at once.
+    The decoded images are cached, so that training with the same image size starts immediately.
 
     For example:
       ddim inspect photos/
@@ -30,23 +32,22 @@ class Inspect:
       ddim inspect hf:user/name
     """
 
-    what: Positional[str]
-    """A folder of images, a data set by name (digits, mnist, cifar10, airplanes), or a hub id."""
+    what: Annotated[Positional[str], arg(metavar="DATA")]
+    """A folder of images, a named data set (see `ddim list data`), or a hub id."""
 
     size: int | None = None
-    """Pixels a side that the images are to have; if not given, small squares keep theirs, others get 32."""
+    """Side length of the images in pixels; if not given, small squares keep their size and others become 32."""
 
     classes: str | None = None
-    """Look at these classes alone, e.g. cat,dog."""
+    """Use only these classes, e.g. cat,dog."""
 
     all: bool = False
-    """List every file that cannot be read and every copy, not only the first 20."""
+    """List every unreadable file and every duplicate, not only the first 20."""
 
     out: Path | None = None
-    """The picture; NAME-inspect.png if not given."""
+    """File for the picture; NAME-inspect.png if not given."""
 
-    data_dir: Path | None = None
-    """Folder with the files of a data set that has a name; DDIM_DATA, then a download, if not given."""
+    data_dir: DataDir = None
 
     def run(self) -> None:
         from ddim.data import catalogue, names, open_images, to_uint8
@@ -66,73 +67,74 @@ class Inspect:
                 strict=True,
             )
             lines = [
-                f"{images.name}: {len(images):,} images to train on, {len(held_out):,} to test on",
+                f"{images.name}: {len(images):,} images for training, {len(held_out):,} for testing",
                 *(f"  {name}: {train:,} and {test:,}" for name, train, test in counts),
-                f"Training sees {_shape(images.shape)}, {_mirror(images.mirror)}.",
+                f"Training images: {_shape(images.shape)}, {_mirror(images.mirror)}.",
             ]
-            name, some = images.name, to_uint8(images.batch(spread(len(images), 64))[0])
+            name, shown = images.name, to_uint8(images.batch(spread(len(images), 64))[0])
         else:
             found = survey(catalogue(self.what, self.classes), self.size)
             lines = [*describe(found, None if self.all else MOST)]
-            name, some = found.name, found.some()
+            name, shown = found.name, found.some()
         out = self.out or Path(f"{name}-inspect.png")
         print("\n".join(lines))
-        write_grid(some, out)
-        print(f"{len(some)} of the images, as training sees them, are in {out}.")
+        write_grid(shown, out)
+        print(f"{out} shows {len(shown)} of the images, as training uses them.")
 
 
 def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
-    """The lines that are printed of a folder; at most `most` of each list, None for all."""
+    """Yield the lines about a folder, with at most `most` entries of each list; None lists all."""
     from ddim.data.catalogue import shown
 
     total = len(found.facts)
     train = sum(train for _, train, _ in found.counts)
     plural = "class" if len(found.classes) == 1 else "classes"
     yield f"{shown(found.name)}: {_images(total)} in {len(found.classes):,} {plural}"
-    for name, some, held_out in found.counts:
-        yield f"  {shown(name)}: {some:,} to train on, {held_out:,} held out"
+    for name, training, held_out in found.counts:
+        yield f"  {shown(name)}: {training:,} for training, {held_out:,} held out"
     sizes = [f"{width} × {height}" for width, height in found.sizes]
     yield f"Sizes: smallest {sizes[0]}, median {sizes[1]}, largest {sizes[2]}"
-    yield "Kinds: " + ", ".join(f"{count:,} {kind}" for kind, count in found.kinds)
+    yield "Formats: " + ", ".join(f"{count:,} {kind}" for kind, count in found.kinds)
     if found.ignored:
         suffixes = ", ".join(
             f"{count:,} {shown(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10)
         )
-        yield f"Passed over, not images: {found.ignored.total():,} ({suffixes})"
+        yield f"Ignored, not images: {found.ignored.total():,} ({suffixes})"
     if found.skipped:
-        yield f"Left out, not readable: {len(found.skipped):,}"
+        yield f"Left out, unreadable: {len(found.skipped):,}"
         yield from _list([f"{shown(name)} {reason}" for name, reason in found.skipped], most)
     if found.copies:
         more = sum(len(group) - 1 for group in found.copies)
-        yield f"Copies, the same byte for byte: {more:,} to spare"
+        yield f"Duplicates, identical byte for byte: {more:,}"
         yield from _list([" = ".join(map(shown, group)) for group in found.copies], most)
     shape = (found.pixels.shape[1], found.size, found.size)
-    yield f"Training sees {_shape(shape)}: {_images(train)}, {_mirror(True)}; {total - train:,} are held out"
-    yield f"  cut to their central squares, which loses {found.lost:.0%} of the area"
+    yield f"Training images: {train:,} of {_shape(shape)}, {_mirror(True)}; {total - train:,} more are held out"
+    yield f"  cropped to their central squares, which removes {found.lost:.0%} of the area"
     for warning in warnings(found):
-        yield f"Beware: {warning}"
+        yield f"Warning: {warning}"
 
 
 def warnings(found: "Survey") -> Iterator[str]:
-    """What will hurt, in words."""
+    """Yield a sentence for each property of the images that will harm the training or its evaluation."""
     from ddim.data.catalogue import shown
 
     total = len(found.facts)
     if total < FEW:
-        yield f"{_images(total)} are few; below about {FEW} a network tends to repeat what it saw."
+        yield f"{_images(total)} are few; a network tends to memorise fewer than about {FEW}."
     sparse = [f"{shown(name)} ({train})" for name, train, _ in found.counts if train < SPARSE]
     if sparse and len(found.classes) > 1:
         more = f" and {len(sparse) - 10:,} more" if len(sparse) > 10 else ""
-        yield f"classes with less than {SPARSE} images are hardly learnt: {', '.join(sparse[:10])}{more}."
+        yield f"classes with fewer than {SPARSE} training images are learnt poorly: {', '.join(sparse[:10])}{more}."
     if found.lost > CROPPED:
-        yield f"cutting to squares loses {found.lost:.0%} of the area; better crop the images yourself."
+        yield f"cropping to squares removes {found.lost:.0%} of the area; crop the images yourself to choose which."
     if found.enlarged:
         yield (
-            f"{found.enlarged:,} of {_images(total)} are smaller than {found.size} pixels and will be blurred by "
-            "enlarging; a smaller --size avoids that."
+            f"{found.enlarged:,} of {_images(total)} are smaller than {found.size} pixels and will be enlarged, "
+            "which blurs them; choose a smaller --size."
         )
     if found.leaked:
-        yield f"of the images to test on, {found.leaked:,} are there to train on too; tests will flatter."
+        is_also = "image is" if found.leaked == 1 else "images are"
+        yield f"{found.leaked:,} held-out {is_also} in the training split too; test results will look too good."
 
 
 def _images(count: int) -> str:
@@ -145,7 +147,7 @@ def _shape(shape: tuple[int, int, int]) -> str:
 
 
 def _mirror(mirror: bool) -> str:
-    return "half of them mirrored" if mirror else "never mirrored"
+    return "mirrored with probability 1/2" if mirror else "never mirrored"
 
 
 def _list(items: list[str], most: int | None) -> Iterator[str]:

@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from ddim.cli.options import Device
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write report.html into a run folder, with every figure as PNG and SVG.
+    """Write report.html into a run folder, and every figure as PNG and SVG.
 
-    What the figures need (samples, strips, timings) is computed once and kept in the folder.
+    What the figures need (samples, timings and other experiments) is computed once and stored in the folder.
 
     For example:
       ddim report runs/digits
@@ -18,20 +21,19 @@ class Report:
       ddim report runs/mnist --digest docs/results/mnist
     """
 
-    run_folder: Positional[Path]
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run, e.g. runs/digits."""
 
     minutes: float | None = None
-    """About how long sampling and timing may take; the pieces are cut to it. No limit if not given."""
+    """Approximate time limit in minutes, to which the experiments are shortened; no limit if not given."""
 
     redo: bool = False
-    """Compute again what is in the folder already."""
+    """Compute results again that are already in the folder."""
 
     digest: Path | None = None
-    """A folder for the report in its small form, to be committed: README.md, pictures and numbers.json."""
+    """Folder for a short version to commit to a repository: README.md, pictures and numbers.json."""
 
-    device: str | None = None
-    """cpu, cuda or mps; the best there is if not given."""
+    device: Device = None
 
     def run(self) -> None:
         from ddim import experiments, load, report
@@ -45,4 +47,4 @@ class Report:
             print(f"The report is {report.write(self.run_folder)}.")
         else:
             small = report.digest(self.run_folder, self.digest)
-            print(f"The report is {self.run_folder / 'report.html'}, and its small form {small}.")
+            print(f"The report is {self.run_folder / 'report.html'}; the short version is {small}.")

@@ -1,14 +1,15 @@
-"""`ddim reproduce`: train, make the papers' experiments, and report, in one command."""
+"""`ddim reproduce`: train, run the experiments of the paper, and write the report, in one command."""
 
 import os
 import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from ddim.cli.options import DataDir, Device
 from ddim.errors import UserError
 from ddim.train import recipe as recipes
 from ddim.train.recipe import Recipe
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
     from ddim.data import Images
     from ddim.denoiser import Denoiser
 
-QUICK_STEPS, QUICK_MINUTES, QUICK_EXPERIMENTS = 1800, 2.5, 2.0  # limits: updates, minutes of training, of the rest
-EXPERIMENTS = 30.0  # minutes, if nothing else is said
+QUICK_STEPS, QUICK_MINUTES = 1800, 2.5  # limits of the training with --quick
+QUICK_EXPERIMENTS, EXPERIMENTS = 2.0, 30.0  # minutes for the experiments, with --quick and by default
 MODEL_FILES = ("config.json", "metrics.jsonl", "environment.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Reproduce the paper: train a noise predictor, make the experiments, write the report.
+    """Reproduce the paper: train a model, run the experiments, and write the report.
 
-    A run that was trained already is not trained again, nor is an experiment made again that was made with its
-    weights: after an interrupt the same command goes on.
+    Finished work is not repeated: after an interrupt, the same command continues the training, and it skips the
+    experiments whose results belong to the current weights.
 
     For example:
       ddim reproduce digits --quick
@@ -36,41 +37,38 @@ class Reproduce:
       ddim reproduce airplanes --device cuda --full
     """
 
-    what: Positional[str] = "digits"
-    """A recipe that comes with ddim: airplanes, digits or mnist, and airplanes-paper or mnist-paper."""
+    what: Annotated[Positional[str], arg(metavar="[RECIPE]")] = "digits"
+    """A recipe that comes with ddim (see `ddim list recipes`)."""
 
     quick: bool = False
-    """Minutes in place of hours: 1,800 updates at most, and small experiments."""
+    """Finish within minutes: at most 1,800 training steps, and short experiments."""
 
     minutes: float | None = None
-    """Time for all of it, of which training takes half. If not given, training takes the recipe's own length, and
-    the experiments half an hour."""
+    """Time limit in minutes, half of it for training; if not given, the recipe's length and 30 for experiments."""
 
     full: bool = False
-    """Nothing is cut: the recipe's own length, and every experiment whole, for hours on a CPU."""
+    """Run the training and every experiment at full length. This takes hours on a CPU."""
 
     model: str | None = None
-    """Train nothing, take this model: a run, or one that comes with ddim (airplanes, mnist)."""
+    """Use this model instead of training one: a run, or a model that comes with ddim."""
 
     out: Path | None = None
     """Folder of the run; runs/NAME or runs/NAME-quick if not given."""
 
-    device: str | None = None
-    """cpu, cuda or mps; the best there is if not given."""
+    device: Device = None
 
-    data_dir: Path | None = None
-    """Folder with the data set's files; DDIM_DATA, then a download, if not given."""
+    data_dir: DataDir = None
 
     def run(self) -> None:
         if self.quick + self.full + (self.minutes is not None) > 1:
-            raise UserError("--quick, --minutes and --full each set the time; give one of them.")
+            raise UserError("--quick, --minutes and --full exclude each other; give one of them.")
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"--minutes must be above 0; got {self.minutes}.")
         began = time.monotonic()
         recipe = self._recipe()
         out = self.out or Path("runs") / (f"{self.what}-quick" if self.quick else self.what)
         model = self._model(recipe, out)
-        if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started, the first goes on
+        if os.environ.get("RANK", "0") != "0":  # of the processes of torchrun, only the first continues
             return
         minutes: float | None = EXPERIMENTS
         if self.full:
@@ -92,7 +90,7 @@ class Reproduce:
         return replace(recipe, plan=plan)
 
     def _model(self, recipe: Recipe, out: Path) -> "Denoiser":
-        """The model to experiment with: given, trained before, or trained now."""
+        """Return the model for the experiments: a given one, one trained earlier, or one trained now."""
         from ddim import load
         from ddim.device import choose_device
         from ddim.train.run import train
@@ -102,26 +100,28 @@ class Reproduce:
         elif not self._finished(recipe, out):
             return train(recipe, out, device=self.device, data_dir=self.data_dir, resume=True)
         else:
-            print(f"{out} is trained already; remove it to train anew.")
+            print(f"{out} is already trained; remove the folder to train again.")
         return load(out).to(choose_device(self.device))
 
     def _adopt(self, name: str, recipe: Recipe, out: Path) -> None:
-        """Copy a model of the recipe's images into the folder of the run, which holds none or this one."""
+        """Copy a model into the run folder `out`, which must be empty or hold the same model."""
         from ddim.evaluate.batches import chosen
         from ddim.files import write_bytes
         from ddim.loading import find, load
         from ddim.model_io import fingerprint, read_config
 
-        folder = find(name)  # what follows refuses it before anything is written
+        folder = find(name)  # all checks come before the first write
         learnt, own = read_config(folder).get("recipe"), _data(vars(recipe))
         if isinstance(learnt, dict) and "data" in learnt and _data(learnt) != own:
             raise UserError(
-                f"{name} was trained on {_data(learnt)}, the recipe {self.what} is on {own}; take the recipe of "
-                "its own images, or another model."
+                f"{name} was trained on {_data(learnt)}, but the recipe {self.what} is for {own}; choose the "
+                "recipe of the same data, or another model."
             )
         chosen(load(name), self._images(recipe, "test"), 1)
         if (out / "model.safetensors").is_file() and fingerprint(out) != fingerprint(folder):
-            raise UserError(f"{out} holds another model than {name}; choose another --out, or remove it.")
+            raise UserError(
+                f"{out} contains a model other than {name}; choose another --out, or remove the folder."
+            )
         for file in MODEL_FILES:
             if (folder / file).is_file() and folder.resolve() != out.resolve():
                 write_bytes(out / file, (folder / file).read_bytes())
@@ -134,46 +134,45 @@ class Reproduce:
         )
 
     def _experiments(self, model: "Denoiser", recipe: Recipe, out: Path, minutes: float | None) -> None:
-        from tqdm import tqdm
-
         from ddim import experiments, report
+        from ddim.progress import bar
 
         train, test = (self._images(recipe, split) for split in ("train", "test"))
         whole = sum(experiments.seconds_whole(experiments.PIECES, model).values()) / 60
-        limit = f"; they are cut to {minutes:.3g}" if minutes is not None and minutes < whole else ""
-        print(f"The experiments would take about {whole:,.0f} minutes whole{limit}.", file=sys.stderr)
+        limit = f"; they are shortened to {minutes:.3g}" if minutes is not None and minutes < whole else ""
+        print(f"At full length the experiments take about {whole:,.0f} minutes{limit}.", file=sys.stderr)
         pieces = experiments.run(
             experiments.Setup(out, model, train, test),
             minutes=minutes,
             whole=self.full,
             pieces=tuple(experiments.PIECES),
         )
-        with tqdm(pieces, total=len(experiments.PIECES), desc="experiments", unit="piece", disable=None) as bar:
-            for piece in bar:
-                bar.set_postfix_str(f"{piece} done")
+        with bar(pieces, total=len(experiments.PIECES), desc="experiments", unit="experiment") as progress:
+            for piece in progress:
+                progress.set_postfix_str(f"{piece} done")
         page = report.write(out)
         print("\n".join(report.verdict(out)))
         print(f"The report is {page}.")
 
     def _finished(self, recipe: Recipe, out: Path) -> bool | None:
-        """Whether `out` holds the whole of this training, or a part of it; None if it holds none."""
+        """Return whether the training in `out` is finished; None if there is none. Raise for another recipe."""
         if not (out / "config.json").is_file():
             return None
         from ddim.model_io import read_config
 
         finished = bool(read_config(out).get("finished"))
         was = recipes.of_run(out)
-        if recipe.plan.precision == "auto":  # what it came to is what the run's config says
+        if recipe.plan.precision == "auto":  # the config holds the precision that was chosen
             was = replace(was, plan=replace(was.plan, precision="auto"))
         if was != recipe:
             raise UserError(
-                f"{out} holds a run of another recipe; choose another --out, remove it, or train nothing, with "
-                f"--model {out} --out {out}."
+                f"{out} contains a run of another recipe; choose another --out, remove the folder, or use its "
+                f"model without training: --model {out} --out {out}."
             )
         return finished
 
 
 def _data(recipe: dict[str, Any]) -> str:
-    """The images that a recipe learns from, in words."""
+    """Return a recipe's data as text, e.g. "cifar10 (airplane)"."""
     data, classes = recipe.get("data"), recipe.get("classes")
     return f"{data}" if classes is None else f"{data} ({classes})"

@@ -1,12 +1,14 @@
-"""`ddim train`: a recipe, changed by flags, becomes a run folder."""
+"""`ddim train`: train a model by a recipe and flags, and write it to a run folder."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from ddim.cli.options import DataDir, Device
 from ddim.errors import UserError
 from ddim.train import recipe as recipes
 from ddim.train.recipe import Recipe
@@ -14,7 +16,7 @@ from ddim.train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Train:
-    """Train a model. Flags win over the recipe.
+    """Train a model. Flags override the recipe.
 
     For example:
       ddim train digits
@@ -26,61 +28,59 @@ class Train:
       torchrun --nproc-per-node 4 -m ddim train mnist
     """
 
-    what: Positional[str] = "digits"
-    """A recipe that comes with ddim (airplanes, digits, mnist; airplanes-paper, mnist-paper), a recipe of yours (a
-    TOML file), a data set,
-    a folder of images, a data set of the Hugging Face hub (user/name), or a run to go on with."""
+    what: Annotated[Positional[str], arg(metavar="[WHAT]")] = "digits"
+    """A recipe (`ddim list recipes` or a TOML file), a data set, a folder of images, a hub id, or a run."""
 
     out: Path | None = None
     """Folder of the run; runs/NAME if not given."""
 
-    device: str | None = None
-    """cpu, cuda or mps; the best there is if not given."""
+    device: Device = None
 
-    data_dir: Path | None = None
-    """Folder with the data set's files; DDIM_DATA, then a download, if not given."""
+    data_dir: DataDir = None
 
     url: str | None = None
-    """Download the data set from here instead of its official place."""
+    """URL to download the data set from, instead of the official ones."""
 
     overwrite: bool = False
-    """Replace the run in the folder."""
+    """Replace the run in the folder, if there is one."""
 
     resume: bool = False
-    """Go on with the run in the folder where it stands; begin it if there is none."""
+    """Continue the run in the folder from its newest checkpoint; start it if the folder is empty."""
 
     init: str | None = None
-    """Start from the weights of this run, or of a model that comes with ddim, to fine-tune it."""
+    """Fine-tune: start from the weights of this run, or of a model that comes with ddim."""
 
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Show the metrics there too."""
+    """Also log the metrics with these services."""
 
     save_every: float = 60.0
-    """Seconds between two checkpoints: what a killed run loses at most."""
+    """Seconds between two checkpoints; a killed run loses at most this much."""
 
     recipe: Recipe = field(default_factory=Recipe)
-    """What to learn."""
+    """What to train, and on which data."""
 
-    @classmethod
-    def default(cls, what: str, run: Path | None, own_limit: bool) -> "Train":
-        """The defaults of all flags for `what`: a run, a recipe file, a shipped recipe, or any data set.
+    def with_recipe(self, flags: Sequence[str]) -> "Train":
+        """Return the defaults of all flags: those of the recipe that `what` and --resume select.
 
         Args:
-            what: the positional argument.
-            run: the folder of a run to go on with, whose recipe it is then.
-            own_limit: the user says how long to train, and the recipe's limits give way.
+            flags: the command line. If it limits the training, the recipe's own limits do not apply.
+
+        Raises:
+            UserError: a recipe that cannot be read, or a run to resume that was trained on other data.
         """
-        if what.endswith(".toml"):
-            recipe = recipes.read(what)
+        if self.what.endswith(".toml"):
+            recipe = recipes.read(self.what)
         else:
-            recipe = recipes.shipped(what) if what in recipes.names() else Recipe(data=what)
-            if run is not None:  # its flags need not be given again
-                asked, recipe = recipe.data, recipes.of_run(run)
-                if asked != recipe.data and not _is_run(Path(what)):
-                    raise UserError(f"{run} was trained on {recipe.data}, not on {asked}; choose another --out.")
-        if own_limit:
+            recipe = recipes.shipped(self.what) if self.what in recipes.names() else Recipe(data=self.what)
+            if self.resume and (self.folder / "config.json").is_file():
+                data, recipe = recipe.data, recipes.of_run(self.folder)
+                if data != recipe.data and not _is_run(Path(self.what)):
+                    raise UserError(
+                        f"{self.folder} was trained on {recipe.data}, not on {data}; choose another --out."
+                    )
+        if any(flag.split("=")[0] in ("--epochs", "--steps", "--minutes") for flag in flags):
             recipe = replace(recipe, plan=replace(recipe.plan, epochs=None, steps=None, minutes=None))
-        return cls(what, recipe=recipe)
+        return Train(self.what, recipe=recipe)
 
     @property
     def folder(self) -> Path:
@@ -97,7 +97,7 @@ class Train:
         from ddim.train.run import train
 
         if self.resume and self.overwrite:
-            raise UserError("--resume goes on with a run and --overwrite replaces it; give one of them.")
+            raise UserError("--resume continues a run and --overwrite replaces it; give only one of them.")
         train(
             self.recipe,
             self.folder,

@@ -1,24 +1,26 @@
-"""`ddim verify`: what is claimed of the solvers, proven; and how they do on a model of one's own."""
+"""`ddim verify`: the samplers against closed-form solutions, or compared with each other on a trained model."""
 
 import json
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from ddim.cli.options import Device, names, numbers
 from ddim.errors import UserError
 
-OF_A_RUN = ("spacings", "calls", "count", "seed", "device")  # flags that mean nothing without one
+OF_A_RUN = ("spacings", "calls", "count", "seed", "device")  # flags that need a run
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Prove the solvers on data whose perfect network is a formula, or compare them on a run.
+    """Test the samplers against closed-form solutions, or compare them on a run.
 
-    Without a run: convergence orders, marginals, exactness, network calls and repeatability, in under two minutes.
-    The exit code is 1 if a proof fails. With a run: how far each deterministic solver ends from the end of 1,000
-    steps of DDIM, for so many network calls, and what to choose.
+    Without a run: test convergence orders, marginals, exactness, network calls and repeatability, in under two
+    minutes. The exit code is 1 if a test fails. With a run: measure the distance of each deterministic sampler's
+    images from those of DDIM with 1,000 steps, at equal numbers of network calls, and print the best choice.
 
     For example:
       ddim verify
@@ -27,67 +29,62 @@ class Verify:
       ddim verify runs/mnist --calls 6,12 --spacings trailing,log-snr --count 64
     """
 
-    run_folder: Positional[str | None] = None
-    """The run whose solvers to compare, or a model that comes with ddim; none: the proofs."""
+    run_folder: Annotated[Positional[str | None], arg(metavar="[MODEL]")] = None
+    """A run, or a model that comes with ddim, on which to compare the samplers. If not given, run the tests."""
 
     solvers: str | None = None
-    """These alone, e.g. ddim,ddpm."""
+    """Only these samplers, e.g. ddim,ddpm; `ddim list samplers` shows all."""
 
     spacings: str | None = None
-    """With a run: these ladders alone, e.g. trailing,log-snr."""
+    """With a run: only these spacings, e.g. trailing,log-snr; `ddim list spacings` shows all."""
 
     calls: str = "5,8,10,20,50"
-    """With a run: the numbers of network calls."""
+    """With a run: numbers of network calls per image, at least 1 each."""
 
     count: int = 16
-    """With a run: how many images."""
+    """With a run: number of images, at least 1."""
 
     seed: int = 0
-    """With a run: of the noise that all solvers start from."""
+    """With a run: seed of the noise that all samplers start from."""
 
     out: Path | None = None
     """Folder for the figure and, without a run, the numbers; verify/ or RUN/figures if not given."""
 
-    device: str | None = None
-    """With a run: cpu, cuda or mps; the best there is if not given."""
+    device: Device = None
 
     def run(self) -> None:
         if self.run_folder is None:
-            for one in fields(self):
-                if one.name in OF_A_RUN and getattr(self, one.name) != one.default:
-                    raise UserError(f"--{one.name} is for comparing solvers on a run; name the run too.")
-            if not prove(self.out or Path("verify"), _names(self.solvers)):
+            for flag in fields(self):
+                if flag.name in OF_A_RUN and getattr(self, flag.name) != flag.default:
+                    raise UserError(f"--{flag.name} is for comparing samplers on a run; name the run too.")
+            if not prove(self.out or Path("verify"), names(self.solvers)):
                 raise SystemExit(1)
         else:
             self._compare(self.run_folder)
 
     def _compare(self, name: str) -> None:
-        from tqdm import tqdm
-
         from ddim.device import choose_device
         from ddim.experiments.cost import forward_seconds
         from ddim.loading import comes_with_ddim, find, load
         from ddim.model_io import fingerprint
+        from ddim.progress import bar
         from ddim.report import sheet, solvers
         from ddim.verify import endpoint, kept, walks
 
-        try:
-            budgets = [int(one) for one in self.calls.split(",")]
-        except ValueError:
-            raise UserError(f"--calls takes whole numbers, as in 5,10,20; got {self.calls!r}.") from None
+        budgets = numbers("calls", self.calls, int)
         folder = find(name)
         model = load(folder).to(choose_device(self.device))
-        todo = walks.walks(model, budgets, _names(self.solvers), _names(self.spacings))
+        todo = walks.walks(model, budgets, names(self.solvers), names(self.spacings))
         weights = fingerprint(folder)
         if comes_with_ddim(folder):
-            folder = Path("verify") / name  # not into the package
+            folder = Path("verify") / name  # nothing is written into the package
         start = endpoint.Start(model, self.count, self.seed)
         reference = kept.endpoint(folder, weights, start)
         total = endpoint.calls(model, todo, reference is None)
         minutes = total * forward_seconds(model, self.count, repeats=3) / 60
         print(f"{total:,} network calls for {self.count} images: about {minutes:.1f} minutes.", file=sys.stderr)
-        with tqdm(total=total, desc=f"{len(todo)} walks", unit="call", disable=None) as bar:
-            start.tick = bar.update
+        with bar(total=total, desc="comparing", unit="call") as progress:
+            start.tick = progress.update
             if reference is None:
                 reference = start.reference()
                 kept.keep_endpoint(folder, weights, start, reference)
@@ -101,26 +98,25 @@ class Verify:
 
 
 def prove(out: Path, only: list[str] | None = None) -> bool:
-    """Prove what there is to prove, show it, and write solvers.json and the figure.
+    """Test the samplers, print the results, and write solvers.json and the figure.
 
     Args:
         out: the folder to write into.
-        only: names of the solvers; None is all.
+        only: names of the samplers to test; None tests all.
 
     Returns:
-        Whether every proof holds.
+        Whether every test passed.
     """
-    from tqdm import tqdm
-
     from ddim.files import write_text
+    from ddim.progress import bar
     from ddim.report import sheet, solvers
     from ddim.verify import contestants, identities, judge, table
 
     makers = contestants(only)
     verdicts = []
-    with tqdm(makers.items(), desc="proving", unit="solver", disable=None) as bar:
-        for name, make in bar:
-            bar.set_postfix_str(name)
+    with bar(makers.items(), desc="testing", unit="sampler") as progress:
+        for name, make in progress:
+            progress.set_postfix_str(name)
             verdicts.append(judge(name, make))
     family = list(identities.prove())
     failed = [one.solver for one in verdicts if not one.passed] + [one.claim for one in family if not one.passed]
@@ -134,9 +130,5 @@ def prove(out: Path, only: list[str] | None = None) -> bool:
     with sheet.styled():
         sheet.save(solvers.orders(verdicts), out / "solvers")
     print(f"The figure is {out / 'solvers.png'}, the numbers are in {out / 'solvers.json'}.")
-    print(f"NOT PROVEN: {', '.join(failed)}" if failed else f"All {len(verdicts)} solvers are proven.")
+    print(f"FAILED: {', '.join(failed)}" if failed else f"All {len(verdicts)} samplers pass.")
     return not failed
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else text.split(",")

@@ -1,0 +1,70 @@
+"""Flags that several commands share, each with one help text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from tyro.conf import arg
+
+from ddim.errors import UserError
+
+if TYPE_CHECKING:
+    from ddim.sampling import SamplingOptions
+
+Number = TypeVar("Number", int, float)
+
+Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
+DataDir = Annotated[
+    Path | None,
+    arg(help="Folder with the files of a named data set; if not given, the folder DDIM_DATA, then a download."),
+]
+Steps = Annotated[
+    int | None,
+    arg(help="Number of sampling steps S, from 1 to the model's T; the model's own default if not given."),
+]
+Guidance = Annotated[float, arg(help="Weight of classifier-free guidance; 1 turns guidance off.")]
+
+
+@dataclass(frozen=True)
+class SamplingFlags:
+    """How samples are drawn. A flag that is not given takes the model's own default."""
+
+    steps: Steps = None
+
+    sampler: str | None = None
+    """Name of a sampler (see `ddim list samplers`)."""
+
+    eta: float | Literal["hat"] | None = None
+    """Noise to inject, at least 0: 0 is DDIM, 1 is DDPM, hat is sigma-hat. Without --sampler, it selects ddim."""
+
+    spacing: str | None = None
+    """Name of a spacing (see `ddim list spacings`), or descending timesteps from at most T, e.g. 1000,500,250."""
+
+    def options(self) -> "SamplingOptions":
+        """Return the options as `ddim.Denoiser.sample` takes them.
+
+        Raises:
+            UserError: a list of timesteps that are not numbers.
+        """
+        spacing: str | list[float] | None = self.spacing
+        if self.spacing and ("," in self.spacing or self.spacing.replace(".", "", 1).isdigit()):
+            spacing = numbers("spacing", self.spacing, float)
+        return {"steps": self.steps, "sampler": self.sampler, "eta": self.eta, "spacing": spacing}
+
+
+def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
+    """Return the comma-separated numbers of a flag.
+
+    Raises:
+        UserError: an entry that is not a number of that kind.
+    """
+    try:
+        return [kind(number) for number in text.split(",")]
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"--{flag} takes {what} with commas between them, e.g. 3,1,4; got {text!r}.") from None
+
+
+def names(text: str | None) -> list[str] | None:
+    """Return comma-separated names; None if the flag was not given."""
+    return None if text is None else text.split(",")

@@ -1,0 +1,107 @@
+"""Plugins: the user's own Python files and modules, imported so that what they register can be named.
+
+Only what the user names (on the command line, or in the environment variable DDIM_PLUGINS) or has installed (an
+entry point of the group "ddim.plugins") is imported. A run folder or a model file never causes an import.
+"""
+
+import os
+import sys
+import traceback
+import zlib
+from collections.abc import Iterable, Sequence
+from importlib import import_module, util
+from pathlib import Path
+
+from ddim.errors import UserError
+
+FLAG, VARIABLE, GROUP = "--plugin", "DDIM_PLUGINS", "ddim.plugins"
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments without their `--plugin` flags, and the values of these flags.
+
+    Args:
+        arguments: of the command line. The flag may stand anywhere, as `--plugin X` or `--plugin=X`.
+
+    Raises:
+        UserError: `--plugin` without a value.
+    """
+    others, plugins = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag != FLAG:
+            others.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("-"):
+            raise UserError(f"{FLAG} needs the path of a Python file or the name of a module; got {value!r}.")
+        plugins.append(value)
+    return others, plugins
+
+
+def load(named: Iterable[str] = ()) -> None:
+    """Import all plugins: installed ones first, then those of DDIM_PLUGINS, then `named`. Each is imported once.
+
+    Args:
+        named: paths of Python files, or names of modules.
+
+    Raises:
+        UserError: a plugin that does not exist, or whose import fails.
+    """
+    _load_installed()
+    environment = (name.strip() for name in os.environ.get(VARIABLE, "").split(","))
+    for name in [*filter(None, environment), *named]:
+        if name.endswith(".py") or "/" in name or os.sep in name:
+            _load_file(Path(name).expanduser())
+        else:
+            _load_module(name)
+
+
+def _load_file(path: Path) -> None:
+    path = path.resolve()
+    if not path.is_file():
+        raise UserError(f"There is no plugin file {path}; check the path.")
+    name = f"ddim_plugin_{path.stem}_{zlib.crc32(os.fsencode(path)):08x}"  # no other module has this name
+    if name in sys.modules:
+        return
+    spec = util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"The plugin file {path} is not Python code; give a file whose name ends in .py.")
+    module = sys.modules[name] = util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f", line {lines[-1]}" if lines else ""
+        raise UserError(f"The plugin {path}{place} could not be imported: {_reason(error)}") from error
+
+
+def _load_module(name: str) -> None:
+    try:
+        import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"There is no plugin module {name!r}; install it, or give the path of a Python file, e.g. mine.py."
+            ) from error
+        raise UserError(f"The plugin {name!r} could not be imported: {_reason(error)}") from error
+
+
+def _load_installed() -> None:
+    from importlib.metadata import entry_points  # here, because it takes 30 ms
+
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()
+        except (Exception, SystemExit) as error:
+            package = entry.dist.name if entry.dist else entry.value
+            raise UserError(
+                f"The plugin {entry.name!r} of the installed package {package!r} could not be imported: "
+                f"{_reason(error)}"
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
