@@ -9,7 +9,11 @@ import ddim
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHERS = [*sorted(set(ROOT.glob("*.md")) - set(PAGES)), ROOT / "benchmarks/README.md", *ROOT.glob("models/*/README.md")]
+OTHERS = [
+    *sorted(set(ROOT.glob("*.md")) - set(PAGES)),
+    ROOT / "benchmarks/README.md",
+    *ROOT.glob("models/*/README.md"),
+]
 BLOCKS = [
     pytest.param(code, id=f"{page.name}-{i}")
     for page in PAGES
