@@ -25,6 +25,7 @@ def name(page):
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_code_of_the_docs_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,8 @@ from ddim.train import recipe as recipes
 from ddim.train.run import train
 from ddim.train.signals import interruptible
 
+pytestmark = pytest.mark.slow
+
 SENTENCE = "ddim: Interrupted; no file is left half-written, and a training keeps what it has learnt.\n"
 
 
