@@ -13,9 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from ddim import environment, model_io, samplers
+from ddim import environment, model_io, progress, samplers
 from ddim.device import choose_device
 from ddim.files import write_text
 from ddim.loading import find, load
@@ -55,7 +53,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     folder = find(options.run)
     model = load(folder).to(choose_device(options.device))
     todo = walks(model, options.calls, options.solvers, options.spacings)
-    with tqdm(total=endpoint.calls(model, todo), unit="call") as bar:
+    with progress.bar(total=endpoint.calls(model, todo), unit="call") as bar:
         start = endpoint.Start(model, options.count, options.seed, bar.update)
         found = endpoint.measure(start, todo, start.reference())
     about = {"run": folder.resolve().name, "weights": model_io.fingerprint(folder)}
@@ -109,7 +107,7 @@ def docs_table(found: Distances) -> str:
             rows = [row for row in found.rows if (row.solver, row.budget) == (name, budget)]
             near = min(rows, key=lambda row: row.distance, default=None)
             bold = "**" if near == best[budget] else ""
-            absent = "draws noise" if sampler.stochastic and budget == budgets[0] else ""
+            absent = "stochastic" if sampler.stochastic and budget == budgets[0] else ""
             cells.append(f"{bold}{near.distance:.3f}{bold} {near.spacing}" if near else absent)
         lines.append("| " + " | ".join(cells) + " |")
     spacings = ", ".join(found.spacings)
