@@ -1,25 +1,32 @@
-# `make demo` and `make test` are all one needs. Both work in a fresh clone.
+# A fresh clone needs only `make demo` and `make test`. Both install into .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+# One thread for each test process: with two threads each, two processes on two cores slow each other down.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast coverage lint clean
 
 demo: .venv/demo  ## Install, then train, sample and report on handwritten digits, in minutes
 	$(BIN)/ddim reproduce digits --quick
 
-# One thread for each test process: two that use two cores each wait for one another most of the time.
-test: .venv/test  ## Install what tests need, and pass them
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+test: .venv/test  ## Install what the tests need and run all tests
+	$(PYTEST)
 
-lint: .venv/test  ## Style, formatting and types
+test-fast: .venv/test  ## Run the tests that are not marked slow: under two minutes
+	$(PYTEST) -m "not slow"
+
+coverage: .venv/test  ## Run all tests and print the lines of src/ddim that none of them executes
+	$(PYTEST) --cov --cov-report term
+
+lint: .venv/test  ## Check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-clean:
-	rm -rf .venv .*_cache
+clean:  ## Remove the environment and the caches
+	rm -rf .venv .*_cache .coverage*
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,11 +1,11 @@
-"""What the same time buys: samples of ddim's runs and of two other libraries, trained equally long, judged alike.
+"""Compare samples of ddim and of two other libraries after the same training time, by the same metrics.
 
     python benchmarks/equal_time.py RUN...
 
-draws 1,000 images of each run at 50 and at 10 DDIM steps, plainly and guided by the class, scores them and the
-peers' kept samples with judge.py, and writes equal-time.json, .md and .png and the samples of the runs into
-benchmarks/results. They are not drawn again while a run's weights stay the same. DDIM_DATA names the folder that
-holds MNIST.
+draws 1,000 images of each run in 50 and in 10 DDIM steps, with and without class guidance, and measures them and
+the stored samples of the other libraries with judge.py. It writes equal-time.json, .md and .png and the samples of
+the runs into benchmarks/results. Samples are drawn again only if a run's weights change. DDIM_DATA names the folder
+that holds MNIST.
 """
 
 import argparse
@@ -29,12 +29,12 @@ RESULTS = Path(__file__).with_name("results")
 PEERS = {"diffusers": "diffusers", "ddpm-pytorch": "denoising-diffusion-pytorch"}
 STEPS = (50, 10)
 COUNT = 1000
-WEIGHTS = {"": 1.0, ", guided": 1.5}  # of classifier-free guidance; guided, a step makes two network calls
-SHOWN = 64  # the first of them, not chosen
+WEIGHTS = {"": 1.0, ", guided": 1.5}  # of classifier-free guidance; with guidance a step makes two network calls
+SHOWN = 64  # the first images of each file, not selected
 
 
 def draw(run: Path, steps: int, weight: float, kept: Path) -> None:
-    """Draw a run's images, the digits in turn if it knows them, and keep them with what was asked for."""
+    """Draw a run's images, each digit equally often if the model has classes, and save them with their labels."""
     weights = model_io.fingerprint(run)
     if kept.exists():
         with np.load(kept) as file:
@@ -48,7 +48,7 @@ def draw(run: Path, steps: int, weight: float, kept: Path) -> None:
 
 
 def scored(name: str, steps: int, kept: Path) -> dict[str, Any]:
-    """One row of the table; its score is missing where the file of the samples is."""
+    """Return one row of the table; without the file of the samples it has no metrics."""
     row: dict[str, Any] = {"model": name, "steps": steps, "file": kept.relative_to(kept.parents[1]).as_posix()}
     if not kept.exists():
         return row
@@ -60,7 +60,7 @@ def scored(name: str, steps: int, kept: Path) -> dict[str, Any]:
 
 
 def training(run: Path) -> dict[str, Any]:
-    """How long a run was trained, by its own metrics, and the size of its network."""
+    """Return the length of a run's training, from its metrics, and the size of its network."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     last = json.loads(lines[-1]) if lines else {}
     parameters = sum(p.numel() for p in ddim.load(run).parameters())
@@ -68,28 +68,28 @@ def training(run: Path) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result in Markdown."""
+    """Return the result in Markdown."""
     lines = [
         f"Fréchet distance of {COUNT:,} samples to the 10,000 MNIST test images, lower is better, in the features",
-        f"of a classifier that names {result['judge']['test_accuracy']:.2%} of them rightly. Agreement: the share",
-        "of the samples in which it sees the digit that was asked for.",
+        f"of a classifier whose accuracy on them is {result['judge']['test_accuracy']:.2%}. Accuracy: the share",
+        "of the samples in which the classifier recognises the requested digit.",
         "",
-        "| images | DDIM steps | distance | agreement |",
+        "| images | DDIM steps | distance | accuracy |",
         "|---|---:|---:|---:|",
     ]
     for row in result["rows"]:
         distance = f"{row['frechet']:.1f}" if "frechet" in row else f"no file {row['file']}"
-        agreement = f"{row['agreement']:.1%}" if row.get("agreement") is not None else "—"
-        lines.append(f"| {row['model']} | {row['steps']} | {distance} | {agreement} |")
-    for name, what in (("floor", "as they come"), ("floor_even", "100 of each digit")):
+        accuracy = f"{row['agreement']:.1%}" if row.get("agreement") is not None else "—"
+        lines.append(f"| {row['model']} | {row['steps']} | {distance} | {accuracy} |")
+    for name, what in (("floor", "at random"), ("floor_even", "100 of each digit")):
         real = result[name]
-        told = f"{real['mean']:.1f} ({real['least']:.1f} to {real['most']:.1f})"
-        lines.append(f"| real training images, {what} | — | {told} | — |")
+        distance = f"{real['mean']:.1f} ({real['least']:.1f} to {real['most']:.1f})"
+        lines.append(f"| real training images, {what} | — | {distance} | — |")
     return "\n".join(lines) + "\n"
 
 
 def picture(rows: list[dict[str, Any]], folder: Path) -> Image.Image:
-    """The first samples of every model, a column each, at every number of steps, a row each, with the distance."""
+    """Draw the first samples and the distance of each model (columns) at each number of steps (rows)."""
     columns = list(dict.fromkeys(row["model"] for row in rows))
     side, head, gap = 8 * (28 + 1) * 2 + 2, 26, 12
     size = (len(columns) * (side + gap) + gap, len(STEPS) * (head + side + gap) + gap)
@@ -103,21 +103,21 @@ def picture(rows: list[dict[str, Any]], folder: Path) -> Image.Image:
         pen.text((left, top), title, 0, font)
         if known:
             sheet.paste(grid(first(folder / row["file"]), columns=8, scale=2), (left, top + head))
-    return sheet.quantize(16)  # sixteen greys are enough for the eye, and a third of the file
+    return sheet.quantize(16)  # 16 grey levels look the same and make the file three times smaller
 
 
 def first(kept: Path) -> torch.Tensor:
-    """The first samples of a file, (SHOWN, 1, 28, 28) uint8."""
+    """Return the first samples of a file, (SHOWN, 1, 28, 28) uint8."""
     with np.load(kept) as file:
         images: NDArray[np.uint8] = file["images"][:SHOWN]
     return torch.from_numpy(images).reshape(-1, 1, 28, 28)
 
 
 def main() -> None:
-    """Sample, score and write."""
+    """Draw the samples, measure them and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a ddim run on MNIST")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the samples lie and the result goes")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the samples and of the result")
     args = parser.parse_args()
     folder: Path = args.results
     rows, trained = [], {}

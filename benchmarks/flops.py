@@ -1,4 +1,4 @@
-"""What a call of a network costs, as PyTorch counts it: a multiplication and an addition are two operations."""
+"""Count the operations of a network call, as PyTorch does: a multiplication and an addition are two operations."""
 
 import torch
 from torch import nn
@@ -6,11 +6,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def gflop(network: nn.Module, shape: tuple[int, int, int]) -> float:
-    """Of one call for one image of (C, H, W), in 10^9; training costs three times as much.
+    """Return the operations of one call for one image, in 10^9. Training costs three times as many.
 
     Args:
-        network: with labels or without.
-        shape: of the image.
+        network: a module called as network(x, t).
+        shape: (C, H, W) of the image.
     """
     x = next(network.parameters()).new_zeros(1, *shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

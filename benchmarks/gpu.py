@@ -1,11 +1,11 @@
-"""What only a GPU can show: how fast the DDPM network of 35.7 million parameters trains and samples at 32x32.
+"""Measure how fast DDPM's network of 35.7 million parameters trains and samples at 32x32 on a GPU.
 
-    python benchmarks/gpu.py train      # ours, one choice after another, and two libraries on the same network
-    python benchmarks/gpu.py sample     # DDIM-50 against fifty bare forwards, eager and as a captured graph
-    python benchmarks/gpu.py paper      # the paper's two recipes: images a second, and seconds to its epochs
+    python benchmarks/gpu.py train      # ddim, one setting after another, and two libraries on the same network
+    python benchmarks/gpu.py sample     # DDIM in 50 steps against 50 bare forwards, eager and as a captured graph
+    python benchmarks/gpu.py paper      # the paper's two recipes: images per second, and minutes for its epochs
 
-Each writes results/gpu-PART.json and .md. The share is of the rate at which the same GPU multiplies large bf16
-matrices, read in the same run. An image costs three times the operations of a call, see flops.py.
+Each writes results/gpu-PART.json and .md. The share is that of the rate at which the same GPU multiplies large bf16
+matrices, measured in the same run. Training on an image costs three times the operations of a call, see flops.py.
 DDIM_DATA names the folder that holds the data.
 """
 
@@ -38,8 +38,8 @@ from ddim.train.run import build
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, STEPS = 128, 50  # DDPM's batch on CIFAR-10; DDIM's steps
-WARM, ROUNDS, TURN = 8, 3, 1.5  # updates before, rounds, and seconds of each
-TRAININGS: dict[str, dict[str, Any]] = {  # one choice after another
+WARM, ROUNDS, TURN = 8, 3, 1.5  # warm-up updates, rounds, and seconds per round
+TRAININGS: dict[str, dict[str, Any]] = {  # one setting after another
     "eager, fp32": {"tf32": False},
     "+ TF32": {},
     "bf16": {"precision": "bf16"},
@@ -50,19 +50,19 @@ TRAININGS: dict[str, dict[str, Any]] = {  # one choice after another
 
 
 def network() -> nn.Module:
-    """DDPM's network for CIFAR-10, on the GPU."""
+    """Return DDPM's network for CIFAR-10, on the GPU."""
     torch.manual_seed(0)
     return nets.build("unet", 3, "base").to("cuda")
 
 
 def ceiling(size: int = 8192, repeats: int = 20) -> float:
-    """TFLOP/s of a large bf16 matrix product of random numbers, the median."""
+    """Measure the median TFLOP/s of a large bf16 matrix product of random numbers."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return 2 * size**3 / median(seconds(lambda: a @ b) for _ in range(repeats)) / 1e12
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """What the GPU needs for it."""
+    """Return the seconds that the GPU takes for some work."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     work()
@@ -72,7 +72,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def rate(advance: Callable[[int], object], batch: int) -> dict[str, Any]:
-    """Images a second in rounds of some seconds each, after a few updates that set up and compile."""
+    """Measure images per second in rounds of TURN seconds, after a few updates that set up and compile."""
     torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     advance(WARM)
@@ -94,7 +94,7 @@ def rate(advance: Callable[[int], object], batch: int) -> dict[str, Any]:
 
 
 def ours(tf32: bool = True, mode: str | None = None, **changes: Any) -> Callable[[int], object]:
-    """`ddim.train.fit` on the airplanes."""
+    """Return `ddim.train.fit` on the airplanes, as a function of the number of updates."""
     torch.backends.cudnn.allow_tf32 = tf32
     images = open_images("airplanes")
     model = Denoiser(network(), schedule.linear(), shape=images.shape)
@@ -106,7 +106,7 @@ def ours(tf32: bool = True, mode: str | None = None, **changes: Any) -> Callable
 
 
 def candidates() -> dict[str, Callable[[], Callable[[int], object]]]:
-    """What makes each training."""
+    """Return what starts each training, by name."""
     own = {name: lambda changes=changes: ours(**changes) for name, changes in TRAININGS.items()}
     peers = {
         f"{name}, {precision}": lambda make=make, precision=precision: make(
@@ -124,7 +124,7 @@ SCRATCH = Path("runs/benchmarks")
 
 
 def train() -> dict[str, Any]:
-    """The rates of all, each in a process of its own, so that none inherits another's memory or settings."""
+    """Measure all rates, each in its own process, so that none inherits the memory or the settings of another."""
     flops = 3e9 * gflop(network(), (3, 32, 32))
     top = ceiling()
     rows = {name: alone("train", name) for name in candidates()}
@@ -135,7 +135,7 @@ def train() -> dict[str, Any]:
 
 
 def alone(part: str, name: str) -> dict[str, Any]:
-    """One row, measured by a process of its own."""
+    """Measure one row in its own process."""
     done = subprocess.run(
         [sys.executable, __file__, part, "--row", name], capture_output=True, text=True, check=False
     )
@@ -145,11 +145,11 @@ def alone(part: str, name: str) -> dict[str, Any]:
 
 
 class Captured(nn.Module):
-    """A network whose forward is a CUDA graph for one batch size."""
+    """A network whose forward pass is a CUDA graph for one batch size."""
 
     def __init__(self, network: nn.Module, x: Tensor) -> None:
         super().__init__()
-        self.held = network  # its weights say on which device and in which dtype this works
+        self.held = network  # holds the weights, which determine the device and the dtype of this module
         self.x, self.t = x.clone(), torch.ones(len(x), device=x.device)
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
@@ -169,7 +169,7 @@ class Captured(nn.Module):
 
 @torch.no_grad()
 def sample() -> dict[str, Any]:
-    """Images a second of DDIM-50 through `Denoiser.sample`, beside fifty bare forwards, in turns."""
+    """Measure DDIM in 50 steps by `Denoiser.sample` and 50 bare forward passes, alternating."""
     rows: dict[str, Any] = {}
     net = network().to(torch.bfloat16).eval()
     for batch in (1, 64, 512):
@@ -191,7 +191,7 @@ def sample() -> dict[str, Any]:
                 for name, work in (("bare", bare), ("whole", whole)):
                     began = time.perf_counter()
                     work()
-                    if round_:  # the first warms up
+                    if round_:  # the first round warms up
                         times[name].append(time.perf_counter() - began)
             rows[f"batch {batch}, {way}"] = {
                 "images_per_second": round(batch / median(times["whole"]), 2),
@@ -202,7 +202,7 @@ def sample() -> dict[str, Any]:
 
 
 def paper() -> dict[str, Any]:
-    """The rate of the paper's recipes as they are, and what it makes of its epochs."""
+    """Measure the rate of the paper's recipes, and derive the minutes for its epochs."""
     rows = {}
     for data in ("mnist", "airplanes"):
         recipe, images = recipes.shipped(f"{data}-paper"), open_images(data)
@@ -219,7 +219,7 @@ def paper() -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The rows in Markdown."""
+    """Return the rows in Markdown."""
     columns = list(dict.fromkeys(key for row in found["rows"].values() for key in row if key != "rounds"))
     lines = [f"| | {' | '.join(columns).replace('_', ' ')} |", "|---|" + "--:|" * len(columns)]
     for name, row in found["rows"].items():
@@ -228,15 +228,15 @@ def table(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure a part and write it."""
+    """Measure a part and write its result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("train", "sample", "paper"))
-    parser.add_argument("--row", help=argparse.SUPPRESS)  # the work of one process
+    parser.add_argument("--row", help=argparse.SUPPRESS)  # the row that one process measures
     options = parser.parse_args()
     SCRATCH.mkdir(parents=True, exist_ok=True)
     if options.row:
         print("row", json.dumps(rate(candidates()[options.row](), BATCH)), flush=True)
-        os._exit(0)  # data workers and unfinished generators need no farewell
+        os._exit(0)  # without waiting for data workers and unfinished generators
     found = {"train": train, "sample": sample, "paper": paper}[options.part]()
     about = {"gpu": torch.cuda.get_device_name(), "command": f"python benchmarks/gpu.py {options.part}"}
     found = {**about, **found, "versions": environment.versions()}

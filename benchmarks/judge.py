@@ -1,4 +1,4 @@
-"""How far what a small classifier of MNIST sees in some images is from what it sees in the real ones.
+"""Measure the Fréchet distance of images to real digits, in the features of a small classifier of MNIST.
 
 The classifier is `ddim.evaluate.classifier`; DDIM_DATA names the folder that holds MNIST.
 """
@@ -17,37 +17,37 @@ from ddim.evaluate.frechet import Gaussian, frechet, gaussian
 
 @cache
 def judge() -> Classifier:
-    """The trained judge."""
+    """Return the trained classifier."""
     return Classifier("mnist", SIZES["mnist"].shape)
 
 
 def accuracy() -> float:
-    """Share of the 10,000 test images that it names rightly, as measured when it was trained."""
+    """Return its accuracy on the 10,000 test images, as measured when it was trained."""
     return judge().accuracy
 
 
 def view(images: Tensor | NDArray[np.uint8]) -> tuple[Gaussian, Tensor]:
-    """What the judge sees in (N, 1, 28, 28) or (N, 28, 28) uint8: the Gaussian of 64 features, and classes (N,)."""
+    """Return the Gaussian of the 64 features and the classes (N,) of (N, 1, 28, 28) or (N, 28, 28) uint8 images."""
     features, classes = judge().view(torch.as_tensor(images).reshape(-1, 1, 28, 28))
     return gaussian(features.numpy()), classes
 
 
 @cache
 def reference() -> Gaussian:
-    """Of the 10,000 test images, which nobody has learnt from."""
+    """Return the Gaussian of the 10,000 test images, on which no model is trained."""
     return view(open_images("mnist", split="test").pixels)[0]
 
 
 def score(samples: Tensor | NDArray[np.uint8], labels: Tensor | None = None) -> dict[str, object]:
-    """How far samples are from real digits.
+    """Measure samples.
 
     Args:
         samples: (N, 1, 28, 28) or (N, 28, 28) uint8.
-        labels: (N,) the digits that were asked for, if they were.
+        labels: (N,) the requested digits; None for a model without classes.
 
     Returns:
-        `frechet`, against the test images; `agreement`, the share that the judge takes for what was asked, or None;
-        `classes`, how many of each digit it sees.
+        `frechet`, the distance to the test images; `agreement`, the accuracy, or None without labels;
+        `classes`, how many samples the classifier assigns to each digit.
     """
     seen, classes = view(samples)
     return {
@@ -58,11 +58,11 @@ def score(samples: Tensor | NDArray[np.uint8], labels: Tensor | None = None) -> 
 
 
 def floor(count: int, even: bool = False) -> dict[str, float]:
-    """The distance of so many real images, drawn from the training images: what a perfect sampler would score.
+    """Measure the distance of equally many real images, drawn from the training images: that of a perfect sampler.
 
     Args:
         count: images in a draw.
-        even: as many of each digit, as a sampler draws that is asked for the digits in turn; else as they come.
+        even: draw equally many of each digit, as a sampler with classes does; otherwise at random.
 
     Returns:
         `mean`, `least` and `most` over 20 draws.

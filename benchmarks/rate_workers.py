@@ -1,9 +1,9 @@
-"""The trainings that `training_rate.py` times, each in a process of its own that waits for its turn.
+"""The trainings that `training_rate.py` times, each in its own process that waits for its turn.
 
     python benchmarks/rate_workers.py NAME --threads 2 --scratch FOLDER
 
-A worker sets up, makes one update and says so in a line of JSON. Then it reads numbers of updates, a line each,
-makes them, and answers each with the seconds that they took.
+A worker sets up, makes one update and prints a line of JSON. Then it reads numbers of updates, one per line, makes
+them, and prints the seconds that they took.
 """
 
 import argparse
@@ -32,11 +32,11 @@ WIDTHS = (64, 128, 256, 512, 1296)  # of the paper's plain U-Net: 61.8 million p
 FOREVER = 10**9  # updates
 
 Advance = Callable[[int], object]
-"""Makes so many updates."""
+"""(updates) -> None: makes that many updates."""
 
 
 class Pictures(Dataset[Tensor]):
-    """PIL images, each turned into a tensor in [-1, 1] when it is asked for: how most training code is fed."""
+    """PIL images, each converted to a tensor in [-1, 1] when it is read, as in most training code."""
 
     def __init__(self, data: str = "mnist") -> None:
         self.images = list(pictures(data))
@@ -51,26 +51,26 @@ class Pictures(Dataset[Tensor]):
 
 
 def pictures(data: str) -> Iterator[Image.Image]:
-    """The training images of a data set."""
+    """Yield the training images of a data set."""
     for pixels in ddim.open_images(data).pixels:
         yield Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
 
 
 def endless(loader: DataLoader[Tensor]) -> Iterator[Tensor]:
-    """One epoch after another."""
+    """Yield batches, one epoch after another."""
     while True:
         yield from loader
 
 
 def plain() -> nn.Module:
-    """The paper's network."""
+    """Return the paper's network."""
     from ddim.nets import PlainUNet
 
     return PlainUNet(1, widths=WIDTHS)
 
 
 def ours(options: argparse.Namespace, network: nn.Module | None = None, precision: str | None = None) -> Advance:
-    """`ddim.train.fit` by a recipe, or on another network. Under torchrun, one of several processes."""
+    """Set up `ddim.train.fit` with a recipe, or with another network. Works in several processes under torchrun."""
     from ddim.train import recipe as recipes
     from ddim.train.engine import Engine
     from ddim.train.loop import fit
@@ -95,7 +95,7 @@ def ours(options: argparse.Namespace, network: nn.Module | None = None, precisio
 
 
 def papers_way(options: argparse.Namespace) -> Advance:
-    """The plain loop: a DataLoader of PIL images, fp32, Adam; no averaging or clipping, which only cost time."""
+    """Set up the plain loop: a DataLoader of PIL images, fp32, Adam; no averaging or clipping, which cost time."""
     network = plain()
     alpha_bar = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).neg().add(1).cumprod(0).float()
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
@@ -116,7 +116,7 @@ def papers_way(options: argparse.Namespace) -> Advance:
 
 
 def recipe_network(options: argparse.Namespace) -> nn.Module:
-    """The network of the recipe, which the peers are given too."""
+    """Return the network of the recipe, which the other libraries train too."""
     from ddim.train import recipe as recipes
     from ddim.train.run import build
 
@@ -124,7 +124,7 @@ def recipe_network(options: argparse.Namespace) -> nn.Module:
 
 
 def diffusers(options: argparse.Namespace) -> Advance:
-    """The loop of diffusers' example train_unconditional.py, with its defaults, on the recipe's network."""
+    """Set up the loop of diffusers' example train_unconditional.py, with its defaults, on the recipe's network."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
     from diffusers.optimization import get_scheduler
@@ -162,7 +162,7 @@ def diffusers(options: argparse.Namespace) -> Advance:
 
 
 class AsTheirs(nn.Module):
-    """A network of ours with the attributes and the arguments that denoising-diffusion-pytorch wants."""
+    """A network of ours with the attributes and the arguments that denoising-diffusion-pytorch needs."""
 
     self_condition = False
 
@@ -171,12 +171,12 @@ class AsTheirs(nn.Module):
         self.network, self.channels, self.out_dim = network, channels, channels
 
     def forward(self, x: Tensor, t: Tensor, x_self_cond: Tensor | None = None) -> Tensor:
-        """What it would have been told of its own last guess is not used by default."""
+        """Ignore the self-conditioning, which is off by default."""
         return self.network(x, t)  # type: ignore[no-any-return]
 
 
 def ddpm_pytorch(options: argparse.Namespace) -> Advance:
-    """denoising-diffusion-pytorch's own `Trainer`, reading PNG files, on the recipe's network."""
+    """Set up denoising-diffusion-pytorch's own `Trainer`, which reads PNG files, on the recipe's network."""
     from peers import torchvision_pieces
 
     torchvision_pieces.install()
@@ -208,7 +208,7 @@ def ddpm_pytorch(options: argparse.Namespace) -> Advance:
 
 
 def write_pictures(data: str, folder: Path) -> Path:
-    """All training images of a data set as PNG files, once."""
+    """Write all training images of a data set as PNG files, once."""
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
         for i, picture in enumerate(pictures(data)):
@@ -229,7 +229,7 @@ WORKERS: dict[str, Callable[[argparse.Namespace], Advance]] = {
 
 
 def memory() -> dict[str, float]:
-    """MiB: the most that this process has held, and what its data workers hold by themselves now."""
+    """Return the peak memory of this process and the current memory of its data workers, in MiB."""
     import resource
 
     children = psutil.Process().children(recursive=True)
@@ -240,18 +240,18 @@ def memory() -> dict[str, float]:
 
 
 def main() -> None:
-    """Set up, then work when asked."""
+    """Set up, then make the requested updates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=WORKERS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recipe", default="mnist")
     parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"))
-    parser.add_argument("--updates", type=int, help="make so many after the first and end, instead of waiting")
+    parser.add_argument("--updates", type=int, help="make this many updates after the first, then exit")
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
     options.network = partial(recipe_network, options)
     options.data, options.batch, options.device, options.precision = "mnist", BATCH, "cpu", "fp32"
-    speak, sys.stdout = sys.stdout, sys.stderr  # what libraries print does not mix with the answers
+    speak, sys.stdout = sys.stdout, sys.stderr  # keeps the output of the libraries apart from the answers
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     advance = WORKERS[options.name](options)
@@ -268,7 +268,7 @@ def main() -> None:
         began = time.perf_counter()
         advance(int(line))
         answer(seconds=time.perf_counter() - began, **memory())
-    os._exit(0)  # data workers and unfinished generators need no farewell
+    os._exit(0)  # without waiting for data workers and unfinished generators
 
 
 if __name__ == "__main__":

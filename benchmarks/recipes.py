@@ -1,11 +1,11 @@
-"""What a training recipe should hold: each choice changed by itself, at equal compute.
+"""Compare settings of a training recipe: each changed by itself, at equal compute.
 
     python benchmarks/recipes.py digits --jobs 4
     python benchmarks/recipes.py mnist --jobs 8 --device cuda
 
-trains every variant below for as many updates as two quiet CPU cores make of it in 25 minutes (MNIST) or as the
-quick recipe makes (digits), draws 1,000 images of each at 10 and at 50 DDIM steps, and writes recipes-DATA.json and
-.md into results. Only the number of updates counts, so any device can make them. It goes on where it was stopped.
+trains every variant below for the number of updates that two idle CPU cores make in 25 minutes (MNIST) or that the
+quick recipe has (digits), draws 1,000 images of each in 10 and in 50 DDIM steps, and writes recipes-DATA.json and
+.md into results. Only the number of updates counts, so any device can make them. After an interrupt it continues.
 DDIM_DATA names the folder that holds MNIST.
 """
 
@@ -37,7 +37,7 @@ from ddim.train.run import build, train
 
 RESULTS, RUNS = Path(__file__).parent / "results", Path("runs/benchmarks/recipes")
 COUNT, STEPS = 1000, (10, 50)
-Changes = tuple[dict[str, Any], dict[str, Any]]  # of a recipe, and of its plan
+Changes = tuple[dict[str, Any], dict[str, Any]]  # changes of a recipe, and of its plan
 
 LOSS: dict[str, Changes] = {
     "base": ({}, {}),
@@ -50,8 +50,8 @@ LOSS: dict[str, Changes] = {
     "v, cosine": ({"predicts": "v", "schedule": "cosine"}, {}),
     "v, cosine, min-SNR": ({"predicts": "v", "schedule": "cosine"}, {"weighting": "min-snr"}),
 }
-BEST: Changes = ({"predicts": "v"}, {"weighting": "min-snr"})  # of those above, on MNIST
-SPEND: dict[str, Changes] = {  # the same time, on fewer updates or on more
+BEST: Changes = ({"predicts": "v"}, {"weighting": "min-snr"})  # the best of the variants above, on MNIST
+SPEND: dict[str, Changes] = {  # the same time for fewer or for more updates
     f"v, min-SNR, {name}": ({**BEST[0], **top}, {**BEST[1], **table})
     for name, top, table in (
         ("batch of 32", {}, {"batch_size": 32}),
@@ -69,11 +69,11 @@ BASE: Changes = (
     {"times": "stratified", "weighting": "simple", "learning_rate": 1e-3, "cooldown": 0.3, "ema": (0.1, 0.05)},
 )
 SIZES, BATCH = {"digits": "tiny", "mnist": "mini"}, 64  # unless a variant says otherwise
-NETWORKS: dict[str, dict[str, Any]] = {  # beside the sizes that have a name
+NETWORKS: dict[str, dict[str, Any]] = {  # in addition to the sizes that ddim names
     "flat": {**nets.unet.SIZES["mini"], "multipliers": (1, 2, 2)},
 }
-SECONDS, SPARED = 1500, 0.95  # of MNIST; what is not spared goes into measuring and saving
-UPDATE = {  # seconds of an update of MNIST on two quiet cores, by size and batch: medians of 12, in turns
+SECONDS, SPARED = 1500, 0.95  # of MNIST; the rest is for validation and saving
+UPDATE = {  # seconds per update of MNIST on two idle cores, by size and batch: medians of 12, alternating
     ("mini", 64): 0.419,
     ("mini", 32): 0.225,
     ("micro", 64): 0.295,
@@ -83,7 +83,7 @@ DIGITS = 1800  # updates of digits
 
 
 def recipe(data: str, name: str) -> Recipe:
-    """The recipe of a variant, with its number of updates."""
+    """Return the recipe of a variant, with its number of updates."""
     (top, table), (changed, planned) = BASE, VARIANTS[data][name]
     base = replace(recipes.shipped(data), **{"size": SIZES[data], **top, **changed})
     plan = replace(base.plan, epochs=None, minutes=None, **{"batch_size": BATCH, **table, **planned})
@@ -91,15 +91,15 @@ def recipe(data: str, name: str) -> Recipe:
 
 
 def updates(data: str, size: str, plan: Plan) -> int:
-    """How many are equal compute."""
+    """Return the number of updates that is equal compute."""
     return DIGITS if data == "digits" else int(SPARED * SECONDS / UPDATE[size, plan.batch_size])
 
 
 def score(data: str, samples: Tensor) -> list[float]:
-    """The Frechet distance of (N, C, H, W) uint8 samples to real images; for MNIST the agreement too.
+    """Return the Fréchet distance of (N, C, H, W) uint8 samples to real images, and for MNIST the accuracy.
 
-    For MNIST to the test images, in the judge's features. Digits of 8x8 are so small that their 64 pixels are
-    features enough, and so few that all of them, trained on or not, are the reference.
+    On MNIST the reference is the test images, in the features of judge.py. On digits the 64 pixels of an image are
+    its features, and the reference is all images, training and held-out, because there are so few.
     """
     if data == "mnist":
         found = judge.score(samples, torch.arange(len(samples)) % 10)
@@ -110,7 +110,7 @@ def score(data: str, samples: Tensor) -> list[float]:
 
 
 def work(data: str, name: str, device: str | None) -> dict[str, Any]:
-    """Train a variant, and judge each of its averages and its latest weights."""
+    """Train a variant, and measure each of its averages and its latest weights."""
     chosen, run = recipe(data, name), RUNS / data / name.replace(" ", "-").replace(",", "")
     began = time.perf_counter()
     train(chosen, run, device=device, resume=True)
@@ -127,10 +127,10 @@ def work(data: str, name: str, device: str | None) -> dict[str, Any]:
 
 
 def table(data: str, rows: dict[str, Any]) -> str:
-    """The results in Markdown, of the average that is saved for use."""
+    """Return the results of the average that a run saves as its model, in Markdown."""
     images = open_images(data)
     columns = [f"distance, {S} steps" for S in STEPS]
-    columns += [f"agreement, {S} steps" for S in STEPS] if data == "mnist" else []
+    columns += [f"accuracy, {S} steps" for S in STEPS] if data == "mnist" else []
     lines = [
         f"| {data} | GFLOP a call | updates | held-out loss | {' | '.join(columns)} |",
         "|---|--:|--:|--:" + "|--:" * len(columns) + "|",
@@ -144,13 +144,13 @@ def table(data: str, rows: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Train and judge what is not there yet, each variant in a process of its own, and write the table."""
+    """Train and measure the missing variants, each in its own process, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=VARIANTS)
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="number of simultaneous trainings")
     parser.add_argument("--device", help="cpu, cuda or mps")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of these variants")
-    parser.add_argument("--variant", help=argparse.SUPPRESS)  # the work of one process
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these variants")
+    parser.add_argument("--variant", help=argparse.SUPPRESS)  # the variant that one process trains
     options = parser.parse_args()
     nets._sizes["unet"].update(NETWORKS)
     if options.variant:

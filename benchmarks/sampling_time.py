@@ -1,11 +1,11 @@
-"""What a sampler costs above the network's calls: every solver of ours, and two libraries, around the same network.
+"""Measure what samplers cost in addition to the network's calls: ddim's solvers and two libraries, one network.
 
-    python benchmarks/sampling_time.py                                  # on a quiet machine
-    python benchmarks/sampling_time.py --repeats 1 --batches 1 --steps 5  # whether it runs
+    python benchmarks/sampling_time.py                                  # on an idle machine
+    python benchmarks/sampling_time.py --repeats 1 --batches 1 --steps 5  # only checks that it works
 
-Each run of a sampler stands between two halves of as many calls of the bare network, so what else the machine does
-meets both alike; the turns go round, and the medians over the rounds count. Then the peak memory of 10 steps and of
-200, each in a process of its own. Writes results/sampling-time.json and .md.
+Equally many calls of the bare network run, half of them before a sampler and half after it, so other load on the
+machine affects both equally. The samplers alternate; the result is the median over the rounds. Then the script
+measures the peak memory of 10 and of 200 steps, each in its own process. It writes results/sampling-time.json, .md.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
-os.environ.setdefault("TQDM_DISABLE", "1")  # a peer draws a bar of its own
+os.environ.setdefault("TQDM_DISABLE", "1")  # one of the libraries draws its own progress bar
 
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
@@ -33,19 +33,19 @@ from ddim.noise import ImageNoise  # noqa: E402
 from ddim.samplers import trajectory  # noqa: E402
 
 Draw = Callable[[Tensor], object]
-"""Samples once, from the given noise."""
+"""(noise) -> None: samples once from the given noise."""
 
-MEMORY_STEPS, MEMORY_BATCH = (10, 200), 512  # 200 steps that were all kept would be 300 MiB
-RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc gives freed tensors back at once: the peak is of live ones
+MEMORY_STEPS, MEMORY_BATCH = (10, 200), 512  # keeping all 200 steps would take 300 MiB
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc returns freed tensors at once: the peak counts live ones
 
 
 class Timed(nn.Module):
-    """A network that adds up the seconds and the number of its calls, and takes time as any library gives it."""
+    """A network that counts its calls and their seconds, and accepts the time in the form of any library."""
 
     def __init__(self, model: Denoiser) -> None:
         super().__init__()
         self.model, self.seconds, self.calls = model, 0.0, 0
-        self.channels = self.out_dim = model.shape[0]  # this and the next line: what lucidrains asks for
+        self.channels = self.out_dim = model.shape[0]  # this and the next line: lucidrains needs them
         self.self_condition = self.random_or_learned_sinusoidal_cond = False
         self.label = torch.zeros(0) if model.classes is None else torch.zeros(1, dtype=torch.long)
 
@@ -62,7 +62,7 @@ class Timed(nn.Module):
 
 
 def ours(name: str, model: Denoiser, network: Timed, calls: int) -> Draw:
-    """A solver of ours, on as many trailing steps as the calls allow."""
+    """Set up a solver of ddim with the most steps of trailing spacing that fit the calls."""
     denoiser = Denoiser(network, model.schedule, model.predicts, model.shape)
     for S in range(calls, 0, -1):
         levels = timesteps.levels(model.schedule, timesteps.timesteps(model.schedule, S))
@@ -78,7 +78,7 @@ def ours(name: str, model: Denoiser, network: Timed, calls: int) -> Draw:
 
 
 def diffusers(scheduler: str, model: Denoiser, network: Timed, calls: int) -> Draw:
-    """The loop of diffusers' pipelines with one of its schedulers."""
+    """Set up the loop of diffusers' pipelines with one of its schedulers."""
     import diffusers
 
     options = {"clip_sample": True} if scheduler == "DDIMScheduler" else {}
@@ -93,7 +93,7 @@ def diffusers(scheduler: str, model: Denoiser, network: Timed, calls: int) -> Dr
 
 
 def lucidrains(model: Denoiser, network: Timed, calls: int) -> Draw:
-    """denoising-diffusion-pytorch's DDIM."""
+    """Set up denoising-diffusion-pytorch's DDIM."""
     sys.path.insert(0, str(HERE / "peers"))
     import torchvision_pieces
 
@@ -112,7 +112,7 @@ def lucidrains(model: Denoiser, network: Timed, calls: int) -> Draw:
 
 
 def candidates(model: Denoiser, network: Timed, calls: int) -> dict[str, Draw]:
-    """Everything that is timed."""
+    """Return all samplers, by name."""
     found = {f"ddim: {name}": ours(name, model, network, calls) for name in samplers.names()}
     for scheduler in ("DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"):
         found[f"diffusers: {scheduler}"] = diffusers(scheduler, model, network, calls)
@@ -121,7 +121,7 @@ def candidates(model: Denoiser, network: Timed, calls: int) -> dict[str, Draw]:
 
 
 def bare(model: Denoiser, network: Timed, x: Tensor, calls: int) -> float:
-    """Seconds of so many calls of the network on the same images."""
+    """Return the seconds of `calls` calls of the network on the same images."""
     t = torch.full((len(x),), 500.0, device=x.device)
     wait(model)
     began = time.perf_counter()
@@ -133,14 +133,14 @@ def bare(model: Denoiser, network: Timed, x: Tensor, calls: int) -> float:
 
 @torch.inference_mode()
 def times(model: Denoiser, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each batch size and candidate."""
+    """Measure a row for each batch size and sampler."""
     rows = []
     for batch in options.batches:
         network = Timed(model)
         made = candidates(model, network, options.steps)
         x = torch.randn(batch, *model.shape, generator=torch.Generator().manual_seed(0)).to(model.device)
         rounds: dict[str, list[tuple[float, float, int]]] = {name: [] for name in made}
-        for round_ in range(options.repeats + 1):  # the first one warms up
+        for round_ in range(options.repeats + 1):  # the first round warms up
             for name, draw in made.items():
                 half = bare(model, network, x, options.steps // 2)
                 network.seconds, network.calls = 0.0, 0
@@ -169,7 +169,7 @@ def times(model: Denoiser, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Peak memory of few and of many steps."""
+    """Measure the peak memory of few and of many steps."""
     rows = []
     for name in options.memory_solvers or samplers.names():
         peaks = {}
@@ -193,7 +193,7 @@ def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 @torch.inference_mode()
 def peak(name: str, steps: int) -> float:
-    """MiB that this process takes at most while it samples a large batch with a network of one convolution."""
+    """Return the peak memory in MiB of sampling a large batch with a network of one convolution."""
 
     class Light(nn.Module):
         def __init__(self) -> None:
@@ -211,13 +211,13 @@ def peak(name: str, steps: int) -> float:
 
 
 def table(found: dict[str, Any]) -> str:
-    """In Markdown."""
+    """Return the result in Markdown."""
     lines = []
     if "times" in found:
         batches = list(dict.fromkeys(row["batch"] for row in found["times"]))
         lines += [
-            f"Time over that of as many bare calls of the network, {found['about']['steps']} of them, and in",
-            "brackets the milliseconds outside the network for each call.",
+            f"Time relative to equally many bare calls of the network ({found['about']['steps']}), and in brackets",
+            "the milliseconds outside the network per call.",
             "",
             "| sampler | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
             "|---|" + "--:|" * len(batches),
@@ -242,15 +242,15 @@ def main() -> None:
     """Measure, write the results and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--run", type=Path, help="a run whose network is used; none: the recipe's for MNIST, untrained"
+        "--run", type=Path, help="the run whose network is used; none: an untrained network of size mini"
     )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--steps", type=int, default=20, help="calls of the network")
+    parser.add_argument("--steps", type=int, default=20, help="network calls")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--parts", nargs="+", choices=("times", "memory"), default=("times", "memory"))
-    parser.add_argument("--memory-solvers", nargs="+", help="these alone")
+    parser.add_argument("--memory-solvers", nargs="+", help="only these solvers")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sampling-time.json")
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""How near each solver comes, on a trained model, to the end of 1,000 steps, for so many network calls.
+"""Measure how close each solver comes, on a trained model, to the endpoint of 1,000 steps, by network calls.
 
-    python benchmarks/solvers.py RUN                     # every solver and ladder at 5, 8, 10, 20 and 50 calls
+    python benchmarks/solvers.py RUN                     # every solver and spacing at 5, 8, 10, 20 and 50 calls
     python benchmarks/solvers.py RUN --device cuda --count 256
     python benchmarks/solvers.py                         # draws the tables and the figure of the docs again
 
 writes results/solvers.json and .md, and from them the table and the figure of docs/choosing-a-solver.md. It
-measures what `ddim verify RUN` does.
+measures the same as `ddim verify RUN`.
 """
 
 import argparse
@@ -13,9 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from ddim import environment, model_io, samplers
+from ddim import environment, model_io, progress, samplers
 from ddim.device import choose_device
 from ddim.files import write_text
 from ddim.loading import find, load
@@ -51,11 +49,11 @@ PAPERS = {
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The distances and how they were got."""
+    """Return the distances and how they were measured."""
     folder = find(options.run)
     model = load(folder).to(choose_device(options.device))
     todo = walks(model, options.calls, options.solvers, options.spacings)
-    with tqdm(total=endpoint.calls(model, todo), unit="call") as bar:
+    with progress.bar(total=endpoint.calls(model, todo), unit="call") as bar:
         start = endpoint.Start(model, options.count, options.seed, bar.update)
         found = endpoint.measure(start, todo, start.reference())
     about = {"run": folder.resolve().name, "weights": model_io.fingerprint(folder)}
@@ -65,13 +63,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def whole_table(found: Distances, facts: dict[str, Any]) -> str:
-    """Every solver and ladder, in Markdown."""
+    """Return the distances of every solver with every spacing, in Markdown."""
     lines = [
-        f"Root mean square distance to the end of {found.reference_steps:,} DDIM steps from the same noise, images",
-        f"in [-1, 1]; {found.count} images of `{facts['run']}` (weights {facts['weights'][:12]}). Differences",
-        f"below {found.floor:.4f}, the error of the endpoint itself, mean little. `-`: no step fits. Bold: least.",
+        f"Root mean square distance to the endpoint of {found.reference_steps:,} DDIM steps from the same noise,",
+        f"images in [-1, 1]; {found.count} images of `{facts['run']}` (weights {facts['weights'][:12]}).",
+        f"Differences below {found.floor:.4f}, the error of the endpoint itself, mean little. `-`: no step fits.",
+        "Bold: the smallest distance.",
         "",
-        "| solver | ladder | " + " | ".join(f"{budget} calls" for budget in found.budgets) + " |",
+        "| solver | spacing | " + " | ".join(f"{budget} calls" for budget in found.budgets) + " |",
         "|---|---|" + "--:|" * len(found.budgets),
     ]
     best = {budget: found.best(budget) for budget in found.budgets}
@@ -92,7 +91,7 @@ def whole_table(found: Distances, facts: dict[str, Any]) -> str:
 
 
 def docs_table(found: Distances) -> str:
-    """A line for each solver: what it is, and how near it comes, on the ladder that suits it best."""
+    """Return a row for each solver: its paper, its order, and its smallest distance over all spacings."""
     budgets = [budget for budget in SHOWN if budget in found.budgets]
     lines = [
         "| solver | paper | order | calls a step | " + " | ".join(f"{budget} calls" for budget in budgets) + " |",
@@ -108,18 +107,17 @@ def docs_table(found: Distances) -> str:
             rows = [row for row in found.rows if (row.solver, row.budget) == (name, budget)]
             near = min(rows, key=lambda row: row.distance, default=None)
             bold = "**" if near == best[budget] else ""
-            absent = "draws noise" if sampler.stochastic and budget == budgets[0] else ""
+            absent = "stochastic" if sampler.stochastic and budget == budgets[0] else ""
             cells.append(f"{bold}{near.distance:.3f}{bold} {near.spacing}" if near else absent)
         lines.append("| " + " | ".join(cells) + " |")
-    ladders = ", ".join(found.spacings)
-    about = (
-        f"{found.count} images of our MNIST model; ladders: {ladders}. The endpoint's own error: {found.floor:.4f}."
-    )
+    spacings = ", ".join(found.spacings)
+    about = f"{found.count} images of our MNIST model; spacings: {spacings}."
+    about += f" Error of the endpoint itself: {found.floor:.4f}."
     return "\n".join([*lines, "", about]) + "\n"
 
 
 def redraw() -> None:
-    """Tables and figure, from the JSON."""
+    """Write the tables and the figure from the JSON."""
     facts = json.loads(RESULT.read_text(encoding="utf-8"))
     found = Distances.read(facts)
     write_text(RESULT.with_suffix(".md"), whole_table(found, facts))
@@ -133,17 +131,17 @@ def redraw() -> None:
 
 
 def main() -> None:
-    """Measure if a run is given, and draw."""
+    """Measure, if a run is given, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "run", nargs="?", help="the folder of a run, or a model of ddim; none: draw what was measured again"
+        "run", nargs="?", help="folder of a run, or a model that comes with ddim; none: draw the stored result"
     )
-    parser.add_argument("--count", type=int, default=32, help="images")
+    parser.add_argument("--count", type=int, default=32, help="number of images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device")
     parser.add_argument("--calls", type=int, nargs="+", default=BUDGETS)
-    parser.add_argument("--solvers", nargs="+", help="these alone")
-    parser.add_argument("--spacings", nargs="+", help="these ladders alone")
+    parser.add_argument("--solvers", nargs="+", help="only these solvers")
+    parser.add_argument("--spacings", nargs="+", help="only these spacings")
     options = parser.parse_args()
     if options.run is not None:
         write_text(RESULT, json.dumps(measure(options), indent=2) + "\n")

@@ -1,11 +1,11 @@
-"""Images per second in training: ddim, the paper's way, and two libraries on the same network, in turns.
+"""Measure images per second in training: ddim, the paper's way, and two libraries on the same network.
 
-    python benchmarks/training_rate.py                       # some eight minutes on two quiet cores
-    python benchmarks/training_rate.py --repeats 1 --turn 1  # whether it runs
+    python benchmarks/training_rate.py                       # about eight minutes on two idle cores
+    python benchmarks/training_rate.py --repeats 1 --turn 1  # only checks that it works
 
-Each training is a process that sits still except in its turn. The turns go round (A, B, C, A, B, C, ...), so what
-else the machine does meets all of them alike; the median over the rounds counts. Three parts: the rates and the
-memory, the time from the start of a process to its first update, and two processes against one.
+Each training is a process that pauses except in its turn. The turns alternate (A, B, C, A, B, C, ...), so other
+load on the machine affects all of them equally; the result is the median over the rounds. There are three parts:
+the rates and the memory, the time from the start of a process to its first update, and two processes against one.
 """
 
 import argparse
@@ -23,8 +23,8 @@ HERE = Path(__file__).parent
 BATCH = 64
 PARTS = ("rate", "start", "processes")
 CANDIDATES = ("paper", "ours-on-paper", "ours-on-paper-fp32", "ours", "ours-fp32", "diffusers", "ddpm-pytorch")
-PEERS = ("diffusers", "ddpm-pytorch")  # whose libraries may need an interpreter of their own
-PAIRS = {  # what is compared: (ours, theirs)
+PEERS = ("diffusers", "ddpm-pytorch")  # their libraries may need another Python
+PAIRS = {  # comparison -> (ours, theirs)
     "recipe against the paper's way": ("ours", "paper"),
     "on the paper's network": ("ours-on-paper", "paper"),
     "on the paper's network, both fp32": ("ours-on-paper-fp32", "paper"),
@@ -44,17 +44,17 @@ def fit(*args, **options):
 run.fit = fit
 from ddim.cli import main
 main(sys.argv[1:])
-"""  # `ddim train`, which ends after its first update and says how long that took
+"""  # `ddim train` that exits after its first update and prints its time
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Of a process that computes on so many threads, with this checkout's ddim."""
+    """Return the environment of a process with this number of threads and this checkout's ddim."""
     path = os.pathsep.join(filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "PYTHONPATH": path}
 
 
 class Worker:
-    """A training in a process of its own, see rate_workers.py."""
+    """A training in its own process, see rate_workers.py."""
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         self.name, self.rates, self.memory = name, [], {}
@@ -66,12 +66,12 @@ class Worker:
         self.first_step = self.answer()["first_step"]
         self.steps = 1
         began = time.perf_counter()
-        self.turn()  # the second update: no longer than all others, as the first may be
+        self.turn()  # the second update; the first may take longer than all others
         self.steps = max(1, round(options.turn / (time.perf_counter() - began)))
         self.rates.clear()
 
     def answer(self) -> dict[str, Any]:
-        """The next line of JSON."""
+        """Read the next line of JSON."""
         line = self.process.stdout.readline()  # type: ignore[union-attr]
         if not line:
             self.log.seek(0)
@@ -79,7 +79,7 @@ class Worker:
         return json.loads(line)  # type: ignore[no-any-return]
 
     def turn(self) -> None:
-        """Its updates of one round."""
+        """Make the updates of one round."""
         self.process.stdin.write(f"{self.steps}\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
         facts = self.answer()
@@ -93,14 +93,14 @@ class Worker:
 
 
 def command(name: str, options: argparse.Namespace, threads: int | None = None) -> list[str]:
-    """What starts a worker."""
+    """Return the command that starts a worker."""
     words = [str(HERE / "rate_workers.py"), name, "--threads", str(threads or options.threads)]
     python = options.peers_python if name in PEERS else sys.executable
     return [python, *words, "--recipe", options.recipe, "--scratch", str(options.scratch)]
 
 
 def rates(options: argparse.Namespace) -> dict[str, Any]:
-    """Images per second and memory of each candidate, and what ours gains over theirs."""
+    """Measure images per second and memory of each candidate, and the ratios of ours to theirs."""
     workers = {name: Worker(name, options) for name in options.only or CANDIDATES}
     for round_ in range(options.repeats):
         for worker in workers.values():
@@ -126,7 +126,7 @@ def rates(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def starts(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds from the start of a process to the end of its first update, data and network set up anew."""
+    """Measure the seconds from the start of a process to the end of its first update, setup included."""
     seconds: dict[str, list[float]] = {name: [] for name in ("ddim train", "paper", "diffusers", "ddpm-pytorch")}
     for _ in range(options.repeats):
         for name, found in seconds.items():
@@ -158,7 +158,7 @@ def starts(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def processes(options: argparse.Namespace) -> dict[str, Any]:
-    """Images per second of one process with two threads, and of two processes with one thread each."""
+    """Measure images per second of one process with two threads, and of two processes with one thread each."""
     updates = str(options.updates)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ways = {
@@ -179,7 +179,7 @@ def processes(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(words: list[str], threads: int) -> str:
-    """The output of a command."""
+    """Return the output of a command."""
     done = subprocess.run(words, env=environment(threads), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(words[:6])} failed:\n{done.stderr[-3000:]}")
@@ -187,7 +187,7 @@ def run(words: list[str], threads: int) -> str:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The result in Markdown."""
+    """Return the result in Markdown."""
     lines = []
     if "rate" in found:
         lines += ["| training | images/s | peak memory, MiB | data workers, MiB |", "|---|--:|--:|--:|"]
@@ -212,19 +212,19 @@ def main() -> None:
     """Measure, write the results and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--turn", type=float, default=5.0, help="seconds of a turn, about; one update at least")
-    parser.add_argument("--updates", type=int, default=20, help="of each run of the part `processes`")
+    parser.add_argument("--turn", type=float, default=5.0, help="approximate seconds per turn; at least one update")
+    parser.add_argument("--updates", type=int, default=20, help="updates of each run in the part `processes`")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--recipe", default="mnist", help="whose network and plan are ours")
+    parser.add_argument("--recipe", default="mnist", help="recipe whose network and plan ddim uses")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--peers-python", default=sys.executable, help="the interpreter of the two libraries")
-    parser.add_argument("--only", nargs="+", choices=CANDIDATES, help="fewer candidates")
-    parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), help="for the PNG files of a peer")
+    parser.add_argument("--peers-python", default=sys.executable, help="Python that has the two libraries")
+    parser.add_argument("--only", nargs="+", choices=CANDIDATES, help="only these candidates")
+    parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), help="folder for PNG files")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "training-rate.json")
     options = parser.parse_args()
     measures = {"rate": rates, "start": starts, "processes": processes}
     found: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
-    for part in options.parts:  # the others stay as they were read
+    for part in options.parts:  # the other parts keep their stored results
         began, load = time.time(), os.getloadavg()[0]
         found[part] = measures[part](options)
         found[part]["about"] = {

@@ -1,9 +1,9 @@
-"""The small classifiers that judge digits, trained anew, in some three minutes of one core for MNIST.
+"""Train the small classifiers that evaluate digits; for MNIST in about three minutes of one core.
 
     python models/classifier.py mnist
     python models/classifier.py digits
 
-writes src/ddim/evaluate/weights/NAME.safetensors, with the accuracy on the test images beside the weights.
+writes src/ddim/evaluate/weights/NAME.safetensors, the weights with their accuracy on the test images.
 DDIM_DATA names the folder that holds MNIST.
 """
 
@@ -25,7 +25,7 @@ BATCH, SEED = 128, 0
 
 
 class Recipe(NamedTuple):
-    """Passes over the training images, and by how many pixels each image is shifted at most."""
+    """Number of epochs, and the largest shift of an image in pixels."""
 
     epochs: int
     shift: int
@@ -35,7 +35,7 @@ RECIPES = {"mnist": Recipe(8, 2), "digits": Recipe(150, 1)}
 
 
 def train(name: str) -> None:
-    """Train the classifier of a data set and keep its weights."""
+    """Train the classifier of a data set and save its weights."""
     torch.manual_seed(SEED)
     recipe = RECIPES[name]
     images, test = open_images(name), open_images(name, split="test")
@@ -59,7 +59,7 @@ def train(name: str) -> None:
 
 
 def shifted(images: Tensor, most: int) -> Tensor:
-    """Each of (B, 1, side, side) moved by up to `most` pixels each way, black coming in."""
+    """Shift each of (B, 1, side, side) images by up to `most` pixels each way, and fill with black."""
     side = images.shape[-1]
     padded = F.pad(images, [most] * 4)
     rows, columns = (torch.randint(2 * most + 1, (len(images), 1)) + torch.arange(side) for _ in range(2))
@@ -69,7 +69,7 @@ def shifted(images: Tensor, most: int) -> Tensor:
 
 @torch.no_grad()
 def accuracy(network: Network, pixels: Tensor, labels: Tensor) -> float:
-    """The share of (N, 1, side, side) uint8 that a network in training names rightly."""
+    """Return the accuracy of a network in training on (N, 1, side, side) uint8 images."""
     network.eval()
     named = torch.cat([network(part.float() / 255)[1].argmax(1) for part in pixels.split(500)])
     network.train()

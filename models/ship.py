@@ -1,4 +1,4 @@
-"""A run made into a model that is small enough to keep: its weights in half precision, and its history.
+"""Make a model for the package from a run: the weights in half precision, the config and the metrics.
 
 python models/ship.py runs/mnist models/mnist
 """
@@ -15,7 +15,7 @@ HISTORY = ("config.json", "metrics.jsonl")
 
 
 def ship(run: Path, model: Path) -> None:
-    """Write the model's folder."""
+    """Write the folder of the model."""
     weights = load_file(run / "model.safetensors")
     halves = {name: one.half() if one.dtype == torch.float32 else one for name, one in weights.items()}
     for name in HISTORY:

@@ -25,6 +25,7 @@ class OwnNetwork(nn.Module):
         return self.layer(x) * (t / 1000)[:, None, None, None]
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_the_batch(model):
     whole = model.sample(10, steps=6, eta=1.0, seed=3, batch_size=10, progress=False)
     for batch_size in (1, 4, 7):
@@ -42,6 +43,7 @@ def test_samples_are_images_on_the_cpu(model):
     assert images.abs().max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3, 7, 10, 29, 30, 50, 999, 1000])
 def test_any_number_of_steps_makes_that_many_calls(model, steps):
     calls = []
@@ -165,6 +167,7 @@ def test_a_network_trained_on_indices_sees_t_minus_1():
     assert seen == [999, 749, 499, 249]
 
 
+@pytest.mark.slow
 def test_labels_and_guidance():
     torch.manual_seed(0)
     network = nets.build("unet", 1, "tiny", classes=3, width=16)

@@ -9,6 +9,11 @@ import ddim
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OTHERS = [
+    *sorted(set(ROOT.glob("*.md")) - set(PAGES)),
+    ROOT / "benchmarks/README.md",
+    *ROOT.glob("models/*/README.md"),
+]
 BLOCKS = [
     pytest.param(code, id=f"{page.name}-{i}")
     for page in PAGES
@@ -16,6 +21,11 @@ BLOCKS = [
 ]
 
 
+def name(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_code_of_the_docs_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -24,10 +34,10 @@ def test_the_code_of_the_docs_runs(code, tmp_path, monkeypatch):
 
 
 def test_the_readme_has_code():
-    assert any(block.id.startswith("README") for block in BLOCKS)
+    assert re.search(r"^```python\n", PAGES[0].read_text(encoding="utf-8"), re.M)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_functions_that_the_docs_name_exist(page):
     """`module.name` in a page is ddim.module.name."""
     modules = "|".join(name for name in dir(ddim) if name not in ddim.__all__)
@@ -39,14 +49,30 @@ def test_functions_that_the_docs_name_exist(page):
             found = getattr(found, part)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name)
 def test_tests_that_the_docs_name_exist(page):
     there = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8")):
         assert f"def {name}(" in there, name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name)
+def test_files_that_the_docs_name_exist(page):
+    """A path with a folder in backquotes lies below the root, the package, or the page's own folder."""
+    for path in re.findall(r"`([\w-]+(?:/[\w.-]+)+\.(?:py|md|toml|txt|yml))`", page.read_text(encoding="utf-8")):
+        assert any((folder / path).exists() for folder in (ROOT, ROOT / "src/ddim", page.parent)), path
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name)
 def test_links_inside_the_repository_lead_somewhere(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text(encoding="utf-8")):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.M)
+            assert anchor in [slug(heading) for heading in headings], f"{target}#{anchor}"
+
+
+def slug(heading):
+    """The anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

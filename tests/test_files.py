@@ -1,12 +1,13 @@
 import errno
 import os
-import resource
 import signal
 
 import pytest
 
 from ddim.errors import UserError
 from ddim.files import append_line, write_bytes, write_text, writing
+
+resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
 
 
 @pytest.fixture

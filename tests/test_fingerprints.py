@@ -57,6 +57,7 @@ def fingerprint(x: Tensor) -> dict[str, object]:
     return {"sha256": digest, "pixels": [round(p, 5) for p in shown.tolist()]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", "airplanes"])
 def test_the_same_seeds_give_the_same_images_as_before(name):
     known = json.loads(FILE.read_text(encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""The libraries that ddim is timed and judged against, each driven the way its own documentation drives it."""
+"""The libraries that ddim is compared with, each used as its own documentation shows."""

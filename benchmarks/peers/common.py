@@ -1,7 +1,7 @@
-"""What the two peer scripts share: the data, the command line, the checkpointed loop and the saved samples.
+"""Shared by the two scripts: the data, the command line, the loop with checkpoints and the saved samples.
 
-Nothing here imports ddim. A peer hands over its data loader, a function that takes one training step, the
-objects to checkpoint, and a function that draws samples with its own library's DDIM sampler.
+Nothing here imports ddim. A script passes its data loader, a function that takes one training step, the objects to
+checkpoint, and a function that draws samples with its library's DDIM sampler.
 """
 
 import argparse
@@ -39,13 +39,13 @@ class Digits(torch.utils.data.Dataset):
 
 
 def cycle(loader):
-    """Repeat a loader for ever; each pass is a fresh shuffle."""
+    """Repeat a loader without end; each pass is a new shuffle."""
     while True:
         yield from loader
 
 
 def arguments(description):
-    """Parse the command line that both peers have."""
+    """Parse the command line of both scripts."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--steps", type=int, help="training steps; without it, only measure the step time")
     parser.add_argument("--run", type=Path, default=Path("peer-run"), help="folder of the checkpoint and record")
@@ -59,7 +59,7 @@ def arguments(description):
 
 
 def measure(step, facts, rounds=6, length=15, limit=50.0):
-    """Print the step time: the fastest quartile of whole steps, and the CPU time of one, over rounds of 15."""
+    """Print the lower quartile of the wall time and of the CPU time of a step, over rounds of 15 steps."""
     for _ in range(4):
         step()
     walls, cpus, began = [], [], time.perf_counter()
@@ -76,7 +76,7 @@ def measure(step, facts, rounds=6, length=15, limit=50.0):
 
 
 def train(step, state, args):
-    """Take ``args.steps`` steps, saving every two minutes and going on from the last save.
+    """Take ``args.steps`` steps, save every two minutes, and continue from the last save.
 
     ``state`` maps names to objects with state_dict and load_state_dict. Returns the seconds spent training.
     """

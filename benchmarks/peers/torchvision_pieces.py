@@ -1,7 +1,7 @@
-"""The few pieces of torchvision that denoising-diffusion-pytorch uses, for where there is none.
+"""The few parts of torchvision that denoising-diffusion-pytorch uses, for an environment without torchvision.
 
-The pictures are grey and have the right size already, so what does any work is the conversion of a PIL image to a
-tensor, which is done here as torchvision does it.
+The pictures are grey and already have the right size. So the only operation needed is the conversion of a PIL image
+to a tensor, which works here as in torchvision.
 """
 
 import sys
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def install() -> None:
-    """Let `import torchvision` find these pieces, unless there is a torchvision."""
+    """Make `import torchvision` find these classes, unless torchvision is installed."""
     if "torchvision" in sys.modules or find_spec("torchvision") is not None:
         return
     package, transforms, utils = (ModuleType(f"torchvision{name}") for name in ("", ".transforms", ".utils"))
@@ -31,7 +31,7 @@ def install() -> None:
 
 
 class Compose:
-    """One transform after another."""
+    """Several transforms, applied in order."""
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
         self.transforms = transforms
@@ -53,7 +53,7 @@ class Lambda:
 
 
 class _SameSize:
-    """A transform that leaves images of the wanted size alone; there are no others here."""
+    """A transform that returns images of the wanted size unchanged and refuses others."""
 
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = (size, size) if isinstance(size, int) else tuple(size)
@@ -65,15 +65,15 @@ class _SameSize:
 
 
 class Resize(_SameSize):
-    """To the size that the picture has."""
+    """Resize to the size that the picture already has."""
 
 
 class CenterCrop(_SameSize):
-    """All of the picture."""
+    """Crop to the whole picture."""
 
 
 class ToTensor:
-    """(C, H, W) float32 in [0, 1]."""
+    """Convert a picture to (C, H, W) float32 in [0, 1]."""
 
     def __call__(self, image: Image.Image) -> Tensor:
         pixels = torch.from_numpy(np.array(image, copy=True))

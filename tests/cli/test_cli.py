@@ -72,6 +72,7 @@ def test_flags_win_over_the_recipe(tmp_path):
     assert parse(["train", "cifar10", "--classes", "airplane"]).recipe.classes == "airplane"
 
 
+@pytest.mark.slow
 def test_train_then_sample_then_resample(tmp_path, capsys):
     run = tmp_path / "run"
     main(["train", "digits", "--steps", "30", "--out", str(run), "--device", "cpu"])
@@ -107,6 +108,7 @@ def test_train_then_sample_then_resample(tmp_path, capsys):
     assert (run / "model.safetensors").read_bytes() == model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_what_was_learnt(tmp_path, kind):
     run = tmp_path / "run"
@@ -125,6 +127,7 @@ def test_an_interrupt_keeps_what_was_learnt(tmp_path, kind):
     assert ddim.load(run).sample(1, steps=2, progress=False).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_full_disk_during_training_is_one_sentence(tmp_path):
     """The weights are larger than any file may grow here: the history stays, and no broken model appears."""
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -138,6 +141,7 @@ def test_a_full_disk_during_training_is_one_sentence(tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_the_command():
     done = ddim_command("sample", "runs/nowhere")
     assert done.returncode == 2

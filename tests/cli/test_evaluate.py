@@ -166,6 +166,7 @@ def test_a_comparison_that_is_stopped_leaves_no_images_under_other_names(run, tm
     assert read(Path(mine)).results == {}
 
 
+@pytest.mark.slow
 def test_few_good_images_rank_before_many_bad_ones(tmp_path, capsys):
     """Though their distance is the larger one, as that of few real images is too."""
     few = digits(tmp_path / "few", range(0, 1500, 15))
@@ -180,6 +181,7 @@ def test_few_good_images_rank_before_many_bad_ones(tmp_path, capsys):
     assert "too few real images" not in said
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_too_good_is_told(tmp_path, capsys):
     """1,500 digits to train on make floors of 1,000 at most."""
     some, most = digits(tmp_path / "some", range(200)), digits(tmp_path / "most", range(1001))

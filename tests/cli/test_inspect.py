@@ -139,6 +139,7 @@ def test_help_imports_no_torch():
     assert "ddim inspect photos/ --size 64" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_notice_is_one_line_on_the_command_line(zoo):
     code = (
         "from ddim.cli import main\nimport ddim.cli.inspect as command\n"

@@ -41,6 +41,7 @@ print(anonymous() - most[0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells how much memory is anonymous")
 def test_ten_times_the_limit_in_images_fits_within_it(tmp_path):
     y, x = np.mgrid[:SIZE, :SIZE]

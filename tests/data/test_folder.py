@@ -371,6 +371,7 @@ def test_of_several_at_once_one_decodes_and_all_are_right(zoo, monkeypatch):
         assert len(decoded) == 42
 
 
+@pytest.mark.slow
 def test_processes_at_once_without_a_lock_all_end_up_right(zoo):
     code = (
         "import sys, ddim.data.lock, ddim\nddim.data.lock.fcntl = None\n"

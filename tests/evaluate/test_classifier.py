@@ -16,6 +16,7 @@ BOTH = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOTH)
 def test_the_stated_share_of_the_test_images_is_named_rightly(name):
     classifier, test = Classifier(name, SIZES[name].shape), open_images(name, split="test")

@@ -154,6 +154,7 @@ def test_weights_of_another_network_are_refused(monkeypatch, tmp_path, content):
             extractor.get("inception", (1, 8, 8))
 
 
+@pytest.mark.slow
 def test_weights_of_older_pytorch_fit_too(monkeypatch, tmp_path, content):
     """They lack the number of batches that each normalisation has seen."""
     state = torch.load(io.BytesIO(content), weights_only=True)

@@ -158,6 +158,7 @@ def distance(clean):
     return lambda images: frechet(features(extractor, images), reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [noised, blurred, half_darkened, tinted])
 def test_the_distance_grows_with_the_damage(airplanes, clean, distance, damage):
     """From 0, and to more than chance does to other images of the kind."""

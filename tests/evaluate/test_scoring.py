@@ -197,6 +197,7 @@ def seen():
     return np.random.default_rng(0).permutation(features(get("mnist", (1, 28, 28)), pixels, progress=False))
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_the_standard_errors_are_those_of_new_draws_of_mnist(seen):
     """Of sets that are drawn alike; uncorrected they are 1.8 times as large."""

@@ -20,6 +20,8 @@ from ddim.report.kinds import RESULTS
 from ddim.report.reading import fits
 from ddim.report.record import read
 
+pytestmark = pytest.mark.slow
+
 SMALL = (Extent(40, 40, (5, 10), ("0", "hat"), ("linear", "quadratic")),)
 
 

@@ -12,6 +12,8 @@ from ddim import report
 from ddim.errors import UserError
 from ddim.report.plates import PLATES
 
+pytestmark = pytest.mark.slow
+
 NAMES = [plate.name for plate in PLATES]
 FROM_TRAINING = ["data", "forward", "network", "learning", "levels", "along"]
 MEASURED = [

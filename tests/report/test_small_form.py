@@ -43,6 +43,7 @@ def noise(height=100, width=1000):
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_a_run_in_its_small_form(reproduced, tmp_path):
     out = report.digest(reproduced, tmp_path / "docs" / "small").parent
     files = {path.name: path for path in out.iterdir()}

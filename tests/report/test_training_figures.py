@@ -316,6 +316,7 @@ def going_on(folder, finished=False):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_trains_on_shows_what_was_made_with_its_earlier_weights(complete):
     os.utime(complete / "environment.json", (1, 1))  # written when it began
     going_on(complete)

@@ -4,7 +4,6 @@ import errno
 import math
 import os
 import random
-import resource
 import signal
 
 import pytest
@@ -14,6 +13,8 @@ from torch import nn
 from ddim.errors import UserError
 from ddim.train import Plan, history
 from ddim.train.state import State
+
+resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
 
 
 def tiny(seed=0, outputs=2, accumulate=1):

@@ -33,6 +33,7 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.network.parameters()])
 
 
+@pytest.mark.slow
 def test_it_learns(digits):
     model = small()
     held_out = open_images("digits", split="test")
@@ -323,6 +324,7 @@ def test_too_little_memory_halves_the_parts_until_they_fit(digits):
         list(fit(model, digits, Plan(steps=2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_like_full(digits, precision):
     full, half = small(), small()

@@ -38,6 +38,7 @@ def resident():
     return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STATM.exists(), reason="only Linux says it there")
 def test_memory_is_flat_over_ten_thousand_updates(tmp_path):
     """Of a loop with all that it can remember: averages, moments, the guard, the order of epochs, checkpoints."""

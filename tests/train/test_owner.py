@@ -100,6 +100,7 @@ for word in ("--resume", "--overwrite"):
 """
 
 
+@pytest.mark.slow
 def test_the_first_goes_on_unharmed(tmp_path, monkeypatch):
     """A second process comes along in the middle of a training; what the first makes is what it makes alone."""
     go(tmp_path / "alone")

@@ -24,6 +24,8 @@ from ddim.train import Plan, fit, history
 from ddim.train.diary import Diary
 from ddim.train.state import State
 
+pytestmark = pytest.mark.slow
+
 FULL = {"times": "stratified", "weighting": "min-snr", "label_dropout": 0.3, "warmup": 5}
 PLANS = {
     "even": Plan(steps=10, batch_size=12),

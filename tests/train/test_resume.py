@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,10 @@ from ddim.train import Plan, fit, history
 from ddim.train.diary import Diary
 from ddim.train.state import State
 from ddim.train.validation import losses_by_level
+
+resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
+
+pytestmark = pytest.mark.slow
 
 
 class Killed(BaseException):

@@ -16,6 +16,7 @@ def test_a_line_of_metrics_for_each_epoch_that_is_long_enough():
     assert [lines_due(step, step / 2, step / 3000) for step in (99, 150, 3000)] == [1, 3, 60]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "steps"),
     [
@@ -30,6 +31,7 @@ def test_twenty_lines_of_metrics_at_least(tmp_path, plan, steps):
     assert [line["epoch"] for line in lines] == [round(s * plan.batch_size / 1500, 3) for s in steps]
 
 
+@pytest.mark.slow
 def test_a_breakdown_goes_back_and_on_at_half_the_learning_rate(tmp_path, monkeypatch, capsys):
     """Twice a step blows up: the run goes back to well before it, and on more slowly, to its end."""
     blown, rates = [], []
@@ -57,6 +59,7 @@ def test_a_breakdown_goes_back_and_on_at_half_the_learning_rate(tmp_path, monkey
     assert json.loads((tmp_path / "config.json").read_text())["finished"]
 
 
+@pytest.mark.slow
 def test_a_training_that_always_breaks_down_is_given_up(tmp_path, monkeypatch):
     class Hopeless(Update):
         def __call__(self, step, left):

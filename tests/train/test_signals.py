@@ -19,6 +19,8 @@ from ddim.train import recipe as recipes
 from ddim.train.run import train
 from ddim.train.signals import interruptible
 
+pytestmark = pytest.mark.slow
+
 SENTENCE = "ddim: Interrupted. No file is left incomplete; a training run continues with --resume.\n"
 
 
