@@ -8,8 +8,16 @@ import torch
 from torch.nn.functional import avg_pool2d, pad
 
 from ddim.data import digits
+from ddim.evaluate.extractors.scattering import (
+    COLOURS,
+    DETAILS,
+    FAINT,
+    ORIENTATIONS,
+    Scattering,
+    mirrored,
+    wavelets,
+)
 from ddim.evaluate.features import as_pixels, features
-from ddim.evaluate.scattering import COLOURS, DETAILS, FAINT, ORIENTATIONS, Scattering, mirrored, wavelets
 
 
 def parts(extractor, found):

@@ -62,9 +62,9 @@ class Compare:
         import torch
         from safetensors.torch import save as to_bytes
 
-        from ddim.evaluate import comparison, measure
+        from ddim.evaluate import evaluation, measure
         from ddim.evaluate.features import as_pixels
-        from ddim.evaluate.scoring import check
+        from ddim.evaluate.scoring import check_counts
         from ddim.experiments import forget, keep
         from ddim.files import write_bytes, write_text
         from ddim.pictures import write_grid
@@ -83,7 +83,7 @@ class Compare:
         eye = extractor(self.extractor, real)
         found, rows, about = {}, {}, {}
         if any(one.model for one in subjects):
-            check(eye, self.count, len(real.reference))  # before the samples, which take their time
+            check_counts(eye, self.count, len(real.reference))  # before the samples, which take their time
         for one in subjects:
             if one.model:
                 pixels = as_pixels(one.draw(self.count, self.device, seed=self.seed, steps=self.steps))
@@ -92,10 +92,10 @@ class Compare:
                 pixels, about[one.name] = one.images(real.reference.shape), {}
             found[one.name] = measure(pixels, real.reference, extractor=eye, real=real.others, seed=self.seed)
             rows[one.name] = pixels[:SHOWN]
-        ranked = comparison.ranked(found)
+        ranked = evaluation.ranked(found)
         picture, numbers = self.out / "compare.png", self.out / "compare.json"
         write_grid(torch.cat([rows[name] for name in ranked]), picture, columns=COLUMNS)
-        facts = {name: {**about[name], **found[name].facts()} for name in ranked}
+        facts = {name: {**about[name], **found[name].to_dict()} for name in ranked}
         table = {"reference": real.facts(), "subjects": facts}
         write_text(numbers, json.dumps(table, indent=2) + "\n")
         if self.report:
@@ -106,7 +106,7 @@ class Compare:
             kept = [{"name": public[name], **about[name], **found[name].flat()} for name in ranked]
             result = {"about": eye.about, "reference_count": len(real.reference), "rows": kept}
             keep(first.folder, "compare", {"weights": about[first.name]["weights"], **result})
-        print("\n".join(comparison.lines(found)))
+        print("\n".join(evaluation.comparison(found)))
         print(f"In {picture} two rows for each, in the order of the table; the numbers are in {numbers}.")
         if self.report:
             print(f"The report of {first.name} shows it too: ddim report {first.name}")

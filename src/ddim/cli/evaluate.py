@@ -76,8 +76,8 @@ class Evaluate:
 
     def run(self) -> None:
         from ddim.device import choose_device
-        from ddim.evaluate import copies, kept, measure
-        from ddim.evaluate.scoring import check
+        from ddim.evaluate import copies, measure
+        from ddim.evaluate.scoring import check_counts
 
         subject = Subject.find(self.what)
         self._check(subject)
@@ -87,7 +87,7 @@ class Evaluate:
         about: dict[str, Any] = {"what": self.what, "reference": real.facts()}
         labels = None
         if subject.model:
-            check(eye, self.count, len(real.reference))  # before the samples, which take their time
+            check_counts(eye, self.count, len(real.reference))  # before the samples, which take their time
             labels = self._labels(subject, eye, real.reference)
             sampling = {name: getattr(self, name) for name in SAMPLING}
             samples = subject.draw(self.count, self.device, seed=self.seed, **sampling)
@@ -96,11 +96,11 @@ class Evaluate:
             samples = subject.images(real.reference.shape)
         found = measure(samples, real.reference, extractor=eye, real=real.others, labels=labels, seed=self.seed)
         folder = self.out or subject.place
-        files = [kept.keep(folder, found, **about)]
+        files = [found.save(folder, **about)]
         print("\n".join(found.lines()))
         if real.training is not None and real.held_out is not None:
             copied = copies(samples, real.training, real.held_out, device=choose_device(self.device))
-            files.append(kept.keep_memorisation(folder, copied, samples, real.training, **about))
+            files.append(copied.save(folder, samples, real.training, **about))
             print("\n".join(copied.lines()))
         print(f"The numbers are in {files[0]}" + (f", the closest samples in {files[1]}." if files[1:] else "."))
 
@@ -110,10 +110,10 @@ class Evaluate:
         Raises:
             UserError: the model has more classes than the images that it was trained on.
         """
-        from ddim.evaluate.agreement import known
+        from ddim.evaluate.accuracy import knows
 
         classes = subject.loaded.classes
-        if classes is None or eye.classes is None or self.against is not None or not known(reference.classes):
+        if classes is None or self.against is not None or not knows(eye, reference.classes):
             return None
         if classes > len(reference.classes):
             raise UserError(

@@ -107,7 +107,7 @@ class Reproduce:
 
     def _adopt(self, name: str, recipe: Recipe, out: Path) -> None:
         """Copy a model of the recipe's images into the folder of the run, which holds none or this one."""
-        from ddim.evaluate.batches import chosen
+        from ddim.evaluate.batches import spread_rows
         from ddim.files import write_bytes
         from ddim.loading import find, load
         from ddim.model_io import fingerprint, read_config
@@ -119,7 +119,7 @@ class Reproduce:
                 f"{name} was trained on {_data(learnt)}, the recipe {self.what} is on {own}; take the recipe of "
                 "its own images, or another model."
             )
-        chosen(load(name), self._images(recipe, "test"), 1)
+        spread_rows(load(name), self._images(recipe, "test"), 1)
         if (out / "model.safetensors").is_file() and fingerprint(out) != fingerprint(folder):
             raise UserError(f"{out} holds another model than {name}; choose another --out, or remove it.")
         for file in MODEL_FILES:
