@@ -14,7 +14,7 @@ from ddim.evaluate.flow import Hutchinson
 from ddim.level import Level, Prediction
 from ddim.predict import from_x0
 from ddim.verify.exact import GAUSSIAN, MIXTURE, Gaussian, Smooth
-from ddim.verify.order import slope
+from ddim.verify.orders import slope
 
 SMOOTH = Smooth()
 FIRST, LAST = SMOOTH(1.0), SMOOTH(1000.0)

@@ -1,9 +1,9 @@
 """What a sampler is, and the one loop that drives every sampler."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -22,10 +22,12 @@ class Sampler(ABC):
         order: the global order of convergence as the steps shrink, measured on smooth ladders of uneven steps with
             the start-up included; of a stochastic sampler, that of the mean and the variance.
         stochastic: whether `step` draws noise.
+        variants: options of this class, besides its defaults, that `ddim verify` proves too.
     """
 
     order: int = 1
     stochastic: bool = False
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     def calls(self, levels: Sequence[Level]) -> int:
         """How many network calls a trajectory down `levels` makes, exactly: here one for each step."""

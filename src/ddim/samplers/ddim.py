@@ -21,6 +21,8 @@ class DDIM(Sampler):
         UserError: an eta outside [0, 1].
     """
 
+    variants = ({"eta": 0.5},)
+
     def __init__(self, eta: float | Literal["hat"] = 0.0) -> None:
         if eta != "hat" and not (isinstance(eta, int | float) and 0 <= eta <= 1):
             raise UserError(f"eta must be a number from 0 (DDIM) to 1 (DDPM), or 'hat'; got {eta!r}.")

@@ -45,6 +45,7 @@ class Heun(Singlestep):
     space: ClassVar[Literal["x0", "eps"]] = "eps"
     order = 2
     stages = 1
+    variants = ({"churn": 10},)
 
     def __init__(
         self, churn: float = 0.0, churn_from: float = math.inf, churn_to: float = 0.0, churn_std: float = 1.0

@@ -26,6 +26,8 @@ class UniPC(Exponential):
         UserError: an order or a variant that is not there.
     """
 
+    variants = ({"order": 1}, {"order": 2}, {"variant": "bh1"})
+
     def __init__(self, order: int = 3, variant: Literal["bh1", "bh2"] = "bh2", corrector: bool = True) -> None:
         if order not in (1, 2, 3):
             raise UserError(f"UniPC has the orders 1, 2 and 3; got {order!r}.")
