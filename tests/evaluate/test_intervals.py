@@ -1,4 +1,4 @@
-"""Intervals: as wide as figures differ from draw to draw, and floors in which real images lie."""
+"""Intervals: as wide as metrics differ from draw to draw, and floors in which real images lie."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def test_the_standard_errors_are_those_of_new_draws(shift):
 
 
 def test_real_images_lie_in_the_floor():
-    """Of 40 sets that are drawn like the reference, hardly more than 1 in 20 lie outside, by any figure."""
+    """Of 40 sets that are drawn like the reference, hardly more than 1 in 20 lie outside, by any metric."""
     rng = np.random.default_rng(0)
     held = Reference(rng.standard_normal((400, 5)), 100, 0)
     floors = floor_of_others(held, rng.standard_normal((1000, 5)), 100, 20)

@@ -157,7 +157,7 @@ def test_the_seed_moves_intervals_and_floors_alone(digits):
     assert of(samples, reference, real=real) == found
 
 
-def test_what_was_found_outlives_a_file(digits):
+def test_an_evaluation_outlives_a_file(digits):
     samples, reference, _ = digits
     found = measure(samples, reference, extractor=Pixels(), progress=False)
     assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
@@ -225,7 +225,7 @@ def test_the_standard_errors_are_those_of_new_draws_of_mnist(seen):
 
 @needs_real_data
 def test_real_mnist_lies_in_its_floor(seen):
-    """20 sets of 150 test images, none of them in the reference or the pool: 95 in 100 lie there, by any figure."""
+    """20 sets of 150 test images, none of them in the reference or the pool: 95 in 100 lie there, by any metric."""
     held = Reference(seen[:4000], 150, 0)
     floor = floor_of_others(held, seen[4000:7000], 150, 20)
     new = [held.values(some) for some in np.split(seen[7000:], 20)]

@@ -1,4 +1,4 @@
-"""The accuracy of conditional samples: how often a classifier sees the class that was asked for."""
+"""The accuracy of conditional samples: how often a classifier sees the requested class."""
 
 import math
 from collections.abc import Sequence

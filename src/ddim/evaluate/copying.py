@@ -80,22 +80,22 @@ def copies(
     )
 
 
-def flag(ratios: Array, honest: Array) -> tuple[float, int, float, float]:
-    """Count the ratios below a level that at most 1 in 1,000 honest ratios lie below.
+def flag(ratios: Array, held_out: Array) -> tuple[float, int, float, float]:
+    """Count the ratios of samples below a level that at most 1 in 1,000 held-out images lie below.
 
-    Without copying, the rank of a new ratio among the honest ones is uniform. So the number of N new ratios below
-    the k-th smallest of H honest ones is beta-binomial with parameters k and H + 1 - k.
+    Without copying, the rank of a sample among the held-out images is uniform. So the number of N samples below the
+    k-th smallest of H held-out ratios is beta-binomial with parameters k and H + 1 - k.
 
     Args:
         ratios: (N,) of the samples.
-        honest: (H,) of held-out images.
+        held_out: (H,) of held-out images.
 
     Returns:
         The level, the number below it, the expected number without copying, and the probability of so many or more.
     """
-    k = len(honest) // RARE + 1
-    level = float(np.sort(honest)[k - 1])
-    flagged, chance = int((ratios < level).sum()), betabinom(len(ratios), k, len(honest) + 1 - k)
+    k = len(held_out) // RARE + 1
+    level = float(np.sort(held_out)[k - 1])
+    flagged, chance = int((ratios < level).sum()), betabinom(len(ratios), k, len(held_out) + 1 - k)
     return level, flagged, float(chance.mean()), float(chance.sf(flagged - 1))
 
 

@@ -1,7 +1,7 @@
 """All metrics of features: values, standard errors, and floors.
 
-A floor is the same metric of real images: of as many images in the place of the samples, where there are enough. No
-sampler can be expected to beat it.
+A floor is the same metric of real images, at equal sample size where possible. No sampler can be expected to beat
+it.
 """
 
 import math
@@ -32,7 +32,7 @@ FEWER = "; fewer images have larger distances"
 
 
 class Reference:
-    """Real images that samples are compared with, and what is computed of them once.
+    """Real images that samples are compared with, and statistics of them that are computed once.
 
     Args:
         features: (M, F).

@@ -17,8 +17,8 @@ from ddim.verify.marginals import Law, error, law
 from ddim.verify.orders import SCHEDULE, stretched
 from ddim.verify.verdict import Proof, worst
 
-Make = Callable[[], Sampler]
-"""Makes a new sampler, so that no proof depends on the state that another left."""
+Factory = Callable[[], Sampler]
+"""Returns a new sampler, so that no proof depends on the state that another left."""
 Family = Callable[[float], Sampler]
 """eta -> a sampler."""
 
@@ -40,7 +40,7 @@ class CountedDenoise:
         return GAUSSIAN.denoise(x, at)
 
 
-def promised_calls(make: Make) -> Proof:
+def promised_calls(factory: Factory) -> Proof:
     """Check for every spacing that `calls` is correct, that no call is at t = 0, and that the end is finite.
 
     The value is the number of trajectories for which that is false.
@@ -48,7 +48,7 @@ def promised_calls(make: Make) -> Proof:
     schedule, wrong = linear(), 0
     for spacing in timesteps.names():
         for S in COUNTS:
-            sampler, denoise = make(), CountedDenoise()
+            sampler, denoise = factory(), CountedDenoise()
             levels = timesteps.levels(schedule, timesteps.timesteps(schedule, S, spacing))
             end = _run(sampler, denoise, levels, range(IMAGES), schedule)
             expected = sampler.calls(levels)
@@ -56,19 +56,19 @@ def promised_calls(make: Make) -> Proof:
     return Proof("calls", wrong, 0)
 
 
-def repeatable(make: Make) -> Proof:
+def repeatable(factory: Factory) -> Proof:
     """Check that equal inputs give equal bits; the value is the largest difference."""
-    first, second = (_example(make, range(IMAGES)) for _ in range(2))
+    first, second = (_example(factory, range(IMAGES)) for _ in range(2))
     return Proof("repeat", _difference(first, second), 0)
 
 
-def independent_of_batch(make: Make) -> Proof:
+def independent_of_batch(factory: Factory) -> Proof:
     """Check that an image alone equals the image in a batch, bit for bit; the value is the largest difference."""
-    alone = torch.cat([_example(make, [i]) for i in range(IMAGES)])
-    return Proof("batch", _difference(alone, _example(make, range(IMAGES))), 0)
+    alone = torch.cat([_example(factory, [i]) for i in range(IMAGES)])
+    return Proof("batch", _difference(alone, _example(factory, range(IMAGES))), 0)
 
 
-def point_mass(make: Make) -> Proof:
+def point_mass(factory: Factory) -> Proof:
     """Check that steps are exact for a single possible image: x_s = alpha_s x0 + sigma_s eps, in mean and std.
 
     It holds at any steps: here 7 uneven ones that end above t = 0, the same and one more to t = 0, and the single
@@ -76,7 +76,7 @@ def point_mass(make: Make) -> Proof:
     """
     to_zero, from_T = SCHEDULE(0.0), SCHEDULE(float(SCHEDULE.T))
     cases = [stretched(7), [*stretched(7), to_zero], [from_T, to_zero]]
-    errors = [error(law(make(), POINT, levels, SCHEDULE), Law(*POINT.law(levels[-1]))) for levels in cases]
+    errors = [error(law(factory(), POINT, levels, SCHEDULE), Law(*POINT.law(levels[-1]))) for levels in cases]
     return Proof("point mass", max(e if math.isfinite(e) else math.inf for e in errors), ROUNDING)
 
 
@@ -148,8 +148,8 @@ def _injected(family: Family, eta: float) -> float:
     return float((std[0] - eta * std[1]).abs().max())
 
 
-def _example(make: Make, rows: Sequence[int]) -> Tensor:
-    return _run(make(), GAUSSIAN.denoise, [*stretched(7), SCHEDULE(0.0)], rows, SCHEDULE)
+def _example(factory: Factory, rows: Sequence[int]) -> Tensor:
+    return _run(factory(), GAUSSIAN.denoise, [*stretched(7), SCHEDULE(0.0)], rows, SCHEDULE)
 
 
 def _run(

@@ -52,9 +52,9 @@ def sampled(
     return Law(end.mean(), end.std())
 
 
-def error(found: Law, exact: Law) -> float:
+def error(measured: Law, exact: Law) -> float:
     """Return the root mean square of the differences in means and standard deviations."""
-    return float(torch.cat([a - b for a, b in zip(found, exact, strict=True)]).square().mean().sqrt())
+    return float(torch.cat([a - b for a, b in zip(measured, exact, strict=True)]).square().mean().sqrt())
 
 
 def _zeros(rows: int, width: int) -> Tensor:

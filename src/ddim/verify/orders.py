@@ -37,22 +37,22 @@ def quadratic(S: int, start: float = START) -> list[Level]:
 SPACINGS: dict[str, Callable[[int, float], list[Level]]] = {"stretched": stretched, "quadratic": quadratic}
 
 
-def measure(make: Callable[[], Sampler], steps: tuple[int, ...] = STEPS) -> list[Curve]:
+def measure(factory: Callable[[], Sampler], steps: tuple[int, ...] = STEPS) -> list[Curve]:
     """Return the error curves of a sampler on both kinds of data and with both spacings.
 
     On Gaussian data the error is that of the mean and standard deviation at the end, exact also for stochastic
     samplers. On the mixture it is the error of each path, for deterministic samplers only.
 
     Args:
-        make: makes the sampler.
+        factory: returns a new sampler.
         steps: the numbers of steps.
     """
     curves = []
     for name, spacing in SPACINGS.items():
-        errors = tuple(_law_error(make(), GAUSSIAN, spacing(S, MIDDLE)) for S in steps)
+        errors = tuple(_law_error(factory(), GAUSSIAN, spacing(S, MIDDLE)) for S in steps)
         curves.append(Curve("Gaussian", name, steps, errors, slope(steps, errors)))
-        if not make().stochastic:
-            errors = tuple(_path_error(make(), MIXTURE, spacing(S, MIDDLE)) for S in steps)
+        if not factory().stochastic:
+            errors = tuple(_path_error(factory(), MIXTURE, spacing(S, MIDDLE)) for S in steps)
             curves.append(Curve("mixture", name, steps, errors, slope(steps, errors)))
     return curves
 

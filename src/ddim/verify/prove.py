@@ -10,62 +10,62 @@ from ddim.verify import checks, marginals, orders
 from ddim.verify.exact import MIXTURE
 from ddim.verify.verdict import Curve, Proof, Verdict, worst
 
-Make = Callable[[], Sampler]
+Factory = Callable[[], Sampler]
 
 TOLERANCE = 0.2  # a measured order may be lower by so much
 SAMPLES, SAMPLED_STEPS = 40_000, 160
 SIGMAS = 4.5  # standard errors that chance may add
 
 
-def solvers(only: Sequence[str] | None = None) -> dict[str, Make]:
-    """Return what makes each registered solver and its `variants`, or only the named solvers.
+def solvers(only: Sequence[str] | None = None) -> dict[str, Factory]:
+    """Return a factory for each registered solver and each of its `variants`, or for the named solvers only.
 
     Raises:
         UserError: an unknown name.
     """
-    makers: dict[str, Make] = {}
+    factories: dict[str, Factory] = {}
     for name in samplers.names() if only is None else only:
         samplers.get(name)  # refuses an unknown name
-        makers[name] = partial(samplers.get, name)
+        factories[name] = partial(samplers.get, name)
     if only is None:
-        for name, factory in samplers.samplers.items():
-            for options in getattr(factory, "__dict__", {}).get("variants", ()):
+        for name, sampler in samplers.samplers.items():
+            for options in getattr(sampler, "__dict__", {}).get("variants", ()):
                 text = ", ".join(f"{option} = {value}" for option, value in options.items())
-                makers[f"{name}, {text}"] = partial(samplers.get, name, **options)
-    return makers
+                factories[f"{name}, {text}"] = partial(samplers.get, name, **options)
+    return factories
 
 
-def judge(name: str, make: Make) -> Verdict:
+def judge(name: str, factory: Factory) -> Verdict:
     """Return the verdict on one solver.
 
     Args:
         name: the name in the report.
-        make: makes a new solver for every proof, so that no proof depends on the state that another left.
+        factory: returns a new solver for every proof, so that no proof depends on the state that another left.
     """
-    sampler = make()
-    curves = orders.measure(make)
+    sampler = factory()
+    curves = orders.measure(factory)
     proofs = [
         Proof(problem, _lowest_order(curves, problem), sampler.order - TOLERANCE, "least")
         for problem in dict.fromkeys(curve.problem for curve in curves)
     ]
     if sampler.stochastic:
-        proofs.append(mixture_samples(make))
+        proofs.append(mixture_samples(factory))
     proofs += [
-        check(make)
+        check(factory)
         for check in (checks.point_mass, checks.promised_calls, checks.repeatable, checks.independent_of_batch)
     ]
     calls = checks.calls_per_step(sampler)
     return Verdict(name, sampler.order, sampler.stochastic, calls, tuple(proofs), tuple(curves))
 
 
-def mixture_samples(make: Make) -> Proof:
+def mixture_samples(factory: Factory) -> Proof:
     """Check the mean and the standard deviation of many samples of the mixture.
 
     The difference between S and S / 2 steps estimates the bias at S steps, which is allowed on top of chance. The
     value is the larger of the two errors over the allowed error, so it must not exceed 1.
     """
     coarse, fine = (
-        marginals.sampled(make(), MIXTURE, orders.stretched(S), orders.SCHEDULE, SAMPLES)
+        marginals.sampled(factory(), MIXTURE, orders.stretched(S), orders.SCHEDULE, SAMPLES)
         for S in (SAMPLED_STEPS // 2, SAMPLED_STEPS)
     )
     mean, std = MIXTURE.law(orders.stretched(1)[-1])

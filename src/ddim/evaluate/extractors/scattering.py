@@ -111,5 +111,5 @@ def mirrored(x: Tensor) -> Tensor:
 
 
 def _bump(x: Tensor) -> Tensor:
-    """cos(pi x / 2) within (-1, 1), else exactly 0."""
+    """cos(pi x / 2) within (-1, 1), exactly 0 elsewhere."""
     return torch.where(x.abs() < 1, torch.cos(math.pi / 2 * x), 0.0)
