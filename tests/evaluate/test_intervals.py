@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ddim.evaluate import Metric
-from ddim.evaluate.frechet import frechet, gaussian
+from ddim.evaluate.frechet import frechet, frechet_error, gaussian
 from ddim.evaluate.intervals import Range, bootstrap_counts, confidence_interval, prediction_interval, wilson
-from ddim.evaluate.kid import kid
-from ddim.evaluate.metrics import Reference, floor_of_others, floor_of_splits, frechet_error, kid_error
+from ddim.evaluate.kid import kid, kid_error
+from ddim.evaluate.metrics import Reference, floor_of_others, floor_of_splits
 from ddim.files import json_values
 
 ANY = Range(-math.inf, math.inf)

@@ -14,9 +14,9 @@ from ddim.data import to_uint8
 from ddim.errors import UserError
 from ddim.evaluate import Evaluation, Metric, get, measure, score
 from ddim.evaluate.features import as_pixels, features
-from ddim.evaluate.frechet import frechet, gaussian
-from ddim.evaluate.kid import kid
-from ddim.evaluate.metrics import LIMITS, Reference, floor_of_others, frechet_error, kid_error
+from ddim.evaluate.frechet import frechet, frechet_error, gaussian
+from ddim.evaluate.kid import kid, kid_error
+from ddim.evaluate.metrics import LIMITS, Reference, floor_of_others
 from ddim.evaluate.scoring import RESAMPLES
 
 needs_real_data = pytest.mark.skipif(

@@ -35,20 +35,7 @@ _MODULES = {
     "register": "extractors",
     "score": "scoring",
 }
-__all__ = [
-    "Classifier",
-    "Evaluation",
-    "Extractor",
-    "Memorisation",
-    "Metric",
-    "choose",
-    "copies",
-    "get",
-    "measure",
-    "names",
-    "register",
-    "score",
-]
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:

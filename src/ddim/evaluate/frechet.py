@@ -1,10 +1,13 @@
-"""The Fréchet distance of two sets of features: that of two Gaussians with their means and covariances."""
+"""The Fréchet distance of two sets of features: that of Gaussians with their means and covariances."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ddim.evaluate.intervals import Estimate, standard_error, two_sample_bootstrap
 
 Array = NDArray[np.float64]
 
@@ -50,3 +53,37 @@ def frechet(a: Gaussian, b: Gaussian) -> float:
     overlap = np.linalg.svd(a.root @ b.root, compute_uv=False).sum()
     squared = float(np.square(a.mean - b.mean).sum() + np.trace(a.covariance + b.covariance) - 2 * overlap)
     return max(squared, 0.0)  # rounding can make it negative for equal sets
+
+
+def frechet_error(x: Array, y: Array, resamples: int, seed: int) -> float:
+    """Return the standard error of the Fréchet distance of (N, F) and (M, F), by resampling both sets."""
+    return standard_error(*np.array(list(frechet_bootstrap(x, y, resamples, seed))).T)
+
+
+def frechet_bootstrap(x: Array, y: Array, resamples: int, seed: int) -> Iterator[tuple[float, float, float]]:
+    """Yield for each resample the distance of both sets, and of each set to the one that it is drawn from."""
+    original_x, original_y = gaussian(x), gaussian(y)
+    for times_x, times_y in zip(*(times.T for times in two_sample_bootstrap(x, y, resamples, seed)), strict=True):
+        a, b = gaussian(x, times_x), gaussian(y, times_y)
+        yield frechet(a, b), frechet(a, original_x), frechet(b, original_y)
+
+
+def frechet_excess(x: Array, base: Array, y: Array, resamples: int, seed: int) -> Estimate:
+    """Return by how much the Fréchet distance of x to y exceeds that of `base`, with its standard error.
+
+    Image i of x and image i of `base` come from the same noise, so they are resampled together: the noise that both
+    distances share cancels.
+
+    Args:
+        x, base: (N, F), paired row by row.
+        y: (M, F).
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
+    """
+    excesses = []
+    for times_x, times_y in zip(*(times.T for times in two_sample_bootstrap(x, y, resamples, seed)), strict=True):
+        real = gaussian(y, times_y)
+        excesses.append(frechet(gaussian(x, times_x), real) - frechet(gaussian(base, times_x), real))
+    real = gaussian(y)
+    value = frechet(gaussian(x), real) - frechet(gaussian(base), real)
+    return Estimate(value, float(np.std(excesses, ddof=1)))

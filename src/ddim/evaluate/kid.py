@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim.evaluate.intervals import standard_error, two_sample_bootstrap
+
 Array = NDArray[np.float64]
 CHUNK = 1 << 22  # pairs at a time
 
@@ -25,6 +27,14 @@ def kid(x: Array, y: Array) -> float:
     """Return the distance of features (N, F) and (M, F). It can be below 0, as it is unbiased."""
     once_x, once_y = np.ones((len(x), 1)), np.ones((len(y), 1))
     return float((within(x, once_x) + within(y, once_y) - 2 * between(x, y, once_x, once_y))[0])
+
+
+def kid_error(x: Array, y: Array, resamples: int, seed: int) -> float:
+    """Return the standard error of the KID of (N, F) and (M, F), by resampling both sets."""
+    tx, ty = (times.astype(np.float64) for times in two_sample_bootstrap(x, y, resamples, seed))
+    a, b = within(x, tx), within(y, ty)  # the terms of the original sets are constant
+    to_x, to_y = (between(one, one, times, np.ones_like(times)) for one, times in ((x, tx), (y, ty)))
+    return standard_error(a + b - 2 * between(x, y, tx, ty), a - 2 * to_x, b - 2 * to_y)
 
 
 def within(x: Array, times: Array) -> Array:

@@ -17,9 +17,9 @@ from ddim.data import Images, to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate.extractors import choose
 from ddim.evaluate.features import cached_features, features
-from ddim.evaluate.frechet import Array, frechet, gaussian
+from ddim.evaluate.frechet import Array, frechet, frechet_error, frechet_excess, gaussian
 from ddim.evaluate.intervals import Range, confidence_interval, prediction_interval
-from ddim.evaluate.metrics import LIMITS, frechet_error, frechet_excess, largest_draw
+from ddim.evaluate.metrics import LIMITS, largest_draw
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
