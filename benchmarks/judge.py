@@ -1,6 +1,6 @@
 """Measure the Fréchet distance of images to real digits, in the features of a small classifier of MNIST.
 
-The classifier is `ddim.evaluate.classifier`; DDIM_DATA names the folder that holds MNIST.
+The classifier is `ddim.evaluate.extractors.classifier`; DDIM_DATA names the folder that holds MNIST.
 """
 
 from functools import cache
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddim import open_images
-from ddim.evaluate.classifier import SIZES, Classifier
+from ddim.evaluate.extractors.classifier import SIZES, DigitClassifier
 from ddim.evaluate.frechet import Gaussian, frechet, gaussian
 
 
 @cache
-def judge() -> Classifier:
+def judge() -> DigitClassifier:
     """Return the trained classifier."""
-    return Classifier("mnist", SIZES["mnist"].shape)
+    return DigitClassifier("mnist", SIZES["mnist"].shape)
 
 
 def accuracy() -> float:
@@ -28,7 +28,7 @@ def accuracy() -> float:
 
 def view(images: Tensor | NDArray[np.uint8]) -> tuple[Gaussian, Tensor]:
     """Return the Gaussian of the 64 features and the classes (N,) of (N, 1, 28, 28) or (N, 28, 28) uint8 images."""
-    features, classes = judge().view(torch.as_tensor(images).reshape(-1, 1, 28, 28))
+    features, classes = judge().predict(torch.as_tensor(images).reshape(-1, 1, 28, 28))
     return gaussian(features.numpy()), classes
 
 

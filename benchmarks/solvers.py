@@ -20,8 +20,8 @@ from ddim.loading import find, load
 from ddim.report import sheet
 from ddim.report import solvers as figures
 from ddim.verify import endpoint
+from ddim.verify.checks import calls_per_step
 from ddim.verify.distances import Distances
-from ddim.verify.properties import calls_a_step
 from ddim.verify.walks import BUDGETS, walks
 
 ROOT = Path(__file__).parent.parent
@@ -102,7 +102,7 @@ def docs_table(found: Distances) -> str:
         sampler = samplers.get(name)
         title, number = PAPERS.get(name, ("", ""))
         paper = f"[{title}](https://arxiv.org/abs/{number})" if number else ""
-        cells = [f"`{name}`", paper, str(sampler.order), f"{calls_a_step(sampler):.3g}"]
+        cells = [f"`{name}`", paper, str(sampler.order), f"{calls_per_step(sampler):.3g}"]
         for budget in budgets:
             rows = [row for row in found.rows if (row.solver, row.budget) == (name, budget)]
             near = min(rows, key=lambda row: row.distance, default=None)

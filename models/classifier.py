@@ -3,7 +3,7 @@
     python models/classifier.py mnist
     python models/classifier.py digits
 
-writes src/ddim/evaluate/weights/NAME.safetensors, the weights with their accuracy on the test images.
+writes src/ddim/evaluate/extractors/weights/NAME.safetensors, the weights with their accuracy on the test images.
 DDIM_DATA names the folder that holds MNIST.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddim import open_images
-from ddim.evaluate.classifier import SIZES, WEIGHTS, Network
+from ddim.evaluate.extractors.classifier import SIZES, WEIGHTS, Network
 from ddim.evaluate.features import as_pixels
 from ddim.files import writing
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from ddim import nets, schedule
 from ddim.denoiser import Denoiser
-from ddim.level import Denoise, Level, Prediction
-from ddim.predict import from_x0
+from ddim.level import Denoise
+from ddim.verify.exact import Gaussian
 
 
 @pytest.fixture
@@ -32,14 +31,7 @@ def model() -> Denoiser:
 def gaussian() -> Callable[[float, float], Denoise]:
     """The exact denoiser for images whose pixels are independent N(mean, std^2)."""
 
-    def make(mean: float, std: float) -> Denoise:
-        def denoise(x: Tensor, at: Level) -> Prediction:
-            gain = at.alpha * std**2 / (at.alpha**2 * std**2 + at.sigma**2)
-            return from_x0(x, at, mean + gain * (x - at.alpha * mean))
-
-        return denoise
-
-    return make
+    return lambda mean, std: Gaussian((mean,), (std,)).denoise
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import math
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ddim.errors import UserError
 
@@ -47,6 +49,15 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` in UTF-8 to `path`, whole or not at all. Raises `UserError` as `writing` does."""
     write_bytes(path, text.encode())
+
+
+def json_values(value: Any) -> Any:
+    """Return nested dicts, lists and tuples with None for NaN and infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: json_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def append_line(path: str | Path, line: str) -> None:

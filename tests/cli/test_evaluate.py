@@ -58,11 +58,11 @@ def test_a_run(run, capsys):
     assert facts["weights"] == model_io.fingerprint(run)
     assert facts["sampling"] == "unipc, log-snr, 2 steps"
     assert facts["reference"] == {"name": "digits", "split": "test", "images": 297, "shape": [1, 8, 8]}
-    found = Evaluation.read(facts)
+    found = Evaluation.from_dict(facts)
     assert (found.extractor, found.count, found.reference_count) == ("digits", 40, 297)
-    assert found.figures["frechet"].value > found.figures["frechet"].floor_high
-    assert found.figures["agreement"].value < found.figures["agreement"].floor_low
-    assert "40 images against 297 real ones, as digits sees them" in said
+    assert found.metrics["frechet"].value > found.metrics["frechet"].floor_high
+    assert found.metrics["accuracy"].value < found.metrics["accuracy"].floor_low
+    assert "40 samples against 297 real images, extractor digits" in said
     copied = json.loads((run / "evaluate" / "memorisation.json").read_text())
     assert (copied["count"], copied["train_count"], copied["held_out_count"]) == (40, 1500, 297)
     with Image.open(run / "evaluate" / "memorisation.png") as picture:
@@ -96,7 +96,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     main(["evaluate", folder, "--against", "digits"])
     facts = json.loads((tmp_path / "evaluate" / "made" / "evaluation.json").read_text())
     assert facts["count"] == 400
-    assert facts["figures"]["frechet"]["value"] < 2 * facts["figures"]["frechet"]["floor"]
+    assert facts["metrics"]["frechet"]["value"] < 2 * facts["metrics"]["frechet"]["floor"]
     assert "weights" not in facts
     copied = json.loads((tmp_path / "evaluate" / "made" / "memorisation.json").read_text())
     assert copied["flagged"] == 400  # they are training images
@@ -122,7 +122,7 @@ def test_comparing(run, tmp_path, capsys):
     facts = json.loads((tmp_path / "compare" / "compare.json").read_text())
     assert list(facts["subjects"]) == [real, grey, str(run)]
     assert facts["subjects"][str(run)]["weights"] == model_io.fingerprint(run)
-    distances = [one["figures"]["frechet"] for one in facts["subjects"].values()]
+    distances = [one["metrics"]["frechet"] for one in facts["subjects"].values()]
     above = [one["value"] - one["floor"] for one in distances]
     assert above == sorted(above)
     with Image.open(tmp_path / "compare" / "compare.png") as picture:
@@ -174,10 +174,10 @@ def test_few_good_images_rank_before_many_bad_ones(tmp_path, capsys):
     main(["compare", many, few, "--against", "digits"])
     found = json.loads((tmp_path / "compare" / "compare.json").read_text())["subjects"]
     assert list(found) == [few, many]
-    distance = {name: one["figures"]["frechet"]["value"] for name, one in found.items()}
+    distance = {name: one["metrics"]["frechet"]["value"] for name, one in found.items()}
     assert distance[few] > distance[many]
     said = capsys.readouterr().out
-    assert "Ranked by how far frechet lies above its floor, the distance of as many real images." in said
+    assert "Ranked by frechet minus its floor, which is the distance of equally many real images." in said
     assert "too few real images" not in said
 
 
@@ -199,7 +199,7 @@ def test_a_model_with_more_classes_than_its_images_is_not_sampled(tmp_path, monk
     assert "label" not in said
 
 
-def test_an_extractor_that_knows_other_classes_tells_no_agreement(tmp_path, capsys):
+def test_an_extractor_that_knows_other_classes_tells_no_accuracy(tmp_path, capsys):
     for name in ("cat", "dog"):
         digits(tmp_path / "pets" / name, range(60))
     model = Denoiser(
@@ -207,7 +207,7 @@ def test_an_extractor_that_knows_other_classes_tells_no_agreement(tmp_path, caps
     )
     model_io.save(model, tmp_path / "mine", recipe={"data": str(tmp_path / "pets")})
     main(["evaluate", "./mine", "--split", "train", "--extractor", "digits", "--count", "40", "--device", "cpu"])
-    assert "agreement" not in json.loads((tmp_path / "mine/evaluate/evaluation.json").read_text())["figures"]
+    assert "accuracy" not in json.loads((tmp_path / "mine/evaluate/evaluation.json").read_text())["metrics"]
 
 
 def test_requests_that_cannot_be(run, tmp_path, capsys):

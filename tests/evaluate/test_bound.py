@@ -10,8 +10,8 @@ from torch.distributions import Normal, kl_divergence
 
 from ddim.errors import UserError
 from ddim.evaluate import bound
-from ddim.evaluate.decoder import std, surprise
-from ddim.evaluate.times import at_every_time, at_some_times, probabilities
+from ddim.evaluate.bound import all_times, probabilities, sampled_times
+from ddim.evaluate.dequantise import decoder_nll, decoder_std
 from ddim.noise import stream
 from ddim.schedule import cosine, from_betas, linear
 
@@ -70,7 +70,7 @@ def expected_terms(level):
         gain = at.alpha * STD**2 / (at.alpha**2 * STD**2 + at.sigma**2)
         if t == 1:
             predicted = (x0 + (gain * at.alpha - 1) * (x0 - MEAN) + gain * at.sigma * nodes).view(-1, 1, 1, 1)
-            nats = surprise(torch.full_like(predicted, x0), predicted, std(SHORT), 17)
+            nats = decoder_nll(torch.full_like(predicted, x0), predicted, decoder_std(SHORT), 17)
             terms.append((weights * nats).sum() / weights.sum())
         else:
             square = (gain * at.alpha - 1) ** 2 * (x0 - MEAN) ** 2 + gain**2 * at.sigma**2
@@ -121,7 +121,7 @@ def test_the_weights_are_exact(schedule):
     p, streams = probabilities(schedule), [stream(0, i) for i in range(4000)]
     assert len(p) == schedule.T - 1
     assert bool((p > 0).all())
-    first, *rest = at_some_times(schedule, 8, streams)
+    first, *rest = sampled_times(schedule, 8, streams)
     assert torch.equal(first[0], torch.ones(4000, dtype=torch.int64))
     assert torch.equal(first[1], torch.ones(4000, dtype=torch.float64))
     t, weight = (torch.stack(part) for part in zip(*rest, strict=True))
@@ -136,7 +136,7 @@ def test_the_weights_are_exact(schedule):
 
 
 def test_every_time_once():
-    t, weight = (torch.stack(part) for part in zip(*at_every_time(SHORT, 3), strict=True))
+    t, weight = (torch.stack(part) for part in zip(*all_times(SHORT, 3), strict=True))
     assert torch.equal(t, torch.arange(1, 51)[:, None].expand(50, 3))
     assert bool((weight == 1).all())
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ddim import open_images
-from ddim.evaluate.classifier import SIZES, WEIGHTS, Classifier
+from ddim.evaluate import Classifier
+from ddim.evaluate.extractors.classifier import SIZES, WEIGHTS, DigitClassifier
 from ddim.evaluate.features import as_pixels
 
 REAL = os.environ.get("DDIM_DATA")
@@ -19,7 +20,7 @@ BOTH = [
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOTH)
 def test_the_stated_share_of_the_test_images_is_named_rightly(name):
-    classifier, test = Classifier(name, SIZES[name].shape), open_images(name, split="test")
+    classifier, test = DigitClassifier(name, SIZES[name].shape), open_images(name, split="test")
     right = (classifier.classify(as_pixels(test)) == test.labels).double().mean().item()
     assert right == pytest.approx(classifier.accuracy, abs=2e-4)  # another machine may round two images otherwise
     assert right > 0.98
@@ -28,9 +29,10 @@ def test_the_stated_share_of_the_test_images_is_named_rightly(name):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_features_and_classes_come_from_one_look(name):
-    classifier = Classifier(name, SIZES[name].shape)
+    classifier = DigitClassifier(name, SIZES[name].shape)
     pixels = torch.randint(256, (7, *classifier.shape), dtype=torch.uint8)
-    features, classes = classifier.view(pixels)
+    assert isinstance(classifier, Classifier)
+    features, classes = classifier.predict(pixels)
     assert torch.equal(features, classifier(pixels))
     assert torch.equal(classes, classifier.classify(pixels))
     assert features.dtype == torch.float64

@@ -12,8 +12,7 @@ import ddim
 from ddim.data import to_uint8
 from ddim.errors import UserError
 from ddim.evaluate import Memorisation, copies
-from ddim.evaluate.copying import flag, nearer, ratio
-from ddim.evaluate.nearest import nearest
+from ddim.evaluate.copying import flag, nearer_share, nearest, ratio
 
 needs_real_data = pytest.mark.skipif(
     not os.environ.get("DDIM_DATA"), reason="set DDIM_DATA to a folder with MNIST and CIFAR-10"
@@ -117,10 +116,10 @@ def test_the_nearest_by_brute_force(digits, monkeypatch):
     x, y = (one.flatten(1).double() / 127.5 - 1 for one in (honest, training))
     apart = (x[:, None] - y).square().mean(-1).sqrt()
     flipped = (x[:, None] - (training.flip(-1).flatten(1).double() / 127.5 - 1)).square().mean(-1).sqrt()
-    monkeypatch.setattr("ddim.evaluate.nearest.BLOCK", 40)
-    monkeypatch.setattr("ddim.evaluate.nearest.ROWS", 70)
+    monkeypatch.setattr("ddim.evaluate.copying.BLOCK", 40)
+    monkeypatch.setattr("ddim.evaluate.copying.ROWS", 70)
     for mirror, expected in ((False, apart), (True, torch.minimum(apart, flipped))):
-        found = nearest(honest, training, 5, mirror, progress=False)
+        found = nearest(honest, training, 5, mirror)
         np.testing.assert_allclose(found.distances, expected.sort(1).values[:, :5], rtol=1e-12)
         rows = torch.arange(150)[:, None]
         np.testing.assert_allclose(expected[rows, torch.from_numpy(found.indices)], found.distances, rtol=1e-12)
@@ -135,9 +134,9 @@ def test_the_share_of_pairs():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 20, 30), rng.integers(2, 22, 40)
     pairs = np.mean([(one < other) + (one == other) / 2 for one in a for other in b])
-    assert nearer(a, b)[0] == pytest.approx(pairs)
-    assert nearer(a, b)[0] == pytest.approx(mannwhitneyu(b, a).statistic / (30 * 40))
-    drawn = [nearer(rng.standard_normal(60), rng.standard_normal(80) + 0.5) for _ in range(2000)]
+    assert nearer_share(a, b)[0] == pytest.approx(pairs)
+    assert nearer_share(a, b)[0] == pytest.approx(mannwhitneyu(b, a).statistic / (30 * 40))
+    drawn = [nearer_share(rng.standard_normal(60), rng.standard_normal(80) + 0.5) for _ in range(2000)]
     assert np.mean([error for _, error in drawn]) == pytest.approx(np.std([share for share, _ in drawn]), rel=0.05)
 
 
@@ -155,11 +154,7 @@ def test_the_p_value_of_honest_images_is_no_smaller_than_it_says():
 
 def test_images_that_are_all_one_are_no_nearer_to_one(digits):
     flat = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
-    assert ratio(nearest(flat, torch.zeros(60, 1, 8, 8, dtype=torch.uint8), 51, progress=False)).tolist() == [
-        1,
-        1,
-        1,
-    ]
+    assert ratio(nearest(flat, torch.zeros(60, 1, 8, 8, dtype=torch.uint8), 51)).tolist() == [1, 1, 1]
 
 
 def test_requests_that_cannot_be(digits):

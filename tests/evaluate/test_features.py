@@ -6,8 +6,8 @@ import torch
 
 from ddim.data import Images, digits, to_uint8
 from ddim.errors import Notice, UserError
-from ddim.evaluate import extractor
-from ddim.evaluate.features import as_pixels, features, kept_features
+from ddim.evaluate import extractors
+from ddim.evaluate.features import as_pixels, cached_features, features
 
 LEVELS = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
 
@@ -15,7 +15,7 @@ LEVELS = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
 class Counting:
     """An extractor that counts the images it sees: their mean and their first pixel."""
 
-    name, about, fingerprint, shape, dim, classes = "counting", "two features", "1", (1, 8, 8), 2, None
+    name, about, fingerprint, shape, dim = "counting", "two features", "1", (1, 8, 8), 2
 
     def __init__(self):
         self.seen = 0
@@ -82,7 +82,7 @@ def test_images_that_look_like_zero_to_one_are_pointed_out():
 
 @pytest.mark.parametrize("name", ["digits", "scattering"])
 def test_the_same_pictures_have_the_same_features_in_any_form(name, pixels):
-    chosen = extractor.get(name, (1, 8, 8))
+    chosen = extractors.get(name, (1, 8, 8))
     found = features(chosen, pixels)
     assert found.dtype == np.float64
     assert found.shape == (20, chosen.dim)
@@ -93,20 +93,20 @@ def test_the_same_pictures_have_the_same_features_in_any_form(name, pixels):
 
 
 def test_batches_do_not_show(monkeypatch, pixels):
-    chosen = extractor.get("scattering", (1, 8, 8))
+    chosen = extractors.get("scattering", (1, 8, 8))
     whole = features(chosen, pixels)
-    monkeypatch.setattr("ddim.evaluate.features.AT_ONCE", 3 * 64)
+    monkeypatch.setattr("ddim.evaluate.features.BATCH_NUMBERS", 3 * 64)
     np.testing.assert_allclose(features(chosen, pixels), whole, rtol=0, atol=1e-12)
 
 
 def test_another_shape_is_refused(pixels):
     with pytest.raises(UserError, match="of 1x8x8, and scattering was made for 1x9x8"):
-        features(extractor.get("scattering", (1, 9, 8)), pixels)
+        features(extractors.get("scattering", (1, 9, 8)), pixels)
 
 
-def test_kept_features_are_computed_once(pixels):
+def test_cached_features_are_computed_once(pixels):
     made = Counting()
-    first, second = kept_features(made, pixels), kept_features(made, pixels)
+    first, second = cached_features(made, pixels), cached_features(made, pixels)
     np.testing.assert_array_equal(first, features(Counting(), pixels))
     np.testing.assert_array_equal(second, first)
     assert made.seen == len(pixels)
@@ -114,33 +114,33 @@ def test_kept_features_are_computed_once(pixels):
 
 def test_other_pixels_shapes_and_extractors_are_other_features(pixels):
     made = Counting()
-    kept_features(made, pixels)
+    cached_features(made, pixels)
     changed = pixels.clone()
     changed[-1, 0, -1, -1] ^= 1
-    assert not np.array_equal(kept_features(made, changed), kept_features(made, pixels))
+    assert not np.array_equal(cached_features(made, changed), cached_features(made, pixels))
     assert made.seen == 2 * len(pixels)
     made.fingerprint = "2"
-    kept_features(made, pixels)
+    cached_features(made, pixels)
     assert made.seen == 3 * len(pixels)
     made.shape = (1, 4, 16)  # the same bytes
-    kept_features(made, pixels.view(-1, 1, 4, 16))
+    cached_features(made, pixels.view(-1, 1, 4, 16))
     assert made.seen == 4 * len(pixels)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
 def test_a_damaged_file_is_made_anew(tmp_path, pixels, damage):
     made = Counting()
-    right = kept_features(made, pixels)
+    right = cached_features(made, pixels)
     (path,) = (tmp_path / "cache").rglob("*.safetensors")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes({"cut": data[:-8], "flipped": data, "empty": b"", "other": b"not a cache at all"}[damage])
     for _ in range(2):
-        np.testing.assert_array_equal(kept_features(made, pixels), right)
+        np.testing.assert_array_equal(cached_features(made, pixels), right)
     assert made.seen == 2 * len(pixels)
 
 
 def test_without_a_place_to_keep_them_there_are_features_still(monkeypatch, tmp_path, pixels):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "file"))
-    np.testing.assert_array_equal(kept_features(Counting(), pixels), features(Counting(), pixels))
+    np.testing.assert_array_equal(cached_features(Counting(), pixels), features(Counting(), pixels))

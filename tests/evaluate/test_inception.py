@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ddim.errors import UserError
-from ddim.evaluate import extractor, inception
-from ddim.evaluate.inception_network import network
+from ddim.evaluate import Classifier, extractors
+from ddim.evaluate.extractors import inception
+from ddim.evaluate.extractors.inception import network
 
 # Of pytorch-fid 0.3.0 and torchvision 0.29.1, from the weights below: the SHA-256 of the names and shapes in the
 # state_dict of fid_inception_v3(), and some of what InceptionV3() makes of the images below.
@@ -79,7 +80,7 @@ def test_names_and_shapes_are_those_of_the_published_weights():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_features_are_those_of_pytorch_fid(published, channels):
-    found = extractor.get("inception", (channels, 8, 8))(images(channels))
+    found = extractors.get("inception", (channels, 8, 8))(images(channels))
     assert found.shape == (2, 2048)
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found[:, SOME], PEERS[channels], rtol=1e-4, atol=1e-4)
@@ -87,8 +88,9 @@ def test_features_are_those_of_pytorch_fid(published, channels):
 
 def test_the_weights_are_downloaded_once(published, tmp_path, content):
     for _ in range(2):
-        made = extractor.get("inception", (1, 8, 8))
-        assert (made.dim, made.classes, made.shape) == (2048, None, (1, 8, 8))
+        made = extractors.get("inception", (1, 8, 8))
+        assert (made.dim, made.shape) == (2048, (1, 8, 8))
+        assert not isinstance(made, Classifier)
         assert "published FIDs (pytorch-fid)" in made.about
     assert len(published.asked) == 1
     assert (tmp_path / "cache/inception" / inception.FILE).read_bytes() == content
@@ -97,14 +99,14 @@ def test_the_weights_are_downloaded_once(published, tmp_path, content):
 def test_other_bytes_are_not_taken(published, tmp_path, content):
     published.content = content[:-1] + bytes([content[-1] ^ 1])
     with pytest.raises(UserError, match=r"pt_inception.*127\.0\.0\.1.*has sha256.*DDIM_INCEPTION"):
-        extractor.get("inception", (1, 8, 8))
+        extractors.get("inception", (1, 8, 8))
     assert list((tmp_path / "cache/inception").iterdir()) == []
 
 
 def test_without_a_network_the_file_its_address_and_its_place_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(inception, "URLS", ("http://127.0.0.1:9/weights",))
     with pytest.raises(UserError) as told:
-        extractor.get("inception", (3, 32, 32))
+        extractors.get("inception", (3, 32, 32))
     for word in (inception.FILE, "http://127.0.0.1:9/weights", str(tmp_path / "cache/inception"), "DDIM_INCEPTION"):
         assert word in str(told.value)
     assert str(told.value).count(". ") == 0
@@ -114,7 +116,7 @@ def test_weights_of_ones_own_are_read_and_said_to_be_so(monkeypatch, tmp_path, c
     path = tmp_path / "own.pth"
     path.write_bytes(content)
     monkeypatch.setenv("DDIM_INCEPTION", str(path))
-    made = extractor.get("inception", (1, 8, 8))
+    made = extractors.get("inception", (1, 8, 8))
     assert "own.pth, which are not those of the published FIDs" in made.about
     assert hashlib.sha256(content).hexdigest() in made.fingerprint
 
@@ -135,11 +137,11 @@ def test_a_file_that_is_no_weights_is_refused_and_never_run(monkeypatch, tmp_pat
         path.write_bytes(data)
         monkeypatch.setenv("DDIM_INCEPTION", str(path))
         with pytest.raises(UserError, match=f"{number}.pth holds no weights; replace it by {inception.FILE}"):
-            extractor.get("inception", (1, 8, 8))
+            extractors.get("inception", (1, 8, 8))
     assert not (tmp_path / "harm").exists()
     monkeypatch.setenv("DDIM_INCEPTION", str(tmp_path / "nowhere.pth"))
-    with pytest.raises(UserError, match=r"nowhere\.pth, which is no file"):
-        extractor.get("inception", (1, 8, 8))
+    with pytest.raises(UserError, match=r"nowhere\.pth, which is not a file"):
+        extractors.get("inception", (1, 8, 8))
 
 
 def test_weights_of_another_network_are_refused(monkeypatch, tmp_path, content):
@@ -151,7 +153,7 @@ def test_weights_of_another_network_are_refused(monkeypatch, tmp_path, content):
         torch.save(wrong, path)
         monkeypatch.setenv("DDIM_INCEPTION", str(path))
         with pytest.raises(UserError, match=r"holds other weights.*of shape \(\d+"):
-            extractor.get("inception", (1, 8, 8))
+            extractors.get("inception", (1, 8, 8))
 
 
 @pytest.mark.slow
@@ -162,10 +164,10 @@ def test_weights_of_older_pytorch_fit_too(monkeypatch, tmp_path, content):
     assert len(older) < len(state)
     torch.save(older, tmp_path / "older.pth", _use_new_zipfile_serialization=False)
     monkeypatch.setenv("DDIM_INCEPTION", str(tmp_path / "older.pth"))
-    assert torch.equal(extractor.get("inception", (1, 8, 8))(images(1)), _features(monkeypatch, tmp_path, content))
+    assert torch.equal(extractors.get("inception", (1, 8, 8))(images(1)), _features(monkeypatch, tmp_path, content))
 
 
 def _features(monkeypatch, tmp_path, content):
     (tmp_path / "newer.pth").write_bytes(content)
     monkeypatch.setenv("DDIM_INCEPTION", str(tmp_path / "newer.pth"))
-    return extractor.get("inception", (1, 8, 8))(images(1))
+    return extractors.get("inception", (1, 8, 8))(images(1))

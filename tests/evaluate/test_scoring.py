@@ -12,12 +12,11 @@ from torch.nn.functional import avg_pool2d
 import ddim
 from ddim.data import to_uint8
 from ddim.errors import UserError
-from ddim.evaluate import Evaluation, get, measure, score
+from ddim.evaluate import Evaluation, Metric, get, measure, score
 from ddim.evaluate.features import as_pixels, features
-from ddim.evaluate.figures import LIMITS, Reference, frechet_error, kid_error
-from ddim.evaluate.floor import of_others
-from ddim.evaluate.frechet import frechet, gaussian
-from ddim.evaluate.kernel import kid
+from ddim.evaluate.frechet import frechet, frechet_error, gaussian
+from ddim.evaluate.kid import kid, kid_error
+from ddim.evaluate.metrics import LIMITS, Reference, floor_of_others
 from ddim.evaluate.scoring import RESAMPLES
 
 needs_real_data = pytest.mark.skipif(
@@ -28,14 +27,7 @@ needs_real_data = pytest.mark.skipif(
 class Pixels:
     """An extractor of a few numbers: the mean grey of each of 16 parts of a digit of 8x8."""
 
-    name, about, fingerprint, shape, dim, classes = (
-        "parts",
-        "the mean grey of 16 parts",
-        "parts 1",
-        (1, 8, 8),
-        16,
-        None,
-    )
+    name, about, fingerprint, shape, dim = "parts", "the mean grey of 16 parts", "parts 1", (1, 8, 8), 16
 
     def __call__(self, pixels):
         return avg_pool2d(pixels.double() / 255, 2).flatten(1)
@@ -76,13 +68,13 @@ def test_only_as_many_real_images_vouch_for_samples(digits):
         (200, 300),
     ]
     assert alike.at_floor("frechet")
-    assert "so few look further off" not in alike.floor
+    assert "fewer images have larger distances" not in alike.floor
     for one in (fewer, halved):
-        figure = one.figures["frechet"]
-        assert figure.value < figure.floor_high  # and yet
+        metric = one.metrics["frechet"]
+        assert metric.value < metric.floor_high  # and yet
         assert not any(map(one.at_floor, LIMITS))
         assert "as real images" not in "\n".join(one.lines())
-        assert list(one.lines())[-1].endswith("; so few look further off by themselves.")
+        assert list(one.lines())[-1].endswith("; fewer images have larger distances.")
 
 
 def noisy(images, strength):
@@ -165,36 +157,57 @@ def test_the_seed_moves_intervals_and_floors_alone(digits):
     assert of(samples, reference, real=real) == found
 
 
-def test_what_was_found_outlives_a_file(digits):
+def test_an_evaluation_outlives_a_file(digits):
     samples, reference, _ = digits
     found = measure(samples, reference, extractor=Pixels(), progress=False)
-    assert Evaluation.read(json.loads(json.dumps(found.facts(), allow_nan=False))) == found
+    assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
     said = list(found.lines())
-    assert said[0] == "500 images against 500 real ones, as parts sees them"
+    assert said[0] == "500 samples against 500 real images, extractor parts"
     assert all(any(line.startswith(name) for line in said) for name in LIMITS)
     assert found.resamples == RESAMPLES[True]
     assert "20 splits of the reference, 250 against 250" in found.floor
 
 
-def test_agreement():
+def test_accuracy():
     """A classifier names the digits that it was asked for, not others; a subset of the classes keeps its names."""
     images = ddim.open_images("digits", split="test")
-    eye = get("digits", images.shape)
-    right = (eye.classify(images.pixels * 15) == images.labels).double().mean().item()
-    found = score(images, images, extractor=eye, labels=images.labels, progress=False)
-    assert found["agreement"] == found["agreement_floor"] > 0.9
-    assert found["agreement"] == pytest.approx(right, abs=0.02)
-    assert found["agreement_low"] < found["agreement"] <= found["agreement_high"]
-    assert score(images, images, extractor=eye, labels=(images.labels + 1) % 10, progress=False)["agreement"] < 0.1
+    extractor = get("digits", images.shape)
+    right = (extractor.classify(images.pixels * 15) == images.labels).double().mean().item()
+    found = score(images, images, extractor=extractor, labels=images.labels, progress=False)
+    assert found["accuracy"] == found["accuracy_floor"] > 0.9
+    assert found["accuracy"] == pytest.approx(right, abs=0.02)
+    assert found["accuracy_low"] < found["accuracy"] <= found["accuracy_high"]
+    assert (
+        score(images, images, extractor=extractor, labels=(images.labels + 1) % 10, progress=False)["accuracy"]
+        < 0.1
+    )
     few = ddim.open_images("digits", classes="7,1,3,5")
-    assert score(few, few, labels=few.labels, progress=False)["agreement"] > 0.9
+    assert score(few, few, labels=few.labels, progress=False)["accuracy"] > 0.9
+
+
+def test_an_evaluation_with_the_old_names_is_read():
+    """Files from before call the metrics figures, and the accuracy agreement."""
+    images = ddim.open_images("digits", split="test")
+    found = measure(images, images, labels=images.labels, progress=False)
+    old = found.to_dict()
+    old["figures"] = {name.replace("accuracy", "agreement"): one for name, one in old.pop("metrics").items()}
+    assert Evaluation.from_dict(old) == found
+    with pytest.warns(DeprecationWarning, match=r"Evaluation\.metrics"):
+        assert found.figures == found.metrics
+    with pytest.warns(DeprecationWarning, match=r"ddim\.evaluate\.Metric"):
+        assert ddim.evaluate.Figure is Metric
+
+
+def test_an_unknown_option_is_refused(digits):
+    with pytest.raises(TypeError, match="extracter"):
+        of(digits[0], digits[1], extracter="digits")
 
 
 @pytest.fixture(scope="module")
 def seen():
     """What is seen in the test images of MNIST, in disorder: the writers of its halves are not of one kind."""
     pixels = ddim.open_images("mnist", split="test").pixels
-    return np.random.default_rng(0).permutation(features(get("mnist", (1, 28, 28)), pixels, progress=False))
+    return np.random.default_rng(0).permutation(features(get("mnist", (1, 28, 28)), pixels))
 
 
 @pytest.mark.slow
@@ -213,12 +226,12 @@ def test_the_standard_errors_are_those_of_new_draws_of_mnist(seen):
 
 @needs_real_data
 def test_real_mnist_lies_in_its_floor(seen):
-    """20 sets of 150 test images, none of them in the reference or the pool: 95 in 100 lie there, by any figure."""
+    """20 sets of 150 test images, none of them in the reference or the pool: 95 in 100 lie there, by any metric."""
     held = Reference(seen[:4000], 150, 0)
-    floor = of_others(held, seen[4000:7000], 150, 20, progress=False)
+    floor = floor_of_others(held, seen[4000:7000], 150, 20)
     new = [held.values(some) for some in np.split(seen[7000:], 20)]
     for name in LIMITS:
-        low, high = floor.of(name)[1]
+        low, high = floor.interval(name)[1]
         assert sum(low <= one[name] <= high for one in new) >= 16, name  # fewer by chance: 3 in 1,000
 
 
@@ -234,7 +247,7 @@ def test_real_mnist_lies_in_its_floor(seen):
         (torch.zeros(40, 3, 8, 8) - 1, {}, "samples are 3 × 8 × 8 and the real images 1 × 8 × 8"),
         (torch.full((40, 1, 8, 8), torch.nan), {}, "finite"),
         (torch.full((40, 1, 8, 8), 255.0), {}, "not in \\[-1, 1\\]"),
-        (torch.zeros(40, 1, 8, 8) - 1, {"labels": [0] * 40}, "names no classes"),
+        (torch.zeros(40, 1, 8, 8) - 1, {"labels": [0] * 40}, "does not classify"),
         (torch.zeros(40, 1, 8, 8) - 1, {"seed": -1}, "seed must be a whole number from 0 on; got -1"),
         (torch.zeros(40, 1, 8, 8) - 1, {"reference": 30}, "15 images in half of the reference"),
         (torch.zeros(40, 1, 8, 8) - 1, {"reference": 10}, "10 real images to compare with"),

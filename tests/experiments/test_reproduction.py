@@ -193,11 +193,11 @@ def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
     facts = table1.make(setup)
     assert len(facts["rows"]) == 2 * 2 * 2 + 2
     eye = get("digits", (1, 8, 8))
-    reference = gaussian(features(eye, setup.test, progress=False))
+    reference = gaussian(features(eye, setup.test))
     for row in facts["rows"][:3] + facts["rows"][-1:]:
         eta = 0.0 if row["eta"] == "0" else "hat"
         images = setup.model.sample(40, steps=row["steps"], eta=eta, spacing=row["spacing"], progress=False)
-        own = gaussian(features(eye, to_uint8(images), progress=False))
+        own = gaussian(features(eye, to_uint8(images)))
         assert row["frechet"] == pytest.approx(frechet(own, reference))
         assert row["low"] < row["frechet"] < row["high"]
         assert row["few"] == row["frechet"]  # all of them
@@ -212,7 +212,7 @@ def test_new_images_lie_in_the_floor_of_a_small_pool(setup, monkeypatch):
     inside = []
     for _ in range(20):
         sets = {len(setup.train): rng.standard_normal((300, 4)), len(setup.test): rng.standard_normal((2000, 4))}
-        monkeypatch.setattr(table1, "kept_features", lambda _, images, sets=sets: sets[len(images)])
+        monkeypatch.setattr(table1, "cached_features", lambda _, images, sets=sets: sets[len(images)])
         score = table1.Score(setup.train, setup.test)
         floor = score.floor(200)
         new = [frechet(gaussian(rng.standard_normal((200, 4))), score.gaussian) for _ in range(20)]

@@ -9,7 +9,7 @@ from ddim.samplers import DDIM, DDPM
 from ddim.schedule import Schedule, linear
 from ddim.verify.exact import GAUSSIAN, MIXTURE, POINT, Gaussian, Mixture
 from ddim.verify.marginals import Law, error, law, sampled
-from ddim.verify.order import SCHEDULE, stretched
+from ddim.verify.orders import SCHEDULE, stretched
 
 AT = SCHEDULE(600.3)
 

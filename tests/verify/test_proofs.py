@@ -6,9 +6,10 @@ from functools import partial
 import pytest
 import wrong
 
+from ddim import samplers, verify
 from ddim.samplers import DDIM, DDPM
-from ddim.verify import Proof, contestants, identities, judge
-from ddim.verify.order import slope
+from ddim.verify import Proof, judge, prove_identities, solvers
+from ddim.verify.orders import slope
 from ddim.verify.verdict import Curve
 
 RIGHT = {"ddim": DDIM, "ddpm": DDPM, "eta": partial(DDIM, 0.5), "second": wrong.SecondOrder}
@@ -61,18 +62,18 @@ def test_a_family_that_is_no_number_at_eta_1_is_found():
             x, state = super().step(*args)
             return x * (math.nan if self.eta == 1 else 1), state
 
-    broken = [proof.claim for proof in identities.prove(NanAtOne) if not proof.passed]
+    broken = [proof.claim for proof in prove_identities(NanAtOne) if not proof.passed]
     assert len(broken) == 3  # all but the claim about eta = 0
 
 
 def test_an_order_that_is_no_number_on_one_ladder_is_found(monkeypatch):
     curves = [Curve("Gaussian", spacing, (20,), (0.1,), slope) for spacing, slope in (("a", 2.0), ("b", math.nan))]
-    monkeypatch.setattr("ddim.verify.order.measure", lambda make: curves)
+    monkeypatch.setattr("ddim.verify.orders.measure", lambda make: curves)
     assert "Gaussian" in failed(DDIM)
 
 
 def test_the_family_of_the_paper():
-    assert all(proof.passed for proof in identities.prove())
+    assert all(proof.passed for proof in prove_identities())
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_a_wrong_family_is_found(family, found):
     def make(eta):
         return family(eta) if eta else DDIM()
 
-    broken = [proof.claim for proof in identities.prove(make) if not proof.passed]
+    broken = [proof.claim for proof in prove_identities(make) if not proof.passed]
     assert any(found in claim for claim in broken), broken
 
 
@@ -99,6 +100,17 @@ def test_a_slope_leaves_rounding_out():
 
 
 def test_every_name_is_put_to_the_proof():
-    from ddim import samplers
+    assert set(samplers.names()) < set(solvers())
+    assert {"ddim, eta = 0.5", "heun, churn = 10", "unipc, order = 2", "unipc, variant = bh1"} < set(solvers())
+    with pytest.warns(DeprecationWarning, match=r"ddim\.verify\.solvers"):
+        assert verify.contestants is solvers
 
-    assert set(samplers.names()) < set(contestants())
+
+def test_a_new_solver_and_its_variants_are_proven_without_an_edit(monkeypatch):
+    class Half(wrong.SecondOrder):
+        variants = ({"half": 0.6},)
+
+    monkeypatch.setitem(samplers.samplers, "half", Half)
+    makers = solvers()
+    assert judge("half", makers["half"]).passed
+    assert not judge("half, half = 0.6", makers["half, half = 0.6"]).passed

@@ -52,9 +52,9 @@ class Compare:
         import torch
         from safetensors.torch import save as to_bytes
 
-        from ddim.evaluate import comparison, measure
+        from ddim.evaluate import evaluation, measure
         from ddim.evaluate.features import as_pixels
-        from ddim.evaluate.scoring import check
+        from ddim.evaluate.scoring import check_counts
         from ddim.experiments import forget, keep
         from ddim.files import write_bytes, write_text
         from ddim.pictures import write_grid
@@ -74,7 +74,7 @@ class Compare:
         extractor = self.reference.open_extractor(real)
         found, rows, about = {}, {}, {}
         if any(subject.is_model for subject in subjects):
-            check(extractor, self.count, len(real.reference))  # before sampling, which takes minutes
+            check_counts(extractor, self.count, len(real.reference))  # before sampling, which takes minutes
         for subject in subjects:
             name = subject.name
             if subject.is_model:
@@ -84,10 +84,10 @@ class Compare:
                 pixels, about[name] = subject.images(real.reference.shape), {}
             found[name] = measure(pixels, real.reference, extractor=extractor, real=real.others, seed=self.seed)
             rows[name] = pixels[:SHOWN]
-        ranked = comparison.ranked(found)
+        ranked = evaluation.ranked(found)
         picture, numbers = self.out / "compare.png", self.out / "compare.json"
         write_grid(torch.cat([rows[name] for name in ranked]), picture, columns=COLUMNS)
-        facts = {name: {**about[name], **found[name].facts()} for name in ranked}
+        facts = {name: {**about[name], **found[name].to_dict()} for name in ranked}
         table = {"reference": real.facts(), "subjects": facts}
         write_text(numbers, json.dumps(table, indent=2) + "\n")
         if self.report:
@@ -98,7 +98,7 @@ class Compare:
             kept = [{"name": public[name], **about[name], **found[name].flat()} for name in ranked]
             result = {"about": extractor.about, "reference_count": len(real.reference), "rows": kept}
             keep(first.folder, "compare", {"weights": about[first.name]["weights"], **result})
-        print("\n".join(comparison.lines(found)))
+        print("\n".join(evaluation.comparison(found)))
         print(f"{picture} shows two rows of each subject, in the order of the table; the numbers are in {numbers}.")
         if self.report:
             print(f"The report of {first.name} shows the result too: ddim report {first.name}")

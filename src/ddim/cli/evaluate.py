@@ -51,8 +51,8 @@ class Evaluate:
 
     def run(self) -> None:
         from ddim.device import choose_device
-        from ddim.evaluate import copies, kept, measure
-        from ddim.evaluate.scoring import check
+        from ddim.evaluate import copies, measure
+        from ddim.evaluate.scoring import check_counts
 
         subject = Subject.find(self.what)
         if not subject.is_model:
@@ -63,7 +63,7 @@ class Evaluate:
         about: dict[str, Any] = {"what": self.what, "reference": real.facts()}
         labels = None
         if subject.is_model:
-            check(extractor, self.count, len(real.reference))  # before sampling, which takes minutes
+            check_counts(extractor, self.count, len(real.reference))  # before sampling, which takes minutes
             labels = self._labels(subject, extractor, real.reference)
             options: dict[str, Any] = {**self.sampling.options(), "guidance": self.guidance}
             samples = subject.sample(self.count, self.device, seed=self.seed, **options)
@@ -74,11 +74,11 @@ class Evaluate:
             samples, real.reference, extractor=extractor, real=real.others, labels=labels, seed=self.seed
         )
         folder = self.out or subject.results_folder
-        files = [kept.keep(folder, evaluation, **about)]
+        files = [evaluation.save(folder, **about)]
         print("\n".join(evaluation.lines()))
         if real.training is not None and real.held_out is not None:
             copied = copies(samples, real.training, real.held_out, device=choose_device(self.device))
-            files.append(kept.keep_memorisation(folder, copied, samples, real.training, **about))
+            files.append(copied.save(folder, samples, real.training, **about))
             print("\n".join(copied.lines()))
         closest = f" The samples closest to training images are in {files[1]}." if files[1:] else ""
         print(f"The numbers are in {files[0]}.{closest}")
@@ -89,15 +89,10 @@ class Evaluate:
         Raises:
             UserError: the model has more classes than the images that it was trained on.
         """
-        from ddim.evaluate.agreement import known
+        from ddim.evaluate.accuracy import knows
 
         classes = subject.model.classes
-        if (
-            classes is None
-            or extractor.classes is None
-            or self.reference.against is not None
-            or not known(reference.classes)
-        ):
+        if classes is None or self.reference.against is not None or not knows(extractor, reference.classes):
             return None
         if classes > len(reference.classes):
             raise UserError(

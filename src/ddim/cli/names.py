@@ -23,7 +23,7 @@ KINDS.update(
         "predictions": ("ddim.predict", "predictions"),
         "weightings": ("ddim.train.weighting", "weightings"),
         "data": ("ddim.data", "_sets"),
-        "extractors": ("ddim.evaluate.extractor", "extractors"),
+        "extractors": ("ddim.evaluate.extractors", "extractors"),
         "experiments": ("ddim.experiments", "PIECES"),
         "recipes": ("ddim.train.recipe", ""),
         "models": ("ddim.loading", ""),

@@ -105,7 +105,7 @@ class Reproduce:
 
     def _adopt(self, name: str, recipe: Recipe, out: Path) -> None:
         """Copy a model into the run folder `out`, which must be empty or hold the same model."""
-        from ddim.evaluate.batches import chosen
+        from ddim.evaluate.batches import spread_rows
         from ddim.files import write_bytes
         from ddim.loading import find, load
         from ddim.model_io import fingerprint, read_config
@@ -117,7 +117,7 @@ class Reproduce:
                 f"{name} was trained on {_data(learnt)}, but the recipe {self.what} is for {own}; choose the "
                 "recipe of the same data, or another model."
             )
-        chosen(load(name), self._images(recipe, "test"), 1)
+        spread_rows(load(name), self._images(recipe, "test"), 1)
         if (out / "model.safetensors").is_file() and fingerprint(out) != fingerprint(folder):
             raise UserError(
                 f"{out} contains a model other than {name}; choose another --out, or remove the folder."

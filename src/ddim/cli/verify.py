@@ -110,21 +110,22 @@ def prove(out: Path, only: list[str] | None = None) -> bool:
     from ddim.files import write_text
     from ddim.progress import bar
     from ddim.report import sheet, solvers
-    from ddim.verify import contestants, identities, judge, table
+    from ddim.verify import judge, prove_identities, table_lines
+    from ddim.verify import solvers as provable
 
-    makers = contestants(only)
+    makers = provable(only)
     verdicts = []
     with bar(makers.items(), desc="testing", unit="sampler") as progress:
         for name, make in progress:
             progress.set_postfix_str(name)
             verdicts.append(judge(name, make))
-    family = list(identities.prove())
+    family = list(prove_identities())
     failed = [one.solver for one in verdicts if not one.passed] + [one.claim for one in family if not one.passed]
-    print("\n".join(table.lines(verdicts, family)))
+    print("\n".join(table_lines(verdicts, family)))
     facts = {
         "passed": not failed,
-        "solvers": [one.facts() for one in verdicts],
-        "identities": [one.facts() for one in family],
+        "solvers": [one.to_dict() for one in verdicts],
+        "identities": [one.to_dict() for one in family],
     }
     write_text(out / "solvers.json", json.dumps(facts, indent=2) + "\n")
     with sheet.styled():

@@ -1,9 +1,10 @@
-"""From images to features: one reading of what pixels mean, batches, and a cache for what one compares with."""
+"""From images to features: one interpretation of pixels, batches, and a cache for reference images."""
 
 import contextlib
 import hashlib
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,38 +12,40 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
-from tqdm import tqdm
 
 from ddim.data import Images, to_uint8
 from ddim.data.download import cache_folder
 from ddim.errors import Notice, UserError
-from ddim.evaluate.extractor import Extractor
+from ddim.evaluate.extractors import Extractor
 from ddim.files import write_bytes
+from ddim.progress import bar
 
-AT_ONCE = 1 << 15  # numbers in a batch of images, so that what is made of it stays in the processor's cache
-ROUNDED = 1 + 1 / 255  # beyond 1 by half a grey level is white still
+BATCH_NUMBERS = 1 << 15  # numbers in a batch of images, so that intermediate results stay in the processor's cache
+ROUNDED = 1 + 1 / 255  # up to half a grey level above 1 still rounds to white
+
+Pictures = Tensor | NDArray[Any] | Images
 
 
-def as_pixels(images: Tensor | NDArray[np.generic] | Images) -> Tensor:
-    """Images of any source as pixels in 256 grey levels, the one form that is looked at.
+def as_pixels(images: Pictures) -> Tensor:
+    """Return images of any source as pixels in 256 grey levels, the form that extractors take.
 
     Args:
-        images: (N, C, H, W); uint8 is taken as it is, floats are in [-1, 1] and rounded to the nearest level. Of a
-            data set its images, in 256 levels if it has fewer.
+        images: (N, C, H, W). uint8 stays as it is; floats must be in [-1, 1] and are rounded to the nearest level.
+            The images of a data set with fewer grey levels are scaled to 256.
 
     Returns:
         (N, C, H, W) uint8 on the CPU.
 
     Raises:
-        UserError: no images, another number of dimensions or kind of number, a number that is not finite, or one
-            outside of [-1, 1].
+        UserError: no images, another number of dimensions, another dtype, or floats that are not finite or not in
+            [-1, 1].
     """
     if isinstance(images, Images):
         if images.grey_levels == 256:
             return images.pixels
         return to_uint8(images.batch(torch.arange(len(images)))[0])
     if images.ndim != 4 or not len(images):
-        raise UserError(f"Images have the shape (N, C, H, W), N at least 1; these have {tuple(images.shape)}.")
+        raise UserError(f"Images must have the shape (N, C, H, W), N at least 1; these have {tuple(images.shape)}.")
     if isinstance(images, np.ndarray):
         if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
             raise _unknown(images.dtype)
@@ -56,69 +59,64 @@ def as_pixels(images: Tensor | NDArray[np.generic] | Images) -> Tensor:
     images = images.float()
     low, high = (bound.item() for bound in images.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise UserError("Some pixels are no finite numbers; look for where the sampling went wrong.")
+        raise UserError("Some pixels are NaN or infinite, not finite; look for where the sampling diverged.")
     if max(-low, high) > ROUNDED:
         raise UserError(
-            f"Pixels from {low:.4g} to {high:.4g} are not in [-1, 1]; clamp them, or give grey levels as uint8."
+            f"Pixels from {low:.4g} to {high:.4g} are not in [-1, 1]; clamp them, or pass grey levels as uint8."
         )
     if low >= 0:
         warnings.warn(
-            "No pixel is below 0, the grey between black and white; if these images are in [0, 1], give 2 x - 1.",
+            "No pixel is below 0, which is mid-grey; if these images are in [0, 1], pass 2 x - 1.",
             Notice,
             stacklevel=2,
         )
     return to_uint8(images)
 
 
-def features(
-    extractor: Extractor, images: Tensor | NDArray[np.generic] | Images, *, progress: bool = True
-) -> NDArray[np.float64]:
-    """What an extractor sees in images, (N, F).
+def features(extractor: Extractor, images: Pictures) -> NDArray[np.float64]:
+    """Return the features of images, (N, F).
 
     Args:
-        extractor: of `ddim.evaluate.extractor`.
+        extractor: of `ddim.evaluate.extractors`, or your own.
         images: as `as_pixels` takes them.
-        progress: whether to show a bar.
 
     Raises:
         UserError: as `as_pixels`, or images of another shape than the extractor's.
     """
     pixels = as_pixels(images)
     if tuple(pixels.shape[1:]) != tuple(extractor.shape):
-        wanted, given = ("x".join(map(str, one)) for one in (extractor.shape, pixels.shape[1:]))
+        expected, given = ("x".join(map(str, shape)) for shape in (extractor.shape, pixels.shape[1:]))
         raise UserError(
-            f"These images are of {given}, and {extractor.name} was made for {wanted}; get it for {given}."
+            f"These images are of {given}, and {extractor.name} was made for {expected}; get it for {given}."
         )
     parts = []
-    with tqdm(total=len(pixels), desc=extractor.name, unit="image", disable=None if progress else True) as bar:
-        for some in torch.split(pixels, max(1, AT_ONCE // math.prod(extractor.shape))):
-            parts.append(extractor(some).double().numpy())
-            bar.update(len(some))
+    with bar(total=len(pixels), desc=extractor.name, unit="image") as shown:
+        for batch in torch.split(pixels, max(1, BATCH_NUMBERS // math.prod(extractor.shape))):
+            parts.append(extractor(batch).double().numpy())
+            shown.update(len(batch))
     return np.concatenate(parts)
 
 
-def kept_features(
-    extractor: Extractor, images: Tensor | NDArray[np.generic] | Images, *, progress: bool = True
-) -> NDArray[np.float64]:
-    """`features`, kept for the next time in the cache folder ($DDIM_CACHE, else ~/.cache/ddim).
+def cached_features(extractor: Extractor, images: Pictures) -> NDArray[np.float64]:
+    """Return `features`, and keep them in the cache folder ($DDIM_CACHE, otherwise ~/.cache/ddim).
 
-    They are found again by the pixels, their shape and the extractor's fingerprint. A damaged file is made anew;
-    if the folder cannot be written, nothing is kept. Arguments and errors as `features`.
+    The key is made of the pixels, their shape and the extractor's fingerprint. A damaged file is computed again. If
+    the folder cannot be written, nothing is cached. Arguments and errors are those of `features`.
     """
     pixels = as_pixels(images)
-    about = hashlib.sha256(f"{extractor.fingerprint} {tuple(pixels.shape)} ".encode())
-    about.update(pixels.contiguous().numpy().data)
-    path = cache_folder() / "features" / f"{extractor.name}-{about.hexdigest()}.safetensors"
+    key = hashlib.sha256(f"{extractor.fingerprint} {tuple(pixels.shape)} ".encode())
+    key.update(pixels.contiguous().numpy().data)
+    path = cache_folder() / "features" / f"{extractor.name}-{key.hexdigest()}.safetensors"
     with contextlib.suppress(OSError, SafetensorError), safe_open(path, "np") as file:
-        found: NDArray[np.float64] = file.get_tensor("features")
-        if file.metadata() == {"sha256": hashlib.sha256(found.tobytes()).hexdigest()}:
-            return found
-    made = features(extractor, pixels, progress=progress)
-    checksum = hashlib.sha256(made.tobytes()).hexdigest()
+        cached: NDArray[np.float64] = file.get_tensor("features")
+        if file.metadata() == {"sha256": hashlib.sha256(cached.tobytes()).hexdigest()}:
+            return cached
+    computed = features(extractor, pixels)
+    checksum = hashlib.sha256(computed.tobytes()).hexdigest()
     with contextlib.suppress(UserError):
-        write_bytes(path, save({"features": made}, metadata={"sha256": checksum}))
-    return made
+        write_bytes(path, save({"features": computed}, metadata={"sha256": checksum}))
+    return computed
 
 
 def _unknown(dtype: object) -> UserError:
-    return UserError(f"Pixels are uint8, or floats in [-1, 1], not {dtype}; convert them.")
+    return UserError(f"Pixels must be uint8, or floats in [-1, 1], not {dtype}; convert them.")

@@ -1,8 +1,8 @@
 """The exact likelihood of the probability flow, in bits per dimension (arXiv 2011.13456, Eq. 39).
 
 With y = x / alpha and s = sigma / alpha the flow is dy/ds = eps (DDIM, Eq. 14), and along it d log p(y) / ds =
--div eps. Here it runs in x, so that nothing grows, and in lambda = log(alpha / sigma), in which it is smooth:
-dx/dlambda = -alpha sigma v with v = alpha eps - sigma x0, the same path.
+-div eps. The integration uses x, which stays bounded, and lambda = log(alpha / sigma), in which the path is smooth:
+dx/dlambda = -alpha sigma v with v = alpha eps - sigma x0 is the same path.
 """
 
 import math
@@ -14,33 +14,35 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.evaluate.batches import batches, chosen
+from ddim.evaluate.batches import batches, spread_rows
 from ddim.evaluate.dequantise import dequantisations
-from ddim.evaluate.mean import Mean
-from ddim.evaluate.trace import Hutchinson, Trace
+from ddim.evaluate.intervals import Mean
 from ddim.level import Denoise
 from ddim.noise import LIKELIHOOD, stream
+from ddim.progress import bar, hidden
 from ddim.schedule import Schedule
 
 STEPS = 20
 STAGES = 4  # network calls in a step
 
+Trace = Callable[[Tensor, Tensor], Tensor]
+"""(f, x), with f(x) computed from the leaf x -> the divergence of f at each image, (B,)."""
+
 
 class Flow(NamedTuple):
-    """The likelihood, and the same in half as many steps: how far apart they are tells the error of the integral.
+    """The likelihood, also with half as many steps: the difference shows the error of the integral.
 
     Attributes:
-        bits: per dimension; more than the grey levels cost by what dequantisation costs. The interval is over
-            images, and over what they drew.
-        halved: the same for the same draws in `steps` / 2 steps.
+        bits: bits per dimension, an upper bound because of the dequantisation. The interval is over images and over
+            their random numbers.
+        halved: the same with `steps` / 2 steps and the same random numbers.
         steps: S.
-        calls: of the network and back, for each image: 4 S, and 2 S more for `halved`. (And one without the way
-            back for the dequantisation by noise.)
+        calls: network calls with a backward pass, for each image: 4 S, and 2 S for `halved`. (The dequantisation
+            "noise" makes one more, without a backward pass.)
     """
 
     bits: Mean
@@ -60,51 +62,72 @@ def measure(
     batch_size: int = 64,
     progress: bool = True,
 ) -> Flow:
-    """The bits that the flow needs for an image, given its label if the model has classes.
+    """Return the negative log-likelihood of images by the flow, given their labels if the model has classes.
 
-    The density is that of y = x_1 / alpha_1: the network was never trained below t = 1, so the likelihood is that
-    of images drawn by the flow from T to 1 and then brought to grey levels. "uniform" dequantisation brings each
-    number to the nearest level: where levels, 2 / (G - 1) apart, are closer than the noise at t = 1, which is 0.01
-    on the linear schedule, that noise costs bits. "noise" has the network remove it, by the decoder of the bound,
-    and may be compared with the bound. The flow itself is not clipped.
+    The density is that of y = x_1 / alpha_1, since the network is not trained below t = 1: images are drawn by the
+    flow from T to 1 and then rounded to grey levels. The flow itself is not clipped.
+
+    "uniform" dequantisation rounds to the nearest level. Where levels, 2 / (G - 1) apart, are closer than the noise
+    at t = 1, which is 0.01 on the linear schedule, that noise costs bits. With "noise" the network removes it, by
+    the decoder of the bound, so that the result is comparable with the bound.
 
     Args:
-        model: in eval mode afterwards, on the device to use.
-        images: usually a held-out split, with the grey levels that the bits are counted for.
-        count: how many of them, spread over the set; None is all.
+        model: on the device to use; it is in eval mode afterwards.
+        images: usually a held-out split; the bits are those of its grey levels.
+        count: number of images, spread over the set; None is all.
         steps: S of the classical Runge-Kutta method, even.
-        dequantisation: how grey levels get a density, "uniform" or "noise".
-        seed: of each image's place y and of its probe for the trace, its own at any batch size.
+        dequantisation: a name from `ddim.evaluate.dequantise.dequantisations`.
+        seed: of the dequantisation and of the probe for the trace, one stream for each image.
         batch_size: images at a time.
         progress: whether to show a bar.
 
     Raises:
-        UserError: images that are not the model's kind, a count or number of steps that cannot be, an unknown
+        UserError: images that do not fit the model, a count or number of steps out of range, an unknown
             dequantisation, or a schedule with alpha_T = 0.
     """
-    rows, dequantise = chosen(model, images, count), dequantisations[dequantisation]
+    rows, dequantise = spread_rows(model, images, count), dequantisations[dequantisation]
     if steps < 2 or steps % 2:
-        raise UserError(f"The number of steps must be even, since half as many are taken too; got {steps}.")
+        raise UserError(
+            f"The number of steps must be even, at least 2, since half as many are used too; got {steps}."
+        )
     model.eval()
     scale = 1 / (math.log(2) * math.prod(model.shape))  # from nats to bits per dimension
     calls = STAGES * (steps + steps // 2)
-    found: dict[int, list[Tensor]] = {steps: [], steps // 2: []}
-    with tqdm(total=len(rows) * calls, desc="flow", unit="call", disable=None if progress else True) as bar:
+    bits: dict[int, list[Tensor]] = {steps: [], steps // 2: []}
+    with hidden(not progress), bar(total=len(rows) * calls, desc="flow", unit="call") as shown:
         for batch in batches(model, images, rows, batch_size):
             streams = [stream(seed, row, LIKELIHOOD) for row in batch.rows]
             trace = Hutchinson(_signs(batch.x0, streams))
             denoise = model.denoise(batch.label, clip=False)
             y, cost = dequantise(denoise, batch.x0, streams, model.schedule, images.grey_levels)
-            for S, values in found.items():
-                density = log_density(denoise, y, model.schedule, S, trace, partial(bar.update, len(y)))
+            for S, values in bits.items():
+                density = log_density(denoise, y, model.schedule, S, trace, partial(shown.update, len(y)))
                 values.append(scale * (cost - density))
-    whole, halved = (Mean.of(torch.cat(values)) for values in found.values())
+    whole, halved = (Mean.of(torch.cat(values)) for values in bits.values())
     return Flow(whole, halved, steps, calls)
 
 
+class Hutchinson:
+    """The estimate e^T J e of the trace of J, unbiased for random signs e (arXiv 1810.01367, section 3.1).
+
+    It takes one backward pass.
+
+    Args:
+        probe: e, each number -1 or 1, shaped like the images; it stays the same along the whole path.
+    """
+
+    def __init__(self, probe: Tensor) -> None:
+        self.probe = probe
+
+    def __call__(self, f: Tensor, x: Tensor) -> Tensor:
+        (product,) = torch.autograd.grad(f, x, self.probe)  # e^T J
+        return (product * self.probe).flatten(1).sum(1)
+
+
 def _signs(like: Tensor, streams: Sequence[np.random.Generator]) -> Tensor:
-    """-1 or 1 for each number of each image, from its own stream."""
-    return torch.from_numpy(np.stack([2 * one.integers(0, 2, like.shape[1:]) - 1 for one in streams])).to(like)
+    """-1 or 1 for each number of each image, from the stream of the image."""
+    signs = [2 * generator.integers(0, 2, like.shape[1:]) - 1 for generator in streams]
+    return torch.from_numpy(np.stack(signs)).to(like)
 
 
 def log_density(
@@ -115,27 +138,27 @@ def log_density(
     trace: Trace,
     tick: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """log p(y) of y = x_1 / alpha_1: log N(x_T; 0, I) + the integral of div(dx/dlambda) + d log alpha_1 (Eq. 39).
+    """Return log p(y) of y = x_1 / alpha_1, log N(x_T; 0, I) + the integral of div(dx/dlambda) + d log alpha_1.
 
-    The integral is taken up the flow from t = 1 to T in equal steps of log-SNR, by the classical Runge-Kutta
-    method.
+    The integral follows the flow from t = 1 to T in equal steps of log-SNR, by the classical Runge-Kutta method
+    (arXiv 2011.13456, Eq. 39).
 
     Args:
         denoise: the network, differentiable and unclipped.
         y: (B, C, H, W).
         schedule: of the network.
-        steps: S, with four calls and divergences each.
-        trace: how the divergence is computed.
-        tick: called after each call.
+        steps: S, with four network calls and divergences each.
+        trace: computes the divergence, e.g. `Hutchinson`.
+        tick: called after each network call.
 
     Returns:
         (B,) nats, float64 on the CPU.
 
     Raises:
-        UserError: alpha_T = 0, where log-SNR has no end.
+        UserError: alpha_T = 0, where log-SNR is infinite.
     """
     if schedule.alpha_bar[-1] == 0:
-        raise UserError("This schedule ends at alpha_T = 0, where log-SNR is infinite; take one that ends above.")
+        raise UserError("This schedule ends at alpha_T = 0, where log-SNR is infinite; take one with alpha_T > 0.")
 
     def slope(x: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
         """dx/dlambda = -alpha sigma v = alpha sigma (sigma x0 - alpha eps), and its divergence."""

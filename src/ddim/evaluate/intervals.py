@@ -1,85 +1,99 @@
-"""How sure a figure is: its interval, and where it would lie for real images.
+"""Intervals: how far a metric would move if equally many images were drawn again, and where real images lie.
 
-An interval is the value +- 1.96 standard errors: how far the figure would move if as many images were drawn anew.
-The percentiles of resampled distances will not do: a set drawn from another with replacement lies further off than
-that one does, so they are too high.
+A confidence interval is the value ± 1.96 standard errors. Percentiles of bootstrapped distances do not serve: a set
+that is resampled from another with replacement lies farther off than that one, so they are too high.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
+from torch import Tensor
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
 Z = float(norm.ppf((1 + LEVEL) / 2))  # 1.96
 
 
-class Measured(NamedTuple):
-    """A figure and its standard error."""
+class Estimate(NamedTuple):
+    """A value and its standard error."""
 
     value: float
     error: float
 
 
 class Range(NamedTuple):
-    """From the least to the most."""
+    """Lower and upper end."""
 
     low: float
     high: float
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure, and what to read it by.
+class Mean(NamedTuple):
+    """A mean over images with its 95% interval, mean - margin to mean + margin.
 
     Attributes:
-        value: of the samples.
-        low, high: its 95% interval.
-        floor: the mean of the figure for real images in place of the samples.
-        floor_low, floor_high: where 95 in 100 of those lie, and so a perfect sampler's figure.
+        mean: over the images.
+        margin: half of the interval, by Student's t: how far other images of the kind, and other noise, would move
+            the mean; 1.96 standard errors for many images, infinite for a single image.
+        images: how many.
     """
 
-    value: float
-    low: float
-    high: float
-    floor: float
-    floor_low: float
-    floor_high: float
-
-    def facts(self) -> dict[str, float | None]:
-        """For a JSON file, which knows no number that is none."""
-        return {name: one if math.isfinite(one) else None for name, one in vars(self).items()}
+    mean: float
+    margin: float
+    images: int
 
     @classmethod
-    def read(cls, facts: dict[str, Any]) -> "Figure":
-        """From such a JSON file."""
-        return cls(**{name: math.nan if facts[name] is None else facts[name] for name in cls.__dataclass_fields__})
+    def of(cls, values: Tensor) -> "Mean":
+        """Return the mean of (N,) values, one for each image."""
+        n = len(values)
+        margin = float(t.ppf(0.975, n - 1)) * float(values.std()) / math.sqrt(n) if n > 1 else math.inf
+        return cls(float(values.mean()), margin, n)
 
 
-def resamplings(count: int, many: int, seed: Sequence[int]) -> NDArray[np.int64]:
-    """How often each of `count` images is drawn in `many` resamplings with replacement: (count, many)."""
-    return np.random.default_rng(list(seed)).multinomial(count, np.full(count, 1 / count), size=many).T
+def bootstrap_counts(count: int, resamples: int, seed: Sequence[int]) -> NDArray[np.int64]:
+    """Return how often each of `count` images is drawn in each bootstrap resample, (count, resamples)."""
+    return np.random.default_rng(list(seed)).multinomial(count, np.full(count, 1 / count), size=resamples).T
 
 
-def around(value: float, error: float, limits: Range) -> Range:
-    """The interval of a figure with a standard error, cut to what it can be."""
+def two_sample_bootstrap(x: Array, y: Array, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Return how often each image of x, (N, R), and of y, (M, R), is drawn in each of R bootstrap resamples."""
+    return (bootstrap_counts(len(one), resamples, (seed, i)) for i, one in enumerate((x, y)))
+
+
+def standard_error(both: Array, x: Array, y: Array) -> float:
+    """Return the standard error of a squared distance, corrected for the noise that resampling adds.
+
+    With d the difference of two distributions and S the covariance of the sampling noise, the distance of two sets
+    has the variance 4 d'Sd + 2 tr S^2. Resampling adds the noise once more: the distance of two resampled sets has
+    4 d'Sd + 6 tr S^2, and that of resampled sets to their originals 2 tr S^2. On MNIST with d = 0 the result was
+    1.1 to 1.3 times the standard deviation over new draws; uncorrected, 1.5 to 1.8 times.
+
+    Args:
+        both: (R,) distances of the resampled sets from each other.
+        x, y: (R,) distances of each resampled set from its original.
+    """
+    chance = (x.std(ddof=1) + y.std(ddof=1)) ** 2
+    return math.sqrt(max(both.var(ddof=1) - 2 * chance, chance))
+
+
+def confidence_interval(value: float, error: float, limits: Range) -> Range:
+    """Return the 95% interval of a metric with a standard error, clipped to the metric's limits."""
     return Range(max(value - Z * error, limits.low), min(value + Z * error, limits.high))
 
 
-def of_draws(values: Sequence[float], limits: Range, part: float = 0.0) -> tuple[float, Range]:
-    """The mean of figures, and where 95 in 100 others drawn alike lie (Student's t), cut to what they can be.
+def prediction_interval(values: Sequence[float], limits: Range, part: float = 0.0) -> tuple[float, Range]:
+    """Return the mean of several draws, and the 95% interval of one more draw (Student's t), clipped to limits.
 
     Args:
-        values: of several draws.
-        limits: of the figure.
-        part: what share of a finite pool each draw took. Draws that share images differ too little, by 1 - part in
-            variance, and what all of them share their mean has too.
+        values: the metric of each draw, at least two.
+        limits: of the metric.
+        part: the share of a finite pool that each draw takes, in [0, 1). Draws that share images differ too little,
+            by a factor 1 - part in variance, and their mean inherits what they share.
     """
     n, middle = len(values), mean(values)
     wider = (1 + part + (1 - part) / n) / (1 - part)
@@ -88,7 +102,7 @@ def of_draws(values: Sequence[float], limits: Range, part: float = 0.0) -> tuple
 
 
 def wilson(share: float, count: int) -> Range:
-    """The interval of a share of independent yeses and noes: Wilson, JASA 1927."""
+    """Return the 95% interval of a share of `count` independent trials (Wilson, JASA 1927)."""
     middle, width = share + Z**2 / (2 * count), Z * math.sqrt(share * (1 - share) / count + (Z / (2 * count)) ** 2)
     low, high = (middle - width) / (1 + Z**2 / count), (middle + width) / (1 + Z**2 / count)
-    return Range(min(low, share), max(high, share))  # rounding must not put 1 above the interval of 1
+    return Range(min(low, share), max(high, share))  # rounding must not put a share of 1 above its interval

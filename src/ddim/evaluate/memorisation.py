@@ -1,7 +1,9 @@
-"""What a search for copies of training images found, as it is kept and shown."""
+"""The result of a search for copies of training images, as text, as JSON and as pictures."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,20 +11,22 @@ from torch import Tensor
 
 from ddim.data.images import Images
 from ddim.evaluate.features import as_pixels
+from ddim.files import write_text
+from ddim.pictures import write_grid
 
-RARE = 1000  # one in so many held-out images may be flagged
+RARE = 1000  # at most one in so many held-out images may be flagged
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A sample that lies close by one training image.
+    """A sample that is unusually close to one training image.
 
     Attributes:
-        sample: which of the samples.
-        neighbours: its nearest training images, the nearest first.
-        mirrored: of each, whether it is the mirrored image that lies there.
-        distance: to the nearest, the root mean square over the pixels, in units in which images lie in [-1, 1].
-        ratio: of it to the mean distance of the next 50.
+        sample: index of the sample.
+        neighbours: indices of its nearest training images, the nearest first.
+        mirrored: for each of them, whether the mirrored image is the near one.
+        distance: to the nearest one, the root mean square over the pixels, for images in [-1, 1].
+        ratio: this distance over the mean distance of the next 50.
     """
 
     sample: int
@@ -34,18 +38,18 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """What was found.
+    """How many samples look like copies, and the most suspicious ones.
 
     Attributes:
-        count, train_count, held_out_count: how many samples and real images there were.
+        count, train_count, held_out_count: numbers of samples and of real images.
         level: the ratio below which an image is flagged.
-        flagged: how many samples are.
-        expected: how many would be of as many honest ones.
-        p_value: the probability that so many or more would be.
-        nearer: share of the pairs of a sample and a held-out image in which the sample lies nearer to its nearest
-            training image; a half is honest.
+        flagged: number of flagged samples.
+        expected: the number expected for samples that are no copies.
+        p_value: the probability of so many or more flagged samples without copying.
+        nearer: the share of pairs of a sample and a held-out image in which the sample is nearer to its nearest
+            training image; one half without copying.
         nearer_low, nearer_high: its 95% interval.
-        suspects: the samples of the lowest ratios, the lowest first.
+        suspects: the samples with the lowest ratios, the lowest first.
     """
 
     count: int
@@ -60,37 +64,50 @@ class Memorisation:
     nearer_high: float
     suspects: tuple[Suspect, ...]
 
-    def facts(self) -> dict[str, Any]:
-        """For a JSON file."""
-        return asdict(self)
-
     def lines(self) -> Iterator[str]:
-        """In words."""
+        """Yield the result as sentences."""
         allowed = self.held_out_count // RARE
         others = f"all but {allowed} of" if allowed else "any of"
         yield (
-            f"Copies: {self.flagged} of {self.count:,} samples lie closer by one of {self.train_count:,} training "
+            f"Copies: {self.flagged} of {self.count:,} samples are closer to one of {self.train_count:,} training "
             f"images than {others} {self.held_out_count:,} held-out images; {self.expected:.1f} expected, "
             f"p = {self.p_value:.2g}."
         )
         yield (
-            f"A sample lies nearer to the training images than a held-out image does in {self.nearer:.1%} of pairs"
-            f" ({self.nearer_low:.1%} to {self.nearer_high:.1%}); half is honest, more is copying or blur."
+            f"A sample is nearer to the training images than a held-out image is in {self.nearer:.1%} of pairs "
+            f"({self.nearer_low:.1%} to {self.nearer_high:.1%}); 50% is expected, more means copying or blur."
         )
 
     def pictures(self, samples: Tensor, training: Images) -> dict[str, Tensor]:
-        """The suspects to look at: "samples" (K, C, H, W) and "neighbours" (K, 3, C, H, W), uint8.
+        """Return the suspects, "samples" (K, C, H, W), and their "neighbours" (K, 3, C, H, W), uint8.
 
         Args:
             samples, training: as they were given to `copies`.
         """
-        rows = torch.tensor([one.neighbours for one in self.suspects])
-        flipped = torch.tensor([one.mirrored for one in self.suspects])[..., None, None, None]
+        rows = torch.tensor([suspect.neighbours for suspect in self.suspects])
+        mirrored = torch.tensor([suspect.mirrored for suspect in self.suspects])[..., None, None, None]
         near = as_pixels(
             replace(training, pixels=training.pixels[rows.flatten()], labels=training.labels[rows.flatten()])
         )
         near = near.reshape(*rows.shape, *near.shape[1:])
         return {
-            "samples": as_pixels(samples)[[one.sample for one in self.suspects]],
-            "neighbours": near.where(~flipped, near.flip(-1)),
+            "samples": as_pixels(samples)[[suspect.sample for suspect in self.suspects]],
+            "neighbours": near.where(~mirrored, near.flip(-1)),
         }
+
+    def save(self, folder: Path, samples: Tensor, training: Images, **details: Any) -> Path:
+        """Write `memorisation.json` and `memorisation.png`.
+
+        Args:
+            folder: where to write.
+            samples, training: as they were given to `copies`.
+            details: more entries, e.g. "weights", the fingerprint of the model.
+
+        Returns:
+            The path of the picture: each row shows a sample and its three nearest training images.
+        """
+        write_text(folder / "memorisation.json", json.dumps({**details, **asdict(self)}, indent=2) + "\n")
+        pictures, path = self.pictures(samples, training), folder / "memorisation.png"
+        rows = torch.cat([pictures["samples"][:, None], pictures["neighbours"]], dim=1)
+        write_grid(rows.flatten(0, 1), path, columns=rows.shape[1])
+        return path

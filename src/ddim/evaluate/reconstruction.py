@@ -10,8 +10,8 @@ from tqdm import tqdm
 from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.evaluate.batches import batches, chosen
-from ddim.evaluate.mean import Mean
+from ddim.evaluate.batches import batches, spread_rows
+from ddim.evaluate.intervals import Mean
 from ddim.samplers import DDIM
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
@@ -57,7 +57,7 @@ def measure(
     Raises:
         UserError: at the call, for images that are not the model's kind, or a count or S that cannot be.
     """
-    T, rows = model.schedule.T, chosen(model, images, count)
+    T, rows = model.schedule.T, spread_rows(model, images, count)
     every = [S for S in STEPS if S <= T] or [T] if steps is None else list(steps)
     if not all(1 <= S <= T for S in every):
         raise UserError(f"The numbers of steps must lie between 1 and T = {T}; got {', '.join(map(str, every))}.")

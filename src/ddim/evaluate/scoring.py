@@ -1,52 +1,52 @@
-"""How near samples are to real images: every figure with its interval, and with its floor."""
+"""How close samples are to real images: each metric with its interval and its floor."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddim.data.images import Images
 from ddim.errors import UserError
-from ddim.evaluate.agreement import agreement
-from ddim.evaluate.evaluation import Evaluation
-from ddim.evaluate.extractor import Extractor, choose, get
-from ddim.evaluate.features import as_pixels, features, kept_features
-from ddim.evaluate.figures import LIMITS, Reference
-from ddim.evaluate.floor import Floor, most, of_halves, of_others
-from ddim.evaluate.intervals import Figure, around
+from ddim.evaluate.accuracy import accuracy
+from ddim.evaluate.evaluation import Evaluation, Metric
+from ddim.evaluate.extractors import Extractor, choose, get
+from ddim.evaluate.features import Pictures, as_pixels, cached_features, features
+from ddim.evaluate.intervals import confidence_interval
+from ddim.evaluate.metrics import LIMITS, Floor, Reference, floor_of_others, floor_of_splits, largest_draw
+from ddim.progress import hidden
 
-Pictures = Tensor | NDArray[Any] | Images
-FEW = 512  # features: with more, an eigenvalue problem takes seconds
+FEW = 512  # features; with more, an eigenvalue problem takes seconds
 RESAMPLES, DRAWS = {True: 200, False: 20}, {True: 20, False: 5}  # with few features, with many
 
 
-def score(
-    samples: Pictures,
-    reference: Pictures,
-    *,
-    extractor: str | Extractor | None = None,
-    real: Pictures | None = None,
-    labels: Sequence[int] | Tensor | None = None,
-    data: str | None = None,
-    seed: int = 0,
-    progress: bool = True,
-) -> dict[str, float]:
-    """`measure` as plain numbers: see there for the arguments, and `Evaluation.flat` for the names."""
-    found = measure(
-        samples,
-        reference,
-        extractor=extractor,
-        real=real,
-        labels=labels,
-        data=data,
-        seed=seed,
-        progress=progress,
-    )
-    return found.flat()
+class ScoringOptions(TypedDict, total=False):
+    """Options of `score` and `measure`.
+
+    Attributes:
+        extractor: the feature extractor, a name or an `Extractor`; None is the one for the data.
+        real: more real images, none of them in the reference, for the floor: each draw takes up to two thirds of
+            them. Without them, or with too few, the reference is split.
+        labels: (N,) the requested class of each sample, if the extractor is a `Classifier`: an index into the
+            classes of the reference if that is an `Images`, otherwise into those of the classifier.
+        data: the name of the data set, to choose an extractor by; None is the name of the reference.
+        seed: of the bootstrap and of the draws, from 0.
+        progress: whether to show bars.
+    """
+
+    extractor: str | Extractor | None
+    real: Pictures | None
+    labels: Sequence[int] | Tensor | None
+    data: str | None
+    seed: int
+    progress: bool
+
+
+def score(samples: Pictures, reference: Pictures, **options: Unpack[ScoringOptions]) -> dict[str, float]:
+    """Return the result of `measure` as plain numbers: see there, and `Evaluation.flat` for the names."""
+    return measure(samples, reference, **options).flat()
 
 
 def measure(
@@ -60,48 +60,49 @@ def measure(
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
-    """How far samples are from real images, how sure that is, and how far real images are.
+    """Measure how close samples are to real images, with intervals and with the floor of real images.
 
     Args:
-        samples: (N, C, H, W), uint8 in 256 grey levels or floats in [-1, 1], or an `Images`; more than F of them.
-        reference: real images of the same shape, likewise more than F; best those that no training has seen.
-        extractor: what sees the images: a name, or an `Extractor`; None is the one for the data.
-        real: more real images, none of them in the reference, to draw the floor from, up to two thirds of them at
-            a time. Without them, or with too few, it is drawn from splits of the reference.
-        labels: (N,) the class that was asked for in each sample, if the extractor is a classifier: an index into
-            the reference's classes if it is an `Images`, else a class of the classifier.
-        data: the name of the data set, to choose an extractor by; None is the reference's own name.
-        seed: of the resamplings and draws.
-        progress: whether to show bars.
+        samples: (N, C, H, W), uint8 in 256 grey levels or floats in [-1, 1], or an `Images`. N must be greater than
+            the number of features F.
+        reference: real images of the same shape, more than F, preferably held out from training.
+        extractor, real, labels, data, seed, progress: see `ScoringOptions`.
 
     Raises:
-        UserError: images that are none or of different shapes, too few of them, or labels or a seed that cannot be.
+        UserError: invalid images, different shapes, too few images, invalid labels or a negative seed.
     """
     if seed < 0:
         raise UserError(f"The seed must be a whole number from 0 on; got {seed}.")
-    x_pixels, y_pixels = as_pixels(samples), as_pixels(reference)
-    if x_pixels.shape[1:] != y_pixels.shape[1:]:
-        raise UserError(
-            f"The samples are {_shape(x_pixels)} and the real images {_shape(y_pixels)}; bring both to one shape."
-        )
-    eye = _eye(extractor, y_pixels, data or (reference.name if isinstance(reference, Images) else None))
-    check(eye, len(x_pixels), len(y_pixels))
-    asked = {} if labels is None else {"agreement": agreement(eye, x_pixels, labels, reference)}
-    few = eye.dim <= FEW
-    x = features(eye, x_pixels, progress=progress)
-    held = Reference(kept_features(eye, y_pixels, progress=progress), len(x), seed)
-    measured = held.measured(x, RESAMPLES[few], progress)
-    floor = _floor(held, len(x), real, eye, DRAWS[few], progress)
-    figures = {}
+    sample_pixels, real_pixels = as_pixels(samples), as_pixels(reference)
+    if sample_pixels.shape[1:] != real_pixels.shape[1:]:
+        shapes = [" × ".join(map(str, pixels.shape[1:])) for pixels in (sample_pixels, real_pixels)]
+        raise UserError(f"The samples are {shapes[0]} and the real images {shapes[1]}; bring both to one shape.")
+    if not isinstance(extractor, str | None):
+        chosen = extractor
+    else:
+        channels, height, width = real_pixels.shape[1:]
+        data = data or (reference.name if isinstance(reference, Images) else None)
+        shape = (channels, height, width)
+        chosen = choose(shape, data) if extractor is None else get(extractor, shape)
+    check_counts(chosen, len(sample_pixels), len(real_pixels))
+    labelled = {} if labels is None else {"accuracy": accuracy(chosen, sample_pixels, labels, reference)}
+    few = chosen.dim <= FEW
+    with hidden(not progress):
+        x = features(chosen, sample_pixels)
+        held = Reference(cached_features(chosen, real_pixels), len(x), seed)
+        estimates = held.estimates(x, RESAMPLES[few])
+        floor = _floor(held, len(x), real, chosen, DRAWS[few])
+    metrics = {}
     for name, limits in LIMITS.items():
-        middle, range_ = floor.of(name)
-        figures[name] = Figure(measured[name].value, *around(*measured[name], limits), middle, *range_)
+        middle, range_ = floor.interval(name)
+        interval = confidence_interval(*estimates[name], limits)
+        metrics[name] = Metric(estimates[name].value, *interval, middle, *range_)
     return Evaluation(
-        figures | asked,
-        eye.name,
-        eye.about,
-        eye.fingerprint,
-        eye.dim,
+        metrics | labelled,
+        chosen.name,
+        chosen.about,
+        chosen.fingerprint,
+        chosen.dim,
         len(x),
         len(held.features),
         held.equal,
@@ -113,24 +114,23 @@ def measure(
     )
 
 
-def _eye(extractor: str | Extractor | None, pixels: Tensor, data: str | None) -> Extractor:
-    channels, height, width = pixels.shape[1:]
-    if extractor is None:
-        return choose((channels, height, width), data)
-    return get(extractor, (channels, height, width)) if isinstance(extractor, str) else extractor
+def check_counts(extractor: Extractor, samples: int, reference: int) -> None:
+    """Raise `UserError` if these numbers of samples or real images are too few for the extractor."""
+    _check_enough(samples, extractor, "samples")
+    _check_enough(reference, extractor, "real images to compare with")
 
 
-def _floor(held: Reference, count: int, real: Pictures | None, eye: Extractor, draws: int, progress: bool) -> Floor:
-    """From other real images if there are enough, else from the reference itself."""
-    there = 0 if real is None else len(real)
-    size = min(count, most(there))
-    if real is not None and size > eye.dim:
-        rows = np.random.default_rng([held.seed, 1]).permutation(there)[: draws * size]
-        pool = kept_features(eye, _rows(real, torch.from_numpy(np.sort(rows))), progress=progress)
-        return of_others(held, pool, size, draws, progress)
+def _floor(held: Reference, count: int, real: Pictures | None, extractor: Extractor, draws: int) -> Floor:
+    """The floor of other real images if there are enough, otherwise of splits of the reference."""
+    available = 0 if real is None else len(real)
+    size = min(count, largest_draw(available))
+    if real is not None and size > extractor.dim:
+        rows = np.random.default_rng([held.seed, 1]).permutation(available)[: draws * size]
+        pool = cached_features(extractor, _rows(real, torch.from_numpy(np.sort(rows))))
+        return floor_of_others(held, pool, size, draws)
     size = min(count, len(held.features) // 2)
-    _enough(size, eye, "images in half of the reference")
-    return of_halves(held, size, draws, progress)
+    _check_enough(size, extractor, "images in half of the reference")
+    return floor_of_splits(held, size, draws)
 
 
 def _rows(images: Pictures, rows: Tensor) -> Pictures:
@@ -139,19 +139,9 @@ def _rows(images: Pictures, rows: Tensor) -> Pictures:
     return torch.as_tensor(images)[rows]
 
 
-def check(eye: Extractor, count: int, reference_count: int) -> None:
-    """Raises `UserError` if so many samples or real images are too few to be compared as `eye` sees them."""
-    _enough(count, eye, "samples")
-    _enough(reference_count, eye, "real images to compare with")
-
-
-def _enough(count: int, eye: Extractor, what: str) -> None:
-    if count <= eye.dim:
+def _check_enough(count: int, extractor: Extractor, kind: str) -> None:
+    if count <= extractor.dim:
         raise UserError(
-            f"{count:,} {what} are too few for the {eye.dim:,} features of {eye.name}; take more than {eye.dim:,}, "
-            "or an extractor with fewer features."
+            f"{count:,} {kind} are too few for the {extractor.dim:,} features of {extractor.name}; take more than "
+            f"{extractor.dim:,}, or an extractor with fewer features."
         )
-
-
-def _shape(pixels: Tensor) -> str:
-    return " × ".join(map(str, pixels.shape[1:]))

@@ -6,8 +6,8 @@ from safetensors.torch import save as to_bytes
 
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
-from ddim.evaluate import choose, measure
-from ddim.evaluate.floor import most
+from ddim.evaluate import Classifier, choose, measure
+from ddim.evaluate.metrics import largest_draw
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
@@ -35,16 +35,16 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     model, test = setup.model, setup.held_out
     eye = choose(test.shape, test.name)
     call = batch_seconds(model, 64, seconds) / 64
-    limit = max(most(len(setup.learnt)), eye.dim + 1)  # a floor is made of as many
+    limit = max(largest_draw(len(setup.learnt)), eye.dim + 1)  # a floor is made of as many
     enough = [count for count in sorted({min(count, limit) for count in COUNTS}, reverse=True) if count > eye.dim]
     count = affordable(enough, lambda one: call * one * model.sampling.steps, seconds)
     images = to_uint8(model.sample(count, seed=SEED))
     write_bytes(setup.folder / "samples/evaluation.safetensors", to_bytes({"images": images}))
-    known = model.classes is not None and eye.classes == model.classes
-    labels = [i % eye.classes for i in range(count)] if known and eye.classes else None
+    known = isinstance(eye, Classifier) and len(eye.classes) == model.classes
+    labels = [i % model.classes for i in range(count)] if known and model.classes else None
     found = measure(images, test, extractor=eye, real=setup.learnt, labels=labels, seed=SEED)
     return {
         "sampling": model.sampling.describe(),
-        **found.facts(),
+        **found.to_dict(),
         "cut": cut(seconds, [f"from {enough[0]:,} to {count:,} images"] if count != enough[0] else []),
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 from ddim.denoiser import Denoiser
 from ddim.evaluate import bound, flow
-from ddim.evaluate.mean import Mean
+from ddim.evaluate.intervals import Mean
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 

@@ -1,5 +1,6 @@
 """Whether samples are copies of training images."""
 
+from dataclasses import asdict
 from typing import Any
 
 from safetensors.torch import load_file
@@ -36,4 +37,4 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     found = copies(images, setup.learnt, setup.held_out, device=setup.model.device)
     pictures = {name: one.contiguous() for name, one in found.pictures(images, setup.learnt).items()}
     write_bytes(setup.folder / "samples/memorisation.safetensors", to_bytes(pictures))
-    return {**found.facts(), "cut": few if len(images) < COUNT else None}
+    return {**asdict(found), "cut": few if len(images) < COUNT else None}

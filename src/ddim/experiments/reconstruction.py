@@ -8,7 +8,7 @@ from safetensors.torch import save as to_bytes
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate import reconstruction
-from ddim.evaluate.batches import batches, chosen
+from ddim.evaluate.batches import batches, spread_rows
 from ddim.evaluate.reconstruction import STEPS
 from ddim.experiments.cost import affordable, batch_seconds, cut, reachable
 from ddim.experiments.piece import Setup
@@ -47,7 +47,7 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
     facts = [
         {"steps": S, "error": e.mean, "low": max(e.mean - e.margin, 0), "high": e.mean + e.margin} for S, e in rows
     ]
-    some = next(batches(model, images, chosen(model, images, min(SHOWN, len(images))), SHOWN))
+    some = next(batches(model, images, spread_rows(model, images, min(SHOWN, len(images))), SHOWN))
     drawn = [some.x0]
     for S in steps:
         xT = model.encode(some.x0, steps=S, spacing=LADDER, labels=some.label)

@@ -15,16 +15,16 @@ from tqdm import tqdm
 
 from ddim.data import Images, to_uint8
 from ddim.denoiser import Denoiser
-from ddim.evaluate.extractor import choose
-from ddim.evaluate.features import features, kept_features
-from ddim.evaluate.figures import LIMITS, frechet_error, frechet_excess
-from ddim.evaluate.floor import most
-from ddim.evaluate.frechet import Array, frechet, gaussian
-from ddim.evaluate.intervals import Range, around, of_draws
+from ddim.evaluate.extractors import choose
+from ddim.evaluate.features import cached_features, features
+from ddim.evaluate.frechet import Array, frechet, frechet_error, frechet_excess, gaussian
+from ddim.evaluate.intervals import Range, confidence_interval, prediction_interval
+from ddim.evaluate.metrics import LIMITS, largest_draw
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.experiments.piece import Setup
 from ddim.files import write_bytes
 from ddim.model_io import fingerprint
+from ddim.progress import hidden
 
 RESAMPLES, DRAWS = 100, 20
 SEED = 0
@@ -116,7 +116,8 @@ def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
             drawn[cell] = drawing.drawn(cell)
             bar.update(cost)
     score = Score(setup.learnt, setup.held_out)
-    seen = {cell: features(score.eye, images, progress=False) for cell, (images, _) in drawn.items()}
+    with hidden():
+        seen = {cell: features(score.eye, images) for cell, (images, _) in drawn.items()}
     whole = next(x for cell, x in seen.items() if cell.steps == T and cell.eta == "0")[: extent.few]
     return {
         "extractor": score.eye.name,
@@ -187,29 +188,31 @@ class Score:
 
     def __init__(self, train: Images, test: Images) -> None:
         self.eye = choose(test.shape, test.name)
-        self.real, self.reference = kept_features(self.eye, train), kept_features(self.eye, test)
+        self.real, self.reference = cached_features(self.eye, train), cached_features(self.eye, test)
         self.gaussian = gaussian(self.reference)
 
     def __call__(self, x: Array) -> tuple[float, Range]:
         """The distance of images by their features, (N, F), and its 95% interval."""
         value = frechet(gaussian(x), self.gaussian)
-        return value, around(value, frechet_error(x, self.reference, RESAMPLES, SEED), LIMITS["frechet"])
+        return value, confidence_interval(
+            value, frechet_error(x, self.reference, RESAMPLES, SEED), LIMITS["frechet"]
+        )
 
     def excess(self, x: Array, base: Array) -> tuple[float, Range]:
         """By how much the distance of images exceeds that of others from the same noise, and its interval."""
         value, error = frechet_excess(x, base, self.reference, RESAMPLES, SEED)
-        return value, around(value, error, Range(-math.inf, math.inf))
+        return value, confidence_interval(value, error, Range(-math.inf, math.inf))
 
     def floor(self, count: int) -> dict[str, float]:
         """The mean distance of so many training images, and where 95 in 100 such draws lie.
 
-        Of so many, or of `most` of them where that is less.
+        Of so many, or of `largest_draw` of them where that is less.
         """
         pool = len(self.real)
-        size = min(count, most(pool))
+        size = min(count, largest_draw(pool))
         draws = (np.random.default_rng([SEED, draw]).permutation(pool)[:size] for draw in range(DRAWS))
         distances = [frechet(gaussian(self.real[rows]), self.gaussian) for rows in draws]
-        value, (low, high) = of_draws(distances, LIMITS["frechet"], size / pool)
+        value, (low, high) = prediction_interval(distances, LIMITS["frechet"], size / pool)
         return {"value": value, "low": low, "high": high}
 
 

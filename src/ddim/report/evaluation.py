@@ -11,7 +11,14 @@ from ddim.report.names import FIGURES
 from ddim.report.record import Record
 from ddim.report.sheet import BLUE, FAINT, WIDTH, Sheet, literal
 
-SHARES = ("precision", "recall", "density", "coverage", "agreement")  # from 0 to about 1, and the more the better
+SHARES = (
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "accuracy",
+    "agreement",
+)  # from 0 to about 1, and the more the better
 TOP, LEFT, RIGHT, HIGH = 130, 500, 530, 80  # pixels; the words stand left and right of the axes
 PITCH, CLOSE = 190, 115  # from strip to strip, with and without numbers at the axis
 

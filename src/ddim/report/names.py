@@ -8,5 +8,6 @@ FIGURES = {
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
+    "accuracy": "agreement with the label",
     "agreement": "agreement with the label",
 }

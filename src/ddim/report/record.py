@@ -93,6 +93,8 @@ def read(folder: Path, network: nn.Module | None = None) -> Record:
     weights = model_io.fingerprint(folder)
     config = model_io.read_config(folder)
     found = {name: table(folder / "results" / f"{name}.json") for name in RESULTS}
+    if "metrics" in found["evaluation"]:
+        found["evaluation"]["figures"] = found["evaluation"]["metrics"]
     results = {name: facts for name, facts in found.items() if facts and fits(facts, RESULTS[name])}
     others = {name for name, facts in results.items() if facts.get("weights") != weights}
     earlier = {name for name in others if config.get("finished") is False and _of_this_training(folder, name)}

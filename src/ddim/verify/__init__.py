@@ -1,6 +1,17 @@
-"""Proofs that the samplers do what is said of them, and how far each is from the end of many small steps."""
+"""Proofs, on data with closed-form solutions, that each sampler does what it states."""
 
-from ddim.verify.prove import contestants, judge
-from ddim.verify.verdict import Curve, Proof, Verdict
+import warnings
+from typing import Any
 
-__all__ = ["Curve", "Proof", "Verdict", "contestants", "judge"]
+from ddim.verify.checks import prove_identities
+from ddim.verify.prove import judge, solvers
+from ddim.verify.verdict import Curve, Proof, Verdict, table_lines
+
+__all__ = ["Curve", "Proof", "Verdict", "judge", "prove_identities", "solvers", "table_lines"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "contestants":
+        warnings.warn("ddim.verify.contestants is now ddim.verify.solvers.", DeprecationWarning, stacklevel=2)
+        return solvers
+    raise AttributeError(f"module 'ddim.verify' has no attribute {name!r}")

@@ -1,10 +1,9 @@
-"""Data so simple that the perfect network is a formula, and where its probability flow leads is known."""
+"""Data whose exact denoiser and probability flow are formulas. Pixels are independent, (B, 1, 1, W)."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,22 +18,9 @@ Smooth = (
 )
 
 
-class Problem(Protocol):
-    """Data whose perfect denoiser is a formula; pixels are independent, (B, 1, 1, W)."""
-
-    def denoise(self, x: Tensor, at: Level) -> Prediction:
-        """E[x0 | x_t] and the noise that goes with it."""
-
-    def law(self, at: Level) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of x_t, (W,)."""
-
-    def flow(self, x: Tensor, at: Level, to: Level) -> Tensor:
-        """Where the probability-flow ODE takes `x` from level `at` to level `to`."""
-
-
 @dataclass(frozen=True)
 class Gaussian:
-    """Pixels that are N(mean, std^2); std = 0 is a point mass.
+    """Pixels of N(mean, std^2); std = 0 is a point mass.
 
     Args:
         mean, std: a number for each of the W pixels.
@@ -44,23 +30,24 @@ class Gaussian:
     std: Sequence[float]
 
     def denoise(self, x: Tensor, at: Level) -> Prediction:
-        """x0 = m + alpha s^2 / (alpha^2 s^2 + sigma^2) (x_t - alpha m)."""
+        """Return x0 = E[x0 | x_t] = m + alpha s^2 / (alpha^2 s^2 + sigma^2) (x_t - alpha m), and eps."""
         mean, std = _row(self.mean), _row(self.std)
         gain = at.alpha * std**2 / (at.alpha**2 * std**2 + at.sigma**2)
         return from_x0(x, at, mean + gain * (x - at.alpha * mean))
 
     def law(self, at: Level) -> tuple[Tensor, Tensor]:
+        """Return the mean and the standard deviation of x_t, (W,)."""
         return at.alpha * _row(self.mean), (at.alpha**2 * _row(self.std) ** 2 + at.sigma**2).sqrt()
 
     def flow(self, x: Tensor, at: Level, to: Level) -> Tensor:
-        """Quantile to quantile, since it is linear in x: (x_s - m_s) / std_s = (x_t - m_t) / std_t."""
+        """Return x_s on the probability flow through x_t: (x_s - m_s) / std_s = (x_t - m_t) / std_t."""
         (mean_t, std_t), (mean_s, std_s) = self.law(at), self.law(to)
         return mean_s + std_s / std_t * (x - mean_t)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Pixels that are N(low, std^2) or, with probability `share`, N(high, std^2)."""
+    """Pixels of N(low, std^2) or, with probability `share`, of N(high, std^2)."""
 
     low: float = -0.6
     high: float = 0.5
@@ -68,7 +55,7 @@ class Mixture:
     share: float = 0.35
 
     def denoise(self, x: Tensor, at: Level) -> Prediction:
-        """The Gaussian's x0 for either bump, weighted with the odds that x_t comes from it."""
+        """Return x0 = E[x0 | x_t], that of each Gaussian weighted by its posterior probability, and eps."""
         variance = at.alpha**2 * self.std**2 + at.sigma**2
         gain = at.alpha * self.std**2 / variance
         middle = at.alpha * (self.low + self.high) / 2
@@ -77,21 +64,23 @@ class Mixture:
         return from_x0(x, at, mean + gain * (x - at.alpha * mean))
 
     def law(self, at: Level) -> tuple[Tensor, Tensor]:
+        """Return the mean and the standard deviation of x_t, 0-d."""
         mean = self.low + (self.high - self.low) * self.share
         variance = self.std**2 + (self.high - self.low) ** 2 * self.share * (1 - self.share)
         return at.alpha * mean, (at.alpha**2 * variance + at.sigma**2).sqrt()
 
     def draw(self, at: Level, count: int, generator: torch.Generator) -> Tensor:
-        """Samples of x_t, (count, 1, 1, 1)."""
+        """Return samples of x_t, (count, 1, 1, 1)."""
         high, z, eps = torch.randn(3, count, 1, 1, 1, generator=generator, dtype=torch.float64)
         is_high = torch.special.ndtr(high) < self.share
         x0 = torch.where(is_high, self.high, self.low) + self.std * z
         return q_sample(x0, at, eps)
 
     def flow(self, x: Tensor, at: Level, to: Level, steps: int = 2500) -> Tensor:
-        """The classical Runge-Kutta method on du/dr = eps, u = x / alpha and r = sigma / alpha (DDIM, Eq. 14).
+        """Return x_s on the probability flow through x_t, by the classical Runge-Kutta method.
 
-        Its variable is log r, of which du/d(log r) = r eps. No solver under test is used.
+        It integrates du/d(log r) = r eps with u = x / alpha and r = sigma / alpha (DDIM, Eq. 14), independently of
+        the solvers under test.
         """
         start, end = (float((level.sigma / level.alpha).log()) for level in (at, to))
         h, u = (end - start) / steps, x / at.alpha

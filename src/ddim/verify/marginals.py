@@ -1,4 +1,4 @@
-"""What a sampler makes of a normal distribution, exactly: no sample is drawn."""
+"""The mean and standard deviation at the end of a trajectory: exactly for Gaussian data, or from samples."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,23 +13,23 @@ from ddim.verify.exact import Gaussian, Mixture
 
 
 class Law(NamedTuple):
-    """Mean and standard deviation of each pixel, (W,)."""
+    """The mean and the standard deviation of each pixel, (W,)."""
 
     mean: Tensor
     std: Tensor
 
 
 def law(sampler: Sampler, data: Gaussian, levels: Sequence[Level], schedule: Schedule) -> Law:
-    """The law of what `sampler` returns at the last level when it starts from the exact law at the first.
+    """Return the exact mean and standard deviation at the last level, from the exact ones at the first.
 
     With Gaussian data every step is affine, so the end is c + a x_T + b_1 z_1 + b_2 z_2 + ... One trajectory of
-    a batch reads c, a and all b off: its rows start from x_T = 0 and x_T = 1, and each draw is 1 in one row.
+    a batch gives c, a and all b: its rows start from x_T = 0 and x_T = 1, and each noise is 1 in one row only.
     """
-    draws = _Count()
+    noise = _Count()
     width = len(data.mean)
     if sampler.stochastic:
-        *_, _ = trajectory(sampler, data.denoise, _zeros(1, width), levels, draws, schedule)
-    x = _zeros(2 + draws.count, width)
+        *_, _ = trajectory(sampler, data.denoise, _zeros(1, width), levels, noise, schedule)
+    x = _zeros(2 + noise.count, width)
     x[1] = 1
     *_, end = trajectory(sampler, data.denoise, x, levels, _Unit(), schedule)
     c, slopes = end[0], end[1:] - end[0]
@@ -41,7 +41,7 @@ def law(sampler: Sampler, data: Gaussian, levels: Sequence[Level], schedule: Sch
 def sampled(
     sampler: Sampler, data: Mixture, levels: Sequence[Level], schedule: Schedule, count: int, seed: int = 0
 ) -> Law:
-    """The same from `count` samples, for data that is not Gaussian; the error of the mean is std / sqrt(count)."""
+    """Return the same from `count` samples, for any data; the standard error of the mean is std / sqrt(count)."""
     generator = torch.Generator().manual_seed(seed)
 
     def noise(like: Tensor) -> Tensor:
@@ -52,9 +52,9 @@ def sampled(
     return Law(end.mean(), end.std())
 
 
-def error(found: Law, exact: Law) -> float:
-    """The root mean square of all differences between two laws."""
-    return float(torch.cat([a - b for a, b in zip(found, exact, strict=True)]).square().mean().sqrt())
+def error(measured: Law, exact: Law) -> float:
+    """Return the root mean square of the differences in means and standard deviations."""
+    return float(torch.cat([a - b for a, b in zip(measured, exact, strict=True)]).square().mean().sqrt())
 
 
 def _zeros(rows: int, width: int) -> Tensor:
@@ -73,7 +73,7 @@ class _Count:
 
 
 class _Unit(_Count):
-    """A `Noise` whose k-th draw (from 0) is 1 in row k + 2 and 0 in all others."""
+    """A `Noise` whose k-th call (from 0) returns 1 in row k + 2 and 0 in all other rows."""
 
     def __call__(self, like: Tensor) -> Tensor:
         draw = super().__call__(like)

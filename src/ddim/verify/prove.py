@@ -3,89 +3,78 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from ddim import samplers
 from ddim.samplers import Sampler
-from ddim.verify import marginals, order, properties
+from ddim.verify import checks, marginals, orders
 from ddim.verify.exact import MIXTURE
 from ddim.verify.verdict import Curve, Proof, Verdict, worst
 
-Make = Callable[[], Sampler]
+Factory = Callable[[], Sampler]
 
-TOLERANCE = 0.2  # what a measured order may lack
-VARIANTS: tuple[tuple[str, str, Any], ...] = (
-    ("ddim", "eta", 0.5),
-    ("heun", "churn", 10),
-    ("unipc", "order", 1),
-    ("unipc", "order", 2),
-    ("unipc", "variant", "bh1"),
-)
+TOLERANCE = 0.2  # a measured order may be lower by so much
 SAMPLES, SAMPLED_STEPS = 40_000, 160
-SIGMAS = 4.5  # standard errors that chance may put between samples and the law
+SIGMAS = 4.5  # standard errors that chance may add
 
 
-def contestants(only: Sequence[str] | None = None) -> dict[str, Make]:
-    """Every solver that has a name, and some with options; or those named alone.
+def solvers(only: Sequence[str] | None = None) -> dict[str, Factory]:
+    """Return a factory for each registered solver and each of its `variants`, or for the named solvers only.
 
     Raises:
         UserError: an unknown name.
     """
-    made: dict[str, Make] = {}
+    factories: dict[str, Factory] = {}
     for name in samplers.names() if only is None else only:
         samplers.get(name)  # refuses an unknown name
-        made[name] = partial(samplers.get, name)
+        factories[name] = partial(samplers.get, name)
     if only is None:
-        for name, option, value in VARIANTS:
-            made[f"{name}, {option} = {value}"] = partial(samplers.get, name, **{option: value})
-    return made
+        for name, sampler in samplers.samplers.items():
+            for options in getattr(sampler, "__dict__", {}).get("variants", ()):
+                text = ", ".join(f"{option} = {value}" for option, value in options.items())
+                factories[f"{name}, {text}"] = partial(samplers.get, name, **options)
+    return factories
 
 
-def judge(name: str, make: Make) -> Verdict:
-    """The verdict on one solver.
+def judge(name: str, factory: Factory) -> Verdict:
+    """Return the verdict on one solver.
 
     Args:
-        name: under which it is reported.
-        make: makes it anew for every proof, so that none leans on what another left behind.
+        name: the name in the report.
+        factory: returns a new solver for every proof, so that no proof depends on the state that another left.
     """
-    sampler = make()
-    curves = order.measure(make)
+    sampler = factory()
+    curves = orders.measure(factory)
     proofs = [
-        Proof(problem, _slowest(curves, problem), sampler.order - TOLERANCE, "least")
+        Proof(problem, _lowest_order(curves, problem), sampler.order - TOLERANCE, "least")
         for problem in dict.fromkeys(curve.problem for curve in curves)
     ]
     if sampler.stochastic:
-        proofs.append(mixture_law(make))
+        proofs.append(mixture_samples(factory))
     proofs += [
-        check(make)
-        for check in (
-            properties.point_mass,
-            properties.promised_calls,
-            properties.repeats,
-            properties.batches,
-        )
+        check(factory)
+        for check in (checks.point_mass, checks.promised_calls, checks.repeatable, checks.independent_of_batch)
     ]
-    calls = properties.calls_a_step(sampler)
+    calls = checks.calls_per_step(sampler)
     return Verdict(name, sampler.order, sampler.stochastic, calls, tuple(proofs), tuple(curves))
 
 
-def mixture_law(make: Make) -> Proof:
-    """Mean and deviation of many samples of the mixture, in units of what chance and the step allow.
+def mixture_samples(factory: Factory) -> Proof:
+    """Check the mean and the standard deviation of many samples of the mixture.
 
-    Two ladders, one of twice the steps, tell the bias of the finer one: as much again is allowed on top of chance.
-    The value is the larger of the two differences over what is allowed, so that it must not exceed 1.
+    The difference between S and S / 2 steps estimates the bias at S steps, which is allowed on top of chance. The
+    value is the larger of the two errors over the allowed error, so it must not exceed 1.
     """
     coarse, fine = (
-        marginals.sampled(make(), MIXTURE, order.stretched(S), order.SCHEDULE, SAMPLES)
+        marginals.sampled(factory(), MIXTURE, orders.stretched(S), orders.SCHEDULE, SAMPLES)
         for S in (SAMPLED_STEPS // 2, SAMPLED_STEPS)
     )
-    mean, std = MIXTURE.law(order.stretched(1)[-1])
+    mean, std = MIXTURE.law(orders.stretched(1)[-1])
     chance = SIGMAS * float(std) / math.sqrt(SAMPLES)
     values = []
-    for found, rough, exact in zip(fine, coarse, (mean, std), strict=True):
-        values.append(float((found - exact).abs()) / (chance + float((found - rough).abs())))
+    for at_fine, at_coarse, exact in zip(fine, coarse, (mean, std), strict=True):
+        values.append(float((at_fine - exact).abs()) / (chance + float((at_fine - at_coarse).abs())))
     return Proof("samples", worst(values), 1.0)
 
 
-def _slowest(curves: list[Curve], problem: str) -> float:
+def _lowest_order(curves: list[Curve], problem: str) -> float:
     return -worst(-curve.order for curve in curves if curve.problem == problem)

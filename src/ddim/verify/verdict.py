@@ -1,20 +1,29 @@
-"""What is found out about a solver: claims, each with the number that decides it."""
+"""The result of the proofs: claims with the numbers that decide them, as JSON and as a table."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from ddim.files import json_values
+
+COLUMNS = ("Gaussian", "mixture", "samples", "point mass", "calls", "repeat", "batch")
+LEGEND = """\
+order: as stated by the solver; Gaussian, mixture: as measured on closed-form data, the lower of two spacings
+samples: error of mean and standard deviation of 40,000 samples of the mixture, over the error that is allowed
+point mass: error where every step is exact; calls: trajectories with other calls than stated, or a call at t = 0
+repeat, batch: difference between two equal runs, and between an image alone and in a batch"""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One claim, and the number that bears it out or not.
+    """A claim and the number that decides it.
 
     Attributes:
-        claim: in a word or two; it heads a column of the table.
-        value: what was measured.
-        limit: what it is held against.
-        need: whether the value must not be below the limit ("least") or not above it ("most").
+        claim: one or two words, the head of a column in the table.
+        value: the measured number.
+        limit: the bound on it.
+        need: whether the limit is a lower bound ("least") or an upper bound ("most").
     """
 
     claim: str
@@ -24,29 +33,29 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """Whether the claim holds; a value that is no number proves nothing."""
+        """Whether the claim holds; NaN proves nothing."""
         return self.value >= self.limit if self.need == "least" else self.value <= self.limit
 
-    def facts(self) -> dict[str, Any]:
-        """For a JSON file."""
-        return {**asdict(self), "passed": self.passed}
+    def to_dict(self) -> dict[str, Any]:
+        """Return values for a JSON file."""
+        return json_values({**asdict(self), "passed": self.passed})  # type: ignore[no-any-return]
 
 
 def worst(values: Iterable[float]) -> float:
-    """The largest, or no number if one of them is none: `max` would pass over it."""
-    found = list(values)
-    return math.nan if any(map(math.isnan, found)) else max(found)
+    """Return the largest value, or NaN if any is NaN, which `max` would ignore."""
+    values = list(values)
+    return math.nan if any(map(math.isnan, values)) else max(values)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The error at the end of a ladder against its number of steps.
+    """The error at the end of the trajectory against the number of steps.
 
     Attributes:
         problem: the data, "Gaussian" or "mixture".
-        spacing: how the steps are spread.
+        spacing: a name from `ddim.verify.orders.SPACINGS`.
         steps, errors: one error for each number of steps.
-        order: the slope, where there are many steps.
+        order: the slope at many steps.
     """
 
     problem: str
@@ -58,14 +67,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All that was found out about one solver.
+    """The proofs of one solver.
 
     Attributes:
-        solver: its name, with the options if there are any.
-        order: what it states.
-        stochastic: whether it draws noise.
-        calls: network calls for each step of a ladder of 50.
-        proofs, curves: see there.
+        solver: its name, with its options if there are any.
+        order: the order of convergence that it states.
+        stochastic: whether it injects noise.
+        calls: network calls per step over 50 steps.
+        proofs: one for each claim.
+        curves: behind the measured orders.
     """
 
     solver: str
@@ -80,16 +90,37 @@ class Verdict:
         """Whether every claim holds."""
         return all(proof.passed for proof in self.proofs)
 
-    def facts(self) -> dict[str, Any]:
-        """For a JSON file."""
-        facts = {**asdict(self), "proofs": [proof.facts() for proof in self.proofs], "passed": self.passed}
-        return _plain(facts)  # type: ignore[no-any-return]
+    def to_dict(self) -> dict[str, Any]:
+        """Return values for a JSON file, with None for what is not finite."""
+        proofs = [proof.to_dict() for proof in self.proofs]
+        return json_values({**asdict(self), "proofs": proofs, "passed": self.passed})  # type: ignore[no-any-return]
 
 
-def _plain(value: Any) -> Any:
-    """With null for what is no finite number, since JSON has no word for that."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def table_lines(verdicts: Sequence[Verdict], identities: Sequence[Proof] = ()) -> Iterator[str]:
+    """Yield a table as text: a line for each solver and for each identity. A failing number ends with "!"."""
+    rows = [["solver", "calls/step", "order", *COLUMNS, ""]]
+    for verdict in verdicts:
+        proofs = {proof.claim: proof for proof in verdict.proofs}
+        cells = (_number(proofs[name]) if name in proofs else "-" for name in COLUMNS)
+        rows.append([verdict.solver, f"{verdict.calls:g}", str(verdict.order), *cells, _mark(verdict.passed)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for name, *numbers in rows:
+        aligned = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
+        yield "  ".join([name.ljust(widths[0]), *aligned]).rstrip()
+    yield from LEGEND.splitlines()
+    for proof in identities:
+        yield f"{_mark(proof.passed)}  {_number(proof):>8}  {proof.claim}"
+
+
+def _number(proof: Proof) -> str:
+    if proof.need == "least" or proof.claim == "samples":
+        text = f"{proof.value:.2f}"
+    elif proof.value == 0 or proof.value == int(min(proof.value, 1e6)):
+        text = f"{proof.value:.0f}"
+    else:
+        text = f"{proof.value:.0e}"
+    return text if proof.passed else f"{text}!"
+
+
+def _mark(passed: bool) -> str:
+    return "pass" if passed else "FAIL"

@@ -6,15 +6,15 @@ import pytest
 import torch
 from known import images
 
-from ddim.evaluate.batches import batches, chosen
-from ddim.evaluate.mean import Mean
+from ddim.evaluate.batches import batches, spread_rows
+from ddim.evaluate.intervals import Mean
 
 
 def test_a_few_images_are_spread_over_the_set(model):
     some = images(torch.zeros(100, 1, 8, 8))
-    assert chosen(model, some, None).tolist() == list(range(100))
-    assert chosen(model, some, 4).tolist() == [0, 25, 50, 75]
-    assert len(set(chosen(model, some, 99).tolist())) == 99
+    assert spread_rows(model, some, None).tolist() == list(range(100))
+    assert spread_rows(model, some, 4).tolist() == [0, 25, 50, 75]
+    assert len(set(spread_rows(model, some, 99).tolist())) == 99
 
 
 def test_batches_hold_every_image_once_and_know_its_place(model):

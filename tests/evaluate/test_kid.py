@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddim.evaluate import kernel
-from ddim.evaluate.kernel import between, kid, within
+from ddim.evaluate import kid as module
+from ddim.evaluate.kid import between, kernel, kid, within
 
 
 def sets(n=40, m=30, dim=5):
@@ -31,7 +31,7 @@ def test_pair_by_pair():
 def test_in_parts(monkeypatch):
     x, y = sets()
     whole = kid(x, y)
-    monkeypatch.setattr(kernel, "CHUNK", 100)
+    monkeypatch.setattr(module, "CHUNK", 100)
     assert kid(x, y) == pytest.approx(whole, rel=1e-12)
 
 
@@ -55,9 +55,9 @@ def test_counted_twice_is_there_twice():
     tx, ty = rng.integers(0, 3, (40, 2)), rng.integers(0, 3, (30, 2))
     for column in range(2):
         a, b = x.repeat(tx[:, column], 0), y.repeat(ty[:, column], 0)
-        assert between(x, y, tx, ty)[column] == pytest.approx(kernel.kernel(a, b).mean(), rel=1e-12)
+        assert between(x, y, tx, ty)[column] == pytest.approx(kernel(a, b).mean(), rel=1e-12)
         where = np.arange(40).repeat(tx[:, column])
-        pairs = kernel.kernel(a, a)[where[:, None] != where]
+        pairs = kernel(a, a)[where[:, None] != where]
         assert within(x, tx.astype(float))[column] == pytest.approx(pairs.mean(), rel=1e-12)
 
 

@@ -1,10 +1,10 @@
-"""Small frozen classifiers of handwritten digits: the layer before the last gives features, the last one a name.
+"""Small frozen classifiers of handwritten digits. The layer before the last gives the features.
 
-`python models/classifier.py mnist` trains one anew, and writes its file in `weights`.
+`python models/classifier.py mnist` trains one and writes its file in `weights`.
 """
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddim.errors import UserError
+from ddim.evaluate.extractors import Shape, register
 
 WEIGHTS = Path(__file__).with_name("weights")
 BATCH = 500  # images at a time
-VERSION = 1  # raised when the arithmetic changes
+VERSION = 1  # increase when the arithmetic changes
 
 
 class Size(NamedTuple):
-    """Of the images and of what is seen in them."""
+    """Input side length in pixels, and feature dimension."""
 
     side: int
     features: int
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """(C, H, W)."""
         return 1, self.side, self.side
 
@@ -38,10 +39,10 @@ SIZES = {"mnist": Size(28, 64), "digits": Size(8, 32)}
 
 
 class Network(nn.Module):
-    """Three convolutions and two linear layers; what the last one sees are the features.
+    """Three convolutions and two linear layers. The input of the last layer gives the features.
 
     Args:
-        size: the side of the images is a multiple of 4.
+        size: the side of the images must be a multiple of 4.
     """
 
     def __init__(self, size: Size) -> None:
@@ -55,7 +56,7 @@ class Network(nn.Module):
         self.classify = nn.Linear(size.features, 10)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Args: images (B, 1, side, side) in [0, 1]. Returns features (B, F) and logits (B, 10)."""
+        """Return features (B, F) and logits (B, 10) of images (B, 1, side, side) in [0, 1]."""
         x = self.stages[0](images)
         for stage in list(self.stages)[1:]:
             x = stage(F.max_pool2d(x, 2))
@@ -63,52 +64,52 @@ class Network(nn.Module):
         return x, self.classify(F.dropout(x, 0.3, self.training))
 
 
-class Classifier:
-    """An `Extractor` that also names the digit it sees.
+class DigitClassifier:
+    """A `ddim.evaluate.Classifier` of the ten digits.
 
-    Its training images are those of the generative models that it judges, so it favours none of two models that
-    are trained on the same data. Its distances compare with others of the same fingerprint alone: they are no FID.
+    It was trained on the same training images as the generative models that it evaluates, so it favours none of two
+    models of the same data. Compare its distances only with others of the same fingerprint: they are not FIDs.
 
     Args:
-        name: the data set it knows, "mnist" or "digits".
-        shape: (C, H, W) of the images, 1x28x28 or 1x8x8.
+        name: the data set that it was trained on, a key of `SIZES`.
+        shape: (C, H, W) of the images, 1x28x28 for "mnist" or 1x8x8 for "digits".
 
     Raises:
         UserError: another shape.
     """
 
-    def __init__(self, name: str, shape: tuple[int, int, int]) -> None:
+    def __init__(self, name: str, shape: Shape) -> None:
         size = SIZES[name]
         if tuple(shape) != size.shape:
-            wanted, given = ("x".join(map(str, one)) for one in (size.shape, shape))
-            raise UserError(f"The extractor {name} sees images of {wanted}, not of {given}; take scattering.")
+            expected, given = ("x".join(map(str, sides)) for sides in (size.shape, shape))
+            raise UserError(f"The extractor {name} takes images of {expected}, not of {given}; take scattering.")
         self.network, self.accuracy, self.fingerprint = _trained(name)
         self.name = name
         self.about = (
-            f"{size.features} features of a small classifier of {name} that names {self.accuracy:.2%} of the test "
-            "images rightly"
+            f"{size.features} features of a small classifier of {name} with an accuracy of {self.accuracy:.2%} on "
+            "the test images"
         )
         self.shape, self.dim = size.shape, size.features
-        self.classes: int | None = 10
+        self.classes = tuple("0123456789")
 
     @torch.no_grad()
-    def view(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What it sees in (B, C, H, W) uint8: features (B, F) float64 and classes (B,) int64."""
+    def predict(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (B, F) float64 and classes (B,) int64 of pixels (B, C, H, W) uint8."""
         parts = [self.network(part.float() / 255) for part in torch.split(pixels, BATCH)]
         return torch.cat([f for f, _ in parts]).double(), torch.cat([logits.argmax(1) for _, logits in parts])
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Args: pixels (B, C, H, W) uint8. Returns features (B, F) float64, none of them below 0."""
-        return self.view(pixels)[0]
+        """Return the features, (B, F) float64 and at least 0, of pixels (B, C, H, W) uint8."""
+        return self.predict(pixels)[0]
 
     def classify(self, pixels: Tensor) -> Tensor:
-        """Args: pixels (B, C, H, W) uint8. Returns the digit in each image, (B,) int64."""
-        return self.view(pixels)[1]
+        """Return the digit in each image, (B,) int64, for pixels (B, C, H, W) uint8."""
+        return self.predict(pixels)[1]
 
 
 @cache
 def _trained(name: str) -> tuple[Network, float, str]:
-    """The network, its accuracy on the test images as measured when it was trained, and the fingerprint."""
+    """The network, its test accuracy as measured after its training, and its fingerprint."""
     path = WEIGHTS / f"{name}.safetensors"
     data = path.read_bytes()
     network = Network(SIZES[name])
@@ -116,3 +117,7 @@ def _trained(name: str) -> tuple[Network, float, str]:
     with safe_open(path, "pt") as file:
         accuracy = float(file.metadata()["test_accuracy"])
     return network.eval(), accuracy, f"{name} {VERSION} {hashlib.sha256(data).hexdigest()}"
+
+
+for _name in SIZES:
+    register(_name, default_for=_name)(partial(DigitClassifier, _name))

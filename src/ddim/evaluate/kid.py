@@ -1,7 +1,7 @@
-"""KID, the kernel distance of two sets of features: unbiased, and over all pairs of images.
+"""KID, the kernel inception distance of two sets of features: unbiased, over all pairs of images.
 
 MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y), the first two over pairs of different images, for the kernel
-k(x, y) = (x . y / F + 1)^3. No subset is drawn, so that it depends on no order and no chance.
+k(x, y) = (x . y / F + 1)^3. No subsets are drawn, so the result depends neither on the order nor on chance.
 
 Reference: Binkowski et al., arXiv 1801.01401, section 4; the estimator is Gretton et al., JMLR 2012, Eq. 3.
 """
@@ -11,28 +11,38 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ddim.evaluate.intervals import standard_error, two_sample_bootstrap
+
 Array = NDArray[np.float64]
 CHUNK = 1 << 22  # pairs at a time
 
 
 def kernel(x: Array, y: Array) -> Array:
-    """(x . y / F + 1)^3 for each pair of (N, F) and (M, F): (N, M)."""
+    """Return (x . y / F + 1)^3 for each pair of (N, F) and (M, F): (N, M)."""
     base: Array = x @ y.T / x.shape[1] + 1
     return base * base * base
 
 
 def kid(x: Array, y: Array) -> float:
-    """The distance of features (N, F) and (M, F); it may be below 0, as what is unbiased around 0 must."""
+    """Return the distance of features (N, F) and (M, F). It can be below 0, as it is unbiased."""
     once_x, once_y = np.ones((len(x), 1)), np.ones((len(y), 1))
     return float((within(x, once_x) + within(y, once_y) - 2 * between(x, y, once_x, once_y))[0])
 
 
+def kid_error(x: Array, y: Array, resamples: int, seed: int) -> float:
+    """Return the standard error of the KID of (N, F) and (M, F), by resampling both sets."""
+    tx, ty = (times.astype(np.float64) for times in two_sample_bootstrap(x, y, resamples, seed))
+    a, b = within(x, tx), within(y, ty)  # the terms of the original sets are constant
+    to_x, to_y = (between(one, one, times, np.ones_like(times)) for one, times in ((x, tx), (y, ty)))
+    return standard_error(a + b - 2 * between(x, y, tx, ty), a - 2 * to_x, b - 2 * to_y)
+
+
 def within(x: Array, times: Array) -> Array:
-    """The mean of the kernel over the pairs of different images of one set.
+    """Return the mean of the kernel over the pairs of different images of one set.
 
     Args:
         x: (N, F).
-        times: (N, R) how often each image counts, in each of R resamplings.
+        times: (N, R) how often each image counts, in each of R bootstrap resamples.
 
     Returns:
         (R,).
@@ -44,19 +54,19 @@ def within(x: Array, times: Array) -> Array:
 
 
 def between(x: Array, y: Array, times_x: Array, times_y: Array) -> Array:
-    """The mean of the kernel over the pairs of an image of one set, (N, F), and one of the other, (M, F): (R,)."""
+    """Return the mean of the kernel over the pairs of images of two sets, (N, F) and (M, F): (R,)."""
     mean: Array = _sum(x, y, times_x, times_y) / (times_x.sum(0) * times_y.sum(0))
     return mean
 
 
 def kernel_with_itself(x: Array) -> Array:
-    """k(x, x) for each row: (N,)."""
+    """Return k(x, x) for each row: (N,)."""
     base: Array = np.square(x).sum(1) / x.shape[1] + 1
     return base * base * base
 
 
 def _sum(x: Array, y: Array, times_x: Array, times_y: Array) -> Array:
-    """The sum over all pairs, for each column of how often they count."""
+    """The weighted sum of the kernel over all pairs, for each resample."""
     total: Array = np.zeros(times_x.shape[1])
     for rows in chunks(len(x), len(y)):
         total += (times_x[rows] * (kernel(x[rows], y) @ times_y)).sum(0)
@@ -64,6 +74,6 @@ def _sum(x: Array, y: Array, times_x: Array, times_y: Array) -> Array:
 
 
 def chunks(rows: int, columns: int) -> Iterator[slice]:
-    """The rows of a table in parts of at most about `CHUNK` entries."""
+    """Return the rows of a table in parts of at most about `CHUNK` entries."""
     height = max(1, CHUNK // columns)
     return (slice(start, start + height) for start in range(0, rows, height))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ddim.evaluate import kernel
-from ddim.evaluate.neighbours import Balls, neighbours
+from ddim.evaluate import kid
+from ddim.evaluate.precision_recall import Balls, precision_recall
 
 
 def definitions(x, y):
@@ -27,7 +27,7 @@ def definitions(x, y):
 
 
 def values(x, y):
-    return {name: one.value for name, one in neighbours(x, Balls(y))._asdict().items()}
+    return {name: one.value for name, one in precision_recall(x, Balls(y))._asdict().items()}
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
@@ -36,7 +36,7 @@ def test_the_definitions(shift, monkeypatch):
     x, y = rng.standard_normal((40, 3)) + shift, rng.standard_normal((30, 3))
     expected = definitions(x, y)
     assert values(x, y) == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setattr(kernel, "CHUNK", 100)
+    monkeypatch.setattr(kid, "CHUNK", 100)
     assert values(x, y) == pytest.approx(expected, rel=1e-12)
     if shift == 1:
         assert all(0 < one < 1 for one in expected.values())
@@ -89,7 +89,8 @@ def test_the_standard_errors_are_those_of_new_draws(shift):
     """Nearly, where the sets differ; up to 1.8 times as wide where they do not, but never much too narrow."""
     rng = np.random.default_rng(0)
     drawn = [
-        neighbours(rng.standard_normal((150, 6)) + shift, Balls(rng.standard_normal((150, 6)))) for _ in range(200)
+        precision_recall(rng.standard_normal((150, 6)) + shift, Balls(rng.standard_normal((150, 6))))
+        for _ in range(200)
     ]
     for name in drawn[0]._fields:
         real = np.std([getattr(one, name).value for one in drawn])

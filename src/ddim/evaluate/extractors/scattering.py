@@ -1,4 +1,4 @@
-"""Features without weights, for any small images: where which colours are, and how much there is of each detail.
+"""Features without weights, for all small images: local mean colours, and contrasts by scale and orientation.
 
 First-order wavelet scattering: Bruna and Mallat, Invariant Scattering Convolution Networks, arXiv 1203.1513.
 """
@@ -10,30 +10,32 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ddim.errors import UserError
+from ddim.evaluate.extractors import Shape, register
 
 SMALLEST, LARGEST = 8, 256  # pixels a side
-COLOURS = 4  # a side of the grid of mean colours
-DETAILS = 2  # a side of the grid of mean contrasts
+COLOURS = 4  # side of the grid of mean colours
+DETAILS = 2  # side of the grid of mean contrasts
 ORIENTATIONS = 4
-FAINT = 1 / 64  # about two of 256 grey levels: what has less contrast is plain
-VERSION = 1  # raised when the arithmetic changes
+FAINT = 1 / 64  # about two of 256 grey levels: added to each contrast before the logarithm
+VERSION = 1  # increase when the arithmetic changes
 
 # Grey, red against blue, and both against green: an orthonormal basis of the colours.
 OPPONENT = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
 OPPONENT /= OPPONENT.norm(dim=1, keepdim=True)
 
 
+@register("scattering")
 class Scattering:
-    """An `Extractor` with nothing to train or download: at 32x32, 64 features in grey and 120 in colour.
+    """An `Extractor` without training or download: at 32x32, 64 features in grey and 120 in colour.
 
     S_0 x = x * phi and S_1 x = |x * psi_(j,k)| * phi, arXiv 1203.1513, section 2: mean colours on a grid of 4x4;
-    the mean contrast at each scale j and orientation k, of grey on a grid of 2x2, of the other two colours over the
-    whole image. Of contrasts the logarithm is taken: fine detail, which is faint, would not count otherwise.
+    the mean contrast at each scale j and orientation k, of grey on a grid of 2x2 and of the other two colours over
+    the whole image. Contrasts enter by their logarithms; otherwise fine detail, which is faint, would not count.
 
-    Why they are fair: they are trained on nothing, so no model is favoured by the data it has learnt from; a shift
-    by a pixel or two hardly changes them; blur, noise, wrong colours or brightness and a wrong mix of classes do.
-    What they cannot see is meaning: to them an image with the right colours and contrasts in the right places is
-    right. Their distances compare at one shape, with one another. They are no FID and say nothing of one.
+    The features are not trained, so they favour no model by its training data. A shift by one or two pixels hardly
+    changes them; blur, noise, wrong colours, wrong brightness and a wrong mix of classes do. They do not see
+    meaning: an image with the right colours and contrasts in the right places counts as right. Compare their
+    distances at one shape and with one another only: they are not FIDs, nor estimates of FIDs.
 
     Args:
         shape: (C, H, W) of the images, C 1 or 3, H and W 8 to 256.
@@ -42,14 +44,14 @@ class Scattering:
         UserError: another shape.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: Shape) -> None:
         channels, *sides = shape
         if channels not in (1, 3) or not SMALLEST <= min(sides) <= max(sides) <= LARGEST:
             raise UserError(
-                f"The extractor scattering sees images in grey or in colour of {SMALLEST} to {LARGEST} pixels a "
+                f"The extractor scattering takes images in grey or in colour of {SMALLEST} to {LARGEST} pixels a "
                 f"side, not of {'x'.join(map(str, shape))}; resize them."
             )
-        self.scales = max(3, round(math.log2(min(sides) / COLOURS)))  # down to what the grid of colours sees
+        self.scales = max(3, round(math.log2(min(sides) / COLOURS)))  # down to the cells of the grid of colours
         self.wavelets = wavelets(2 * sides[0], 2 * sides[1], self.scales)
         filters = len(self.wavelets)
         self.shape = (channels, sides[0], sides[1])
@@ -57,57 +59,57 @@ class Scattering:
         self.name = "scattering"
         self.about = (
             f"{self.dim} features by first-order wavelet scattering (arXiv 1203.1513), {self.scales} scales in "
-            f"{ORIENTATIONS} orientations, trained on nothing"
+            f"{ORIENTATIONS} orientations, without training"
         )
         self.fingerprint = f"scattering {VERSION}"
-        self.classes: int | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Args: pixels (B, C, H, W) uint8. Returns features (B, F) float64."""
+        """Return the features, (B, F) float64, of pixels (B, C, H, W) uint8."""
         x = pixels.double() / 127.5 - 1
         if x.shape[1] == 3:
             x = torch.einsum("oc,bchw->bohw", OPPONENT, x)
-        seen = [adaptive_avg_pool2d(x, COLOURS)]
+        features = [adaptive_avg_pool2d(x, COLOURS)]
         spectrum = torch.fft.fft2(mirrored(x))
         for psi in self.wavelets:
             contrast = torch.fft.ifft2(spectrum * psi)[..., : x.shape[2], : x.shape[3]].abs()  # |x * psi|
             pooled = adaptive_avg_pool2d(contrast[:, :1], DETAILS), contrast[:, 1:].mean((2, 3))
-            seen += [torch.log(FAINT + one) for one in pooled]
-        return torch.cat([one.flatten(1) for one in seen], dim=1)
+            features += [torch.log(FAINT + mean) for mean in pooled]
+        return torch.cat([values.flatten(1) for values in features], dim=1)
 
 
 def wavelets(height: int, width: int, scales: int) -> Tensor:
-    """Oriented band-passes an octave apart, on the frequencies of `torch.fft.fft2`.
+    """Return oriented band-pass filters one octave apart, at the frequencies of `torch.fft.fft2`.
 
     psi_(j,k)(omega) = 2 cos(pi/2 log2(|omega| / (2^-j pi))) cos(K/2 (arg omega - pi k / K)), each cosine within its
-    first zeros; the finest passes all above pi too. So neighbours' squares add up to a constant, a wave at the
-    middle of one passes no other, and what comes out has the wave's amplitude as its modulus, at any phase.
+    first zeros; the finest filters pass all frequencies above pi too. The squares of neighbouring filters add up to
+    a constant, a wave at the centre of one filter passes no other, and the modulus of the output is the amplitude
+    of the wave at any phase.
 
     Args:
         height, width: of the images.
         scales: j = 0 .. scales - 1, from fine to coarse.
 
     Returns:
-        (scales * ORIENTATIONS, height, width) float64, real and 0 at frequency 0.
+        (scales * ORIENTATIONS, height, width) float64, real, and 0 at frequency 0.
     """
     y, x = (2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in (height, width))
     octave = torch.log2(torch.hypot(y[:, None], x) / math.pi)
     angle = torch.atan2(y[:, None], x)
-    found = []
+    filters = []
     for j in range(scales):
         radial = _bump(octave.clamp(max=0) if j == 0 else octave + j)
         for k in range(ORIENTATIONS):
             off = torch.remainder(angle - math.pi * k / ORIENTATIONS + math.pi, 2 * math.pi) - math.pi
-            found.append(2 * radial * _bump(off * ORIENTATIONS / math.pi))
-    return torch.stack(found)
+            filters.append(2 * radial * _bump(off * ORIENTATIONS / math.pi))
+    return torch.stack(filters)
 
 
 def mirrored(x: Tensor) -> Tensor:
-    """Images (..., H, W) with their mirror images beside and below, (..., 2H, 2W): no edge where they repeat."""
+    """Return images (..., H, W) with their mirror images, (..., 2H, 2W): periodic without edges."""
     x = torch.cat([x, x.flip(-1)], dim=-1)
     return torch.cat([x, x.flip(-2)], dim=-2)
 
 
 def _bump(x: Tensor) -> Tensor:
-    """cos(pi x / 2) within (-1, 1), else exactly 0."""
+    """cos(pi x / 2) within (-1, 1), exactly 0 elsewhere."""
     return torch.where(x.abs() < 1, torch.cos(math.pi / 2 * x), 0.0)

@@ -1,0 +1,166 @@
+"""Checks of single properties: exactness, network calls, repeatability, and the identities of DDIM's paper."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from ddim import timesteps
+from ddim.level import Denoise, Level, Prediction
+from ddim.noise import ImageNoise
+from ddim.samplers import DDIM, Sampler, trajectory
+from ddim.schedule import Schedule, linear
+from ddim.verify.exact import GAUSSIAN, POINT
+from ddim.verify.marginals import Law, error, law
+from ddim.verify.orders import SCHEDULE, stretched
+from ddim.verify.verdict import Proof, worst
+
+Factory = Callable[[], Sampler]
+"""Returns a new sampler, so that no proof depends on the state that another left."""
+Family = Callable[[float], Sampler]
+"""eta -> a sampler."""
+
+COUNTS = (1, 2, 3, 5, 10, 20, 50)  # steps
+ROUNDING = 1e-9
+IMAGES = 3
+TIMES = (2, 10, 300, 999, 1000)
+
+
+class CountedDenoise:
+    """The denoiser of `GAUSSIAN`. It counts its calls, and those at sigma = 0, where no network is trained."""
+
+    def __init__(self) -> None:
+        self.calls, self.calls_at_zero = 0, 0
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction:
+        self.calls += 1
+        self.calls_at_zero += bool((at.sigma == 0).any())
+        return GAUSSIAN.denoise(x, at)
+
+
+def promised_calls(factory: Factory) -> Proof:
+    """Check for every spacing that `calls` is correct, that no call is at t = 0, and that the end is finite.
+
+    The value is the number of trajectories for which that is false.
+    """
+    schedule, wrong = linear(), 0
+    for spacing in timesteps.names():
+        for S in COUNTS:
+            sampler, denoise = factory(), CountedDenoise()
+            levels = timesteps.levels(schedule, timesteps.timesteps(schedule, S, spacing))
+            end = _run(sampler, denoise, levels, range(IMAGES), schedule)
+            expected = sampler.calls(levels)
+            wrong += denoise.calls != expected or denoise.calls_at_zero > 0 or not bool(end.isfinite().all())
+    return Proof("calls", wrong, 0)
+
+
+def repeatable(factory: Factory) -> Proof:
+    """Check that equal inputs give equal bits; the value is the largest difference."""
+    first, second = (_example(factory, range(IMAGES)) for _ in range(2))
+    return Proof("repeat", _difference(first, second), 0)
+
+
+def independent_of_batch(factory: Factory) -> Proof:
+    """Check that an image alone equals the image in a batch, bit for bit; the value is the largest difference."""
+    alone = torch.cat([_example(factory, [i]) for i in range(IMAGES)])
+    return Proof("batch", _difference(alone, _example(factory, range(IMAGES))), 0)
+
+
+def point_mass(factory: Factory) -> Proof:
+    """Check that steps are exact for a single possible image: x_s = alpha_s x0 + sigma_s eps, in mean and std.
+
+    It holds at any steps: here 7 uneven ones that end above t = 0, the same and one more to t = 0, and the single
+    step [T, 0].
+    """
+    to_zero, from_T = SCHEDULE(0.0), SCHEDULE(float(SCHEDULE.T))
+    cases = [stretched(7), [*stretched(7), to_zero], [from_T, to_zero]]
+    errors = [error(law(factory(), POINT, levels, SCHEDULE), Law(*POINT.law(levels[-1]))) for levels in cases]
+    return Proof("point mass", max(e if math.isfinite(e) else math.inf for e in errors), ROUNDING)
+
+
+def calls_per_step(sampler: Sampler, S: int = 50) -> float:
+    """Return the network calls per step over S steps."""
+    schedule = linear()
+    return sampler.calls(timesteps.levels(schedule, timesteps.timesteps(schedule, S))) / S
+
+
+def prove_identities(family: Family = DDIM) -> Iterator[Proof]:
+    """Yield a proof for each identity that DDIM's paper states of its family; values are the largest differences.
+
+    Args:
+        family: makes the sampler with a given eta.
+    """
+    yield Proof("eta = 0: one step is alpha_s x0 + sigma_s eps (Eq. 12)", _one_step(family(0.0)), ROUNDING)
+    yield Proof(
+        "eta = 1: the mean and variance of DDPM's posterior (DDPM, Eqs. 6 and 7)", _ddpm(family(1.0)), ROUNDING
+    )
+    claim = "every eta: q(x_s | x_0) is kept (DDIM, Lemma 1)"
+    yield Proof(claim, worst(_marginals(family(eta)) for eta in (0.0, 0.2, 0.5, 0.8, 1.0)), ROUNDING)
+    claim = "every eta: the injected standard deviation is eta times DDPM's (Eq. 16)"
+    yield Proof(claim, worst(_injected(family, eta) for eta in (0.2, 0.5, 0.8)), ROUNDING)
+
+
+def _one_step(sampler: Sampler) -> float:
+    """With x0 and eps that depend on x, as those of a trained network do."""
+    x = torch.linspace(-2, 2, 12, dtype=torch.float64).reshape(3, 1, 1, 4)
+    errors = []
+    for at, to in product([SCHEDULE(1000.0), SCHEDULE(333.3)], [SCHEDULE(300.5), SCHEDULE(0.0)]):
+        x0, eps = GAUSSIAN.denoise(x, at)
+        end, _ = sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], SCHEDULE), None)
+        errors.append(float((end - (to.alpha * x0 + to.sigma * eps)).abs().max()))
+    return worst(errors)
+
+
+def _ddpm(sampler: Sampler) -> float:
+    """Against the posterior in DDPM's own letters, from the betas of neighbouring times."""
+    schedule, errors = linear(), []
+    x = torch.linspace(-2, 2, 12, dtype=torch.float64).reshape(3, 1, 1, 4)
+    for t in TIMES:
+        at, to = schedule(t), schedule(t - 1)
+        beta, bar, before = schedule.betas[t], schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+        x0 = GAUSSIAN.denoise(x, at).x0
+        mean = (before.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - before) * x) / (1 - bar)  # Eq. 7
+        std = ((1 - before) / (1 - bar) * beta).sqrt()
+        ends = [
+            sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], schedule), noise)[0]
+            for noise in (torch.zeros_like, torch.ones_like)
+        ]
+        errors += [float((end - exact).abs().max()) for end, exact in zip(ends, (mean, mean + std), strict=True)]
+    return worst(errors)
+
+
+def _marginals(sampler: Sampler) -> float:
+    levels = stretched(5)
+    cases = (levels, levels[:2])
+    return worst(error(law(sampler, POINT, case, SCHEDULE), Law(*POINT.law(case[-1]))) for case in cases)
+
+
+def _injected(family: Family, eta: float) -> float:
+    at, to = SCHEDULE(700.0), SCHEDULE(433.3)
+    x = torch.zeros(1, 1, 1, 4, dtype=torch.float64)
+    std = []
+    for sampler in (family(eta), family(1.0)):
+        state = sampler.init([at, to], SCHEDULE)
+        ends = [sampler.step(GAUSSIAN.denoise, x, at, to, state, z)[0] for z in (torch.zeros_like, torch.ones_like)]
+        std.append(ends[1] - ends[0])
+    return float((std[0] - eta * std[1]).abs().max())
+
+
+def _example(factory: Factory, rows: Sequence[int]) -> Tensor:
+    return _run(factory(), GAUSSIAN.denoise, [*stretched(7), SCHEDULE(0.0)], rows, SCHEDULE)
+
+
+def _run(
+    sampler: Sampler, denoise: Denoise, levels: list[Level], rows: Sequence[int], schedule: Schedule
+) -> Tensor:
+    noise = ImageNoise(0, rows)
+    x = noise(torch.empty(len(rows), 1, 1, len(GAUSSIAN.mean), dtype=torch.float64))
+    *_, end = trajectory(sampler, denoise, x, levels, noise, schedule)
+    return end
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    """The largest difference; infinite where one of the two is NaN."""
+    return 0.0 if torch.equal(a, b) else float((a - b).abs().max().nan_to_num(math.inf))
