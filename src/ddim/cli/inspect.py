@@ -74,7 +74,7 @@ class Inspect:
         else:
             found = survey(catalogue(self.what, self.classes), self.size)
             lines = [*describe(found, None if self.all else MOST)]
-            name, some = found.name, found.some()
+            name, some = found.name, found.preview()
         out = self.out or Path(f"{name}-inspect.png")
         print("\n".join(lines))
         write_grid(some, out)
@@ -83,29 +83,29 @@ class Inspect:
 
 def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
     """The lines that are printed of a folder; at most `most` of each list, None for all."""
-    from ddim.data.catalogue import shown
+    from ddim.data.catalogue import printable
 
     total = len(found.facts)
     train = sum(train for _, train, _ in found.counts)
     plural = "class" if len(found.classes) == 1 else "classes"
-    yield f"{shown(found.name)}: {_images(total)} in {len(found.classes):,} {plural}"
+    yield f"{printable(found.name)}: {_images(total)} in {len(found.classes):,} {plural}"
     for name, some, held_out in found.counts:
-        yield f"  {shown(name)}: {some:,} to train on, {held_out:,} held out"
+        yield f"  {printable(name)}: {some:,} to train on, {held_out:,} held out"
     sizes = [f"{width} × {height}" for width, height in found.sizes]
     yield f"Sizes: smallest {sizes[0]}, median {sizes[1]}, largest {sizes[2]}"
     yield "Kinds: " + ", ".join(f"{count:,} {kind}" for kind, count in found.kinds)
     if found.ignored:
         suffixes = ", ".join(
-            f"{count:,} {shown(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10)
+            f"{count:,} {printable(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10)
         )
         yield f"Passed over, not images: {found.ignored.total():,} ({suffixes})"
     if found.skipped:
         yield f"Left out, not readable: {len(found.skipped):,}"
-        yield from _list([f"{shown(name)} {reason}" for name, reason in found.skipped], most)
+        yield from _list([f"{printable(name)} {reason}" for name, reason in found.skipped], most)
     if found.copies:
         more = sum(len(group) - 1 for group in found.copies)
         yield f"Copies, the same byte for byte: {more:,} to spare"
-        yield from _list([" = ".join(map(shown, group)) for group in found.copies], most)
+        yield from _list([" = ".join(map(printable, group)) for group in found.copies], most)
     shape = (found.pixels.shape[1], found.size, found.size)
     yield f"Training sees {_shape(shape)}: {_images(train)}, {_mirror(True)}; {total - train:,} are held out"
     yield f"  cut to their central squares, which loses {found.lost:.0%} of the area"
@@ -115,12 +115,12 @@ def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
 
 def warnings(found: "Survey") -> Iterator[str]:
     """What will hurt, in words."""
-    from ddim.data.catalogue import shown
+    from ddim.data.catalogue import printable
 
     total = len(found.facts)
     if total < FEW:
         yield f"{_images(total)} are few; below about {FEW} a network tends to repeat what it saw."
-    sparse = [f"{shown(name)} ({train})" for name, train, _ in found.counts if train < SPARSE]
+    sparse = [f"{printable(name)} ({train})" for name, train, _ in found.counts if train < SPARSE]
     if sparse and len(found.classes) > 1:
         more = f" and {len(sparse) - 10:,} more" if len(sparse) > 10 else ""
         yield f"classes with less than {SPARSE} images are hardly learnt: {', '.join(sparse[:10])}{more}."

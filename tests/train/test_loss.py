@@ -5,7 +5,7 @@ import torch
 
 from ddim import schedule
 from ddim.errors import UserError
-from ddim.train.weighting import weight
+from ddim.train.loss import weight
 
 T = torch.tensor([1, 50, 300, 700, 1000])
 

@@ -1,8 +1,15 @@
+import subprocess
+import sys
+from dataclasses import replace
+
 import pytest
 
+import ddim
+from ddim.data.images import loaders
 from ddim.errors import UserError
-from ddim.train import Plan, Recipe
+from ddim.train import Plan, Recipe, fit
 from ddim.train import recipe as recipes
+from ddim.train.run import build, train
 
 
 def test_the_first_limit_ends_training():
@@ -35,7 +42,6 @@ def test_the_first_limit_ends_training():
         {"ema": (0.1, 0.10000001)},
         {"precision": "half"},
         {"times": "evenly"},
-        {"weighting": "best"},
         {"warmup": -1},
         {"seed": -1},
         {"seed": 2**63},
@@ -69,14 +75,14 @@ def test_a_recipe_in_a_file(tmp_path):
         ("colour = 3", "sets 'colour'"),
         ("[plan]\nlr = 3", "sets 'lr'"),
         ("plan = 3", "sets plan = 3"),
-        ('size = "huge"', "sets size = 'huge'"),
+        ("size = 3", "sets size = 3"),
+        ('[plan]\ntimes = "evenly"', "sets times = 'evenly'; it must be one of uniform, stratified"),
         ('[plan]\nepochs = "many"', "sets epochs = 'many'"),
         ("[plan]\nbatch_size = 1.5", "sets batch_size = 1.5"),
         ("[plan]\nmirror = 1", "sets mirror = 1"),
         ("[plan]\nsteps = true", "sets steps = True"),
         ("[plan]\nema = [2.0]", "ema must be"),
         ("[plan]\nema = 0.1", "sets ema = 0.1"),
-        ('[plan]\nweighting = "best"', "sets weighting = 'best'"),
     ],
 )
 def test_a_recipe_that_cannot_be(tmp_path, text, said):
@@ -90,3 +96,58 @@ def test_a_recipe_that_cannot_be(tmp_path, text, said):
 def test_a_recipe_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="Could not read the recipe"):
         recipes.read(tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('network = "resnet"', "no network called 'resnet'; choose one of plain, unet"),
+        ('size = "huge"', "no size of unet called 'huge'; choose one of tiny, micro, mini, small, base"),
+        ('network = "plain"\nsize = "mini"', "no size of plain called 'mini'; choose one of tiny, small, base"),
+        ('schedule = "betas"', "no schedule called 'betas'; choose one of linear, "),
+        ('schedule = "square"', "no schedule called 'square'; choose one of linear, "),
+        ('predicts = "score"', "no parameterisation called 'score'; choose one of eps, x0, v"),
+        ('[plan]\nweighting = "best"', "no weighting called 'best'; choose one of simple, min-snr, soft-min-snr"),
+    ],
+)
+def test_a_name_that_is_not_registered_is_refused_before_anything_happens(tmp_path, monkeypatch, text, said):
+    def fail(*_, **__):
+        raise AssertionError("the images were opened")
+
+    monkeypatch.setattr("ddim.train.run.open_images", fail)
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UserError) as error:
+        train(recipes.read(tmp_path / "mine.toml"), tmp_path / "run")
+    assert said in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fit_refuses_an_unknown_weighting_before_the_first_update():
+    images = ddim.open_images("digits")
+    model = build(Recipe(network="plain", size="tiny"), images)
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(UserError, match="weighting"):
+        next(fit(model, images, Plan(weighting="best", steps=1)))
+    assert all((a == b).all() for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_recipes_import_no_torch():
+    code = "import sys, ddim.train, ddim.train.recipe; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_data_set_of_a_users_file_is_trained_on_by_its_name(tmp_path):
+    @ddim.data.register("ones")
+    def ones(split, data_dir, url):
+        digits = ddim.open_images("digits", split=split)
+        return replace(digits.select([1]), name="ones")
+
+    try:
+        assert ddim.data.names()[-1] == "ones"
+        assert len(ddim.open_images("ones", size=4)) > 100
+        path = tmp_path / "mine.toml"
+        path.write_text('data = "ones"\nnetwork = "plain"\nsize = "tiny"\n[plan]\nsteps = 1\n')
+        assert train(recipes.read(path), tmp_path / "run", device="cpu").shape == (1, 8, 8)
+        assert recipes.of_run(tmp_path / "run").data == "ones"
+    finally:
+        del loaders["ones"]
