@@ -235,3 +235,12 @@ def test_weights_of_a_step(tmp_path):
         assert all(torch.equal(found[name], tensor) for name, tensor in network.state_dict().items())
     with pytest.raises(UserError, match="no checkpoint of step 2; it has 3"):
         checkpoints.weights(tmp_path, 2, raw=True)
+
+
+def test_what_a_checkpoint_stores_keeps_its_names():
+    """Checkpoints of ddim 0.1 are resumed: these are their names."""
+    state = tiny()
+    names = "step average seconds accumulate parts rate guard lines losses updates scaler"
+    assert list(state.numbers()) == names.split()
+    assert list(state.numbers()["guard"]) == ["running", "lowest", "seen"]
+    assert {name.split("/")[0] for name in state.tensors()} == {"raw", "0.1", "exp_avg", "exp_avg_sq"}

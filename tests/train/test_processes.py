@@ -83,7 +83,7 @@ def first_fails(folder):
 
 
 def second_fails(folder):
-    fail_at(2, 1, "note", "I give up.")
+    fail_at(2, 1, "record", "I give up.")
     run(folder, "--steps", "50")
 
 

@@ -1,6 +1,7 @@
+import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -151,3 +152,18 @@ def test_a_data_set_of_a_users_file_is_trained_on_by_its_name(tmp_path):
         assert recipes.of_run(tmp_path / "run").data == "ones"
     finally:
         del loaders["ones"]
+
+
+OLD = """{"recipe": {"data": "digits", "classes": null, "image_size": null, "network": "plain", "size": "tiny",
+"schedule": "cosine", "predicts": "v", "conditional": true, "plan": {"epochs": null, "steps": 20, "minutes": null,
+"batch_size": 64, "learning_rate": 0.001, "warmup": 200, "cooldown": 0.3, "ema": [0.1, 0.05], "clip": 1.0,
+"weighting": "min-snr", "times": "stratified", "mirror": true, "label_dropout": 0.1, "accumulate": 1,
+"precision": "bf16", "channels_last": false, "compile": false, "seed": 0}}}"""
+
+
+def test_the_recipe_of_a_run_of_ddim_0_1_is_read(tmp_path):
+    """What was written before the rooms were renamed; the same fields are written today."""
+    (tmp_path / "config.json").write_text(OLD)
+    recipe = recipes.of_run(tmp_path)
+    assert (recipe.network, recipe.plan.weighting, recipe.plan.ema) == ("plain", "min-snr", (0.1, 0.05))
+    assert json.loads(json.dumps(asdict(recipe))) == json.loads(OLD)["recipe"]

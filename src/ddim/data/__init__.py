@@ -65,7 +65,9 @@ def open_images(
     name = str(name_or_path)
     if name not in loaders:
         if data_dir is not None or url is not None:
-            raise UserError(f"data_dir and url are for {', '.join(names())} only; leave them out for {name}.")
+            raise UserError(
+                f"{name} is not one of {', '.join(names())}; leave out data_dir and url, which are for these sets."
+            )
         return _decoded(catalogue(name, classes), name, size, split)
     images = loaders[name](split, data_dir, url)
     if classes is not None:

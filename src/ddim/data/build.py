@@ -28,7 +28,7 @@ from ddim.progress import bar
 
 KEPT_SIZE = 64  # sets of squares of one size up to this keep it
 DEFAULT_SIZE = 32  # of all others, unless a size is given
-HELD_OUT_SHARE, MAX_HELD_OUT = 20, 1000  # one image in 20 is held out, 1,000 at most
+HELD_OUT_ONE_IN, MAX_HELD_OUT = 20, 1000  # one image in 20 is held out, 1,000 at most
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,7 +94,7 @@ def held_out(digests: Iterable[str]) -> set[str]:
         digests: a hash of each file's bytes.
     """
     distinct = sorted(set(digests))
-    count = min(max(round(len(distinct) / HELD_OUT_SHARE), 1), MAX_HELD_OUT, max(len(distinct) - 1, 0))
+    count = min(max(round(len(distinct) / HELD_OUT_ONE_IN), 1), MAX_HELD_OUT, max(len(distinct) - 1, 0))
     return set(distinct[:count])
 
 

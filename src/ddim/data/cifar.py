@@ -23,9 +23,7 @@ from ddim.errors import UserError
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
-MAX_MEMBER = (
-    1 << 26
-)  # bytes of a file in an archive, twice the largest official one: a small archive may claim more
+MAX_MEMBER = 1 << 26  # bytes of a file in an archive: twice the largest official file
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}

@@ -41,6 +41,7 @@ class Conditioning(nn.Module):
         self.label = nn.Embedding(classes + 1, self.features) if classes else None  # row 0 is the null class
 
     def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return (B, 4 `width`) for times (B,) and labels (B,); None is the null class for all images."""
         dtype = next(self.parameters()).dtype  # the angles are float32, the layers may not be
         embedding: Tensor = self.time(sinusoidal(t, self.width).to(dtype))
         if self.label is not None:
@@ -75,6 +76,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return (B, outputs, H, W) for x (B, inputs, H, W) and an embedding (B, features)."""
         h = self.conv1(F.silu(self.norm1(x))) + self.embed(embedding)[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return h + self.shortcut(x)  # type: ignore[no-any-return]
@@ -90,6 +92,7 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, H, W) for x (B, C, H, W)."""
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)  # (B, H W, C) each
         h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         return x + self.out(h.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]

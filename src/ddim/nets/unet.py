@@ -95,6 +95,7 @@ class Block(nn.Module):
         self.attention = Attention(outputs) if attend else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return (B, outputs, H, W) for x (B, inputs, H, W) and an embedding (B, features)."""
         return self.attention(self.residual(x, embedding))  # type: ignore[no-any-return]
 
 
@@ -106,6 +107,7 @@ class Down(nn.Module):
         self.blocks, self.shrink = nn.ModuleList(blocks), shrink
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """Return the activation after the stage, and append the skips to `skips`."""
         for block in self.blocks:
             x = block(x, embedding)
             skips.append(x)
@@ -124,6 +126,7 @@ class Middle(nn.Module):
         self.second = ResidualBlock(channels, channels, features, dropout)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return (B, C, H, W) for x (B, C, H, W)."""
         return self.second(self.first(x, embedding), embedding)  # type: ignore[no-any-return]
 
 
@@ -135,6 +138,7 @@ class Up(nn.Module):
         self.blocks, self.grow = nn.ModuleList(blocks), grow
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """Return the activation after the stage, and remove its skips from the end of `skips`."""
         for block in self.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), embedding)
         if self.grow is not None:

@@ -1,5 +1,8 @@
-"""The batch of each update. It is a function of (seed, step, position) alone, so a resumed training needs no
-generator state, and the batch is the same for any number of processes."""
+"""The batch of each update.
+
+It is a function of (seed, step, position) alone. So a resumed training needs no generator state, and the batch is
+the same for any number of processes.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

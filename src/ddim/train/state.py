@@ -72,11 +72,13 @@ class State:
             "guard": vars(self.guard).copy(),
             "lines": self.lines,
             "losses": list(self.losses),
-            "updates": int(
-                next((moments["step"] for moments in self.optimizer.state.values()), 0)
-            ),  # fp16 may skip some
+            "updates": self._updates(),
             "scaler": self.scaler.state_dict(),
         }
+
+    def _updates(self) -> int:
+        """The number of updates that the optimizer made: in fp16 it may skip some."""
+        return int(next((moments["step"] for moments in self.optimizer.state.values()), 0))
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
