@@ -49,8 +49,8 @@ def look(folder):
 
 
 @pytest.fixture
-def owner(tmp_path):
-    """Another process, which owns the folder `run` until its standard input ends."""
+def holder(tmp_path):
+    """Another process, which holds the lock of the folder `run` until its standard input ends."""
     words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
@@ -58,7 +58,7 @@ def owner(tmp_path):
         process.stdin.close()
 
 
-def test_a_folder_with_an_owner_is_refused_until_it_is_dead(tmp_path, capsys, owner):
+def test_a_folder_with_a_holder_is_refused_until_it_is_dead(tmp_path, capsys, holder):
     """Whatever is asked for, nothing is changed or deleted; after SIGKILL there is nothing to clean up by hand."""
     run = tmp_path / "run"
     assert "Another process is training in" in refused(capsys, run)
@@ -71,15 +71,15 @@ def test_a_folder_with_an_owner_is_refused_until_it_is_dead(tmp_path, capsys, ow
     assert "Another process is training in" in refused(capsys, run, "--overwrite")
     assert "holds a config.json already" in refused(capsys, run)
     assert look(run) == before
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
     go(run, "--overwrite")
     assert checkpoints.newest(run) == 3
     assert not (run / ".lock").exists()
 
 
-def test_an_owner_that_has_come_to_its_end_leaves_the_folder(tmp_path, owner):
-    owner.communicate("")
+def test_a_holder_that_has_come_to_its_end_leaves_the_folder(tmp_path, holder):
+    holder.communicate("")
     assert os.listdir(tmp_path) == []
     with exclusive(tmp_path / "run", True):
         assert os.listdir(tmp_path / "run") == [".lock"]
@@ -124,7 +124,7 @@ def test_the_first_goes_on_unharmed(tmp_path, monkeypatch):
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
-def test_processes_that_do_not_write_own_nothing(tmp_path, owner):
+def test_processes_that_do_not_write_hold_nothing(tmp_path, holder):
     with exclusive(tmp_path / "run", False), exclusive(tmp_path / "other", False):
         assert not (tmp_path / "other").exists()
 
@@ -142,7 +142,7 @@ def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path, capsys, monkeyp
 
 
 def test_a_folder_that_is_given_up_can_be_had_by_who_waited(tmp_path):
-    """An owner removes its lock when it goes; that someone had it open does not keep the next one out, or in."""
+    """An holder removes its lock when it goes; that someone had it open does not keep the next one out, or in."""
     run = tmp_path / "run"
     with exclusive(run, True):
         (run / "config.json").write_text("")
