@@ -72,7 +72,7 @@ def plain() -> nn.Module:
 def ours(options: argparse.Namespace, network: nn.Module | None = None, precision: str | None = None) -> Advance:
     """Set up `ddim.train.fit` with a recipe, or with another network. Works in several processes under torchrun."""
     from ddim.train import recipe as recipes
-    from ddim.train.engine import Engine
+    from ddim.train.distributed import Distributed
     from ddim.train.loop import fit
     from ddim.train.run import build
 
@@ -85,7 +85,7 @@ def ours(options: argparse.Namespace, network: nn.Module | None = None, precisio
     model = build(replace(recipe, plan=plan), images)
     if network is not None:
         model = model.with_network(network)
-    updates = fit(model, images, plan, engine=Engine("cpu"))
+    updates = fit(model, images, plan, distributed=Distributed("cpu"))
 
     def advance(steps: int) -> None:
         for _ in range(steps):

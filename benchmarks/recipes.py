@@ -31,7 +31,7 @@ from ddim import load, nets, open_images
 from ddim.data import to_uint8
 from ddim.evaluate.frechet import frechet, gaussian
 from ddim.files import write_text
-from ddim.train import Plan, Recipe, history
+from ddim.train import Plan, Recipe, checkpoints
 from ddim.train import recipe as recipes
 from ddim.train.run import build, train
 
@@ -116,7 +116,7 @@ def work(data: str, name: str, device: str | None) -> dict[str, Any]:
     train(chosen, run, device=device, resume=True)
     facts: dict[str, Any] = {"updates": chosen.plan.steps, "seconds": round(time.perf_counter() - began)}
     facts["held_out"] = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["held_out"]
-    tensors, _ = history.read(run, history.newest(run))
+    tensors, _ = checkpoints.read(run, checkpoints.newest(run))
     for kind in (*(f"{width:g}" for width in chosen.plan.ema), "raw"):
         model = load(run).to(device or "cpu")
         model.network.load_state_dict({key: tensors[f"{kind}/{key}"] for key in model.network.state_dict()})

@@ -1,4 +1,4 @@
-"""What ran: the versions and the machine, for `ddim --version` and for the `environment.json` of a run."""
+"""Versions and machine, for `ddim --version` and for the `environment.json` of a run."""
 
 import os
 import platform
@@ -13,18 +13,18 @@ PACKAGES = ("torch", "numpy", "pillow", "safetensors", "accelerate", "matplotlib
 
 
 def versions() -> dict[str, str]:
-    """The versions of ddim, Python and what ddim is built on; nothing is imported to find them."""
-    found = {"ddim": __version__, "python": platform.python_version()}
+    """Return the versions of ddim, Python and the main dependencies, without importing them."""
+    table = {"ddim": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            table[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            table[name] = "absent"
+    return table
 
 
 def describe() -> dict[str, Any]:
-    """The versions, the machine and the command line."""
+    """Return the versions, the machine and the command line."""
     return {
         "versions": versions(),
         "platform": platform.platform(),

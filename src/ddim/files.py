@@ -1,4 +1,4 @@
-"""Files that are whole or absent: nothing else in the package writes results to disk directly."""
+"""Write files that are whole or absent; all results on the disk are written by these functions."""
 
 import contextlib
 import errno
@@ -14,24 +14,24 @@ from ddim.errors import UserError
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on success that file becomes `path`, on failure it is removed.
+    """Within this context, write to a temporary file; on success it becomes `path`, on failure it is removed.
 
     Args:
-        path: the file to write. Missing parent folders are made.
+        path: the file to write. Missing parent folders are created.
 
     Yields:
-        A path in the same folder, with the same suffix, for the caller to write.
+        The path of the temporary file, in the same folder and with the same suffix.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full. What stood at `path` still does.
+        UserError: the folder cannot be written or the disk is full. An existing file `path` is unchanged.
     """
     path = Path(path)
     draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
-        with draft.open("r+b") as written:  # Windows can only flush what may be written
-            os.fsync(written.fileno())  # on the disk before it takes the name
+        with draft.open("r+b") as written:  # Windows can only flush writable files
+            os.fsync(written.fileno())  # on the disk before it is renamed
         draft.replace(path)
     except OSError as error:
         raise refusal(path, error) from error
@@ -61,13 +61,13 @@ def json_values(value: Any) -> Any:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add one line to a text file. Raises `UserError` if it cannot be written; the file then is as it was."""
+    """Append a line to a text file. Raises `UserError` if that fails; the file is then unchanged."""
     rest = f"{line}\n".encode()
     try:
         with Path(path).open("ab", buffering=0) as lines:
             end = lines.tell()
             try:
-                while rest:  # a disk that fills up takes a part; asked for the rest, it says why
+                while rest:  # a full disk takes a part; writing the rest raises the error
                     rest = rest[lines.write(rest) :]
             except OSError:
                 lines.truncate(end)
@@ -77,11 +77,11 @@ def append_line(path: str | Path, line: str) -> None:
 
 
 def sweep(folder: str | Path, *names: str) -> None:
-    """Remove the drafts that killed processes left in a folder.
+    """Remove the temporary files that killed processes left in a folder.
 
     Args:
-        folder: where to look; it may be absent. Nobody else may be writing these files.
-        names: of the files that were being written, without their suffixes; "*" stands for anything.
+        folder: the folder; it may be missing. No other process may be writing these files.
+        names: the names of the files that were being written, without suffixes; "*" matches any.
     """
     for name in names:
         for draft in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}.*"):
@@ -90,7 +90,7 @@ def sweep(folder: str | Path, *names: str) -> None:
 
 
 def refusal(path: str | Path, error: OSError) -> UserError:
-    """The sentence for a file that could not be written."""
+    """Return the error for a file that could not be written."""
     remedy = (
         "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "check its permissions"
     )

@@ -1,4 +1,4 @@
-"""`ddim.load`: one way in for every model, whatever it was saved as."""
+"""`ddim.load`: load a model by its name or from a run folder."""
 
 from pathlib import Path
 
@@ -7,21 +7,22 @@ from torch import nn
 from ddim import model_io
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.train import history
+from ddim.train import checkpoints
 
 _INSTALLED, _CHECKOUT = Path(__file__).with_name("models"), Path(__file__).parents[2] / "models"
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
-"""Where the models lie that come with ddim."""
+"""The folder of the models that come with ddim."""
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The folder of a model: one that comes with ddim for its name, else the path itself.
+    """Return the folder of a model: of a model that comes with ddim, else the path itself.
 
     Args:
-        name_or_path: a string such as "mnist"; a path, or a string with a slash, is a folder of yours.
+        name_or_path: a string such as "mnist" for a model that comes with ddim; a `Path`, or a string with a
+            slash, is a folder of yours.
 
     Raises:
-        UserError: there is neither.
+        UserError: neither exists.
     """
     names = {path.parent.name: path.parent for path in sorted(SHIPPED.glob("*/config.json"))}
     folder = names.get(name_or_path) if isinstance(name_or_path, str) else None
@@ -35,7 +36,7 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def comes_with_ddim(folder: Path) -> bool:
-    """Whether a folder that `find` gave is a model of the package, into which nothing is to be written."""
+    """Return whether a folder from `find` is a model of the package, into which nothing may be written."""
     return folder.parent == SHIPPED
 
 
@@ -46,20 +47,20 @@ def load(
     checkpoint: int | None = None,
     raw: bool = False,
 ) -> Denoiser:
-    """A trained model, ready to sample, in eval mode on the CPU.
+    """Return a trained model, ready to sample, in eval mode on the CPU.
 
     Args:
-        name_path_or_hub_id: a model that comes with ddim, "mnist" or "airplanes", or the folder of a run.
-        network: the module itself, for a model whose network is the user's own.
-        checkpoint: the step of one of the run's checkpoints, to take its weights; None takes the run's model.
-        raw: take the latest weights instead of the averaged ones; of the newest checkpoint if none is named.
+        name_path_or_hub_id: the name of a model that comes with ddim, or the folder of a run.
+        network: the module itself, for a model whose network is not registered.
+        checkpoint: the step of the checkpoint whose weights to load; None loads the run's model.
+        raw: load the latest weights instead of the averaged ones, of the newest checkpoint if none is given.
 
     Raises:
-        UserError: there is no such folder, or what it holds is not a model that this version can read.
+        UserError: the folder does not exist, or holds no model that this version can read.
     """
     folder = find(name_path_or_hub_id)
     model = model_io.load(folder, network)
     if checkpoint is not None or raw:
-        step = checkpoint if checkpoint is not None else history.newest(folder)
-        model.network.load_state_dict(history.weights(folder, step, raw))
+        step = checkpoint if checkpoint is not None else checkpoints.newest(folder)
+        model.network.load_state_dict(checkpoints.weights(folder, step, raw))
     return model

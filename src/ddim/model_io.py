@@ -1,6 +1,6 @@
-"""A model on disk: `config.json`, which says what it is, and `model.safetensors`, its weights.
+"""A model on disk: `config.json`, its description, and `model.safetensors`, its weights.
 
-Neither file can run code when it is read.
+Reading them never executes code.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ FORMAT = 1  # raised when an older ddim could no longer read what this one write
 
 
 def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
-    """A model without its weights, ready for `config.json`; `about` adds entries, e.g. where it comes from."""
+    """Return the description of a model, ready for `config.json`; `about` adds entries, e.g. the recipe."""
     return {
         "format": FORMAT,
         "ddim": __version__,
@@ -41,18 +41,18 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
 
 
 def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoiser:
-    """The model that a config describes, with new weights.
+    """Return the model that a config describes, with new weights.
 
     Args:
-        config: as `describe` makes it.
-        network: the module, for a model whose network is the user's own.
+        config: as `describe` returns it.
+        network: the module, for a model whose network is not registered.
 
     Raises:
-        UserError: a custom network that was not given.
+        UserError: the network is not registered, and `network` is None.
     """
     if network is None:
         if config["network"]["name"] == "custom":
-            raise UserError("This model's network is not one of ddim's own; load it with network=YourModule(...).")
+            raise UserError("This model's network is not registered; load the model with network=YourModule(...).")
         network = nets.from_config(config["network"])
     options = dict(config["schedule"])
     return Denoiser(
@@ -67,12 +67,12 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
 
 
 def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
-    """Write a model into a folder, the weights first: where there is a config, there are weights.
+    """Write a model into a folder: the weights first, so a folder with a config has weights.
 
     Args:
-        model: what to save; its network alone has weights.
-        folder: made if missing.
-        about: more entries for `config.json`, e.g. the recipe it was trained by.
+        model: the model to save.
+        folder: created if missing.
+        about: further entries for `config.json`, e.g. the recipe.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -88,11 +88,12 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
     """Read a model from a folder that `save` wrote, in eval mode on the CPU.
 
     Args:
-        folder: which holds `config.json` and `model.safetensors`.
-        network: the module, for a model whose network is the user's own.
+        folder: the folder with `config.json` and `model.safetensors`.
+        network: the module, for a model whose network is not registered.
 
     Raises:
-        UserError: a file that is missing, broken, of a newer format, or of another network.
+        UserError: a file is missing, broken, of a newer format or of another network, or the network's name is
+            registered by a file that has not been imported.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -100,7 +101,7 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
         model = restore(config, network)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'} cannot be used: {error}") from error
-    except Exception as error:  # whatever else a config that nobody wrote makes of itself
+    except Exception as error:  # a config that `save` did not write can raise anything
         raise UserError(
             f"{folder / 'config.json'} does not describe a model ({error!r}); train or copy it anew."
         ) from error
@@ -119,7 +120,11 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """The SHA-256 of the weights in a folder, by which results know their model. `UserError` if there are none."""
+    """Return the SHA-256 of the weights in a folder, which identifies the model of a result.
+
+    Raises:
+        UserError: the folder holds no weights.
+    """
     try:
         return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
     except OSError as error:
@@ -127,7 +132,7 @@ def fingerprint(folder: str | Path) -> str:
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The `config.json` of a folder. Raises `UserError` if it is missing, broken or of a newer format."""
+    """Return the `config.json` of a folder. Raises `UserError` if it is missing, broken or of a newer format."""
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise UserError(f"{folder} holds no model: there is no config.json in it; give the folder of a run.")
@@ -143,11 +148,11 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config  # type: ignore[no-any-return]
 
 
-def _check_fit(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            here, there = (tuple(s[name]) if name in s else "absent" for s in (found, wanted))
+def _check_fit(path: Path, saved: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name in sorted(saved.keys() | expected.keys()):
+        if saved.get(name) != expected.get(name):
+            in_file, in_config = (tuple(s[name]) if name in s else "absent" for s in (saved, expected))
             raise UserError(
-                f"{path} holds the weights of another network: {name} is {here} there and {there} in config.json's "
-                "network; load them with the config that they were saved with."
+                f"{path} holds the weights of another network: {name} is {in_file} in the file and {in_config} in "
+                "config.json's network; load them with the config that they were saved with."
             )

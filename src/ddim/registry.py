@@ -1,4 +1,4 @@
-"""Names for things: the one place where a name becomes an object, and where an unknown name is refused."""
+"""Registries: a dictionary from names to objects, whose error for an unknown name lists the known ones."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -9,10 +9,13 @@ Named = TypeVar("Named")
 
 
 class Registry(dict[str, Named], Generic[Named]):
-    """A dictionary from names to what they stand for, mostly functions that make something.
+    """A dictionary from names to objects, mostly functions or classes.
 
     Args:
-        kind: what the names name, for the error message, e.g. "schedule".
+        kind: what is registered, for the error message, e.g. "schedule".
+
+    Raises:
+        UserError: on indexing with an unknown name.
     """
 
     def __init__(self, kind: str) -> None:
@@ -20,13 +23,13 @@ class Registry(dict[str, Named], Generic[Named]):
         self.kind = kind
 
     def register(self, name: str) -> Callable[[Named], Named]:
-        """Decorator that files a function or class under `name`."""
+        """Return a decorator that registers a function or class under `name`."""
 
-        def file(named: Named) -> Named:
+        def decorate(named: Named) -> Named:
             self[name] = named
             return named
 
-        return file
+        return decorate
 
     def __missing__(self, name: str) -> Named:
         raise UserError(f"There is no {self.kind} called {name!r}; choose one of {', '.join(self)}.")

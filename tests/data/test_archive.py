@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from ddim.data import archive
+from ddim.data.cifar import MAX_MEMBER, read_archive
 from ddim.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_wanted_members_come_out_of_whatever_folder(tmp_path):
     path = pack(
         tmp_path / "a.tar.gz", special("x", tarfile.DIRTYPE), ("x/one", b"1"), ("two", b"2"), ("x/three", b"3")
     )
-    assert archive.read(path, {"one", "two", "four"}) == {"one": b"1", "two": b"2"}
+    assert read_archive(path, {"one", "two", "four"}) == {"one": b"1", "two": b"2"}
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,15 @@ def test_wanted_members_come_out_of_whatever_folder(tmp_path):
 def test_a_member_that_has_no_place_in_a_data_set_is_named(tmp_path, bad):
     path = pack(tmp_path / "a.tar.gz", ("x/one", b"1"), bad)
     with pytest.raises(UserError, match=r"a\.tar\.gz was refused.*evil"):
-        archive.read(path, {"one"})
+        read_archive(path, {"one"})
     assert [file.name for file in tmp_path.iterdir()] == ["a.tar.gz"]
 
 
 def test_an_enormous_member_is_refused_before_it_is_read(tmp_path):
     bomb = tarfile.TarInfo("one")
-    bomb.size = archive.LARGEST + 1
+    bomb.size = MAX_MEMBER + 1
     with pytest.raises(UserError, match="more than any batch"):
-        archive.read(pack(tmp_path / "a.tar.gz", bomb), {"one"})
+        read_archive(pack(tmp_path / "a.tar.gz", bomb), {"one"})
 
 
 def test_an_archive_cut_anywhere_is_an_error(tmp_path):
@@ -66,4 +66,4 @@ def test_an_archive_cut_anywhere_is_an_error(tmp_path):
     for length in range(0, len(whole), 7):
         (tmp_path / "cut.tar.gz").write_bytes(whole[:length])
         with pytest.raises(UserError, match=r"cut\.tar\.gz"):
-            archive.read(tmp_path / "cut.tar.gz", {"one"})
+            read_archive(tmp_path / "cut.tar.gz", {"one"})

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from ddim.data import idx
+from ddim.data.mnist import read_idx
 from ddim.errors import UserError
 
 ARRAY = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -16,7 +16,7 @@ WHOLE = struct.pack(">HBB3I", 0, 8, 3, 2, 3, 4) + ARRAY.tobytes()
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_what_was_written_is_read(tmp_path, pack):
     (tmp_path / "file").write_bytes(pack(WHOLE))
-    array = idx.read(tmp_path / "file", dims=3)
+    array = read_idx(tmp_path / "file", dims=3)
     np.testing.assert_array_equal(array, ARRAY)
     assert array.dtype == np.uint8
 
@@ -47,9 +47,9 @@ BROKEN = {
 def test_a_broken_file_is_named_with_the_reason(tmp_path, data, reason):
     (tmp_path / "broken-file").write_bytes(data)
     with pytest.raises(UserError, match=f"broken-file.*{reason}|{reason}.*broken-file"):
-        idx.read(tmp_path / "broken-file", dims=3)
+        read_idx(tmp_path / "broken-file", dims=3)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="absent"):
-        idx.read(tmp_path / "absent", dims=1)
+        read_idx(tmp_path / "absent", dims=1)

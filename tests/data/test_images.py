@@ -61,10 +61,10 @@ def test_selected_classes_are_relabelled_in_the_order_asked():
     ("classes", "reason"),
     [
         ("cat,cow", "no class 'cow'; zoo has Cat, dog, emu, fox"),
-        ("cat,Cat", "'cat' was asked for twice"),
+        ("cat,Cat", "'cat' was given twice"),
         ("emu", "no image of class 'emu'"),
-        ("", "No class was asked for"),
-        ([], "No class was asked for"),
+        ("", "No class was given"),
+        ([], "No class was given"),
     ],
 )
 def test_a_selection_that_makes_no_sense_is_refused(classes, reason):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms, ImageFile
 
 from ddim.data import build
-from ddim.data.decode import LARGEST, Unreadable, decode
+from ddim.data.decode import MAX_PIXELS, Unreadable, decode
 from ddim.data.folder import scan
 
 RED, GREEN, BLUE, WHITE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (100, 100, 100)
@@ -225,7 +225,7 @@ def test_what_is_broken_is_left_out_with_a_reason(data, reason, tmp_path):
 
 
 def test_the_limit_on_pixels_is_pillow_s():
-    assert LARGEST == Image.MAX_IMAGE_PIXELS
+    assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS
 
 
 def test_the_suffix_does_not_matter_to_the_decoder(tmp_path):

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from torch import nn
 
-from ddim import nets
+import ddim
+from ddim import model_io, nets
 from ddim.errors import UserError
 from ddim.nets.blocks import Attention, sinusoidal
+from ddim.nets.registry import networks
 
 KINDS = [*((name, size) for name in nets.names() for size in ("tiny", "small"))]
 KINDS += [("unet", "micro"), ("unet", "mini")]
@@ -99,7 +102,84 @@ def test_any_width(width):
 
 
 def test_unknown_network_and_size():
-    with pytest.raises(UserError, match="choose one of unet, plain"):
+    with pytest.raises(UserError, match="choose one of plain, unet"):
         nets.build("resnet", 1)
     with pytest.raises(UserError, match="choose one of tiny, micro, mini, small, base"):
         nets.build("unet", 1, "huge")
+
+
+OWN = """
+import torch
+import ddim
+
+@ddim.nets.register("own")
+class Own(torch.nn.Module):
+    sizes = {"small": {"width": 4}, "wide": {"width": 8, "kernels": (5, 3)}}
+
+    def __init__(self, channels, *, classes=None, width, kernels=(3, 3), **options):
+        super().__init__()
+        first, second = kernels
+        self.first = torch.nn.Conv2d(channels, width, first, padding=first // 2)
+        self.second = torch.nn.Conv2d(width, channels, second, padding=second // 2)
+        self.scale = options.get("scale", 1.0)
+
+    def forward(self, x, t, label=None):
+        return self.scale * self.second(self.first(x).relu())
+"""
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """A network class in a user's file, whose import is what this fixture returns."""
+    before = dict(networks)
+
+    def load():
+        exec(OWN, {})
+
+    yield load
+    networks.clear()
+    networks.update(before)
+
+
+def test_a_network_of_a_users_file_is_built_saved_and_loaded_by_its_name(own, tmp_path):
+    own()
+    assert nets.names()[-1] == "own"
+    network = nets.build("own", 1, "wide", scale=0.5)
+    config = {"name": "own", "channels": 1, "classes": None, "width": 8, "kernels": [5, 3], "scale": 0.5}
+    assert network.config == config
+    model = ddim.Denoiser(network, ddim.schedule.linear(), shape=(1, 8, 8))
+    model_io.save(model, tmp_path)
+    loaded = ddim.load(tmp_path)
+    assert loaded.network.config == config
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    with pytest.raises(UserError, match="There is no size of own called 'base'; choose one of small, wide"):
+        nets.build("own", 1, "base")
+    del networks["own"]  # as in another process, where the file is not imported
+    with pytest.raises(UserError, match=r"'own' is not registered \(only plain, unet\).*import.*--plugin FILE"):
+        ddim.load(tmp_path)
+    own()
+    assert ddim.load(tmp_path).network.config == config
+
+
+def test_a_network_without_sizes_has_one(own):
+    @nets.register("bare")
+    class Bare(nn.Conv2d):
+        def __init__(self, channels, *, classes=None):
+            super().__init__(channels, channels, 1)
+
+    assert nets.build("bare", 2).config == {"name": "bare", "channels": 2, "classes": None}
+    with pytest.raises(UserError, match="choose one of small"):
+        nets.build("bare", 2, "tiny")
+
+
+def test_a_subclass_that_is_not_registered_has_no_config():
+    class Wider(nets.PlainUNet):
+        pass
+
+    assert not hasattr(Wider(1, widths=(8, 16)), "config")
+    assert nets.PlainUNet(1, widths=(8, 16)).config["widths"] == [8, 16]
+
+
+def test_only_classes_are_registered():
+    with pytest.raises(UserError, match="must be a class"):
+        nets.register("function")(lambda channels, classes=None: nn.Conv2d(channels, channels, 1))

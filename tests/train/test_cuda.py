@@ -8,7 +8,7 @@ import torch
 
 from ddim import nets, open_images, schedule
 from ddim.denoiser import Denoiser
-from ddim.train import Plan, fit, history
+from ddim.train import Plan, checkpoints, fit
 from ddim.train.state import State
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -79,8 +79,8 @@ def test_a_training_that_goes_on_is_the_uninterrupted_one(exactly, tmp_path, cha
     states = [State(model.network, plan) for model in models]
     whole = go(states[0], models[0], 10)
     go(states[1], models[1], 4)
-    history.save(states[1], tmp_path)
-    history.resume(states[2], tmp_path)
+    checkpoints.save(states[1], tmp_path)
+    checkpoints.resume(states[2], tmp_path)
     for name, tensor in go(states[2], models[2], 10).items():
         assert torch.equal(tensor, whole[name]), name
 

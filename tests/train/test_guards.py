@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ddim.errors import UserError
-from ddim.train.guards import Breakdown, Guard, duration, is_memory, no_memory
+from ddim.train.guards import Breakdown, Guard, is_out_of_memory, out_of_memory
+from ddim.train.logger import duration
 
 
 def test_a_loss_that_falls_or_wavers_is_let_be():
@@ -50,15 +51,15 @@ def test_what_is_no_number_is_stopped_at_once(loss, norm):
 def test_how_the_processor_says_that_memory_did_not_suffice():
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**60)
-    assert is_memory(error.value)
+    assert is_out_of_memory(error.value)
     with pytest.raises(RuntimeError) as error:
         torch.zeros(2) @ torch.zeros(3)
-    assert not is_memory(error.value)
+    assert not is_out_of_memory(error.value)
 
 
 def test_the_remedy_for_too_little_memory_names_what_would_fit():
-    assert "64 images at a time do not fit into memory, 32 might" in str(no_memory(64, 1))
-    assert "--accumulate 4" in str(no_memory(64, 2))
+    assert "64 images at a time do not fit into memory, 32 might" in str(out_of_memory(64, 1))
+    assert "--accumulate 4" in str(out_of_memory(64, 2))
 
 
 def test_times_as_people_say_them():

@@ -14,9 +14,10 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.noise import DROPOUT, stream
 from ddim.train import Plan, fit
-from ddim.train.draws import draw, indices
+from ddim.train.batches import draw_batch, image_indices
+from ddim.train.distributed import Distributed
 from ddim.train.ema import Average, gamma
-from ddim.train.validation import held_out_loss, losses_by_level
+from ddim.train.loss import losses_by_level
 
 
 @pytest.fixture
@@ -33,14 +34,20 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.network.parameters()])
 
 
+def mean_loss(model, images, **options):
+    """The mean loss over all times, at the same times and with the same noise at every call."""
+    parts = losses_by_level(model, images, **options)
+    return sum(parts) / len(parts)
+
+
 @pytest.mark.slow
 def test_it_learns(digits):
     model = small()
     held_out = open_images("digits", split="test")
-    before = held_out_loss(model, held_out)
+    before = mean_loss(model, held_out)
     assert before == pytest.approx(1, abs=0.05)  # a network that predicts 0 misses all of the noise
     *_, last = fit(model, digits, Plan(steps=150, learning_rate=2e-3, warmup=20))
-    assert held_out_loss(last.average, held_out) < 0.35
+    assert mean_loss(last.average, held_out) < 0.35
     assert last.fraction == 1
     assert last.step == 150
 
@@ -73,7 +80,7 @@ def test_updates_are_those_of_a_plain_loop(digits):
 
     optimizer = torch.optim.AdamW(twin.network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     for step in range(1, 5):
-        x0, _, t, noise = draw(plan, digits, 1000, step, range(8))
+        x0, _, t, noise = draw_batch(plan, digits, 1000, step, range(8))
         at = twin.schedule(t).like(x0)
         torch.manual_seed(int(stream(0, (step - 1) * 8, DROPOUT).integers(2**63)))
         eps = twin.network.train()(at.alpha * x0 + at.sigma * noise, t.float())
@@ -117,7 +124,7 @@ def test_labels_are_told_and_dropped(digits, dropout):
     before = network.condition.label.weight.clone()
     plan = Plan(steps=8, label_dropout=dropout)
     list(fit(model, digits, plan))
-    true = torch.cat([digits.labels[indices(plan, len(digits), step, range(64))] for step in range(1, 9)])
+    true = torch.cat([digits.labels[image_indices(plan, len(digits), step, range(64))] for step in range(1, 9)])
     labels = torch.cat(told)
     dropped = labels == -1
     assert torch.equal(labels[~dropped], true[~dropped])
@@ -130,7 +137,7 @@ def test_labels_are_told_and_dropped(digits, dropout):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_model_of_any_dtype_can_be_trained(digits, dtype):
     *_, last = fit(small().to(dtype), digits, Plan(steps=2))
-    assert held_out_loss(last.average, digits, most=64) > 0
+    assert mean_loss(last.average, digits, max_images=64) > 0
 
 
 def test_training_goes_where_the_model_is_whatever_was_trained_before(digits):
@@ -154,7 +161,7 @@ def test_warm_up_starts_small(digits):
 def test_an_epoch_shows_every_image_once(images, batch_size):
     plan = Plan(batch_size=batch_size)
     steps = range(1, images + 1)  # batch_size whole epochs
-    seen = torch.cat([indices(plan, images, step, range(batch_size)) for step in steps])
+    seen = torch.cat([image_indices(plan, images, step, range(batch_size)) for step in steps])
     for epoch in seen.split(images):
         assert sorted(epoch.tolist()) == list(range(images))
     assert len({tuple(epoch.tolist()) for epoch in seen.split(images)}) > 1 or batch_size == 1
@@ -251,11 +258,11 @@ def test_average_copies_buffers_that_are_replaced():
     assert average.network.seen == 1
 
 
-def test_held_out_loss_is_the_same_at_every_call(digits):
+def test_the_held_out_losses_are_the_same_at_every_call(digits):
     model = small()
     nn.init.normal_(model.network.head.weight, std=0.1)
     twin = copy.deepcopy(model)
-    values = [held_out_loss(m, digits, most=200) for m in (model, model, twin)]
+    values = [mean_loss(m, digits, max_images=200) for m in (model, model, twin)]
     assert all(a == b for a, b in pairwise(values))
 
 
@@ -276,15 +283,15 @@ def test_a_batch_does_not_depend_on_how_it_is_shared(digits):
     """Position by position the same images, labels, times and noise, whatever part of a batch is asked for."""
     for times in ("uniform", "stratified"):
         plan = Plan(batch_size=12, times=times)
-        whole = draw(plan, digits, 1000, 7, range(12))
-        parts = [draw(plan, digits, 1000, 7, part) for part in (range(5), range(5, 6), range(6, 12))]
+        whole = draw_batch(plan, digits, 1000, 7, range(12))
+        parts = [draw_batch(plan, digits, 1000, 7, part) for part in (range(5), range(5, 6), range(6, 12))]
         for one, others in zip(whole, zip(*parts, strict=True), strict=True):
             assert torch.equal(one, torch.cat(others))
 
 
 def test_stratified_times_fill_each_part_once(digits):
     plan = Plan(batch_size=50, times="stratified")
-    batches = [draw(plan, digits, 1000, step, range(50)).t for step in range(1, 40)]
+    batches = [draw_batch(plan, digits, 1000, step, range(50)).t for step in range(1, 40)]
     for t in batches:
         assert torch.equal(((t - 1) // 20).sort().values, torch.arange(50))
     assert len({tuple(t.tolist()) for t in batches}) == len(batches)
@@ -331,7 +338,7 @@ def test_half_precision_learns_like_full(digits, precision):
     plan = Plan(steps=60, learning_rate=2e-3, warmup=10, precision="fp32")
     *_, a = fit(full, digits, plan)
     *_, b = fit(half, digits, replace(plan, precision=precision))
-    losses = [held_out_loss(one.average, digits) for one in (a, b)]
+    losses = [mean_loss(one.average, digits) for one in (a, b)]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
     assert weights(half).dtype == torch.float32
     assert not torch.equal(weights(full), weights(half))  # it was used
@@ -342,3 +349,9 @@ def test_an_interrupt_ends_after_the_update_under_way(digits):
         now.step for now in fit(small(), digits, Plan(steps=9), interrupted=iter([False, False, True]).__next__)
     ]
     assert steps == [1, 2, 3]
+
+
+def test_the_old_name_of_distributed_is_deprecated(digits):
+    with pytest.warns(DeprecationWarning, match=r"fit\(distributed=\)"):
+        *_, last = fit(small(), digits, Plan(steps=1), engine=Distributed("cpu"))
+    assert last.step == 1

@@ -12,7 +12,7 @@ from torch import nn
 from ddim import schedule
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.train import Plan, fit, history
+from ddim.train import Plan, checkpoints, fit
 from ddim.train.state import State
 
 STATM = Path("/proc/self/statm")
@@ -52,7 +52,7 @@ def test_memory_is_flat_over_ten_thousand_updates(tmp_path):
     def work():
         for now in fit(model, images, plan, state=state):
             if now.step % 500 == 0:
-                history.save(state, tmp_path)
+                checkpoints.save(state, tmp_path)
             if now.step % SETTLED == 0:
                 sizes[now.step] = resident()
 

@@ -20,8 +20,8 @@ from ddim.cli import main
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.train import Plan, fit, history
-from ddim.train.diary import Diary
+from ddim.train import Plan, checkpoints, fit
+from ddim.train.logger import RunLogger
 from ddim.train.state import State
 
 pytestmark = pytest.mark.slow
@@ -52,14 +52,14 @@ def learn(plan, folder, until=None):
     network = nets.build("plain", 1, "tiny", widths=(8, 16), classes=3).double()
     model = Denoiser(network, schedule.linear(), shape=(1, 8, 8), classes=3)
     state = State(network, plan)
-    history.resume(state, folder)
+    checkpoints.resume(state, folder)
     losses = {}
     for now in fit(model, few_images(), plan, state=state):
         losses[now.step] = now.loss
         if now.step == until:
             break
     if rank() == 0:
-        history.save(state, folder)
+        checkpoints.save(state, folder)
         (folder / f"losses-{state.step}.json").write_text(json.dumps(losses))
 
 
@@ -68,15 +68,15 @@ def run(folder, *words):
 
 
 def fail_at(step, where, name, sentence):
-    """Make one process give up, in the method `name` of `Diary`, when it comes to a step."""
-    method = getattr(Diary, name)
+    """Make one process give up, in the method `name` of `RunLogger`, when it comes to a step."""
+    method = getattr(RunLogger, name)
 
     def failing(self, *rest, **options):
         if rank() == where and self.state.step == step:
             raise UserError(sentence)
         return method(self, *rest, **options)
 
-    setattr(Diary, name, failing)
+    setattr(RunLogger, name, failing)
 
 
 def first_fails(folder):
@@ -85,7 +85,7 @@ def first_fails(folder):
 
 
 def second_fails(folder):
-    fail_at(2, 1, "note", "I give up.")
+    fail_at(2, 1, "record", "I give up.")
     run(folder, "--steps", "50")
 
 
@@ -102,34 +102,34 @@ def no_images(folder):
 
 
 def one_is_asked_to_stop(folder):
-    note = Diary.note
+    note = RunLogger.record
 
     def watched(self, now):
         note(self, now)
         if now.step == 2 and rank() == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    Diary.note = watched
+    RunLogger.record = watched
     run(folder, "--steps", "50")
 
 
 def first_is_killed(folder):
     """The process that writes dies without a word."""
-    note = Diary.note
+    note = RunLogger.record
 
     def watched(self, now):
         note(self, now)
         if now.step == 2 and rank() == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Diary.note = watched
+    RunLogger.record = watched
     run(folder, "--steps", "50", "--save-every", "1e-9")
 
 
 def says_so_after_a_while(folder):
     """A long training says how long it takes."""
-    for name in ("SOON", "LONG"):
-        pytest.MonkeyPatch().setattr(f"ddim.train.diary.{name}", 0.0)
+    for name in ("ESTIMATE_AFTER", "LONG"):
+        pytest.MonkeyPatch().setattr(f"ddim.train.logger.{name}", 0.0)
     run(folder, "--steps", "3")
 
 
@@ -159,12 +159,12 @@ from torch import nn
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 import test_processes as here
-from ddim.train import diary, run
+from ddim.train import logger, run
 from ddim.train.state import State
 
 State(nn.Linear(1, 1), here.Plan())  # what PyTorch imports late, the children find
 run.open_images = here.few_images
-diary.LINES, diary.COUNT, diary.STEPS = 3, 1, 1
+logger.MIN_LINES, logger.SAMPLES, logger.SAMPLE_STEPS = 3, 1, 1
 
 
 def child(job, folder, output, environment):
@@ -250,7 +250,7 @@ def test_many_processes_learn_what_one_learns(tmp_path, done, name, plan):
     assert ours.keys() == theirs.keys() == {str(step) for step in range(1, 11)}
     difference = max(abs(ours[step] - theirs[step]) for step in ours)
     assert difference < 1e-10
-    (one, _), (other, _) = (history.read(place, 10) for place in (tmp_path, folder / name))
+    (one, _), (other, _) = (checkpoints.read(place, 10) for place in (tmp_path, folder / name))
     assert one.keys() == other.keys()
     assert max((one[key] - other[key]).abs().max().item() for key in one) < 1e-8
 
@@ -293,7 +293,7 @@ def test_one_that_fails_ends_all(done, name, where, sentence):
     ((codes, said),) = done[1][name]
     assert codes == [2, 2]
     assert said[where] == ["", sentence]
-    other = "ddim: Another process of this training has ended, so this one ends too; see what it said.\n"
+    other = "ddim: Another process of this training has ended, so this one ends too; see that process's messages.\n"
     assert said[1 - where][0] == ""
     assert said[1 - where][1].endswith(other)  # PyTorch's own log may come before it
     assert "Traceback" not in said[1 - where][1]
@@ -306,14 +306,14 @@ def test_one_that_is_killed_ends_all(done):
     assert codes == [-signal.SIGKILL, 2]
     assert "Another process of this training has ended" in said[1][1]
     assert "Traceback" not in said[1][1]
-    assert history.read(folder / "killed", 1)
+    assert checkpoints.read(folder / "killed", 1)
 
 
 def test_one_that_is_asked_to_stop_stops_all(done):
     folder, ends = done
     ((codes, _),) = ends["asked"]
     assert codes == [130, 130]
-    assert history.newest(folder / "asked") == 3
+    assert checkpoints.newest(folder / "asked") == 3
 
 
 WORKER = """
@@ -348,4 +348,4 @@ def test_torchrun(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("The model is in") == 1
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
-    assert history.newest(tmp_path / "run") == 2
+    assert checkpoints.newest(tmp_path / "run") == 2

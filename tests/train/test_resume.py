@@ -17,10 +17,10 @@ from ddim import nets, schedule
 from ddim.cli import main
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.train import Plan, fit, history
-from ddim.train.diary import Diary
+from ddim.train import Plan, checkpoints, fit
+from ddim.train.logger import RunLogger
+from ddim.train.loss import losses_by_level
 from ddim.train.state import State
-from ddim.train.validation import losses_by_level
 
 resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
 
@@ -79,11 +79,11 @@ def in_legs(case, folder, stops, **changes):
         state = State(model.network, plan)
         if plan.precision == "fp16" and leg == 0:  # so much that updates are skipped, and soon more again
             state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**22, growth_interval=2)
-        assert (history.resume(state, folder) is None) == (leg == 0)
+        assert (checkpoints.resume(state, folder) is None) == (leg == 0)
         for now in fit(model, random_images(), plan, state=state):
             losses[now.step] = now.loss
             if now.step == stop:
-                history.save(state, folder)
+                checkpoints.save(state, folder)
                 break
     return state, losses
 
@@ -147,9 +147,9 @@ def patched():
     patch.setattr(
         "ddim.train.run.open_images", lambda *_, split, **__: random_images(40 if split == "train" else 10)
     )
-    patch.setattr("ddim.train.diary.losses_by_level", partial(losses_by_level, most=10))
-    for name, value in (("LINES", 3), ("COUNT", 1), ("STEPS", 1)):
-        patch.setattr(f"ddim.train.diary.{name}", value)
+    patch.setattr("ddim.train.logger.losses_by_level", partial(losses_by_level, max_images=10))
+    for name, value in (("MIN_LINES", 3), ("SAMPLES", 1), ("SAMPLE_STEPS", 1)):
+        patch.setattr(f"ddim.train.logger.{name}", value)
     return patch
 
 
@@ -168,7 +168,7 @@ def go(folder, *words, steps=STEPS):
 
 def outcome(folder, steps=STEPS):
     """All that a run has made, but for times: its last checkpoint, its model, its metrics, its last samples."""
-    tensors, numbers = history.read(folder, steps)
+    tensors, numbers = checkpoints.read(folder, steps)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     files = ("config.json", "model.safetensors", f"samples/step-{steps:08d}.safetensors")
     return {
@@ -229,7 +229,7 @@ def ended(folder, how, step, *words, **options):
             go(folder, *words, **options)
     if how == "asked":
         assert end.value.code == 130
-        assert history.newest(folder) == step
+        assert checkpoints.newest(folder) == step
     if how == "torn":
         with (folder / "metrics.jsonl").open("ab") as lines:
             lines.write(b'{"step": 1, "loss": 0.\xff')
@@ -352,9 +352,9 @@ def test_no_whole_checkpoint_is_one_sentence_and_nothing_happens(tmp_path, capsy
 def test_a_model_without_checkpoints_is_not_replaced(tmp_path, capsys):
     """Someone removed them, or copied the model alone: there is nothing to go on from, but something to lose."""
     go(tmp_path)
-    history.clear(tmp_path)
+    checkpoints.clear(tmp_path)
     before = look(tmp_path)
-    assert "no checkpoints to go on from" in refused(capsys, tmp_path, "--resume")
+    assert "no checkpoints to resume from" in refused(capsys, tmp_path, "--resume")
     assert look(tmp_path) == before
 
 
@@ -403,16 +403,16 @@ def test_training_goes_on_while_the_disk_is_full(tmp_path, monkeypatch, capsys, 
 
     def watch(self, now):
         if now.step in (4, 5, 6, 7, 8):
-            seen.append(history.newest(tmp_path))
+            seen.append(checkpoints.newest(tmp_path))
             assert drafts(tmp_path) == [tmp_path / ".lock"]
         return note(self, now)
 
-    note = Diary.note
-    monkeypatch.setattr(Diary, "note", watch)
+    note = RunLogger.record
+    monkeypatch.setattr(RunLogger, "record", watch)
     filling(monkeypatch, 4, 8, size)
     go(tmp_path, "--save-every", 1e-9)
     said = capsys.readouterr().err
-    assert said.count("Training goes on; the last whole checkpoint stays.") == 4
+    assert said.count("Training continues; the last whole checkpoint is kept.") == 4
     assert said.count("free some space") == (4 if size > 1000 else 5)
     assert seen == [3, 3, 3, 3, 3]
     found = outcome(tmp_path)
@@ -429,10 +429,10 @@ def test_a_disk_that_is_full_at_the_end(tmp_path, monkeypatch, capsys, uninterru
     said = refused(capsys, tmp_path, "--save-every", 1e-9)
     assert "Could not write" in said
     assert "free some space" in said
-    assert history.newest(tmp_path) == 4
+    assert checkpoints.newest(tmp_path) == 4
     assert drafts(tmp_path) == []
     assert "free some space" in refused(capsys, tmp_path, "--resume")  # still full
-    assert history.newest(tmp_path) == 4
+    assert checkpoints.newest(tmp_path) == 4
     limit(None)
     monkeypatch.undo()
     go(tmp_path, "--resume")
@@ -522,7 +522,7 @@ for kill in range(here.KILLS):
     os.kill(pid, signal.SIGKILL)
     assert wait(pid) == -signal.SIGKILL, "it ended too soon"
     os.close(reader)
-    found["steps"].append(max(here.history.steps(folder / "killed"), default=-1))
+    found["steps"].append(max(here.checkpoints.steps(folder / "killed"), default=-1))
     found["drafts"].append([path.name for path in here.drafts(folder / "killed") if path.name != ".lock"])
 assert wait(child("killed")) == 0
 found["left"] = [path.name for path in here.drafts(folder / "killed")]

@@ -4,8 +4,8 @@ import pytest
 
 from ddim.errors import UserError
 from ddim.train import Plan, Recipe
-from ddim.train.diary import lines_due
 from ddim.train.guards import Breakdown
+from ddim.train.logger import lines_due
 from ddim.train.run import train
 from ddim.train.update import Update
 
@@ -53,7 +53,7 @@ def test_a_breakdown_goes_back_and_on_at_half_the_learning_rate(tmp_path, monkey
     assert rates[90 : 90 + 91 - again] == [(step, 0.5) for step in range(again, 91)]
     assert rates[-1] == (100, 0.25)
     said = capsys.readouterr().err
-    assert said.count("broke down at step 90: the loss is nan. It goes on from step") == 2
+    assert said.count("broke down at step 90: the loss is nan. It continues from step") == 2
     lines = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == list(range(5, 101, 5))
     assert json.loads((tmp_path / "config.json").read_text())["finished"]

@@ -14,10 +14,10 @@ import torch
 
 from ddim.cli import main
 from ddim.data.images import Images
-from ddim.train import Plan, Recipe, fit, history
+from ddim.train import Plan, Recipe, checkpoints, fit
 from ddim.train import recipe as recipes
+from ddim.train.guards import interruptible
 from ddim.train.run import train
-from ddim.train.signals import interruptible
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def test_the_command_saves_and_leaves(tmp_path, images):
     for kind in (signal.SIGINT, signal.SIGTERM):
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | threads) as process:
             deadline = time.monotonic() + 300
-            while max(history.steps(run), default=0) <= step:
+            while max(checkpoints.steps(run), default=0) <= step:
                 assert time.monotonic() < deadline
                 assert process.poll() is None
                 time.sleep(0.05)
@@ -62,12 +62,12 @@ def test_the_command_saves_and_leaves(tmp_path, images):
             said = process.stderr.read()
         assert process.returncode == 130
         assert said == SENTENCE
-        step = history.newest(run)
+        step = checkpoints.newest(run)
     assert step < 5000
     recipe = recipes.of_run(run)
     for folder in (run, whole):
         train(replace(recipe, plan=replace(recipe.plan, steps=step + 2)), folder, device="cpu", resume=True)
-    tensors, others = (history.read(folder, step + 2)[0] for folder in (run, whole))
+    tensors, others = (checkpoints.read(folder, step + 2)[0] for folder in (run, whole))
     assert tensors.keys() == others.keys()
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
     assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
@@ -105,13 +105,13 @@ def asking(steps, kind=signal.SIGINT):
 def test_the_update_under_way_is_the_last(tmp_path, monkeypatch, capsys, images, kind):
     monkeypatch.setattr("ddim.train.run.fit", asking([1], kind))
     assert interrupted(capsys, tmp_path) == SENTENCE
-    assert history.newest(tmp_path) == 2
+    assert checkpoints.newest(tmp_path) == 2
 
 
 def test_signals_after_the_last_update_change_nothing(tmp_path, monkeypatch, images):
     monkeypatch.setattr("ddim.train.run.fit", asking([2, 3]))
     go(tmp_path)
-    assert history.newest(tmp_path) == 3
+    assert checkpoints.newest(tmp_path) == 3
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
@@ -141,7 +141,7 @@ def test_a_signal_is_remembered_and_the_handlers_come_back():
 
 
 def test_a_second_interrupt_later_on_does_not_wait(monkeypatch):
-    monkeypatch.setattr("ddim.train.signals.PATIENCE", 0.0)
+    monkeypatch.setattr("ddim.train.guards.PATIENCE", 0.0)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), interruptible() as asked:
         os.kill(os.getpid(), signal.SIGINT)
@@ -169,4 +169,4 @@ def test_another_thread_trains_without_handlers(tmp_path, images):
     thread.join()
     assert failures == []
     assert signal.getsignal(signal.SIGINT) == before
-    assert history.newest(tmp_path) == 2
+    assert checkpoints.newest(tmp_path) == 2

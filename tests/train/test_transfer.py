@@ -7,8 +7,7 @@ from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.train import Plan, Recipe
-from ddim.train.run import train
-from ddim.train.transfer import transfer
+from ddim.train.run import train, transfer
 
 
 def network(**options):

@@ -75,7 +75,7 @@ class Inspect:
         else:
             found = survey(catalogue(self.what, self.classes), self.size)
             lines = [*describe(found, None if self.all else MOST)]
-            name, shown = found.name, found.some()
+            name, shown = found.name, found.preview()
         out = self.out or Path(f"{name}-inspect.png")
         print("\n".join(lines))
         write_grid(shown, out)
@@ -84,29 +84,29 @@ class Inspect:
 
 def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
     """Yield the lines about a folder, with at most `most` entries of each list; None lists all."""
-    from ddim.data.catalogue import shown
+    from ddim.data.catalogue import printable
 
     total = len(found.facts)
     train = sum(train for _, train, _ in found.counts)
     plural = "class" if len(found.classes) == 1 else "classes"
-    yield f"{shown(found.name)}: {_images(total)} in {len(found.classes):,} {plural}"
+    yield f"{printable(found.name)}: {_images(total)} in {len(found.classes):,} {plural}"
     for name, training, held_out in found.counts:
-        yield f"  {shown(name)}: {training:,} for training, {held_out:,} held out"
+        yield f"  {printable(name)}: {training:,} for training, {held_out:,} held out"
     sizes = [f"{width} × {height}" for width, height in found.sizes]
     yield f"Sizes: smallest {sizes[0]}, median {sizes[1]}, largest {sizes[2]}"
     yield "Formats: " + ", ".join(f"{count:,} {kind}" for kind, count in found.kinds)
     if found.ignored:
         suffixes = ", ".join(
-            f"{count:,} {shown(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10)
+            f"{count:,} {printable(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10)
         )
         yield f"Ignored, not images: {found.ignored.total():,} ({suffixes})"
     if found.skipped:
         yield f"Left out, unreadable: {len(found.skipped):,}"
-        yield from _list([f"{shown(name)} {reason}" for name, reason in found.skipped], most)
+        yield from _list([f"{printable(name)} {reason}" for name, reason in found.skipped], most)
     if found.copies:
         more = sum(len(group) - 1 for group in found.copies)
         yield f"Duplicates, identical byte for byte: {more:,}"
-        yield from _list([" = ".join(map(shown, group)) for group in found.copies], most)
+        yield from _list([" = ".join(map(printable, group)) for group in found.copies], most)
     shape = (found.pixels.shape[1], found.size, found.size)
     yield f"Training images: {train:,} of {_shape(shape)}, {_mirror(True)}; {total - train:,} more are held out"
     yield f"  cropped to their central squares, which removes {found.lost:.0%} of the area"
@@ -116,12 +116,12 @@ def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
 
 def warnings(found: "Survey") -> Iterator[str]:
     """Yield a sentence for each property of the images that will harm the training or its evaluation."""
-    from ddim.data.catalogue import shown
+    from ddim.data.catalogue import printable
 
     total = len(found.facts)
     if total < FEW:
         yield f"{_images(total)} are few; a network tends to memorise fewer than about {FEW}."
-    sparse = [f"{shown(name)} ({train})" for name, train, _ in found.counts if train < SPARSE]
+    sparse = [f"{printable(name)} ({train})" for name, train, _ in found.counts if train < SPARSE]
     if sparse and len(found.classes) > 1:
         more = f" and {len(sparse) - 10:,} more" if len(sparse) > 10 else ""
         yield f"classes with fewer than {SPARSE} training images are learnt poorly: {', '.join(sparse[:10])}{more}."

@@ -1,4 +1,4 @@
-"""From a list of files to pixels: decoded once, by several threads, straight to the disk."""
+"""From a list of files to pixels: decoded once, by several threads, directly to the disk."""
 
 import hashlib
 import os
@@ -8,33 +8,34 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from PIL import Image
-from tqdm import tqdm
 
 from ddim.data import cache, decode
 from ddim.data.cache import About, Stored
 from ddim.data.catalogue import Catalogue, Entry, Skipped, none_readable
 from ddim.data.decode import Picture, Unreadable
 from ddim.data.download import cache_folder
-from ddim.data.holdout import held_out
-from ddim.data.lock import alone
 from ddim.errors import UserError
 from ddim.files import refusal
+from ddim.progress import bar
 
-SMALL = 64  # sets of one square size up to here keep it
-USUAL = 32  # the size of all others, unless one is asked for
+KEPT_SIZE = 64  # sets of squares of one size up to this keep it
+DEFAULT_SIZE = 32  # of all others, unless a size is given
+HELD_OUT_ONE_IN, MAX_HELD_OUT = 20, 1000  # one image in 20 is held out, 1,000 at most
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Fact(NamedTuple):
-    """What is kept of each file besides its pixels."""
+    """What the cache stores of each file besides its pixels."""
 
     name: str
     label: int
@@ -48,19 +49,19 @@ class Fact(NamedTuple):
 
 
 def stored(catalogue: Catalogue, size: int | None) -> Stored:
-    """The decoded images of a catalogue, from the cache if they are there.
+    """Return the decoded images of a catalogue, from the cache if they are in it.
 
-    Of several processes that ask at once, one decodes and the others wait for it. Copies of an earlier state of
-    the same files are removed.
+    If several processes call this at once, one decodes and the others wait for it. Cached copies of an earlier
+    state of the same files are removed.
 
     Args:
-        catalogue: what to read.
-        size: pixels a side; None keeps the size of images that are all squares of one size, 64 at most, and
-            makes 32 of all others.
+        catalogue: the files to read.
+        size: pixels a side; None keeps the size of images that are all squares of one size up to 64, and
+            resizes all others to 32.
 
     Raises:
-        UserError: a size below 1 or above 1024, no readable image (or none of a class that was asked for), or
-            the cache cannot be written.
+        UserError: a size below 1 or above 1024, no readable image (or none of a selected class), or a cache that
+            cannot be written.
     """
     if size is not None and not 1 <= size <= 1024:
         raise UserError(f"Images cannot be resized to {size} pixels; ask for 1 to 1024.")
@@ -68,23 +69,53 @@ def stored(catalogue: Catalogue, size: int | None) -> Stored:
     prefix = f"{re.sub(r'[^A-Za-z0-9]+', '_', catalogue.name)[:40]}-{source}"
     folder = cache_folder() / "images"
     path = folder / f"{prefix}-{_short(f'{decode.VERSION} {catalogue.state}')}.safetensors"
-    if found := cache.read(path):
-        return found
-    with alone(folder / f"{prefix}.lock"):
-        if found := cache.read(path):  # another process was faster
-            return found
+    if images := cache.read(path):
+        return images
+    with exclusive(folder / f"{prefix}.lock"):
+        if images := cache.read(path):  # another process was faster
+            return images
         _build(catalogue, size, path)
         for old in set(folder.glob(f"{prefix}-*.safetensors")) - {path}:
             old.unlink(missing_ok=True)
-        if found := cache.read(path):
-            return found
-    raise UserError(f"What was written to {path} did not read back the same; check the disk, or set DDIM_CACHE.")
+        if images := cache.read(path):
+            return images
+    raise UserError(
+        f"{path} cannot be read back as it was written; check the disk, or set DDIM_CACHE to another folder."
+    )
+
+
+def held_out(digests: Iterable[str]) -> set[str]:
+    """Return the contents to test on: one in 20 of the distinct ones, at least 1 if there are 2, at most 1,000.
+
+    They are the smallest digests. The choice looks random, yet depends on the files alone: copies of a file are in
+    the same split whatever their names, and a new file moves at most one other file.
+
+    Args:
+        digests: a hash of each file's bytes.
+    """
+    distinct = sorted(set(digests))
+    count = min(max(round(len(distinct) / HELD_OUT_ONE_IN), 1), MAX_HELD_OUT, max(len(distinct) - 1, 0))
+    return set(distinct[:count])
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Within this context, hold the lock file `path`; wait for a process that holds it.
+
+    Where the file system refuses the lock, nothing waits: `cache.write` makes whole files, so two processes at
+    once merely do the work twice.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path))
+        yield
 
 
 def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
-    Image.init()  # Pillow loads its decoders here, and not when the first threads ask for them
+    Image.init()  # load Pillow's decoders before the threads start
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # Pillow's remarks on large and odd files: each is decoded or listed
+        warnings.simplefilter("ignore")  # Pillow's about large and odd files: each file is decoded or listed
         side = size or _common(_sizes(catalogue, pool))
         while True:
             try:
@@ -93,37 +124,37 @@ def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
                     facts, skipped = _decode_all(catalogue, side, pool, spool)
                     if not facts:
                         raise none_readable(catalogue.name, [*catalogue.skipped, *skipped])
-                    right = size or _common((fact.width, fact.height) for fact in facts)
-                    if right == side:
+                    actual = size or _common((fact.width, fact.height) for fact in facts)
+                    if actual == side:
                         _write(catalogue, facts, skipped, side, spool, path)
                         return
-                    side = right  # a file whose head was whole and whose rest was not had misled
+                    side = actual  # a truncated file with a valid header gave the wrong size; decode again
             except OSError as error:
                 raise refusal(path, error) from error
 
 
 def _sizes(catalogue: Catalogue, pool: ThreadPoolExecutor) -> Iterator[tuple[int, int]]:
-    def look(entry: Entry) -> tuple[int, int] | None:
+    def measure(entry: Entry) -> tuple[int, int] | None:
         try:
             with entry.open() as file:
                 return decode.measure(file)
         except (Unreadable, OSError):
             return None
 
-    return (found for found in _in_order(pool, look, catalogue.entries) if found)
+    return (size for size in _in_order(pool, measure, catalogue.entries) if size)
 
 
 def _common(sizes: Iterator[tuple[int, int]]) -> int:
-    """The side of the images if all are small squares of one size; it stops looking at the first that is not."""
+    """The side of the images if all are small squares of one size; the first other one ends the search."""
     width, height = next(sizes, (0, 0))
-    same = width == height <= SMALL and all(one == (width, height) for one in sizes)
-    return width if same and width else USUAL
+    same = width == height <= KEPT_SIZE and all(size == (width, height) for size in sizes)
+    return width if same and width else DEFAULT_SIZE
 
 
 def _decode_all(
     catalogue: Catalogue, size: int, pool: ThreadPoolExecutor, spool: BinaryIO
 ) -> tuple[list[Fact], list[Skipped]]:
-    """Write (3, size, size) bytes to `spool` for each image that can be read, and give what is known of each."""
+    """Write (3, size, size) bytes to `spool` for each readable image; return the facts, and the files skipped."""
 
     def read(entry: Entry) -> tuple[str, Picture] | str:
         try:
@@ -137,7 +168,7 @@ def _decode_all(
             return f"cannot be opened: {error.strerror or error}"
 
     facts, skipped = [], []
-    files = tqdm(catalogue.entries, desc=f"decoding {catalogue.name}", unit="image", disable=None)
+    files = bar(catalogue.entries, desc=f"decoding {catalogue.name}", unit="image")
     for entry, result in zip(files, _in_order(pool, read, catalogue.entries), strict=True):
         if isinstance(result, str):
             skipped.append(Skipped(entry.name, result))
@@ -154,14 +185,14 @@ def _decode_all(
 def _write(
     catalogue: Catalogue, facts: Sequence[Fact], skipped: Sequence[Skipped], size: int, spool: BinaryIO, path: Path
 ) -> None:
-    """Put the rows of the spool in order: training images first, and one channel if none has colour."""
+    """Write the rows of the spool in order: training images first, and one channel if no image has colour."""
     kept = held_out(fact.digest for fact in facts if not fact.split)
     splits = [fact.split or ("test" if fact.digest in kept else "train") for fact in facts]
     order = sorted(range(len(facts)), key=lambda i: splits[i] == "test")  # stable: by name in each split
     channels = 3 if any(fact.colour for fact in facts) else 1
-    there = sorted({fact.label for fact in facts})
-    if catalogue.picked and len(there) < len(catalogue.classes):
-        missing = next(name for label, name in enumerate(catalogue.classes) if label not in there)
+    labels = sorted({fact.label for fact in facts})
+    if catalogue.selected and len(labels) < len(catalogue.classes):
+        missing = next(name for label, name in enumerate(catalogue.classes) if label not in labels)
         raise UserError(f"No image of class {missing!r} in {catalogue.name} can be read; leave that class out.")
     rows: npt.NDArray[np.uint8] = np.memmap(spool, np.uint8, "r", shape=(len(facts), 3, size, size))
     step = cache.rows_in_block((channels, size, size))
@@ -169,20 +200,20 @@ def _write(
         path,
         (rows[order[at : at + step], :channels] for at in range(0, len(order), step)),
         (len(facts), channels, size, size),
-        [there.index(facts[i].label) for i in order],
+        [labels.index(facts[i].label) for i in order],
         About(
-            tuple(catalogue.classes[label] for label in there),
+            tuple(catalogue.classes[label] for label in labels),
             splits.count("train"),
             tuple(sorted([*catalogue.skipped, *skipped])),
         ),
-        [facts[i]._replace(split=splits[i], label=there.index(facts[i].label)) for i in order],
+        [facts[i]._replace(split=splits[i], label=labels.index(facts[i].label)) for i in order],
     )
 
 
 def _in_order(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 16
 ) -> Iterator[Result]:
-    """`map` on the pool, at most `ahead` results early, so that memory stays flat."""
+    """`map` on the pool, at most `ahead` results early, so that memory use is constant."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))

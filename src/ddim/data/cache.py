@@ -1,8 +1,8 @@
-"""Decoded images on the disk: one file, whole or absent, whose pixels are mapped and not read.
+"""Decoded images on the disk: one file, whole or absent, whose pixels are memory-mapped.
 
-The file is in the safetensors format (https://github.com/huggingface/safetensors), so anything can open it:
-`pixels` (N, C, H, W) uint8, the training images before those to test on, `labels` (N,) int64, and two pieces of
-JSON as bytes, `about` and `files`.
+The file is in the safetensors format (https://github.com/huggingface/safetensors): `pixels` (N, C, H, W) uint8,
+training images before test images, `labels` (N,) int64, and JSON as bytes in `about` and `files`. The code
+here writes it block by block, which the safetensors package cannot.
 """
 
 import json
@@ -21,17 +21,17 @@ from torch import Tensor
 from ddim.data.catalogue import Skipped
 from ddim.files import writing
 
-BLOCK = 1 << 20  # bytes of pixels with one checksum, about
-CHECKED = 64  # blocks that are read again at each opening; a truncated file shows by its length
+BLOCK = 1 << 20  # bytes of pixels per checksum, approximately
+CHECKED = 64  # blocks verified at each opening; a truncated file has the wrong length
 
 
 @dataclass(frozen=True)
 class About:
-    """What an opening needs to know besides pixels and labels.
+    """What is stored besides the pixels, labels and files.
 
     Args:
         classes: the name of each class.
-        train: how many of the images, the first ones, are for training.
+        train: the number of training images, which come first.
         skipped: (file, reason) of each file that was left out.
     """
 
@@ -42,7 +42,7 @@ class About:
 
 @dataclass(frozen=True)
 class Stored:
-    """A cached copy: pixels (N, C, H, W) uint8, a view of the file, labels (N,) int64, and where `files` lies."""
+    """A cached copy: pixels (N, C, H, W) uint8, mapped; labels (N,) int64; and the byte range of `files`."""
 
     pixels: Tensor
     labels: Tensor
@@ -51,7 +51,7 @@ class Stored:
     files_at: tuple[int, int]
 
     def files(self) -> list[list[Any]]:
-        """What `write` was given for each image."""
+        """Return the row that `write` stored for each image."""
         with self.path.open("rb") as file:
             file.seek(self.files_at[0])
             rows: list[list[Any]] = json.loads(file.read(self.files_at[1] - self.files_at[0]))
@@ -59,7 +59,7 @@ class Stored:
 
 
 def rows_in_block(shape: Sequence[int]) -> int:
-    """How many images of a shape (C, H, W) make a block, one at least."""
+    """Return the number of images of a shape (C, H, W) in a block, at least one."""
     return max(1, BLOCK // math.prod(shape))
 
 
@@ -71,15 +71,15 @@ def write(
     about: About,
     files: Sequence[Sequence[Any]],
 ) -> None:
-    """Write a file block by block, so that no more than one block is ever in memory.
+    """Write a file block by block, so that only one block is in memory at a time.
 
     Args:
         path: the file; it appears when it is complete.
         blocks: the pixels in order, `rows_in_block` images in each but the last.
         shape: (N, C, H, W) of all pixels.
         labels: N indices into the classes.
-        about: see there.
-        files: N rows of numbers and text, whatever is to be known of each image.
+        about: the classes, the number of training images, and the skipped files.
+        files: N rows of numbers and text, to store for each image.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -98,13 +98,13 @@ def write(
         end += len(data)
 
     def head(sums: list[int]) -> bytes:
-        table["__metadata__"] = {"crc32": " ".join(f"{one:08x}" for one in sums), "rest": f"{zlib.crc32(rest):08x}"}
+        table["__metadata__"] = {"crc32": " ".join(f"{crc:08x}" for crc in sums), "rest": f"{zlib.crc32(rest):08x}"}
         text = json.dumps(table).encode()
         text += b" " * (-(8 + len(text)) % 4096)  # pixels start on a page
         return len(text).to_bytes(8, "little") + text
 
     with writing(path) as draft, draft.open("wb") as file:
-        file.write(head([0] * -(-shape[0] // rows_in_block(shape[1:]))))  # the checksums' place, filled in below
+        file.write(head([0] * -(-shape[0] // rows_in_block(shape[1:]))))  # room for the checksums, written below
         sums = []
         for block in blocks:
             data = block.tobytes()
@@ -116,7 +116,7 @@ def write(
 
 
 def read(path: Path) -> Stored | None:
-    """Map a file that `write` made; None if there is none, or if it is not as it was written."""
+    """Map a file that `write` wrote; return None if it is missing or not as it was written."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -136,10 +136,10 @@ def read(path: Path) -> Stored | None:
         shape = tuple(table["pixels"]["shape"])
         # "c", copy on write: PyTorch wants memory that may be written; the file is never changed
         pixels = np.memmap(path, np.uint8, "c", start, shape)
-        if not all(_intact(pixels, [int(one, 16) for one in table["__metadata__"]["crc32"].split()])):
+        if not all(_intact(pixels, [int(crc, 16) for crc in table["__metadata__"]["crc32"].split()])):
             return None
         known = json.loads(about)
-        skipped = tuple(Skipped(*one) for one in known["skipped"])
+        skipped = tuple(Skipped(*pair) for pair in known["skipped"])
         return Stored(
             torch.from_numpy(pixels),
             torch.from_numpy(np.frombuffer(labels, "<i8").astype(np.int64)),
@@ -147,14 +147,7 @@ def read(path: Path) -> Stored | None:
             path,
             (spans["files"][0], spans["files"][1]),
         )
-    except (
-        OSError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ):  # whatever damaged JSON leads to
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError):  # from damaged JSON
         return None
 
 
@@ -162,7 +155,7 @@ _PARTS = ("pixels", "labels", "about", "files")
 
 
 def _intact(pixels: npt.NDArray[np.uint8], sums: list[int]) -> Iterator[bool]:
-    """Whether blocks are as they were written: all of them, or `CHECKED` from the first to the last."""
+    """Yield whether each checked block is as it was written: at most `CHECKED` of them, evenly spread."""
     rows = rows_in_block(pixels.shape[1:])
     yield len(sums) == -(-len(pixels) // rows)
     for i in sorted({round(at) for at in np.linspace(0, len(sums) - 1, min(CHECKED, len(sums)))}):

@@ -1,16 +1,16 @@
-"""What there is to read: the images of a folder or of a hub data set, listed but not decoded."""
+"""The catalogue of a folder or of a hub data set: its image files, listed but not decoded."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedReader, BytesIO
 from typing import NamedTuple
 
-from ddim.data.images import chosen
+from ddim.data.images import class_indices
 from ddim.errors import UserError
 
 
 class Skipped(NamedTuple):
-    """A file that is left out, and why, in a few words that go on from its name: "a.png: is empty"."""
+    """A file that is left out, and the reason, a clause that follows its name: "a.png: is empty"."""
 
     name: str
     reason: str
@@ -18,13 +18,13 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image to be.
+    """One image file.
 
     Args:
-        name: where it lies, e.g. "cat/001.png"; no two are the same.
+        name: its path in the set, e.g. "cat/001.png"; unique.
         label: index into the catalogue's classes.
-        split: "train", "test", or None to let `ddim.data.holdout` decide.
-        open: gives the bytes of the file. The caller closes it.
+        split: "train", "test", or None to let `ddim.data.build.held_out` decide.
+        open: returns the open file. The caller closes it.
     """
 
     name: str
@@ -35,17 +35,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The images of one place.
+    """The image files of one folder or hub data set.
 
     Args:
-        name: what the set is called.
+        name: the name of the set.
         classes: the name of each class.
-        entries: the images, in the order in which they are to stand.
+        entries: the images, in order.
         identity: where they come from; one cached copy is kept for each identity and image size.
         state: changes whenever one of the files does; a cached copy of another state is out of date.
-        skipped: what looked like an image and cannot be one.
-        ignored: suffix -> number of files, of those that never were images.
-        picked: the user asked for exactly these classes.
+        skipped: files that look like images and cannot be read.
+        ignored: suffix -> number of files that are not images.
+        selected: whether the user selected exactly these classes.
     """
 
     name: str
@@ -55,45 +55,45 @@ class Catalogue:
     state: str
     skipped: tuple[Skipped, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
-    picked: bool = False
+    selected: bool = False
 
-    def pick(self, classes: str | Sequence[str | int]) -> "Catalogue":
-        """Only some classes, relabelled in the order asked; nothing of the others is ever decoded.
+    def select(self, classes: str | Sequence[str | int]) -> "Catalogue":
+        """Return only some classes, relabelled in the given order; images of other classes are never decoded.
 
         Raises:
             UserError: as `Images.select`.
         """
-        wanted = {old: new for new, old in enumerate(chosen(classes, self.classes, self.name))}
-        names = tuple(self.classes[old] for old in wanted)
+        labels = {old: new for new, old in enumerate(class_indices(classes, self.classes, self.name))}
+        names = tuple(self.classes[old] for old in labels)
         return replace(
             self,
             classes=names,
-            entries=[replace(one, label=wanted[one.label]) for one in self.entries if one.label in wanted],
+            entries=[replace(entry, label=labels[entry.label]) for entry in self.entries if entry.label in labels],
             identity=f"{self.identity} {names!a}",
-            picked=True,
+            selected=True,
         )
 
 
 def none_readable(name: str, skipped: Sequence[Skipped]) -> UserError:
-    """The sentence for a place that holds files but no image."""
+    """Return the error for a set that holds files but no readable image."""
     return UserError(
-        f"No image in {name} can be read ({listed(skipped, 3)}); replace the files or name another folder."
+        f"No image in {name} can be read ({summary(skipped, 3)}); replace the files or name another folder."
     )
 
 
-def listed(skipped: Sequence[Skipped], most: int) -> str:
-    """The first few files that were left out, with their reasons, on one line."""
-    more = f"; and {len(skipped) - most:,} more" if len(skipped) > most else ""
-    return "; ".join(f"{shown(name)} {reason}" for name, reason in skipped[:most]) + more
+def summary(skipped: Sequence[Skipped], count: int) -> str:
+    """Return the first `count` skipped files with their reasons, on one line."""
+    more = f"; and {len(skipped) - count:,} more" if len(skipped) > count else ""
+    return "; ".join(f"{printable(name)} {reason}" for name, reason in skipped[:count]) + more
 
 
-def shown(name: str) -> str:
-    """A file's name fit for a terminal: control characters and broken bytes are spelled out."""
+def printable(name: str) -> str:
+    """Return a file's name for a terminal, with control characters and broken bytes escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def in_order(names: Iterable[str]) -> list[str]:
-    """Class names, sorted; by value if all are whole numbers, so that 10 comes after 9."""
+def sorted_classes(names: Iterable[str]) -> list[str]:
+    """Return class names sorted, by value if all are whole numbers, so that 10 comes after 9."""
     names = set(names)
     if all(name.isascii() and name.isdigit() for name in names):
         return sorted(names, key=lambda name: (int(name), name))

@@ -1,26 +1,92 @@
-"""CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes."""
+"""CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes.
 
-from collections.abc import Callable
+The files are read by our own code by choice: nothing in them is ever unpickled, executed or unpacked to the disk.
+"""
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from ddim.data import archive
-from ddim.data.batches import Batch, read_binary, read_python
-from ddim.data.download import cache_folder, fetch
-from ddim.data.images import Images
-from ddim.data.places import locate
+from ddim.data import unpickle
+from ddim.data.download import cache_folder, fetch, locate
+from ddim.data.images import Images, register
+from ddim.data.unpickle import Call
 from ddim.errors import UserError
+
+SHAPE = (3, 32, 32)
+PIXELS = 3 * 32 * 32
+MAX_MEMBER = 1 << 26  # bytes of a file in an archive: twice the largest official file
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 
 
+class Batch(NamedTuple):
+    """The content of one file: images (N, 3, 32, 32) and labels (N,), both uint8."""
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+
+
+def read_python(data: bytes, source: str) -> Batch:
+    """Return a batch of the "python version": a pickled dict of an (N, 3072) array and a list of labels.
+
+    The pickle is never executed, see `ddim.data.unpickle`: the array is rebuilt from its bytes.
+
+    Reference: Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html.
+
+    Args:
+        data: the content of the file, as Python 2 wrote it or as Python 3 rewrote it in protocol 2 to 4.
+        source: the file's name, for the error message.
+
+    Raises:
+        UserError: the file is damaged, calls a function, or holds anything but such a batch.
+    """
+    match unpickle.read(data, source):
+        case {
+            # the state of a numpy array: version, shape, dtype, whether in Fortran's order, bytes
+            "data": Call(state=(1, (int(rows), 3072), Call(args=("u1" | b"u1", *_)), False, bytes(pixels))),
+            "labels": list(labels),
+        } if len(pixels) == rows * PIXELS:
+            pass
+        case _:
+            raise UserError(
+                f"{source} does not hold rows of {PIXELS} unsigned bytes and a list of labels; "
+                "replace it by the official file."
+            )
+    if len(labels) != rows:
+        raise UserError(f"{source} holds {rows} images but {len(labels)} labels; replace it.")
+    if not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):
+        raise UserError(f"{source} holds labels that are not whole numbers from 0 to 9; replace it.")
+    return Batch(np.frombuffer(pixels, np.uint8).reshape(-1, *SHAPE), np.array(labels, np.uint8))
+
+
+def read_binary(data: bytes, source: str) -> Batch:
+    """Return a batch of the "binary version": for each image one byte of label, then 3072 of pixels.
+
+    Reference, arguments and errors: as `read_python`.
+    """
+    if len(data) % (1 + PIXELS):
+        raise UserError(
+            f"{source} holds {len(data)} bytes, not a multiple of {1 + PIXELS}; remove it and download it again."
+        )
+    records = np.frombuffer(data, np.uint8).reshape(-1, 1 + PIXELS)
+    labels = records[:, 0]
+    if (labels >= len(CLASSES)).any():
+        raise UserError(f"{source} holds labels that are not from 0 to 9; replace it by the official file.")
+    return Batch(records[:, 1:].reshape(-1, *SHAPE), labels)
+
+
 class Layout(NamedTuple):
-    """One of the two forms in which the authors publish the same images."""
+    """One of the two file formats in which the authors publish the same images."""
 
     folder: str
     archive: str
@@ -29,7 +95,7 @@ class Layout(NamedTuple):
     read: Callable[[bytes, str], Batch]
 
     def files(self, split: str) -> list[str]:
-        """The file names of a split, in order."""
+        """Return the file names of a split, in order."""
         return [name + self.suffix for name in BATCHES[split]]
 
 
@@ -54,8 +120,9 @@ MIRRORS = (
 )
 
 
+@register("cifar10")
 def load(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
-    """50,000 training images or 10,000 to test on; files of your own may hold fewer.
+    """Return the 50,000 training images or the 10,000 test images; other files may hold fewer.
 
     Reference: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 
@@ -66,7 +133,7 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
         url: where a download comes from instead of the mirrors: the address of one of the two archives.
 
     Raises:
-        UserError: the files are not there, damaged, or not what they should be, or no mirror gives them.
+        UserError: the files are missing, damaged or not the official ones, or every mirror failed.
     """
     wanted = (
         f"{' or '.join(BATCHES[split])} (or with .bin) there, in {PYTHON.folder} or in {BINARY.folder}, "
@@ -87,16 +154,17 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
     )
 
 
+@register("airplanes")
 def load_airplanes(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
-    """The aeroplanes of CIFAR-10: 5,000 to train on, 1,000 to test on. Arguments and errors as `load`."""
+    """Return the airplanes of CIFAR-10: 5,000 training or 1,000 test images. Arguments and errors as `load`."""
     return replace(load(split, data_dir, url).select(CLASSES[:1]), name="airplanes")
 
 
 def _find(folder: Path, split: str) -> list[Batch] | None:
-    """Whatever batches of the split the folder has, the first layout and place that has any."""
+    """The batches of the split in the first layout and folder that has any."""
     for layout in (PYTHON, BINARY):
-        for place in (folder, folder / layout.folder):
-            paths = [path for name in layout.files(split) if (path := place / name).is_file()]
+        for subfolder in (folder, folder / layout.folder):
+            paths = [path for name in layout.files(split) if (path := subfolder / name).is_file()]
             if paths:
                 return [layout.read(path.read_bytes(), str(path)) for path in paths]
     for layout in (PYTHON, BINARY):
@@ -112,7 +180,49 @@ def _download(split: str, url: str | None) -> list[Batch]:
 
 
 def _unpack(path: Path, layout: Layout, split: str) -> list[Batch]:
-    members = archive.read(path, layout.files(split))
+    members = read_archive(path, layout.files(split))
     if not members:
         raise UserError(f"{path} holds none of {', '.join(layout.files(split))}; remove it and download it again.")
     return [layout.read(members[name], f"{path}:{name}") for name in sorted(members)]
+
+
+def read_archive(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
+    """Return the contents of some files in an archive, read in memory: nothing is written to the disk.
+
+    Args:
+        path: a gzipped tar archive.
+        wanted: file names without their folders.
+
+    Returns:
+        Name -> content, for those that the archive holds.
+
+    Raises:
+        UserError: the archive cannot be read or is damaged, or a member points outside of it. That would be
+            harmless here, but no official archive has such a member.
+    """
+    contents = {}
+    try:
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                if reason := _suspicion(member):
+                    raise UserError(f"{path} was refused: its member {member.name!r} {reason}; replace it.")
+                name = PurePosixPath(member.name).name
+                if name in wanted and (content := archive.extractfile(member)):
+                    contents[name] = content.read()
+            while stream.read(1 << 20):  # gzip verifies its checksum at the end
+                pass
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise UserError(f"Could not read {path}: {error}; remove it and download it again.") from error
+    return contents
+
+
+def _suspicion(member: tarfile.TarInfo) -> str | None:
+    """The reason to refuse a member, or None."""
+    if not (member.isfile() or member.isdir()):
+        return "is a link or a device"
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts:
+        return "points outside of the archive"
+    if member.size > MAX_MEMBER:
+        return f"has {member.size} bytes, more than any batch of images"
+    return None

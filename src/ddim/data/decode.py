@@ -1,29 +1,27 @@
-"""One image file of any usual kind, as a small square of pixels."""
+"""Decode an image file of any usual format to a small square of 8-bit pixels."""
 
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ddim.data.modes import flatten
-
-VERSION = 1  # of what this file and `modes` make of an image: raise it, and every cached copy is made anew
+VERSION = 1  # of the decoded pixels: raise it when they change, and every cached copy is decoded again
 
 _READ = "png apng jpg jpeg jpe jfif mpo webp bmp dib tif tiff gif ppm pgm pbm pnm"
 _NOT_READ = "heic heif avif jxl jp2 svg psd tga ico exr hdr raw dng cr2 nef arw"
-SUFFIXES = frozenset(f".{one}" for one in _READ.split())
-FOREIGN = frozenset(f".{one}" for one in _NOT_READ.split())
+SUFFIXES = frozenset(f".{suffix}" for suffix in _READ.split())
+FOREIGN = frozenset(f".{suffix}" for suffix in _NOT_READ.split())  # image formats that are not read
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")  # JPEG includes MPO; no other decoder is run
-LARGEST = 89_478_485  # pixels, Pillow's own limit: a file of a few kilobytes may claim to hold any number
+MAX_PIXELS = 89_478_485  # Pillow's own limit: a file of a few kilobytes may claim any number of pixels
 
 
 class Unreadable(Exception):
-    """Why a file is left out, in words that go on from its name."""
+    """A file cannot be read. The message is a clause that follows the file's name: "is empty"."""
 
 
 class Picture(NamedTuple):
-    """A decoded image: (3, size, size) uint8, and what the file was."""
+    """A decoded image: pixels (3, size, size) uint8; width, height, mode and format of the file."""
 
     pixels: npt.NDArray[np.uint8]
     width: int
@@ -33,7 +31,7 @@ class Picture(NamedTuple):
 
 
 def measure(file: BinaryIO) -> tuple[int, int]:
-    """Width and height as the head of the file says. Raises `Unreadable` if it has none."""
+    """Return width and height from the header of the file. Raises `Unreadable` if they cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             return image.size
@@ -42,40 +40,40 @@ def measure(file: BinaryIO) -> tuple[int, int]:
 
 
 def decode(file: BinaryIO, size: int) -> Picture:
-    """The central square of an image at size x size pixels.
+    """Return the central square of an image at size x size pixels.
 
-    Turned as its EXIF data says, in 8 bits and on white (see `ddim.data.modes`), cut to the largest square in
-    the middle, then resized: bicubic, antialiased. Of an animation or of several pages, the first.
+    The image is rotated by its EXIF orientation, converted to 8 bits on white (see `flatten`), cropped to the
+    largest central square, and resized: bicubic, antialiased. Of several frames or pages, the first is read.
 
     Args:
         file: the bytes of a PNG, JPEG, WebP, BMP, TIFF, GIF or PNM, whatever the file is called.
         size: pixels a side.
 
     Raises:
-        Unreadable: the file is broken, no image, of another format, or too large.
+        Unreadable: the file is broken, not an image, of another format, or too large.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             mode, kind = image.mode, image.format or "?"
-            if width * height > LARGEST:
+            if width * height > MAX_PIXELS:
                 raise Unreadable(
-                    f"has {width * height / 1e6:.0f} million pixels, more than the {LARGEST // 10**6} allowed"
+                    f"has {width * height / 1e6:.0f} million pixels, more than the {MAX_PIXELS // 10**6} allowed"
                 )
-            # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, many times faster; three times what is needed
-            # leaves nothing to see of it
+            # A JPEG is decoded many times faster at 1/2, 1/4 or 1/8 of its size; at three times the size that is
+            # needed, the difference is invisible.
             image.draft(image.mode, (3 * size, 3 * size))
             image.load()
             square = _square(flatten(_upright(image)), size)
     except Unreadable:
         raise
-    except Exception as error:  # a broken file makes Pillow's decoders raise almost anything
+    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
         raise Unreadable(_reason(error)) from error
     return Picture(np.ascontiguousarray(np.moveaxis(np.asarray(square), -1, 0)), width, height, mode, kind)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned and mirrored as the camera meant it; as it is where the EXIF data are broken."""
+    """Apply the EXIF orientation; broken EXIF data are ignored."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:
@@ -99,6 +97,44 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be opened: {error.strerror}"
     if isinstance(error, Image.DecompressionBombError):
-        return f"has more than the {LARGEST // 10**6} million pixels allowed"
+        return f"has more than the {MAX_PIXELS // 10**6} million pixels allowed"
     words = " ".join(str(error).split())
     return f"cannot be decoded: {words[:120] or type(error).__name__}"
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """Return an image in mode L or RGB.
+
+    - 16 bits of grey are scaled, 65535 to 255.
+    - Of 32 bits, integer or float, white is 1 (float only), 255 or 65535: the first that no pixel exceeds. Images
+      with values below 0 or above 65535 are stretched from their minimum to their maximum. NaN becomes black.
+    - Transparent images are composited on white.
+    - Palettes, CMYK, YCbCr, HSV, LAB and 1 bit are converted. Colour profiles are not applied.
+    """
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits in older versions of Pillow
+        return Image.fromarray(_scaled(np.asarray(image), (65535,)))
+    if image.mode == "I":
+        return Image.fromarray(_scaled(np.asarray(image), (255, 65535)))
+    if image.mode == "F":
+        return Image.fromarray(_scaled(np.asarray(image), (1, 255, 65535)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _scaled(values: npt.NDArray[Any], whites: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    numbers = values.astype(np.float64)
+    finite = np.isfinite(numbers)
+    if not finite.any():
+        return np.zeros(numbers.shape, np.uint8)
+    least, greatest = float(numbers[finite].min()), float(numbers[finite].max())
+    white = next((float(white) for white in whites if least >= 0 and greatest <= white), None)
+    if white is None:
+        numbers -= least
+        white = max(greatest - least, np.finfo(float).tiny)
+    numbers[~finite] = 0
+    return np.asarray((numbers / white * 255).round().clip(0, 255), np.uint8)

@@ -5,32 +5,33 @@ from pathlib import Path
 
 import torch
 
-from ddim.data.images import Images
+from ddim.data.images import Images, register
 
-TRAIN = 1500
+TRAIN = 1500  # images
 
 
+@register("digits")
 def load(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
-    """1,500 training images, or the other 297 to test on, in 17 grey levels.
+    """Return the 1,500 training images or the 297 test images, in 17 grey levels.
 
     Reference: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).
 
-    The images stand in blocks, one block per writer, so the last 297 would be the hand of a few people
-    whom training never saw. The split is therefore shuffled, and is the same for every seed and machine:
-    by a hash of the index, since the stream of a random generator may change with its library's version.
+    The images come in blocks, one block per writer, so the last 297 would be from writers that are not in the
+    training split. The split is therefore shuffled by a hash of the index. It is the same on every machine; the
+    stream of a random generator may change with its library's version.
 
     Args:
         split: "train" or "test".
         data_dir, url: not used; the images are part of scikit-learn.
     """
-    from sklearn.datasets import load_digits  # a second to import: only for those who ask for digits
+    from sklearn.datasets import load_digits  # takes a second to import
 
     pixels, labels = load_digits(return_X_y=True)
     order = sorted(range(len(labels)), key=lambda i: hashlib.sha256(str(i).encode()).digest())
-    chosen = order[:TRAIN] if split == "train" else order[TRAIN:]
+    rows = order[:TRAIN] if split == "train" else order[TRAIN:]
     return Images(
-        pixels=torch.from_numpy(pixels[chosen]).to(torch.uint8).view(-1, 1, 8, 8),
-        labels=torch.from_numpy(labels[chosen]).long(),
+        pixels=torch.from_numpy(pixels[rows]).to(torch.uint8).view(-1, 1, 8, 8),
+        labels=torch.from_numpy(labels[rows]).long(),
         classes=tuple("0123456789"),
         name="digits",
         split=split,

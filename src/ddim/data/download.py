@@ -1,44 +1,85 @@
-"""Files from the web: from the first mirror that has them, resumed where they broke off, and verified."""
+"""Where the files of a data set are: in a folder of the user's, or downloaded into the cache.
+
+Downloads are our own code by choice: they resume, also from another mirror, and verify a SHA-256 checksum, which
+neither `urllib` nor `huggingface_hub` does for plain addresses.
+"""
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tqdm import tqdm
-
 from ddim.errors import UserError
+from ddim.progress import bar
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 16
 DATA_DIR = "put the data set in a folder and name that folder as data_dir (--data-dir)"
 
 
+Files = TypeVar("Files")
+
+
 class _MirrorError(Exception):
-    """Why one mirror did not give the file: the next one is tried."""
+    """One mirror failed, for the reason in the message; the next one is tried."""
+
+
+def locate(find: Callable[[Path], Files | None], wanted: str, data_dir: str | Path | None) -> Files | None:
+    """Look for a data set in `data_dir`, or, if that is None, in the folder that $DDIM_DATA names.
+
+    Args:
+        find: looks into a folder, and returns None if the data set is not in it.
+        wanted: the files that `find` looks for, for the error message.
+        data_dir: the user's folder. With it, nothing is downloaded.
+
+    Returns:
+        What `find` returns. None, only without `data_dir`, if the data set is to be downloaded.
+
+    Raises:
+        UserError: `data_dir` is missing or lacks the files, or a folder cannot be read.
+    """
+    given = data_dir if data_dir is not None else os.environ.get("DDIM_DATA") or None
+    if given is None:
+        return None
+    folder = Path(given).expanduser()
+    try:
+        files = find(folder)
+    except OSError as error:
+        raise UserError(
+            f"Could not read {error.filename or folder}: {error.strerror or error}; "
+            "allow reading it or choose another folder."
+        ) from error
+    if files is None and data_dir is not None:
+        problem = "does not hold the data set" if folder.is_dir() else "is not a folder"
+        raise UserError(
+            f"{folder} {problem}: looked there for {wanted}; "
+            "choose the folder that has them, or leave it out to download them."
+        )
+    return files
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $DDIM_CACHE, else $XDG_CACHE_HOME/ddim, else ~/.cache/ddim."""
-    if chosen := os.environ.get("DDIM_CACHE"):
-        return Path(chosen).expanduser()
+    """Return the folder of downloads: $DDIM_CACHE, else $XDG_CACHE_HOME/ddim, else ~/.cache/ddim."""
+    if folder := os.environ.get("DDIM_CACHE"):
+        return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddim"
 
 
 def fetch(urls: Sequence[str], to: Path, sha256: str, remedy: str = DATA_DIR) -> Path:
-    """Download a file unless it is there already, trying each mirror in turn.
+    """Download a file unless it exists, trying each mirror in turn.
 
-    What has arrived stays in `to`.part, from where this mirror, the next one or the next run goes on.
-    Only a complete file with the right checksum gets the name `to`.
+    The bytes received so far are in `to`.part, from where this mirror, the next one or the next run continues.
+    Only a complete file with the right checksum is renamed to `to`.
 
     Args:
-        urls: http or https addresses of the same bytes, best first.
-        to: the file to make.
-        sha256: the checksum of those bytes, in hexadecimal.
-        remedy: what to do if no mirror gives them, for the error message.
+        urls: http or https addresses of the same file, best first.
+        to: the path of the downloaded file.
+        sha256: its checksum, in hexadecimal.
+        remedy: what to do if every mirror fails, for the error message.
 
     Returns:
         `to`.
@@ -71,7 +112,7 @@ def fetch(urls: Sequence[str], to: Path, sha256: str, remedy: str = DATA_DIR) ->
 
 
 def _complete(part: Path, url: str, sha256: str) -> None:
-    """Bring `part` to its full length and check it; one that is wrong at full length is removed."""
+    """Download the rest of `part` and verify it; remove a complete file with a wrong checksum."""
     if part.exists() and _sha256(part) == sha256:
         return
     _append(part, url)
@@ -81,37 +122,37 @@ def _complete(part: Path, url: str, sha256: str) -> None:
 
 
 def _append(part: Path, url: str) -> None:
-    """Add to `part` what it lacks, or start it anew if the server cannot go on from there."""
+    """Append the missing bytes to `part`, or start again if the server cannot resume."""
     have = part.stat().st_size if part.exists() else 0
     with _open(url, have) as response:
         if response.status != 206:
-            have = 0  # the server sends the whole file
+            have = 0  # the server sends the file from its start
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise _MirrorError("the server sent another part of the file than was asked for")
+            raise _MirrorError("the server sent another part of the file than requested")
         total = None if response.length is None else have + response.length
         with (
             part.open("ab" if have else "wb") as file,
-            tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, disable=None) as bar,
+            bar(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True) as bytes_bar,
         ):
             for chunk in _chunks(response):
                 file.write(chunk)
-                bar.update(len(chunk))
+                bytes_bar.update(len(chunk))
             file.flush()
-            os.fsync(file.fileno())  # on the disk before it takes the name
+            os.fsync(file.fileno())  # on the disk before it is renamed
     arrived = part.stat().st_size
     if total is not None and arrived < total:
         raise _MirrorError(f"the connection broke after {arrived} of {total} bytes")
 
 
 def _open(url: str, start: int) -> HTTPResponse:
-    """The file from byte `start` on, or the whole of it."""
+    """Request the file from byte `start` on."""
     headers = {"User-Agent": "ddim"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
         return response
     except HTTPError as error:
         error.close()
-        if error.code == 416 and start:  # there is no such byte: what we have is longer than the file
+        if error.code == 416 and start:  # no such byte: the part is longer than the file
             return _open(url, 0)
         raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:
@@ -119,7 +160,7 @@ def _open(url: str, start: int) -> HTTPResponse:
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body; a fault of the network is not taken for one of the disk."""
+    """The body. An error of the network is not taken for an error of the disk."""
     try:
         while chunk := response.read(CHUNK):
             yield chunk

@@ -1,4 +1,4 @@
-"""A folder of images: what lies in it, and what that makes of classes and splits."""
+"""A folder of images: its files, classes and splits."""
 
 import hashlib
 import os
@@ -10,16 +10,16 @@ from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
-from ddim.data.catalogue import Catalogue, Entry, Skipped, in_order
+from ddim.data.catalogue import Catalogue, Entry, Skipped, sorted_classes
 from ddim.data.decode import FOREIGN, SUFFIXES
 from ddim.errors import UserError
 
-NOT_THE_USERS = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
-TEST_NAMES = ("test", "val", "valid", "validation")  # the first that is there
+SYSTEM_FILES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is used
 
 
 class _File(NamedTuple):
-    """A candidate: its path as a whole and from the root, and what tells whether it has changed."""
+    """An image file: its path, its path from the root, and a stamp that differs once the file has changed."""
 
     path: str
     name: str
@@ -29,50 +29,53 @@ class _File(NamedTuple):
 def scan(root: Path) -> Catalogue:
     """List the images of a folder and of all folders in it. No image is opened.
 
-    The class of an image is the name of the first folder on the way to it; images that lie in the root itself
-    are of a class named after the root. If the root holds the folders `train` and `test` (or `val`, `valid`,
-    `validation`), those are the splits, and the classes are the folders in them; all else in the root is left
-    aside. Hidden files, and those that operating systems leave behind, are passed over without a word.
+    The class of an image is the name of the first folder on its path; images in the root itself are of a class
+    named after the root. If the root holds the folders `train` and `test` (or `val`, `valid`, `validation`), those
+    are the splits, the classes are the folders in them, and all else in the root is ignored. Hidden files and
+    files of the operating system are ignored silently.
 
     Args:
-        root: the folder; links in it are followed, each folder is read once.
+        root: the folder; links in it are followed, and each folder is read once.
 
     Raises:
-        UserError: no folder, one that cannot be read, or no file in it looks like an image.
+        UserError: the folder is missing or cannot be read, or no file in it looks like an image.
     """
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
         raise UserError(f"{root} {problem}; give the path of a folder of images.")
     real = root.resolve()
-    own = real.name or "images"
+    set_name = real.name or "images"
     try:
         parts = _parts(root)
     except OSError as error:
         raise UserError(f"Could not read {root}: {error.strerror or error}; allow reading it.") from error
-    found: list[tuple[str, str | None, _File]] = []  # class, split
+    images: list[tuple[str, str | None, _File]] = []  # class, split, file
     skipped: list[Skipped] = []
     ignored: Counter[str] = Counter()
     for split, part in parts.items():
-        for one in _walk(part, root, skipped, ignored):
-            within = Path(one.path).relative_to(part).parts
-            found.append((within[0] if len(within) > 1 else own, split, one))
-    if not found and not skipped:
+        for file in _files(part, root, skipped, ignored):
+            within = Path(file.path).relative_to(part).parts
+            images.append((within[0] if len(within) > 1 else set_name, split, file))
+    if not images and not skipped:
         others = f"only {sum(ignored.values()):,} other files" if ignored else "nothing"
         raise UserError(
             f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files."
         )
-    found.sort(key=lambda item: item[2].name)
-    classes = in_order(name for name, _, _ in found)
-    index = {name: label for label, name in enumerate(classes)}
+    images.sort(key=lambda image: image[2].name)
+    classes = sorted_classes(class_name for class_name, _, _ in images)
+    index = {class_name: label for label, class_name in enumerate(classes)}
     state = hashlib.sha256()
-    for _, _, one in found:
-        state.update(f"{one.name!a} {one.stamp}\n".encode())
+    for _, _, file in images:
+        state.update(f"{file.name!a} {file.stamp}\n".encode())
     for left_out in sorted(skipped):
         state.update(f"{left_out!a}\n".encode())
     return Catalogue(
-        name=own,
+        name=set_name,
         classes=tuple(classes),
-        entries=[Entry(one.name, index[name], split, partial(_open, one.path)) for name, split, one in found],
+        entries=[
+            Entry(file.name, index[class_name], split, partial(_open, file.path))
+            for class_name, split, file in images
+        ],
         identity=f"folder {str(real)!a}",
         state=state.hexdigest(),
         skipped=tuple(sorted(skipped)),
@@ -85,7 +88,7 @@ def _open(path: str) -> BufferedReader:
 
 
 def _parts(root: Path) -> dict[str | None, Path]:
-    """Split -> folder; the one key None where the root says nothing of splits."""
+    """Split -> folder; only the key None if the root has no folders of splits."""
     with os.scandir(root) as items:
         folders = {item.name.lower(): Path(item.path) for item in items if _is_folder(item)}
     test = next((folders[name] for name in TEST_NAMES if name in folders), None)
@@ -94,26 +97,26 @@ def _parts(root: Path) -> dict[str | None, Path]:
     return {None: root}
 
 
-def _walk(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str]) -> Iterator[_File]:
-    """Every candidate under `part`; what is left out goes into the two lists."""
+def _files(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str]) -> Iterator[_File]:
+    """Every image file under `part`; all other files are added to `skipped` or `ignored`."""
     seen: set[tuple[int, int]] = set()  # each real folder once: links may lead in circles
     folders = [str(part)]
     while folders:
         folder = folders.pop()
         try:
-            about = Path(folder).stat()
-            if (about.st_dev, about.st_ino) in seen:
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            seen.add((about.st_dev, about.st_ino))
+            seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:
                 items = sorted(listing, key=lambda item: (item.is_symlink(), item.name), reverse=True)
             if {"config.json", "metrics.jsonl"} <= {item.name for item in items}:
-                continue  # a run, whose samples are not to be learnt from
+                continue  # a run folder, whose samples are not training images
         except OSError as error:
             skipped.append(Skipped(os.path.relpath(folder, root), f"cannot be read: {error.strerror or error}"))
             continue
-        for item in items:  # in reverse: the stack gives folders back in order, real ones before links
-            if item.name.startswith(".") or item.name.lower() in NOT_THE_USERS:
+        for item in items:  # in reverse: the stack returns folders in order, real ones before links
+            if item.name.startswith(".") or item.name.lower() in SYSTEM_FILES:
                 continue
             if _is_folder(item):
                 folders.append(item.path)
@@ -138,16 +141,16 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
 
 
 def _stamp(item: os.DirEntry[str], suffix: str) -> tuple[tuple[int, ...], str]:
-    """Size, time of the last change and permissions; or why the file is left out."""
+    """Size, time of the last change and permissions; or the reason to leave the file out."""
     try:
-        about = item.stat()
+        status = item.stat()
     except OSError as error:
-        words = "is a link to nothing" if item.is_symlink() else f"cannot be opened: {error.strerror or error}"
-        return (), words
-    if not stat.S_ISREG(about.st_mode):
+        reason = "is a link to nothing" if item.is_symlink() else f"cannot be opened: {error.strerror or error}"
+        return (), reason
+    if not stat.S_ISREG(status.st_mode):
         return (), "is no regular file"  # opening a pipe would wait for ever
     if suffix in FOREIGN:
         return (), f"is {suffix[1:].upper()}, which is not read; convert it to PNG or JPEG"
-    if not about.st_size:
+    if not status.st_size:
         return (), "is empty"
-    return (about.st_size, about.st_mtime_ns, about.st_mode), ""
+    return (status.st_size, status.st_mtime_ns, status.st_mode), ""

@@ -1,7 +1,8 @@
-"""A set of small images: whole grey levels in memory, numbers in [-1, 1] to whoever asks."""
+"""A set of small images: 8-bit pixels in memory, float32 in [-1, 1] to its users. And the registry of sets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from ddim.errors import UserError
+from ddim.registry import Registry
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,10 +23,10 @@ class Images(Dataset[tuple[Tensor, int]]):
         pixels: (N, C, H, W) uint8, grey levels 0 .. grey_levels - 1.
         labels: (N,) int64, indices into `classes`.
         classes: the name of each class.
-        name: what the set is called, e.g. "mnist".
+        name: the name of the set, e.g. "mnist".
         split: "train" or "test".
-        grey_levels: how many values a pixel can take; a likelihood in bits is counted with it.
-        mirror: whether an image mirrored left to right could be one of the set: an aeroplane, not a 3.
+        grey_levels: the number of values of a pixel; a likelihood in bits depends on it.
+        mirror: whether training may mirror images left to right: airplanes, not digits.
     """
 
     pixels: Tensor
@@ -39,7 +41,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         return len(self.pixels)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        """Image i, (C, H, W) float32 in [-1, 1], and its label."""
+        """Return image i, (C, H, W) float32 in [-1, 1], and its label."""
         return self._in_range(self.pixels[i]), int(self.labels[i])
 
     @property
@@ -49,26 +51,26 @@ class Images(Dataset[tuple[Tensor, int]]):
         return channels, height, width
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images at `indices`, (B,) int64: (B, C, H, W) float32 in [-1, 1], and labels (B,)."""
+        """Return the images at `indices`, (B,) int64: (B, C, H, W) float32 in [-1, 1], and labels (B,)."""
         return self._in_range(self.pixels[indices]), self.labels[indices]
 
     def select(self, classes: str | Sequence[str | int]) -> "Images":
-        """Only the images of some classes, relabelled 0 .. k - 1 in the order asked.
+        """Return only the images of some classes, relabelled 0 .. k - 1 in the given order.
 
         Args:
             classes: names in any case, as a sequence or as one string with commas: "cat, dog" or [3, 8].
 
         Raises:
-            UserError: no class is asked for, one is unknown or asked for twice, or one has no image here.
+            UserError: no class is given, one is unknown or given twice, or one has no image in this split.
         """
-        wanted = chosen(classes, self.classes, self.name)
-        for label in wanted:
+        labels = class_indices(classes, self.classes, self.name)
+        for label in labels:
             if label not in self.labels:
                 raise UserError(
                     f"The {self.split} files of {self.name} hold no image of class "
                     f"{self.classes[label].lower()!r}; leave that class out or use the full data set."
                 )
-        old = torch.tensor(wanted)
+        old = torch.tensor(labels)
         matches = self.labels[:, None] == old  # (N, k)
         keep = matches.any(dim=1)
         return replace(
@@ -79,9 +81,9 @@ class Images(Dataset[tuple[Tensor, int]]):
         )
 
     def resized(self, size: int) -> "Images":
-        """The set at size x size pixels, bicubic with antialiasing, in 256 grey levels.
+        """Return the set at size x size pixels, bicubic with antialiasing, in 256 grey levels.
 
-        A set that has that size already is returned as it is, with its own grey levels.
+        A set that has this size already is returned unchanged, with its own grey levels.
 
         Raises:
             UserError: a size below 1 or above 1024.
@@ -91,43 +93,58 @@ class Images(Dataset[tuple[Tensor, int]]):
         if self.shape[1:] == (size, size):
             return self
         resized = torch.empty(len(self), self.shape[0], size, size, dtype=torch.uint8)
-        for some in torch.arange(len(self)).chunk(len(self) // 1000 + 1):  # all in float32 may not fit in memory
-            images, _ = self.batch(some)
-            resized[some] = to_uint8(interpolate(images, (size, size), mode="bicubic", antialias=True))
+        for rows in torch.arange(len(self)).chunk(len(self) // 1000 + 1):  # all in float32 may not fit in memory
+            images, _ = self.batch(rows)
+            resized[rows] = to_uint8(interpolate(images, (size, size), mode="bicubic", antialias=True))
         return replace(self, pixels=resized, grey_levels=256)
 
     def _in_range(self, pixels: Tensor) -> Tensor:
         return pixels.float() / (self.grey_levels - 1) * 2 - 1
 
 
-def chosen(asked: str | Sequence[str | int], classes: Sequence[str], name: str) -> list[int]:
-    """The indices of the classes that are asked for, in that order.
+def class_indices(selected: str | Sequence[str | int], classes: Sequence[str], name: str) -> list[int]:
+    """Return the indices of the selected classes, in that order.
 
     Args:
-        asked: names in any case, as a sequence or as one string with commas.
-        classes: those there are.
+        selected: names in any case, as a sequence or as one string with commas.
+        classes: the names of all classes.
         name: of the data set, for the error message.
 
     Raises:
-        UserError: no class is asked for, one is unknown or asked for twice.
+        UserError: no class is given, or one is unknown or given twice.
     """
-    wanted = [one.strip() for one in (asked.split(",") if isinstance(asked, str) else map(str, asked))]
-    exact = {one: label for label, one in enumerate(classes)}
-    index = {one.lower(): label for label, one in enumerate(classes)} | exact  # "Cat" and "cat" may both be there
-    there_are = f"{name} has {', '.join(classes)}"
-    if not any(wanted):
-        raise UserError(f"No class was asked for; {there_are}.")
+    names = [text.strip() for text in (selected.split(",") if isinstance(selected, str) else map(str, selected))]
+    exact = {text: label for label, text in enumerate(classes)}
+    index = {text.lower(): label for label, text in enumerate(classes)} | exact  # a set may hold "Cat" and "cat"
+    available = f"{name} has {', '.join(classes)}"
+    if not any(names):
+        raise UserError(f"No class was given; {available}.")
     labels: list[int] = []
-    for one in wanted:
-        label = index.get(one, index.get(one.lower()))
+    for text in names:
+        label = index.get(text, index.get(text.lower()))
         if label is None:
-            raise UserError(f"There is no class {one.lower()!r}; {there_are}.")
+            raise UserError(f"There is no class {text.lower()!r}; {available}.")
         if label in labels:
-            raise UserError(f"Class {one.lower()!r} was asked for twice; name each class once.")
+            raise UserError(f"Class {text.lower()!r} was given twice; name each class once.")
         labels.append(label)
     return labels
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1], any shape, as the nearest of 256 grey levels; what lies outside is clamped."""
+    """Return images in [-1, 1], of any shape, in the nearest of 256 grey levels; values outside are clamped."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+Loader = Callable[[str, str | Path | None, str | None], Images]
+"""(split, data_dir, url) -> the images, as in `ddim.data.open_images`."""
+
+loaders: Registry[Loader] = Registry("data set")
+
+
+def register(name: str) -> Callable[[Loader], Loader]:
+    """Register a loader, so that `open_images`, `ddim train` and recipes know the data set by `name`.
+
+    The loader is called as `(split, data_dir, url)`: "train" or "test"; the folder with the files, or None; the
+    address to download from, or None. It returns the `Images` of the split.
+    """
+    return loaders.register(name)

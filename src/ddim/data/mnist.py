@@ -1,13 +1,16 @@
 """MNIST: 70,000 handwritten digits of 28 x 28 pixels."""
 
+import gzip
+import math
+import zlib
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from ddim.data import idx
-from ddim.data.download import cache_folder, fetch
-from ddim.data.images import Images
-from ddim.data.places import locate
+from ddim.data.download import cache_folder, fetch, locate
+from ddim.data.images import Images, register
 from ddim.errors import UserError
 
 FOLDERS = (".", "MNIST/raw", "mnist")  # below the data folder; the second is torchvision's
@@ -26,10 +29,12 @@ SHA256 = {  # of the gzipped files
     "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+REMEDY = "remove it and download it again"
 
 
+@register("mnist")
 def load(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
-    """60,000 training images or 10,000 to test on; files of your own may hold fewer.
+    """Return the 60,000 training images or the 10,000 test images; other files may hold fewer.
 
     Reference: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/.
 
@@ -39,18 +44,16 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
         url: where a download comes from instead of the mirrors; the file names are appended.
 
     Raises:
-        UserError: the files are not there, damaged or at odds, or no mirror gives them.
+        UserError: the files are missing, damaged or do not belong together, or every mirror failed.
     """
-    wanted = " and ".join(FILES[split])
-    found = locate(
-        lambda folder: _find(folder, split), f"{wanted} (.gz or not, also in MNIST/raw or mnist)", data_dir
-    )
-    images, labels = found or _download(split, (url,) if url else MIRRORS)
-    pixels, classes = idx.read(images, dims=3), idx.read(labels, dims=1)
+    files = f"{' and '.join(FILES[split])} (.gz or not, also in MNIST/raw or mnist)"
+    paths = locate(lambda folder: _find(folder, split), files, data_dir)
+    images, labels = paths or _download(split, (url,) if url else MIRRORS)
+    pixels, classes = read_idx(images, dims=3), read_idx(labels, dims=1)
     if len(pixels) != len(classes):
         raise UserError(
             f"{images} holds {len(pixels)} images but {labels} holds {len(classes)} labels; "
-            "take both files from one place."
+            "take both files from the same source."
         )
     if classes.max() > 9:
         raise UserError(f"{labels} holds the label {classes.max()}, but MNIST's go from 0 to 9; replace it.")
@@ -64,9 +67,9 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
 
 
 def _find(folder: Path, split: str) -> tuple[Path, Path] | None:
-    """The images and the labels, if one of the folders has both."""
-    for place in FOLDERS:
-        images, labels = (_spelled(folder / place, name) for name in FILES[split])
+    """The paths of the images and the labels, if one of the folders has both."""
+    for subfolder in FOLDERS:
+        images, labels = (_spelled(folder / subfolder, name) for name in FILES[split])
         if images and labels:
             return images, labels
     return None
@@ -88,3 +91,38 @@ def _download(split: str, bases: tuple[str, ...]) -> tuple[Path, Path]:
         for name in FILES[split]
     )
     return images, labels
+
+
+def read_idx(path: Path, dims: int) -> npt.NDArray[np.uint8]:
+    """Return the array in an IDX file of unsigned bytes, gzipped or not.
+
+    Reference: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
+
+    Args:
+        path: the file; gzip is recognised by the content, not by the name.
+        dims: the number of dimensions: 3 for images, 1 for labels.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, truncated, too long, empty, or of another format.
+    """
+    try:
+        data = path.read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"Could not read {path}: {error}; {REMEDY}.") from error
+
+    magic = bytes((0, 0, 8, dims))  # 8: unsigned bytes
+    start = 4 + 4 * dims
+    if not data.startswith(magic) or len(data) < start:
+        raise UserError(
+            f"{path} does not start as an IDX file of unsigned bytes in {dims} dimension(s) does, with "
+            f"{magic.hex()} and {dims} size(s); {REMEDY}."
+        )
+    shape = np.frombuffer(data, ">u4", count=dims, offset=4).tolist()
+    expected, actual = math.prod(shape), len(data) - start
+    if expected != actual:
+        raise UserError(f"{path} should hold {expected} bytes, for {shape}, but holds {actual}; {REMEDY}.")
+    if expected == 0:
+        raise UserError(f"{path} holds no data; {REMEDY}.")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()  # PyTorch needs writable memory

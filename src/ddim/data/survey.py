@@ -1,4 +1,4 @@
-"""What a folder holds, in numbers, and what training would make of it."""
+"""Statistics of a folder of images, and of the training images made from it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from ddim.data.catalogue import Catalogue
 
 @dataclass(frozen=True)
 class Survey:
-    """Facts about the images of one catalogue.
+    """Statistics of the images of one catalogue.
 
     Args:
-        name: of the set.
+        name: the name of the set.
         classes: the name of each class.
-        facts: of each readable image, in the order of the pixels.
-        skipped: (file, reason) of the others.
-        ignored: suffix -> number of files that never were images.
-        pixels: (N, C, size, size) uint8, what training sees.
+        facts: a record of each readable image, in the order of the pixels.
+        skipped: (file, reason) of each other image.
+        ignored: suffix -> number of files that are not images.
+        pixels: (N, C, size, size) uint8, as in training.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Survey:
 
     @cached_property
     def counts(self) -> list[tuple[str, int, int]]:
-        """(class, images to train on, images held out) for each class."""
-        seen = Counter((fact.label, fact.split) for fact in self.facts)
-        return [(name, seen[label, "train"], seen[label, "test"]) for label, name in enumerate(self.classes)]
+        """(class, number of training images, number of held-out images) for each class."""
+        numbers = Counter((fact.label, fact.split) for fact in self.facts)
+        return [(name, numbers[label, "train"], numbers[label, "test"]) for label, name in enumerate(self.classes)]
 
     @cached_property
     def kinds(self) -> list[tuple[str, int]]:
@@ -51,20 +51,20 @@ class Survey:
 
     @cached_property
     def sizes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """(width, height) of the smallest image by area, of the middle (each side on its own), of the largest."""
-        by_area = sorted(((fact.width, fact.height) for fact in self.facts), key=lambda one: one[0] * one[1])
-        middle = (round(median(one[0] for one in by_area)), round(median(one[1] for one in by_area)))
+        """(width, height): of the smallest image by area, the median of each side, of the largest image."""
+        by_area = sorted(((fact.width, fact.height) for fact in self.facts), key=lambda size: size[0] * size[1])
+        middle = (round(median(width for width, _ in by_area)), round(median(height for _, height in by_area)))
         return by_area[0], middle, by_area[-1]
 
     @cached_property
     def lost(self) -> float:
-        """Share of all images' area that lies outside of the central squares, 0 to 1, averaged over images."""
+        """Share of an image's area that is cropped, 0 to 1, averaged over images."""
         kept = [min(fact.width, fact.height) / max(fact.width, fact.height) for fact in self.facts]
         return 1 - sum(kept) / len(kept)
 
     @cached_property
     def enlarged(self) -> int:
-        """How many images are smaller than what they are resized to."""
+        """Number of images that are enlarged."""
         return sum(min(fact.width, fact.height) < self.size for fact in self.facts)
 
     @cached_property
@@ -77,31 +77,31 @@ class Survey:
 
     @cached_property
     def leaked(self) -> int:
-        """How many images to test on are, byte for byte, among those to train on."""
+        """Number of test images that are also training images, byte for byte."""
         trained = {fact.digest for fact in self.facts if fact.split == "train"}
         return sum(fact.split == "test" and fact.digest in trained for fact in self.facts)
 
-    def some(self, count: int = 64) -> Tensor:
-        """Up to `count` images, spread evenly over the set."""
+    def preview(self, count: int = 64) -> Tensor:
+        """Return up to `count` images, spread evenly over the set."""
         return self.pixels[spread(len(self.pixels), count)]
 
 
 def survey(catalogue: Catalogue, size: int | None = None) -> Survey:
-    """Decode every image, into the cache that training will use too, and count.
+    """Decode every image, into the same cache as training, and count.
 
     Args:
-        catalogue: what to look at, from `ddim.data.catalogue`.
+        catalogue: the images, from `ddim.data.catalogue`.
         size: as in `open_images`.
 
     Raises:
         UserError: as `open_images`.
     """
-    found = stored(catalogue, size)
-    facts = [Fact(*row) for row in found.files()]
-    about = found.about
-    return Survey(catalogue.name, about.classes, facts, about.skipped, Counter(catalogue.ignored), found.pixels)
+    images = stored(catalogue, size)
+    facts = [Fact(*row) for row in images.files()]
+    about = images.about
+    return Survey(catalogue.name, about.classes, facts, about.skipped, Counter(catalogue.ignored), images.pixels)
 
 
 def spread(total: int, count: int) -> Tensor:
-    """Up to `count` of the indices 0 .. total - 1, at even distances, in order."""
+    """Return up to `count` of the indices 0 .. total - 1, evenly spaced, in order."""
     return torch.linspace(0, total - 1, min(count, total), dtype=torch.float64).round().long()

@@ -1,8 +1,8 @@
-"""Reads a pickle without unpickling it.
+"""Read a pickle without unpickling it.
 
-A pickle is a program for a small stack machine, and `pickle.load` lets that program import and call
-whatever it names. This machine knows only the instructions that hold data. Where the program names a
-function, the name goes on the stack, as text; where it calls one, the call is written down, not made.
+A pickle is a program for a small stack machine, and `pickle.load` lets that program import and call any function.
+The machine here is our own by choice: it has only the instructions that hold data. Where the program names a
+function, the name goes on the stack, as text; where it calls one, the call is recorded, not made.
 """
 
 import pickletools
@@ -13,14 +13,14 @@ from ddim.errors import UserError
 
 
 class Name(NamedTuple):
-    """A function or class that the file names: its module and its name, with a space between."""
+    """A function or class that the file names: its module and its name, separated by a space."""
 
     text: str
 
 
 @dataclass
 class Call:
-    """A call that the file asks for, and the state that it would give to the result."""
+    """A call in the file, and the state that the file sets on its result."""
 
     function: Name
     args: tuple[object, ...]
@@ -38,11 +38,11 @@ NAMES = {
 
 
 class _Refused(Exception):
-    """What the file wants, and a batch of images does not need."""
+    """The file contains something that no batch of images needs: a clause that follows its name."""
 
 
 def read(data: bytes, source: str) -> object:
-    """What a pickle of protocol 2, 3 or 4 holds: dicts, lists, tuples, text, numbers, and arrays as `Call`s.
+    """Return the content of a pickle of protocol 2, 3 or 4: plain data, with arrays as `Call`s.
 
     Reference: the comments in CPython's Lib/pickletools.py, which also splits the file into instructions.
 
@@ -51,7 +51,7 @@ def read(data: bytes, source: str) -> object:
         source: the file's name, for the error message.
 
     Raises:
-        UserError: the file is damaged, or it wants more than numpy arrays and plain data.
+        UserError: the file is damaged, or contains more than numpy arrays and plain data.
     """
     try:
         return _run(data)
@@ -68,7 +68,7 @@ def _run(data: bytes) -> object:
     stack: list[Any] = []
     marks: list[int] = []  # heights of the stack
     memo: dict[int, Any] = {}
-    arg: Any  # whatever the instruction carries with it
+    arg: Any  # the argument of the instruction
 
     def pop(start: int) -> list[Any]:
         items = stack[start:]

@@ -1,4 +1,4 @@
-"""The pieces that both U-Nets are made of."""
+"""The layers that both U-Nets share."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def sinusoidal(t: Tensor, width: int) -> Tensor:
-    """sin and cos of t at `width` / 2 frequencies from 1 to 1/10000 (arXiv 1706.03762, section 3.5).
+    """Return sin and cos of t at `width` / 2 frequencies from 1 to 1/10000 (arXiv 1706.03762, section 3.5).
 
     Args:
         t: (B,) times.
@@ -24,11 +24,11 @@ def sinusoidal(t: Tensor, width: int) -> Tensor:
 
 
 class Conditioning(nn.Module):
-    """What the network is told beside the image: the time, and the class if there are classes.
+    """The embedding of the time, and of the class if there are classes: (B, 4 `width`).
 
     Args:
-        width: of the sinusoidal embedding; what comes out is (B, 4 `width`).
-        classes: number of classes, or None. A label of -1 is the null class: "any".
+        width: width of the sinusoidal embedding.
+        classes: number of classes, or None. The label -1 is the null class.
     """
 
     def __init__(self, width: int, classes: int | None) -> None:
@@ -41,7 +41,8 @@ class Conditioning(nn.Module):
         self.label = nn.Embedding(classes + 1, self.features) if classes else None  # row 0 is the null class
 
     def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
-        dtype = next(self.parameters()).dtype  # the angles are float32, the layers whatever the model is
+        """Return (B, 4 `width`) for times (B,) and labels (B,); None is the null class for all images."""
+        dtype = next(self.parameters()).dtype  # the angles are float32, the layers may not be
         embedding: Tensor = self.time(sinusoidal(t, self.width).to(dtype))
         if self.label is not None:
             label = t.new_full(t.shape, -1, dtype=torch.long) if label is None else label
@@ -50,13 +51,13 @@ class Conditioning(nn.Module):
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Group norm over at most 32 groups, of at least 4 channels each where there are as many."""
+    """Return a group norm with at most 32 groups of at least 4 channels each, or one group for fewer channels."""
     groups = max(g for g in range(1, 33) if channels % g == 0 and (g == 1 or channels // g >= 4))
     return nn.GroupNorm(groups, channels)
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The same layer, starting at zero: a residual branch then starts as the identity."""
+    """Return the layer with weights of zero: a residual block that ends with it starts as the identity."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -64,7 +65,7 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, the embedding added between them (arXiv 2006.11239, appendix B)."""
+    """Two 3x3 convolutions with the embedding added between them, and a shortcut (arXiv 2006.11239, appendix B)."""
 
     def __init__(self, inputs: int, outputs: int, features: int, dropout: float) -> None:
         super().__init__()
@@ -75,13 +76,14 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return (B, outputs, H, W) for x (B, inputs, H, W) and an embedding (B, features)."""
         h = self.conv1(F.silu(self.norm1(x))) + self.embed(embedding)[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return h + self.shortcut(x)  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels, one head, beside a shortcut (arXiv 2006.11239, appendix B)."""
+    """Self-attention over the pixels with one head and a shortcut (arXiv 2006.11239, appendix B)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -90,6 +92,7 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, H, W) for x (B, C, H, W)."""
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)  # (B, H W, C) each
         h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         return x + self.out(h.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]

@@ -1,34 +1,35 @@
-"""The paper's network (its section 5): a U-Net of plain convolutions that is told the time."""
+"""The paper's network (its section 5): a U-Net of plain convolutions with a time embedding."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddim.nets.blocks import Conditioning, norm, zeroed
-
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"widths": (32, 64)},
-    "small": {"widths": (64, 128, 256)},
-    "base": {"widths": (64, 128, 256, 512, 1024)},
-}
+from ddim.nets.registry import register
 
 
+@register("plain")
 class PlainUNet(nn.Module):
     """Strided convolutions down, transposed convolutions up, skips between equal resolutions.
 
     Args:
-        channels: of the image.
+        channels: number of channels of the image.
         widths: channels of each stage. The resolution is halved between two stages, rounded up.
         classes: number of classes, or None for a network without labels.
     """
 
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": {"widths": (32, 64)},
+        "small": {"widths": (64, 128, 256)},
+        "base": {"widths": (64, 128, 256, 512, 1024)},
+    }
+
     def __init__(self, channels: int, *, widths: Sequence[int], classes: int | None = None) -> None:
         super().__init__()
-        self.config = {"name": "plain", "channels": channels, "widths": list(widths), "classes": classes}
         self.condition = Conditioning(widths[0], classes)
         features = self.condition.features
         self.down = nn.ModuleList([Down(channels, widths[0], features, stride=1)])
@@ -37,7 +38,7 @@ class PlainUNet(nn.Module):
         self.head = zeroed(nn.Conv2d(widths[0], channels, 1))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Args: images (B, C, H, W), times (B,), labels (B,) or None. Returns (B, C, H, W)."""
+        """Return (B, C, H, W) for images (B, C, H, W), times (B,) and labels (B,) or None."""
         embedding = self.condition(t, label)
         skips = []
         for down in self.down:
@@ -59,6 +60,7 @@ class DoubleConvolution(nn.Module):
         self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, padding=1), norm(outputs)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return (B, outputs, H, W) for x (B, inputs, H, W) and an embedding (B, features)."""
         x = F.silu(self.norm1(self.conv1(x))) + self.embed(embedding)[:, :, None, None]
         return F.silu(self.norm2(self.conv2(x)))
 
@@ -72,11 +74,12 @@ class Down(nn.Module):
         self.convolve = DoubleConvolution(outputs, outputs, features)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return (B, outputs, H, W), or half of H and W with a stride of 2."""
         return self.convolve(self.shrink(x), embedding)  # type: ignore[no-any-return]
 
 
 class Up(nn.Module):
-    """A 3x3 transposed convolution to the skip's own size, odd or even, then a double convolution of both."""
+    """A 3x3 transposed convolution to the size of the skip, odd or even, then a double convolution of both."""
 
     def __init__(self, inputs: int, outputs: int, features: int) -> None:
         super().__init__()
@@ -84,5 +87,6 @@ class Up(nn.Module):
         self.convolve = DoubleConvolution(2 * outputs, outputs, features)
 
     def forward(self, x: Tensor, embedding: Tensor, skip: Tensor) -> Tensor:
+        """Return (B, outputs, H, W) for a skip of (B, outputs, H, W)."""
         x = self.grow(x, output_size=skip.shape[-2:])
         return self.convolve(torch.cat([x, skip], dim=1), embedding)  # type: ignore[no-any-return]

@@ -1,36 +1,38 @@
 """The default network: the residual U-Net of DDPM (arXiv 2006.11239, appendix B), for any image size."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddim.nets.blocks import Attention, Conditioning, ResidualBlock, norm, zeroed
-
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"width": 32, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "dropout": 0.0},
-    "micro": {"width": 24, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
-    "mini": {"width": 32, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
-    # DDPM's CIFAR-10 network, and the same at three eighths of its width: 35,746,307 and 5,041,347 parameters
-    "small": {"width": 48, "multipliers": (1, 2, 2, 2), "blocks": 2, "attention": (1,), "dropout": 0.1},
-    "base": {"width": 128, "multipliers": (1, 2, 2, 2), "blocks": 2, "attention": (1,), "dropout": 0.1},
-}
+from ddim.nets.registry import register
 
 
+@register("unet")
 class UNet(nn.Module):
-    """Residual blocks, down and up again, with attention at chosen resolutions and skips by concatenation.
+    """Residual blocks down and up, attention at some resolutions, and skips by concatenation.
 
     Args:
-        channels: of the image.
+        channels: number of channels of the image.
         width: channels of the first stage; stage i has `width` x `multipliers[i]`.
         multipliers: one for each stage. The resolution is halved between two stages, rounded up.
-        blocks: residual blocks in a stage on the way down; one more on the way up.
+        blocks: residual blocks per stage on the way down; on the way up there is one more.
         attention: the stages (0 is the full resolution) whose blocks are followed by attention.
         dropout: probability, in [0, 1), inside each residual block.
         classes: number of classes, or None for a network without labels.
     """
+
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": {"width": 32, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "dropout": 0.0},
+        "micro": {"width": 24, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
+        "mini": {"width": 32, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
+        # DDPM's CIFAR-10 network, and the same at three eighths of its width: 35,746,307 and 5,041,347 parameters
+        "small": {"width": 48, "multipliers": (1, 2, 2, 2), "blocks": 2, "attention": (1,), "dropout": 0.1},
+        "base": {"width": 128, "multipliers": (1, 2, 2, 2), "blocks": 2, "attention": (1,), "dropout": 0.1},
+    }
 
     def __init__(
         self,
@@ -44,40 +46,35 @@ class UNet(nn.Module):
         classes: int | None = None,
     ) -> None:
         super().__init__()
-        self.config = {"name": "unet", "channels": channels, "width": width, "multipliers": list(multipliers)}
-        self.config |= {
-            "blocks": blocks,
-            "attention": list(attention),
-            "dropout": dropout,
-            "classes": classes,
-        }
         self.condition = Conditioning(width, classes)
         features = self.condition.features
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
 
-        widths = [width * m for m in multipliers]
+        widths = [width * multiplier for multiplier in multipliers]
         last = len(widths) - 1
-        skips, now = [width], width  # channels of each skip connection, and of the present activation
+        skips, current = [width], width  # channels of each skip connection, and of the current activation
         self.down = nn.ModuleList()
         for i, outputs in enumerate(widths):
-            stage = [Block(n, outputs, features, dropout, i in attention) for n in [now] + [outputs] * (blocks - 1)]
+            stage = [
+                Block(n, outputs, features, dropout, i in attention) for n in [current] + [outputs] * (blocks - 1)
+            ]
             self.down.append(Down(stage, nn.Conv2d(outputs, outputs, 3, stride=2, padding=1) if i < last else None))
             skips += [outputs] * (blocks + (i < last))
-            now = outputs
+            current = outputs
 
-        self.middle = Middle(now, features, dropout)
+        self.middle = Middle(current, features, dropout)
 
         self.up = nn.ModuleList()
         for i, outputs in reversed(list(enumerate(widths))):
-            inputs = [now] + [outputs] * blocks
+            inputs = [current] + [outputs] * blocks
             stage = [Block(n + skips.pop(), outputs, features, dropout, i in attention) for n in inputs]
             self.up.append(Up(stage, nn.Conv2d(outputs, outputs, 3, padding=1) if i > 0 else None))
-            now = outputs
+            current = outputs
 
-        self.head = nn.Sequential(norm(now), nn.SiLU(), zeroed(nn.Conv2d(now, channels, 3, padding=1)))
+        self.head = nn.Sequential(norm(current), nn.SiLU(), zeroed(nn.Conv2d(current, channels, 3, padding=1)))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Args: images (B, C, H, W), times (B,), labels (B,) or None. Returns (B, C, H, W)."""
+        """Return (B, C, H, W) for images (B, C, H, W), times (B,) and labels (B,) or None."""
         embedding = self.condition(t, label)
         x = self.stem(x)
         skips = [x]
@@ -90,7 +87,7 @@ class UNet(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, followed by attention or not."""
+    """A residual block, then attention if `attend`."""
 
     def __init__(self, inputs: int, outputs: int, features: int, dropout: float, attend: bool) -> None:
         super().__init__()
@@ -98,17 +95,19 @@ class Block(nn.Module):
         self.attention = Attention(outputs) if attend else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return (B, outputs, H, W) for x (B, inputs, H, W) and an embedding (B, features)."""
         return self.attention(self.residual(x, embedding))  # type: ignore[no-any-return]
 
 
 class Down(nn.Module):
-    """One stage on the way down; every activation is kept for its twin on the way up."""
+    """One stage on the way down; every activation becomes a skip to the same stage on the way up."""
 
     def __init__(self, blocks: Sequence[nn.Module], shrink: nn.Module | None) -> None:
         super().__init__()
         self.blocks, self.shrink = nn.ModuleList(blocks), shrink
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """Return the activation after the stage, and append the skips to `skips`."""
         for block in self.blocks:
             x = block(x, embedding)
             skips.append(x)
@@ -127,17 +126,19 @@ class Middle(nn.Module):
         self.second = ResidualBlock(channels, channels, features, dropout)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return (B, C, H, W) for x (B, C, H, W)."""
         return self.second(self.first(x, embedding), embedding)  # type: ignore[no-any-return]
 
 
 class Up(nn.Module):
-    """One stage on the way up; it grows to whatever size the next skip has, so odd sizes need no padding."""
+    """One stage on the way up; it is upsampled to the size of the next skip, so odd sizes need no padding."""
 
     def __init__(self, blocks: Sequence[nn.Module], grow: nn.Module | None) -> None:
         super().__init__()
         self.blocks, self.grow = nn.ModuleList(blocks), grow
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """Return the activation after the stage, and remove its skips from the end of `skips`."""
         for block in self.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), embedding)
         if self.grow is not None:

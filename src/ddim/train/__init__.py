@@ -1,9 +1,8 @@
-"""Training: the plan, the loop, and the run folder that they fill."""
+"""Training: the recipe, the loop, and the run folder that they fill."""
 
 from typing import TYPE_CHECKING, Any
 
-from ddim.train.plan import Plan
-from ddim.train.recipe import Recipe
+from ddim.train.recipe import Plan, Recipe
 
 if TYPE_CHECKING:
     from ddim.train.loop import Progress as Progress

@@ -1,6 +1,10 @@
-"""A recipe: everything that decides what a training run makes. TOML files and flags both fill it."""
+"""The recipe of a run: the data, the network, and the plan of its training. TOML files and flags both fill it.
+
+Nothing here imports torch, so that `ddim --help` is fast; `ddim.train.run.train` checks the names in a recipe.
+"""
 
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +12,105 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ddim.errors import UserError
-from ddim.train.plan import Plan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train. Training ends at the first limit reached: epochs, steps or minutes."""
+
+    epochs: float | None = None
+    """Passes over the images. Without any limit: 100, the paper's number, and at least 2,000 updates."""
+
+    steps: int | None = None
+    """Updates of the weights."""
+
+    minutes: float | None = None
+    """Minutes of training."""
+
+    batch_size: int = 64
+    """Images in an update, over all processes together."""
+
+    learning_rate: float = 5e-4
+    """Learning rate of AdamW, after the warm-up."""
+
+    warmup: int = 200
+    """Updates over which the learning rate rises from 0."""
+
+    cooldown: float = 0.0
+    """Share of the training, at its end, over which the learning rate falls to 0."""
+
+    ema: tuple[float, ...] = (0.1, 0.05)
+    """Widths of the averaged weights, as shares of the training; the first is saved for use. 0: no averaging."""
+
+    clip: float = 1.0
+    """Largest norm of the gradient; a larger one is scaled down to it."""
+
+    weighting: str = "simple"
+    """How much each noise level counts in the loss: a registered name; `ddim list weightings` shows them."""
+
+    times: Literal["uniform", "stratified"] = "uniform"
+    """How a batch draws its times; stratified spreads them evenly over 1 ... T."""
+
+    mirror: bool = True
+    """Mirror half of the images, if the data set allows it (airplanes do, digits do not)."""
+
+    label_dropout: float = 0.1
+    """Share of the labels replaced by the null class, for classifier-free guidance; for models with classes."""
+
+    accumulate: int = 1
+    """Parts in which each process computes its share of a batch: more parts need less memory."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the network's arithmetic; auto is bf16 if the hardware has it, else fp32. Weights are fp32."""
+
+    channels_last: bool = False
+    """Store activations channels last, the order that tensor cores are fastest with."""
+
+    compile: bool = False
+    """Compile the network first: this takes about a minute, and makes each update faster."""
+
+    seed: int = 0
+    """Seed of the first weights, the order of the images, the times and the noise."""
+
+    def __post_init__(self) -> None:
+        limits = {name: getattr(self, name) for name in ("epochs", "steps", "minutes")}
+        positive = {**limits, "batch_size": self.batch_size, "learning_rate": self.learning_rate, "clip": self.clip}
+        positive["accumulate"] = self.accumulate
+        for name, value in positive.items():
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be a number above 0; got {value}.")
+        for name, hint in get_type_hints(Plan).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                choices = ", ".join(get_args(hint))
+                raise UserError(f"{name} must be one of {choices}; got {getattr(self, name)!r}.")
+        widths = self.ema if isinstance(self.ema, tuple) else ()
+        if not widths or not all(width == 0 or 0.001 <= width <= 0.25 for width in widths):
+            raise UserError(f"ema must be widths from 0.001 to 0.25, or 0 for no averaging; got {self.ema}.")
+        if len({f"{width:g}" for width in widths}) < len(widths):
+            raise UserError(f"ema must not contain a width twice; got {self.ema}.")
+        if not 0 <= self.label_dropout <= 1:
+            raise UserError(f"label_dropout must lie in [0, 1]; got {self.label_dropout}.")
+        if not 0 <= self.cooldown <= 1:
+            raise UserError(f"cooldown must lie in [0, 1]; got {self.cooldown}.")
+        if self.warmup < 0 or not 0 <= self.seed < 2**63:
+            raise UserError(f"warmup and seed must be from 0 to 2^63 - 1; got {self.warmup} and {self.seed}.")
+
+    def total_steps(self, images: int) -> int | None:
+        """Return the number of updates on a set of so many images; None if only the clock ends training."""
+        if self.epochs is self.steps is self.minutes is None:
+            return max(2000, -(-100 * images // self.batch_size))
+        by_epochs = None if self.epochs is None else max(1, round(self.epochs * images / self.batch_size))
+        return min((limit for limit in (self.steps, by_epochs) if limit is not None), default=None)
+
+    def learning_rate_factor(self, step: int, left: float) -> float:
+        """Return the factor of the learning rate at an update: it rises, stays at 1, and falls (arXiv 2405.18392).
+
+        Args:
+            step: the number of the update, from 1 on.
+            left: the share of the training that is left before this update, in (0, 1].
+        """
+        rise, fall = step / max(1, self.warmup), left / self.cooldown if self.cooldown else 1.0
+        return min(1.0, rise, fall)
 
 
 @dataclass(frozen=True)
@@ -16,7 +118,7 @@ class Recipe:
     """What to learn, with which network, and how."""
 
     data: str = "digits"
-    """A data set: digits, mnist, cifar10 or airplanes."""
+    """The data set: a registered name (`ddim list data` shows them), a folder of images, or a hub id."""
 
     classes: str | None = None
     """Keep only these classes, e.g. airplane,ship."""
@@ -24,30 +126,30 @@ class Recipe:
     image_size: int | None = None
     """Resize the images to this many pixels a side."""
 
-    network: Literal["unet", "plain"] = "unet"
-    """unet: residual blocks and attention. plain: the paper's."""
+    network: str = "unet"
+    """The network: a registered name; `ddim list networks` shows them."""
 
-    size: Literal["tiny", "micro", "mini", "small", "base"] = "small"
-    """How large the network is."""
+    size: str = "small"
+    """The network's size: one of the names that its class defines; a wrong one lists them."""
 
-    schedule: Literal["linear", "scaled-linear", "cosine", "sigmoid"] = "linear"
-    """The noise schedule; linear is the paper's."""
+    schedule: str = "linear"
+    """The noise schedule: a registered name; `ddim list schedules` shows them. The paper's is linear."""
 
-    predicts: Literal["eps", "x0", "v"] = "eps"
-    """What the network outputs; eps is the paper's."""
+    predicts: str = "eps"
+    """What the network outputs: the noise eps, as in the paper, the image x0, or the velocity v."""
 
     conditional: bool = False
-    """Tell the network the class of each image, so that samples can be asked for by class."""
+    """Give the network the class of each image, so that samples can be drawn by class."""
 
     plan: Plan = field(default_factory=Plan)
     """How to train it."""
 
 
 def read(path: str | Path) -> Recipe:
-    """The recipe in a TOML file: the fields of `Recipe` at the top, those of `Plan` under [plan].
+    """Read a recipe from a TOML file: the fields of `Recipe` at the top, those of `Plan` under [plan].
 
     Raises:
-        UserError: a file that is missing or is not TOML, or a field that there is not.
+        UserError: the file is missing or not TOML, or a field or the type of its value is wrong.
     """
     path = Path(path)
     try:
@@ -66,22 +168,24 @@ def read(path: str | Path) -> Recipe:
 
 
 def of_run(folder: str | Path) -> Recipe:
-    """The recipe that a run was trained by. Raises `UserError` if its config does not hold one."""
+    """Return the recipe that a run was trained by. Raises `UserError` if its config does not hold one."""
     path = Path(folder) / "config.json"
     try:
         table = json.loads(path.read_text(encoding="utf-8"))["recipe"]
         return _fill(Recipe(plan=_fill(Plan(), table.pop("plan"), path)), table, path)
     except UserError as error:
         raise UserError(
-            f"{folder} was trained by another version of ddim, whose recipe cannot be gone on with; start from its "
+            f"{folder} was trained by another version of ddim, whose recipe this one cannot resume; start from its "
             f"weights with --init {folder}, or replace it with --overwrite."
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} does not say by what recipe it was trained ({error!r}); train anew.") from error
+        raise UserError(
+            f"{path} does not contain the recipe that the run was trained by ({error!r}); train it anew."
+        ) from error
 
 
 def shipped(name: str) -> Recipe:
-    """The recipe of that name which comes with ddim. Raises `UserError` if there is none."""
+    """Return a recipe that comes with ddim. Raises `UserError` if the name is unknown."""
     path = _FOLDER / f"{name}.toml"
     if not path.is_file():
         raise UserError(
@@ -91,7 +195,7 @@ def shipped(name: str) -> Recipe:
 
 
 def names() -> list[str]:
-    """The recipes that come with ddim."""
+    """Return the names of the recipes that come with ddim."""
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
@@ -105,18 +209,24 @@ def _fill(default: Fields, table: dict[str, Any], path: Path) -> Fields:
         if name not in hints:
             raise UserError(f"{path} sets {name!r}, which is not one of {', '.join(hints)}; correct it.")
         if not _fits(value, hints[name]):
-            raise UserError(f"{path} sets {name} = {value!r}, which is not of the kind {hints[name]}; correct it.")
+            raise UserError(f"{path} sets {name} = {value!r}; it must be {_allowed(hints[name])}.")
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()}
     return replace(default, **values)
+
+
+def _allowed(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    return f"of the type {hint.__name__ if isinstance(hint, type) else hint}"
 
 
 def _fits(value: object, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if isinstance(hint, UnionType):
-        return any(_fits(value, one) for one in get_args(hint))
+        return any(_fits(value, member) for member in get_args(hint))
     if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is hint

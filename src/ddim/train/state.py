@@ -1,4 +1,4 @@
-"""All that training remembers from one update to the next. Randomness is not part of it: it is counted."""
+"""Everything that training carries from one update to the next. Random numbers depend on the step alone."""
 
 from typing import Any
 
@@ -8,32 +8,37 @@ from torch import Tensor, nn
 from ddim.errors import UserError
 from ddim.train.ema import Average
 from ddim.train.guards import Guard
-from ddim.train.plan import Plan
+from ddim.train.recipe import Plan
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
 
 
 class State:
-    """The latest weights, their averages, the optimiser's moments and how far training has come.
+    """The latest weights, their averages, the optimizer's moments, and the progress of the training.
 
     Args:
-        network: to train; it is used as it is, not copied.
-        plan: how.
+        network: the network to train; it is not copied.
+        plan: how to train.
 
     Attributes:
-        step: updates done.
-        seconds: spent on them.
-        parts: in which each process works through its share of a batch.
-        rate: what the plan's learning rate is multiplied by, below 1 after a breakdown.
-        guard: which notices one.
-        lines: of metrics that were due so far.
-        losses: (sum, count) of the losses since the last of them.
+        step: updates made.
+        seconds: time spent on them.
+        parts: parts in which each process computes its share of a batch.
+        rate: factor of the plan's learning rate, below 1 after a breakdown.
+        guard: the check of the loss, which detects a breakdown.
+        lines: lines of metrics that were due so far.
+        losses: (sum, count) of the losses since the last line.
+
+    Raises:
+        UserError: the network has no trainable weights.
     """
 
     def __init__(self, network: nn.Module, plan: Plan) -> None:
         if not any(parameter.requires_grad for parameter in network.parameters()):
-            raise UserError("The network has no weights to train; give one that has, or unfreeze some.")
-        # The fused AdamW goes through memory as it lies, so moments must lie like their weights: from the start on.
+            raise UserError(
+                "The network has no weights to train; choose another network, or unfreeze some of its weights."
+            )
+        # The fused AdamW reads memory in order, so moments need the memory format of their weights from the start.
         self.network = network.to(memory_format=_format(plan))  # type: ignore[call-overload]
         self.averages = [Average(network, width) for width in plan.ema]
         self.optimizer = torch.optim.AdamW(
@@ -46,7 +51,7 @@ class State:
         self.rate, self.guard = 1.0, Guard()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name: raw/..., averages by width, e.g. 0.1/..., and moments, e.g. exp_avg/..."""
+        """Return every tensor by name: raw/..., averages by width, e.g. 0.1/..., and moments, e.g. exp_avg/..."""
         groups = {"raw": self.network.state_dict()}
         groups |= {_name(average.width): average.network.state_dict() for average in self.averages}
         parameters = dict(self.network.named_parameters())
@@ -56,7 +61,7 @@ class State:
         return {f"{group}/{name}": tensor for group, table in groups.items() for name, tensor in table.items()}
 
     def numbers(self) -> dict[str, Any]:
-        """Everything that is not a tensor, ready for JSON, which keeps every bit of a float."""
+        """Return everything that is not a tensor, ready for JSON, which keeps every bit of a float."""
         return {
             "step": self.step,
             "average": _name(self.averages[0].width),  # the one that is saved for use
@@ -67,16 +72,20 @@ class State:
             "guard": vars(self.guard).copy(),
             "lines": self.lines,
             "losses": list(self.losses),
-            "updates": int(next((one["step"] for one in self.optimizer.state.values()), 0)),  # fp16 may skip some
+            "updates": self._updates(),
             "scaler": self.scaler.state_dict(),
         }
 
+    def _updates(self) -> int:
+        """The number of updates that the optimizer made: in fp16 it may skip some."""
+        return int(next((moments["step"] for moments in self.optimizer.state.values()), 0))
+
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Become the state whose `tensors()` and `numbers()` these are.
+        """Set this state to the one that `tensors` and `numbers` were taken from.
 
         Raises:
-            KeyError, RuntimeError: they are another network's or another plan's.
+            KeyError, RuntimeError: they belong to another network or plan.
         """
         _copy(self.network, tensors, "raw")
         for average in self.averages:
@@ -92,7 +101,7 @@ class State:
         self.rate = numbers["rate"]
         vars(self.guard).update(numbers["guard"])
         self.lines, self.losses = numbers["lines"], tuple(numbers["losses"])
-        if numbers["accumulate"] == self.accumulate:  # else the plan now asks for another number of parts
+        if numbers["accumulate"] == self.accumulate:  # else the plan has changed
             self.parts = numbers["parts"]
 
 

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from ddim.data.batches import read_binary, read_python
+from ddim.data.cifar import read_binary, read_python
 from ddim.errors import UserError
 
 PIXELS = random.Random(0).randbytes(3 * 3072)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from ddim import schedule
+from ddim import open_images, schedule
 from ddim.errors import UserError
-from ddim.train.weighting import weight
+from ddim.train import Plan, Recipe, fit, loss
+from ddim.train.loss import weight
+from ddim.train.run import build
 
 T = torch.tensor([1, 50, 300, 700, 1000])
 
@@ -60,3 +62,20 @@ def test_the_end_of_a_schedule_without_signal_is_finite():
 def test_an_unknown_weighting(at):
     with pytest.raises(UserError, match="min-snr"):
         weight("best", "eps", at)
+
+
+def test_a_weighting_of_a_users_file_is_used_by_its_name():
+    @loss.register("double")
+    def double(snr, predicts):
+        return 2 * torch.ones_like(snr)
+
+    images = open_images("digits")
+    try:
+        assert loss.names()[-1] == "double"
+        first = [
+            next(fit(build(Recipe(network="plain", size="tiny"), images), images, Plan(weighting=name))).loss
+            for name in ("simple", "double")
+        ]
+    finally:
+        del loss.weightings["double"]
+    assert first[1] == pytest.approx(2 * first[0], rel=1e-6)

@@ -12,11 +12,11 @@ import torch
 from ddim.cli import main
 from ddim.data.images import Images
 from ddim.errors import UserError
-from ddim.train import fit, history
-from ddim.train.owner import owning
+from ddim.train import checkpoints, fit
+from ddim.train.lock import exclusive
 
-HOLD = "import sys, time, pathlib; from ddim.train.owner import owning\n"
-HOLD += "with owning(pathlib.Path(sys.argv[1]), True): print('held', flush=True); sys.stdin.read()"
+HOLD = "import sys, time, pathlib; from ddim.train.lock import exclusive\n"
+HOLD += "with exclusive(pathlib.Path(sys.argv[1]), True): print('held', flush=True); sys.stdin.read()"
 
 
 IMAGES = Images(torch.arange(40 * 64).view(40, 1, 8, 8).to(torch.uint8), torch.zeros(40).long(), ("a",), "few")
@@ -49,8 +49,8 @@ def look(folder):
 
 
 @pytest.fixture
-def owner(tmp_path):
-    """Another process, which owns the folder `run` until its standard input ends."""
+def holder(tmp_path):
+    """Another process, which holds the lock of the folder `run` until its standard input ends."""
     words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
@@ -58,7 +58,7 @@ def owner(tmp_path):
         process.stdin.close()
 
 
-def test_a_folder_with_an_owner_is_refused_until_it_is_dead(tmp_path, capsys, owner):
+def test_a_folder_with_a_holder_is_refused_until_it_is_dead(tmp_path, capsys, holder):
     """Whatever is asked for, nothing is changed or deleted; after SIGKILL there is nothing to clean up by hand."""
     run = tmp_path / "run"
     assert "Another process is training in" in refused(capsys, run)
@@ -71,30 +71,30 @@ def test_a_folder_with_an_owner_is_refused_until_it_is_dead(tmp_path, capsys, ow
     assert "Another process is training in" in refused(capsys, run, "--overwrite")
     assert "holds a config.json already" in refused(capsys, run)
     assert look(run) == before
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
     go(run, "--overwrite")
-    assert history.newest(run) == 3
+    assert checkpoints.newest(run) == 3
     assert not (run / ".lock").exists()
 
 
-def test_an_owner_that_has_come_to_its_end_leaves_the_folder(tmp_path, owner):
-    owner.communicate("")
+def test_a_holder_that_has_come_to_its_end_leaves_the_folder(tmp_path, holder):
+    holder.communicate("")
     assert os.listdir(tmp_path) == []
-    with owning(tmp_path / "run", True):
+    with exclusive(tmp_path / "run", True):
         assert os.listdir(tmp_path / "run") == [".lock"]
 
 
 SECOND = """
 import sys
 sys.path.insert(0, sys.argv[2])
-import test_owner
+import test_lock
 from ddim.train import run
 
-run.open_images = lambda *_, **__: test_owner.IMAGES
+run.open_images = lambda *_, **__: test_lock.IMAGES
 for word in ("--resume", "--overwrite"):
     try:
-        test_owner.go(sys.argv[1], word)
+        test_lock.go(sys.argv[1], word)
     except SystemExit as end:
         print(end.code)
 """
@@ -120,13 +120,13 @@ def test_the_first_goes_on_unharmed(tmp_path, monkeypatch):
     assert done[0].stdout == "2\n2\n"
     assert done[0].stderr.count("Another process is training in") == 2
     assert done[0].stderr.count("\n") == 2
-    tensors, others = (history.read(tmp_path / name, 3)[0] for name in ("run", "alone"))
+    tensors, others = (checkpoints.read(tmp_path / name, 3)[0] for name in ("run", "alone"))
     assert tensors.keys() == others.keys()
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
-def test_processes_that_do_not_write_own_nothing(tmp_path, owner):
-    with owning(tmp_path / "run", False), owning(tmp_path / "other", False):
+def test_processes_that_do_not_write_hold_nothing(tmp_path, holder):
+    with exclusive(tmp_path / "run", False), exclusive(tmp_path / "other", False):
         assert not (tmp_path / "other").exists()
 
 
@@ -143,12 +143,12 @@ def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path, capsys, monkeyp
 
 
 def test_a_folder_that_is_given_up_can_be_had_by_who_waited(tmp_path):
-    """An owner removes its lock when it goes; that someone had it open does not keep the next one out, or in."""
+    """An holder removes its lock when it goes; that someone had it open does not keep the next one out, or in."""
     run = tmp_path / "run"
-    with owning(run, True):
+    with exclusive(run, True):
         (run / "config.json").write_text("")
         old = os.open(run / ".lock", os.O_RDWR)
-    with owning(run, True), pytest.raises(UserError, match="Another process"), owning(run, True):
+    with exclusive(run, True), pytest.raises(UserError, match="Another process"), exclusive(run, True):
         pass
     os.close(old)
     assert os.listdir(run) == ["config.json"]
@@ -157,6 +157,6 @@ def test_a_folder_that_is_given_up_can_be_had_by_who_waited(tmp_path):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 5000), Path("/proc/run")):
-        with pytest.raises(UserError, match="Could not write"), owning(folder, True):
+        with pytest.raises(UserError, match="Could not write"), exclusive(folder, True):
             pass
     assert os.listdir(tmp_path) == ["file"]

@@ -1,4 +1,4 @@
-"""Batches that are drawn ahead of time are those that are drawn in time."""
+"""Prefetched batches equal those that are drawn when they are needed."""
 
 import threading
 from functools import partial
@@ -8,8 +8,7 @@ import torch
 
 from ddim import open_images
 from ddim.train import Plan
-from ddim.train.ahead import AHEAD, Ahead
-from ddim.train.draws import draw
+from ddim.train.batches import PREFETCH, Prefetcher, draw_batch
 
 
 def same(a, b):
@@ -18,11 +17,11 @@ def same(a, b):
 
 def test_batches_are_the_same_whatever_is_asked_next():
     """In order, in parts, back to an earlier step after a breakdown, and in other parts from then on."""
-    now = partial(draw, Plan(batch_size=8), open_images("digits"), 1000)
-    ahead = Ahead(now, torch.device("cpu"))
+    draw = partial(draw_batch, Plan(batch_size=8), open_images("digits"), 1000)
+    prefetch = Prefetcher(draw, torch.device("cpu"))
     asked = [(step, range(8)) for step in range(1, 7)]
     asked += [(3, range(4)), (3, range(4, 8)), (4, range(4)), (4, range(4, 8)), (5, range(8))]
-    assert all(same(ahead(*key), now(*key)) for key in asked)
+    assert all(same(prefetch(*key), draw(*key)) for key in asked)
 
 
 def test_the_next_batches_are_begun_and_no_more():
@@ -30,15 +29,15 @@ def test_the_next_batches_are_begun_and_no_more():
 
     def record(step, positions):
         begun.append(step)
-        if len(begun) == AHEAD:
+        if len(begun) == PREFETCH:
             all_begun.set()
         return step
 
-    ahead = Ahead(record, torch.device("cpu"))
-    assert ahead(1, range(8)) == 1
+    prefetch = Prefetcher(record, torch.device("cpu"))
+    assert prefetch(1, range(8)) == 1
     assert all_begun.wait(10)
-    assert sorted(begun) == list(range(1, AHEAD + 1))
-    assert ahead(2, range(8)) == 2
+    assert sorted(begun) == list(range(1, PREFETCH + 1))
+    assert prefetch(2, range(8)) == 2
     assert begun.count(2) == 1
 
 
@@ -47,4 +46,4 @@ def test_what_fails_in_a_thread_is_raised_where_the_batch_is_asked_for():
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        Ahead(fail, torch.device("cpu"))(1, range(8))
+        Prefetcher(fail, torch.device("cpu"))(1, range(8))

@@ -1,6 +1,6 @@
-"""Where training runs: one process, or many under `torchrun`, on which device, in which precision.
+"""The processes that train together: one, or many under `torchrun`, and the device of each.
 
-Accelerate does the work: it reads what torchrun says, joins the processes and wraps the network.
+Accelerate does the work: it reads torchrun's environment, connects the processes and wraps the network.
 """
 
 import os
@@ -17,27 +17,28 @@ from torch import Tensor, nn
 from ddim.device import choose_device
 from ddim.errors import UserError
 
-_PRESENT = {
+_AVAILABLE = {
     "tensorboard": lambda: tracking.is_tensorboard_available(),
     "wandb": lambda: tracking.is_wandb_available(),
 }
-_kept: list[object] = []  # process groups that failed: PyTorch deadlocks if it lets one go while that works
+_failed_groups: list[object] = []  # kept alive: PyTorch deadlocks if it frees a process group that is still in use
 
 
-class Engine:
+class Distributed:
     """This process's place among those that train together.
 
     Args:
-        device: "cpu", "cuda" or "mps"; None takes the best there is. Each of many processes has its own GPU.
-        trackers: "tensorboard" or "wandb", whose own packages must be there.
+        device: "cpu", "cuda" or "mps"; None is the first available of cuda, mps and cpu. Each of many processes
+            has its own GPU.
+        trackers: "tensorboard" or "wandb", whose packages must be installed.
         folder: where trackers write.
 
     Attributes:
-        rank, processes: which of how many this is.
-        device: where its model belongs.
+        rank, processes: the index of this process, and their number.
+        device: where this process's model belongs.
 
     Raises:
-        UserError: a device or tracker that is not there, or processes that do not find each other.
+        UserError: a device or tracker is not available, or the processes do not find each other.
     """
 
     def __init__(
@@ -45,31 +46,31 @@ class Engine:
     ) -> None:
         self.device = torch.device(choose_device(device))
         for tracker in trackers:
-            if tracker not in _PRESENT:
-                raise UserError(f"There is no tracker {tracker!r}; choose one of {', '.join(_PRESENT)}.")
-            if not _PRESENT[tracker]():
+            if tracker not in _AVAILABLE:
+                raise UserError(f"There is no tracker {tracker!r}; choose one of {', '.join(_AVAILABLE)}.")
+            if not _AVAILABLE[tracker]():
                 raise UserError(f"{tracker} is not installed; install it with: pip install 'ddim[{tracker}]'.")
-        asked, place = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-        if asked > 1 and self.device.type == "cuda" and place >= torch.cuda.device_count():
+        started, local_rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+        if started > 1 and self.device.type == "cuda" and local_rank >= torch.cuda.device_count():
             raise UserError(
                 f"This machine has fewer GPUs ({torch.cuda.device_count()}) than processes were started on it; "
                 "start one for each GPU with torchrun --nproc-per-node, or use --device cpu."
             )
         try:
-            with meeting():
+            with report_lost_process():
                 self._accelerator = Accelerator(
                     device_placement=False,  # a lone process trains where its model is
                     mixed_precision="no",  # see `autocast`: the environment must not choose
-                    cpu=asked > 1 and self.device.type == "cpu",
+                    cpu=started > 1 and self.device.type == "cpu",
                     log_with=list(trackers) or None,
                     project_dir=folder,
                 )
         except ValueError as error:
             raise UserError(f"Accelerate refused: {error}; start each training in a process of its own.") from error
         self.rank, self.processes = self._accelerator.process_index, self._accelerator.num_processes
-        if self.processes != asked:
+        if self.processes != started:
             raise UserError(
-                f"{asked} processes were started, but only {self.processes} found each other; start them with "
+                f"{started} processes were started, but only {self.processes} found each other; start them with "
                 "torchrun --nproc-per-node N -m ddim train ..."
             )
         if self.processes > 1 and self.device.type == "cuda":
@@ -81,38 +82,38 @@ class Engine:
         return bool(self.rank == 0)
 
     def share(self, batch_size: int) -> range:
-        """The positions of a batch that are this process's."""
+        """Return the positions of a batch that belong to this process."""
         return range(batch_size * self.rank // self.processes, batch_size * (self.rank + 1) // self.processes)
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network whose gradients are averaged over the processes; the same one for a lone process."""
+        """Return the network with gradients averaged over the processes; the same network for a lone process."""
         if self.processes == 1:
             return network
-        # A 1x1 convolution's gradient may come in either order: PyTorch says it is slower, and it hardly is.
+        # The gradient of a 1x1 convolution may come in either memory layout; the warning overstates its cost.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return self._accelerator.prepare_model(network)  # type: ignore[no-any-return]
 
     def no_sync(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Within, gradients stay in their process."""
+        """Return a context in which gradients are not averaged over the processes."""
         return self._accelerator.no_sync(network) if self.processes > 1 else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of `loss`. Raises `UserError` if another process has ended, as all that wait do."""
-        with meeting():
+        """Add the gradients of `loss`. Raises `UserError` if another process has ended."""
+        with report_lost_process():
             loss.backward()  # type: ignore[no-untyped-call]  # Accelerate's own divides by what its environment says
 
     def sum(self, *numbers: float) -> list[float]:
-        """Each number summed over the processes."""
+        """Return each number summed over the processes. Raises `UserError` if another process has ended."""
         if self.processes == 1:
             return list(numbers)
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        with meeting():
+        with report_lost_process():
             total = self._accelerator.reduce(torch.tensor(numbers, dtype=dtype, device=self.device), "sum")
             return total.tolist()  # type: ignore[no-any-return]
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Within, the first process goes ahead of the others: what it downloads and caches, they find."""
+        """Within this context, the main process runs before the others, which find what it downloads and caches."""
         # Not Accelerate's own: its barrier wants a GPU for each process of a machine that has any, also on the CPU.
         if not self.main:
             self.sum(0.0)
@@ -120,28 +121,28 @@ class Engine:
         if self.main:
             self.sum(0.0)
 
-    def track(self, name: str, config: dict[str, Any]) -> None:
-        """Start the trackers, which are told of every later `log`."""
+    def start_trackers(self, name: str, config: dict[str, Any]) -> None:
+        """Start the trackers, which receive every later `log`."""
         self._accelerator.init_trackers(name, config)
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Tell the trackers."""
+        """Send values to the trackers."""
         self._accelerator.log(values, step=step)
 
     def close(self) -> None:
-        """Let the trackers finish, and the processes part."""
+        """Let the trackers finish, and disconnect the processes."""
         self._accelerator.end_training()
 
 
 @contextmanager
-def meeting() -> Iterator[None]:
-    """Within, processes may wait for each other. Raises `UserError` if one that is waited for has ended."""
+def report_lost_process() -> Iterator[None]:
+    """Within this context, processes may wait for each other; if one has ended, raise `UserError`."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
             raise
-        _kept.append(torch.distributed.group.WORLD)
+        _failed_groups.append(torch.distributed.group.WORLD)
         raise UserError(
-            "Another process of this training has ended, so this one ends too; see what it said."
+            "Another process of this training has ended, so this one ends too; see that process's messages."
         ) from error

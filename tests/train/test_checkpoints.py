@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ddim.errors import UserError
-from ddim.train import Plan, history
+from ddim.train import Plan, checkpoints
 from ddim.train.state import State
 
 resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
@@ -29,7 +29,7 @@ def tiny(seed=0, outputs=2, accumulate=1):
 
 def put(state, folder, *steps):
     for state.step in steps:
-        history.save(state, folder)
+        checkpoints.save(state, folder)
 
 
 def look(folder):
@@ -44,7 +44,7 @@ def test_as_many_are_kept_as_the_steps_have_binary_digits(stride):
     kept, step, seen = set(), 0, []
     while step < 6000:
         seen.append(step)
-        kept = history.worth_keeping(sorted(kept | {step}))
+        kept = checkpoints.worth_keeping(sorted(kept | {step}))
         assert set(seen[-2:]) <= kept
         assert len(kept) <= math.log2(step + 1) + 3
         assert {one.bit_length() for one in kept} == {one.bit_length() for one in seen}  # from all ages
@@ -54,14 +54,16 @@ def test_as_many_are_kept_as_the_steps_have_binary_digits(stride):
 
 def test_the_others_are_removed(tmp_path):
     put(tiny(), tmp_path, *range(41))
-    assert history.steps(tmp_path) == [0, 1, 3, 7, 15, 31, 39, 40]
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == [f"{s:08d}.safetensors" for s in history.steps(tmp_path)]
+    assert checkpoints.steps(tmp_path) == [0, 1, 3, 7, 15, 31, 39, 40]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == [
+        f"{s:08d}.safetensors" for s in checkpoints.steps(tmp_path)
+    ]
 
 
 def test_what_was_saved_comes_back(tmp_path):
     put(tiny(), tmp_path, 5)
     state = tiny(seed=1)
-    assert history.resume(state, tmp_path) == 5
+    assert checkpoints.resume(state, tmp_path) == 5
     same = tiny()
     assert state.tensors().keys() == same.tensors().keys()
     assert all(torch.equal(tensor, same.tensors()[name]) for name, tensor in state.tensors().items())
@@ -76,12 +78,12 @@ def test_the_parts_are_those_that_memory_allowed_unless_others_are_asked_for(tmp
     state.parts = 8
     put(state, tmp_path, 1)
     state = tiny(accumulate=asked)
-    history.resume(state, tmp_path)
+    checkpoints.resume(state, tmp_path)
     assert state.parts == parts
 
 
 def test_nothing_to_come_back_to(tmp_path):
-    assert history.resume(tiny(), tmp_path) is None
+    assert checkpoints.resume(tiny(), tmp_path) is None
 
 
 def test_every_byte_counts(tmp_path):
@@ -96,9 +98,9 @@ def test_every_byte_counts(tmp_path):
         broken[place] ^= 1 << rng.randrange(8)
         path.write_bytes(broken)
         with pytest.raises(UserError, match="is damaged"):
-            history.read(tmp_path, 1)
+            checkpoints.read(tmp_path, 1)
     path.write_bytes(whole)
-    history.read(tmp_path, 1)
+    checkpoints.read(tmp_path, 1)
 
 
 DAMAGES = {
@@ -132,7 +134,7 @@ def test_the_newest_whole_one_is_found(tmp_path, damage):
         path.write_bytes(DAMAGES[damage](path.read_bytes()))
     before = look(tmp_path)
     state = tiny(seed=1)
-    assert history.resume(state, tmp_path) == state.step == 8
+    assert checkpoints.resume(state, tmp_path) == state.step == 8
     assert torch.equal(state.network.weight, tiny().network.weight)
     assert look(tmp_path) == before
 
@@ -142,7 +144,7 @@ def test_none_is_whole(tmp_path):
     for path in (tmp_path / "checkpoints").iterdir():
         path.write_bytes(b"")
     with pytest.raises(UserError, match=r"No checkpoint in .* is whole: .*00000008.*; .* --overwrite\."):
-        history.resume(tiny(), tmp_path)
+        checkpoints.resume(tiny(), tmp_path)
     assert len(look(tmp_path)) == 2
 
 
@@ -152,7 +154,7 @@ def test_one_of_another_network_is_refused(tmp_path):
     put(tiny(), tmp_path, 4)
     before = look(tmp_path)
     with pytest.raises(UserError, match=r"checkpoint of step 8 in .* is of another network or plan"):
-        history.resume(tiny(), tmp_path)
+        checkpoints.resume(tiny(), tmp_path)
     assert look(tmp_path) == before
 
 
@@ -169,23 +171,23 @@ def test_files_of_other_names_are_left_alone(tmp_path):
     for name in strange:
         (tmp_path / "checkpoints" / name).write_bytes(b"mine")
     put(tiny(), tmp_path, *range(20, 30))
-    assert history.steps(tmp_path) == [28, 29]
-    assert history.resume(tiny(), tmp_path) == 29
-    history.clear(tmp_path)
+    assert checkpoints.steps(tmp_path) == [28, 29]
+    assert checkpoints.resume(tiny(), tmp_path) == 29
+    checkpoints.clear(tmp_path)
     assert set(os.listdir(tmp_path / "checkpoints")) == strange
 
 
 def test_later_ones_are_removed(tmp_path):
     put(tiny(), tmp_path, 1, 2, 4)
-    history.clear(tmp_path, after=2)
-    assert history.steps(tmp_path) == [1, 2]
+    checkpoints.clear(tmp_path, after=2)
+    assert checkpoints.steps(tmp_path) == [1, 2]
 
 
 def test_old_ones_that_cannot_be_removed_do_no_harm(tmp_path):
     put(tiny(), tmp_path, 5)
     (tmp_path / "checkpoints" / "00000006.safetensors").mkdir()
     put(tiny(), tmp_path, 7, 8)
-    assert history.steps(tmp_path) == [6, 7, 8]
+    assert checkpoints.steps(tmp_path) == [6, 7, 8]
 
 
 def test_a_full_disk_leaves_the_one_before(tmp_path):
@@ -201,7 +203,7 @@ def test_a_full_disk_leaves_the_one_before(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert look(tmp_path) == before
-    assert history.resume(tiny(), tmp_path) == 1
+    assert checkpoints.resume(tiny(), tmp_path) == 1
 
 
 def test_a_checkpoint_can_be_read_by_whoever_may_read_the_folder(tmp_path):
@@ -229,8 +231,17 @@ def test_weights_of_a_step(tmp_path):
         state.network.weight.add_(1)
     put(state, tmp_path, 3)
     for raw, network in ((True, state.network), (False, state.averages[0].network)):
-        found = history.weights(tmp_path, 3, raw)
+        found = checkpoints.weights(tmp_path, 3, raw)
         assert found.keys() == network.state_dict().keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in network.state_dict().items())
     with pytest.raises(UserError, match="no checkpoint of step 2; it has 3"):
-        history.weights(tmp_path, 2, raw=True)
+        checkpoints.weights(tmp_path, 2, raw=True)
+
+
+def test_what_a_checkpoint_stores_keeps_its_names():
+    """Checkpoints of ddim 0.1 are resumed: these are their names."""
+    state = tiny()
+    names = "step average seconds accumulate parts rate guard lines losses updates scaler"
+    assert list(state.numbers()) == names.split()
+    assert list(state.numbers()["guard"]) == ["running", "lowest", "seen"]
+    assert {name.split("/")[0] for name in state.tensors()} == {"raw", "0.1", "exp_avg", "exp_avg_sq"}

@@ -7,15 +7,15 @@ import torch
 
 from ddim.device import autocast, choose_device, choose_precision
 from ddim.errors import UserError
-from ddim.train.engine import Engine
+from ddim.train.distributed import Distributed
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(64, 1), (64, 2), (13, 3), (4, 4)])
 def test_the_shares_of_a_batch_are_all_of_it(batch_size, processes):
-    engine, shares = Engine("cpu"), []
-    engine.processes = processes
-    for engine.rank in range(processes):
-        shares += engine.share(batch_size)
+    distributed, shares = Distributed("cpu"), []
+    distributed.processes = processes
+    for distributed.rank in range(processes):
+        shares += distributed.share(batch_size)
     assert shares == list(range(batch_size))
 
 
@@ -23,26 +23,26 @@ def test_processes_that_do_not_find_each_other_are_said(monkeypatch):
     """As when a launcher other than torchrun starts several, and each believes that it is alone."""
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setattr(
-        "ddim.train.engine.Accelerator", lambda **_: SimpleNamespace(process_index=0, num_processes=1)
+        "ddim.train.distributed.Accelerator", lambda **_: SimpleNamespace(process_index=0, num_processes=1)
     )
     with pytest.raises(UserError, match=r"3 processes were started, but only 1.*torchrun"):
-        Engine("cpu")
+        Distributed("cpu")
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr("ddim.train.engine.choose_device", lambda name: "cuda")
+    monkeypatch.setattr("ddim.train.distributed.choose_device", lambda name: "cuda")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(UserError, match=r"fewer GPUs \(1\) than processes.*--device cpu"):
-        Engine("cuda")
+        Distributed("cuda")
 
 
 def test_a_tracker_whose_package_is_missing_is_said(monkeypatch):
     monkeypatch.setattr("accelerate.tracking.is_wandb_available", lambda: False)
     with pytest.raises(UserError, match=r"wandb.*ddim\[wandb\]"):
-        Engine("cpu", ["wandb"])
+        Distributed("cpu", ["wandb"])
 
 
 def test_a_device_that_is_not_there():

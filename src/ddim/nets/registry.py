@@ -1,0 +1,103 @@
+"""The registry of networks: from a name and a size to a module, and from a saved config back to it."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ddim.errors import UserError
+from ddim.registry import Registry
+
+Network = TypeVar("Network", bound=nn.Module)
+
+networks: Registry[type[nn.Module]] = Registry("network")
+
+
+def register(name: str) -> Callable[[type[Network]], type[Network]]:
+    """Register a network class, so that `build`, `--network`, recipes and saved models know it by `name`.
+
+    The class is called as `(channels, *, classes=None, **options)` and its modules as `network(x, t, label)`, see
+    `ddim.Denoiser`. Its attribute `sizes` names sets of options, e.g. `sizes = {"small": {"width": 32}}`; without
+    it the only size is "small", with no options. Each new network records `config`, the name and the arguments
+    that it was created with, which is saved with a model. The arguments must be plain data, as JSON has it.
+
+    Args:
+        name: a new name, or a registered one to replace.
+
+    Raises:
+        UserError: what is registered is not a class.
+    """
+
+    def record(cls: type[Network]) -> type[Network]:
+        if not isinstance(cls, type):
+            raise UserError(f"The network {name!r} must be a class, a subclass of torch.nn.Module; got {cls!r}.")
+        create, signature = cls.__init__, inspect.signature(cls)
+
+        @functools.wraps(create)
+        def create_and_record(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+            create(self, *args, **kwargs)
+            if type(self) is cls:
+                self.config = {"name": name, **_arguments(signature, *args, **kwargs)}  # type: ignore[assignment]
+
+        cls.__init__ = create_and_record  # type: ignore[method-assign]
+        networks[name] = cls
+        return cls
+
+    return record
+
+
+def build(name: str, channels: int, size: str = "small", classes: int | None = None, **changes: Any) -> nn.Module:
+    """Return a new network of a registered kind and size.
+
+    Args:
+        name: one of `names()`.
+        channels: number of channels of the image.
+        size: one of `sizes(name)`.
+        classes: number of classes, or None for a network without labels.
+        changes: options of the network that replace those of the size, e.g. dropout=0.2.
+
+    Raises:
+        UserError: an unknown name or size.
+    """
+    options = {**sizes(name)[size], "classes": classes, **changes}
+    return networks[name](channels, **options)
+
+
+def from_config(config: dict[str, Any]) -> nn.Module:
+    """Return a network with this `config`, with new weights.
+
+    Raises:
+        UserError: the name is not registered.
+    """
+    options = dict(config)
+    name = options.pop("name")
+    if name not in networks:
+        raise UserError(
+            f"The network {name!r} is not registered (only {', '.join(networks)}); first import the file that "
+            "registers it (on the command line: --plugin FILE), or load the model with network=YourModule(...)."
+        )
+    return networks[name](**options)
+
+
+def names() -> list[str]:
+    """Return the names of the registered networks."""
+    return list(networks)
+
+
+def sizes(name: str) -> dict[str, dict[str, Any]]:
+    """Return the named sizes of a network: name -> options. Raises `UserError` for an unknown network or size."""
+    table: Registry[dict[str, Any]] = Registry(f"size of {name}")
+    table.update(getattr(networks[name], "sizes", {"small": {}}))
+    return table
+
+
+def _arguments(signature: inspect.Signature, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """The arguments of a call with their defaults, as JSON has them."""
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    table: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        table |= value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in table.items()}

@@ -1,0 +1,125 @@
+"""The batch of each update.
+
+It is a function of (seed, step, position) alone. So a resumed training needs no generator state, and the batch is
+the same for any number of processes.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddim.data.images import Images
+from ddim.denoiser import NULL
+from ddim.noise import ORDER, TIMES, TRAINING, stream
+from ddim.train.recipe import Plan
+
+GROUP = 16  # positions that share a random stream: creating one for each position takes longer than drawing from it
+PREFETCH = 4  # updates, one thread each: a single thread may draw fewer images per second than a GPU trains on
+
+
+class Batch(NamedTuple):
+    """A part of a batch of B images.
+
+    Args:
+        x0: (B, C, H, W) clean images in [-1, 1], on the device of the data set's pixels.
+        label: (B,) int64 classes, on the CPU, like the rest.
+        t: (B,) int64 times, 1 ... T.
+        noise: (B, C, H, W) float32, standard normal.
+    """
+
+    x0: Tensor
+    label: Tensor
+    t: Tensor
+    noise: Tensor
+
+
+def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) -> Batch:
+    """Return the images, labels, times and noise at some positions of a batch.
+
+    Each group of 16 positions has one random stream. It gives, in this order, the times, the mirroring and the
+    dropped labels, and the noise.
+
+    Args:
+        plan: the batch size, the seed and the augmentations.
+        images: the training images.
+        T: the last time.
+        step: the update, from 1 on.
+        positions: a part of 0 ... `plan.batch_size` - 1.
+    """
+    x0, label = images.batch(image_indices(plan, len(images), step, positions))
+    groups = range(positions.start // GROUP, -(-positions.stop // GROUP))
+    streams = [stream(plan.seed, (step - 1) * -(-plan.batch_size // GROUP) + group, TRAINING) for group in groups]
+    here = slice(positions.start - groups.start * GROUP, positions.stop - groups.start * GROUP)
+    uniforms = np.concatenate([rng.random((GROUP, 3)) for rng in streams])[here]
+    normals = [rng.standard_normal((GROUP, *x0.shape[1:]), dtype=np.float32) for rng in streams]
+    u, mirrored, dropped = torch.from_numpy(uniforms).unbind(1)
+    noise = torch.from_numpy(np.concatenate(normals)[here])
+    if plan.mirror and images.mirror:
+        x0 = torch.where((mirrored < 0.5).to(x0.device)[:, None, None, None], x0.flip(-1), x0)
+    label = torch.where(dropped < plan.label_dropout, NULL, label)
+    if plan.times == "stratified":
+        u = _stratified(plan, step, positions)
+    return Batch(x0, label, 1 + (T * u).long(), noise)
+
+
+def image_indices(plan: Plan, count: int, step: int, positions: range) -> Tensor:
+    """Return which of `count` images stand at some positions of a batch: shuffled epochs, cut into batches."""
+    places = ((step - 1) * plan.batch_size + position for position in positions)
+    return torch.tensor([int(_order(plan.seed, place // count, count)[place % count]) for place in places])
+
+
+def _stratified(plan: Plan, step: int, positions: range) -> Tensor:
+    """Numbers in [0, 1), one in each of `batch_size` equal parts, all shifted by one draw (arXiv 2107.00630, I.1).
+
+    The parts are shuffled over the positions, so that an image does not get the same part in every epoch.
+    """
+    rng = stream(plan.seed, step, TIMES)
+    shift, part = rng.random(), rng.permutation(plan.batch_size)
+    return torch.from_numpy((part[list(positions)] + shift) / plan.batch_size)
+
+
+@lru_cache(maxsize=2)  # a batch spans two epochs at most, unless it holds more images than the data set
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return stream(seed, epoch, ORDER).permutation(count)
+
+
+class Prefetcher:
+    """Draw the next batches in threads, and copy them to the GPU, while it works on the current one.
+
+    Args:
+        draw: returns the batch of (step, positions), which depends on these two alone.
+        device: where images and noise go.
+    """
+
+    def __init__(self, draw: Callable[[int, range], Batch], device: torch.device) -> None:
+        self._draw, self._device = draw, device
+        self._threads = ThreadPoolExecutor(PREFETCH)
+        self._pending: dict[tuple[int, range], Future[Batch]] = {}
+        # A stream of its own, so that copies run beside the arithmetic.
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def __call__(self, step: int, positions: range) -> Batch:
+        """Return the same batch as `draw(step, positions)`, and start on those of the next steps."""
+        for later in range(step, step + PREFETCH):
+            if (later, positions) not in self._pending:
+                self._pending[later, positions] = self._threads.submit(self._fetch, later, positions)
+        batch = self._pending.pop((step, positions)).result()
+        self._pending = {key: job for key, job in self._pending.items() if step <= key[0] < step + PREFETCH}
+        if self._stream is not None:  # its memory is not free before the arithmetic that uses it is done
+            for tensor in (batch.x0, batch.noise):
+                tensor.record_stream(torch.cuda.current_stream(self._device))
+        return batch
+
+    def _fetch(self, step: int, positions: range) -> Batch:
+        with torch.cuda.stream(self._stream):
+            batch = self._draw(step, positions)
+            if self._stream is not None:
+                x0, noise = (tensor.to(self._device) for tensor in (batch.x0, batch.noise))
+                batch = batch._replace(x0=x0, noise=noise)
+                self._stream.synchronize()
+        return batch

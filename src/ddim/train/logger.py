@@ -1,0 +1,264 @@
+"""What a run writes while it trains: checkpoints, metrics, samples on the way, and the bar on the screen."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_bytes
+
+from ddim import environment, model_io
+from ddim.data import to_uint8
+from ddim.data.images import Images
+from ddim.denoiser import Denoiser
+from ddim.errors import UserError
+from ddim.files import append_line, sweep, write_bytes, write_text
+from ddim.pictures import write_grid
+from ddim.progress import bar
+from ddim.train import checkpoints
+from ddim.train.distributed import Distributed
+from ddim.train.guards import WINDOW, Breakdown, is_out_of_memory
+from ddim.train.loop import Progress
+from ddim.train.loss import losses_by_level
+from ddim.train.recipe import Recipe
+from ddim.train.state import State
+
+MIN_LINES = 20  # of metrics, however short the run
+MIN_UPDATES = 50  # from one line to the next, however short the epochs
+SAMPLES, SAMPLE_STEPS = 16, 20  # images drawn on the way from each set of weights, and the steps for them
+SAMPLING_SHARE = 0.03  # of the time, at most, is spent on them
+MAX_RECOVERIES = 4  # times that a training which breaks down continues from an earlier checkpoint
+LONG = 6 * 3600.0  # seconds from which the length of a run is announced
+ESTIMATE_AFTER = 20.0  # seconds of training before that length is estimated
+
+
+class RunLogger:
+    """The files of one run. Every process has one; only the main process's writes.
+
+    A context. On entering, a new run gets its files; a resumed run loses the records of updates that will be made
+    again.
+
+    Attributes:
+        saved: `time.monotonic()` of the last checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        model: Denoiser,
+        images: Images,
+        held_out: Images,
+        data: dict[str, Any],
+        state: State,
+        distributed: Distributed,
+    ) -> None:
+        self.folder, self.recipe, self.model = folder, recipe, model
+        self.state, self.distributed = state, distributed
+        self.images, self.held_out, self.data = images, held_out, data
+        self.average = model.with_network(state.averages[0].network)
+        self.sampled, self.sampling_time = time.monotonic(), 0.0  # of the last samples: when, and how long it took
+        self.estimated = False
+
+    def __enter__(self) -> "RunLogger":
+        if self.distributed.main:
+            self._sweep()
+            if self.state.step == 0:
+                self._begin()
+            else:
+                self._drop_later_records()
+        self.saved = time.monotonic()
+        self.bar = bar(
+            total=self.recipe.plan.total_steps(len(self.images)),
+            initial=self.state.step,
+            desc=f"training on {self.images.name}",
+            unit="step",
+            disable=None if self.distributed.main else True,
+        )
+        self.distributed.start_trackers("tracked", _flat(asdict(self.recipe)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        self.distributed.close()
+
+    def record(self, progress: Progress) -> None:
+        """Record an update: move the bar; write a line of metrics and samples when they are due."""
+        self._show(progress)
+        due = lines_due(progress.step, progress.epoch, progress.fraction)
+        self.state.lines = min(self.state.lines, due)  # fewer are due in a run that continues beyond its first end
+        if due > self.state.lines or progress.fraction == 1:
+            if self.distributed.main:
+                try:
+                    self._write_line(progress)
+                    self._write_samples(progress)
+                except UserError as error:
+                    self.print(f"ddim: {error} Training continues.")
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self.print("ddim: Too little memory to evaluate at this step. Training continues.")
+            self.state.lines, self.state.losses = due, (0.0, 0)
+
+    def save(self, finished: bool, tolerant: bool = False) -> None:
+        """Write the averaged weights, then a checkpoint: the weights are at least as new as the checkpoint.
+
+        Args:
+            finished: whether training has reached its end.
+            tolerant: a full disk is then a warning, and the next save tries again.
+
+        Raises:
+            UserError: the folder cannot be written. The earlier checkpoints are whole.
+        """
+        self.saved = time.monotonic()
+        if not self.distributed.main:
+            return
+        try:
+            self._save_weights(finished)
+            checkpoints.save(self.state, self.folder)
+        except UserError as error:
+            if not tolerant:
+                raise
+            self.print(f"ddim: {error} Training continues; the last whole checkpoint is kept.")
+
+    def recover(self, breakdown: Breakdown) -> bool:
+        """Set the state to a checkpoint from well before a breakdown, and halve the learning rate from then on.
+
+        Returns:
+            False if there is no such checkpoint, or the learning rate has been halved `MAX_RECOVERIES` times.
+        """
+        factor = self.state.rate / 2
+        before = breakdown.step - WINDOW
+        if factor < 0.5**MAX_RECOVERIES or checkpoints.resume(self.state, self.folder, before=before) is None:
+            return False
+        self.state.rate = factor
+        self.distributed.sum(0.0)  # all processes have read it before the main one removes later checkpoints
+        if self.distributed.main:
+            self._drop_later_records()
+        self.bar.n = self.bar.last_print_n = self.state.step
+        self.print(
+            f"ddim: Training broke down at step {breakdown.step}: {breakdown.cause}. It continues from step "
+            f"{self.state.step} with a learning rate of {factor * self.recipe.plan.learning_rate:g}."
+        )
+        return True
+
+    def print(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
+        if self.distributed.main:
+            self.bar.write(sentence, file=sys.stderr)
+
+    def _save_weights(self, finished: bool) -> None:
+        model_io.save(self.average, self.folder, recipe=asdict(self.recipe), data=self.data, finished=finished)
+
+    def _begin(self) -> None:
+        stale = [self.folder / "config.json", self.folder / "model.safetensors"]
+        for path in [*stale, *self.folder.glob("samples/step-*")]:
+            path.unlink(missing_ok=True)
+        checkpoints.clear(self.folder)
+        write_text(self.folder / "metrics.jsonl", "")
+        device, processes = str(self.distributed.device), self.distributed.processes
+        machine = {**environment.describe(), "device": device, "processes": processes}
+        write_text(self.folder / "environment.json", json.dumps(machine, indent=2) + "\n")
+        preview = to_uint8(self.images.batch(torch.arange(min(100, len(self.images))))[0])
+        write_bytes(self.folder / "samples" / "data.safetensors", to_bytes({"images": preview}))
+        checkpoints.save(self.state, self.folder)  # before the config: a folder with a config can be resumed
+        self._save_weights(finished=False)  # and sampled and reported
+
+    def _drop_later_records(self) -> None:
+        """Remove the records of updates that will be made again."""
+        checkpoints.clear(self.folder, after=self.state.step)  # damaged ones, else training had resumed from them
+        for sample in self.folder.glob("samples/step-*"):
+            if sample.stem[5:].isdecimal() and int(sample.stem[5:]) > self.state.step:
+                sample.unlink(missing_ok=True)
+        path = self.folder / "metrics.jsonl"
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        earlier = "".join(f"{line}\n" for line in text.splitlines() if _step(line) <= self.state.step)
+        if earlier != text:
+            write_text(path, earlier)
+
+    def _sweep(self) -> None:
+        """Remove the temporary files of a run that was killed."""
+        sweep(self.folder, "config", "model", "metrics", "environment")
+        sweep(self.folder / "checkpoints", "*")
+        sweep(self.folder / "samples", "data", "step-*")
+
+    def _show(self, progress: Progress) -> None:
+        self.bar.total = round(progress.step / progress.fraction)  # under a time limit: an estimate, which settles
+        rate = progress.step * self.recipe.plan.batch_size / progress.seconds
+        shown = {"loss": f"{progress.loss:.4f}", "epoch": f"{progress.epoch:.1f}", "images/s": f"{rate:.0f}"}
+        self.bar.set_postfix(shown, refresh=False)
+        self.bar.update()
+        if progress.seconds > ESTIMATE_AFTER and not self.estimated:
+            self.estimated = True
+            left = progress.seconds / progress.fraction - progress.seconds
+            if left > LONG:
+                self.print(
+                    f"At {rate:.0f} images/s this takes {duration(left)} more. You can end it with Ctrl-C at any "
+                    "time: the model is kept, and --resume continues. --minutes sets another end."
+                )
+
+    def _write_line(self, progress: Progress) -> None:
+        held_out, train = (losses_by_level(progress.average, images) for images in (self.held_out, self.images))
+        total, count = self.state.losses
+        metrics = {
+            "step": progress.step,
+            "epoch": round(progress.epoch, 3),
+            "loss": total / count,  # of the latest weights, weighted as in the plan, since the line before
+            "held_out": sum(held_out) / len(held_out),  # of the averaged weights, unweighted, like the next
+            "train": sum(train) / len(train),
+            "images_per_second": round(progress.step * self.recipe.plan.batch_size / progress.seconds, 1),
+            "seconds": round(progress.seconds, 2),
+        }
+        levels = {"held_out_by_level": held_out, "train_by_level": train}
+        append_line(self.folder / "metrics.jsonl", json.dumps({**metrics, **levels}))
+        self.distributed.log(metrics, progress.step)
+
+    def _write_samples(self, progress: Progress) -> None:
+        """Draw the same images from the averaged and from the latest weights, unless that took too long before."""
+        if progress.fraction < 1 and time.monotonic() - self.sampled < self.sampling_time / SAMPLING_SHARE:
+            return
+        began = time.monotonic()
+        with torch.compiler.set_stance("force_eager"):  # compiling again for a few samples takes a minute
+            samples = {
+                name: to_uint8(model.sample(SAMPLES, steps=min(SAMPLE_STEPS, model.schedule.T), progress=False))
+                for name, model in (("averaged", self.average), ("latest", self.model))
+            }
+        path = self.folder / "samples" / f"step-{progress.step:08d}.png"
+        write_bytes(path.with_suffix(".safetensors"), to_bytes(samples))
+        write_grid(torch.cat([samples["averaged"], samples["latest"]]), path, columns=SAMPLES)
+        self.sampled = time.monotonic()
+        self.sampling_time = self.sampled - began
+
+
+def lines_due(step: int, epoch: float, fraction: float) -> int:
+    """Return how many lines of metrics are due: one for each epoch of 50 updates or more, at least 20 in all."""
+    return int(max(min(epoch, step / MIN_UPDATES), MIN_LINES * fraction))
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units: "2 days 3 hours", "4 hours 10 minutes", "50 seconds"."""
+    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+    parts: list[str] = []
+    rest = round(seconds)
+    for name, length in units:
+        number, rest = divmod(rest, length)
+        if number or (name == "second" and not parts):
+            parts.append(f"{number} {name}{'s' * (number != 1)}")
+    return " ".join(parts[:2])
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # half a line, of a run that was killed while it wrote
+
+
+def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe as trackers take it: one table of numbers and strings."""
+    table = {**recipe, **recipe["plan"]}
+    del table["plan"]
+    return {name: value if isinstance(value, int | float | str) else str(value) for name, value in table.items()}

@@ -1,0 +1,105 @@
+"""The loss by noise level: the weight of each level in training, and the unweighted loss in ten parts of [0, T].
+
+The loss itself is `Denoiser.loss`. A weighting is a function of SNR = alpha^2 / sigma^2 that multiplies it.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddim.data.images import Images
+from ddim.denoiser import Denoiser
+from ddim.level import Level
+from ddim.noise import HELD_OUT, stream
+from ddim.registry import Registry
+
+Weighting = Callable[[Tensor, str], Tensor]
+"""(SNR of each image, (B,); what the network predicts, "eps", "x0" or "v") -> weights (B,)."""
+
+GAMMA = 5.0  # the SNR above which a level counts less (arXiv 2303.09556, section 3.4)
+BINS = 10  # equal parts of [0, T]
+MAX_IMAGES = 320  # 32 in each part
+
+weightings: Registry[Weighting] = Registry("weighting")
+register = weightings.register
+
+_eps_error: dict[str, Callable[[Tensor], Tensor]] = {  # ||eps - eps_theta||^2 over the square error of the output
+    "eps": torch.ones_like,
+    "x0": lambda snr: snr,
+    "v": lambda snr: snr / (1 + snr),
+}
+
+
+@register("simple")
+def simple(snr: Tensor, predicts: str) -> Tensor:
+    """Weight every level alike, in whatever the network predicts (DDPM, arXiv 2006.11239, Eq. 14)."""
+    return torch.ones_like(snr)
+
+
+@register("min-snr")
+def min_snr(snr: Tensor, predicts: str) -> Tensor:
+    """Weight ||eps - eps_theta||^2 by min(SNR, gamma) / SNR (arXiv 2303.09556)."""
+    return (GAMMA / snr).clamp(max=1) * _eps_error[predicts](snr)
+
+
+@register("soft-min-snr")
+def soft_min_snr(snr: Tensor, predicts: str) -> Tensor:
+    """Weight ||eps - eps_theta||^2 by gamma / (SNR + gamma): min-snr without its corner (arXiv 2401.11605)."""
+    return GAMMA / (snr + GAMMA) * _eps_error[predicts](snr)
+
+
+def names() -> list[str]:
+    """Return the names of the registered weightings."""
+    return list(weightings)
+
+
+def weight(weighting: str, predicts: str, at: Level) -> Tensor:
+    """Return the factor for the loss of each image.
+
+    Args:
+        weighting: the name of a registered weighting.
+        predicts: "eps", "x0" or "v".
+        at: a level for each image, (B, 1, 1, 1).
+
+    Returns:
+        (B,) in the dtype of the level.
+
+    Raises:
+        UserError: an unknown weighting.
+    """
+    return weightings[weighting]((at.alpha / at.sigma).square().flatten(), predicts)
+
+
+@torch.no_grad()
+def losses_by_level(
+    model: Denoiser, images: Images, max_images: int = MAX_IMAGES, batch_size: int = 64
+) -> list[float]:
+    """Return the mean unweighted loss in each of ten equal parts of [0, T]; their mean is the loss over all times.
+
+    Every call uses the same images, times and noise: of `max_images` images, spread over the set, each gets one
+    of equally many equally spaced times, and noise that depends on its index alone.
+
+    Args:
+        model: usually `Progress.average`.
+        images: a held-out split, or the training images for comparison.
+        max_images: the number of images at most; with fewer than ten, the empty parts are left out.
+        batch_size: images at a time.
+    """
+    model.eval()
+    count = min(max_images, len(images))
+    place = torch.randperm(count, generator=torch.Generator().manual_seed(0))  # of each image's time in [0, T]
+    indices = torch.arange(count) * len(images) // count
+    losses = []
+    for rows in torch.arange(count).tensor_split(-(-count // batch_size)):
+        x0, label = images.batch(indices[rows])
+        x0 = x0.to(model.device, model.dtype)
+        noise = torch.stack([_noise(int(i), x0.shape[1:]) for i in rows]).to(x0)
+        t = model.schedule.T * (place[rows] + 0.5) / count
+        losses.append(model.loss(x0, t, noise, None if model.classes is None else label).float().cpu())
+    by_time = torch.cat(losses)[place.argsort()]
+    return [part.mean().item() for part in by_time.tensor_split(BINS) if len(part)]
+
+
+def _noise(i: int, shape: torch.Size) -> Tensor:
+    return torch.from_numpy(stream(0, i, HELD_OUT).standard_normal(shape, dtype="float32"))
