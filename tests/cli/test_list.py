@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from ddim.evaluate.extractor import names as extractor_names
+from ddim.evaluate.extractors import names as extractor_names
 from refusal import refused
 
 from ddim import nets, samplers, schedule, timesteps
