@@ -134,23 +134,17 @@ class Reproduce:
         )
 
     def _experiments(self, model: "Denoiser", recipe: Recipe, out: Path, minutes: float | None) -> None:
-        from tqdm import tqdm
-
-        from ddim import experiments, report
+        from ddim import experiments, progress, report
 
         train, test = (self._images(recipe, split) for split in ("train", "test"))
-        whole = sum(experiments.seconds_whole(experiments.PIECES, model).values()) / 60
+        whole = experiments.seconds_whole(model) / 60
         limit = f"; they are cut to {minutes:.3g}" if minutes is not None and minutes < whole else ""
         print(f"The experiments would take about {whole:,.0f} minutes whole{limit}.", file=sys.stderr)
-        pieces = experiments.run(
-            experiments.Setup(out, model, train, test),
-            minutes=minutes,
-            whole=self.full,
-            pieces=tuple(experiments.PIECES),
-        )
-        with tqdm(pieces, total=len(experiments.PIECES), desc="experiments", unit="piece", disable=None) as bar:
-            for piece in bar:
-                bar.set_postfix_str(f"{piece} done")
+        names, setup = experiments.names(), experiments.Setup(out, model, train, test)
+        done = experiments.run(setup, minutes=minutes, whole=self.full, names=names)
+        with progress.bar(done, total=len(names), desc="experiments", unit="experiment") as bar:
+            for name in bar:
+                bar.set_postfix_str(f"{name} done")
         page = report.write(out)
         print("\n".join(report.verdict(out)))
         print(f"The report is {page}.")

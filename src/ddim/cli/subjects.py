@@ -86,13 +86,13 @@ class Subject:
     def about(self) -> dict[str, Any]:
         """Which model it is and how many images it has seen, as far as that is known; nothing of a folder."""
         from ddim.model_io import fingerprint, read_config
-        from ddim.report.reading import images_seen, metrics
+        from ddim.report.run_folder import images_seen, read_metrics
 
         if not self.model:
             return {}
         parameters = sum(p.numel() for p in self.loaded.network.parameters())
         facts: dict[str, Any] = {"weights": fingerprint(self.folder), "parameters": parameters}
-        seen = images_seen(read_config(self.folder), metrics(self.folder / "metrics.jsonl"))
+        seen = images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl"))
         return facts if seen is None else {**facts, "images_seen": seen}
 
     def labels(self, count: int) -> "list[int] | None":

@@ -62,14 +62,13 @@ class Verify:
             self._compare(self.run_folder)
 
     def _compare(self, name: str) -> None:
-        from tqdm import tqdm
-
+        from ddim import progress
         from ddim.device import choose_device
+        from ddim.experiments import experiments, results, solvers
         from ddim.experiments.cost import forward_seconds
         from ddim.loading import comes_with_ddim, find, load
         from ddim.model_io import fingerprint
-        from ddim.report import sheet, solvers
-        from ddim.verify import endpoint, kept, walks
+        from ddim.plots import canvas
 
         try:
             budgets = [int(one) for one in self.calls.split(",")]
@@ -77,27 +76,25 @@ class Verify:
             raise UserError(f"--calls takes whole numbers, as in 5,10,20; got {self.calls!r}.") from None
         folder = find(name)
         model = load(folder).to(choose_device(self.device))
-        todo = walks.walks(model, budgets, _names(self.solvers), _names(self.spacings))
+        todo = solvers.trials(model, budgets, _names(self.solvers), _names(self.spacings))
         weights = fingerprint(folder)
         if comes_with_ddim(folder):
             folder = Path("verify") / name  # not into the package
-        start = endpoint.Start(model, self.count, self.seed)
-        reference = kept.endpoint(folder, weights, start)
-        total = endpoint.calls(model, todo, reference is None)
+        start = solvers.Start(model, self.count, self.seed)
+        reference = solvers.load_reference(folder, weights, start)
+        total = solvers.network_calls(model, todo, reference is None)
         minutes = total * forward_seconds(model, self.count, repeats=3) / 60
         print(f"{total:,} network calls for {self.count} images: about {minutes:.1f} minutes.", file=sys.stderr)
-        with tqdm(total=total, desc=f"{len(todo)} walks", unit="call", disable=None) as bar:
+        with progress.bar(total=total, desc=f"{len(todo)} trials", unit="call") as bar:
             start.tick = bar.update
-            if reference is None:
-                reference = start.reference()
-                kept.keep_endpoint(folder, weights, start, reference)
-            found = endpoint.measure(start, todo, reference)
-        files = kept.keep(folder, weights, found)
+            reference = reference or solvers.keep_reference(folder, weights, start)
+            result = solvers.measure(start, todo, reference)
+        path = results.keep(folder, experiments["solvers"], weights, result, {})
         stem = (self.out or folder / "figures") / "solvers"
-        with sheet.styled():
-            sheet.save(solvers.distances(found), stem)
-        print("\n".join(found.lines()))
-        print(f"The figure is {stem}.png, the numbers are in {files[0]} and {files[1].name}.")
+        with canvas.styled():
+            canvas.save(solvers.draw(result), stem)
+        print("\n".join(result.lines()))
+        print(f"The figure is {stem}.png, the numbers are in {path} and {path.with_suffix('.csv').name}.")
 
 
 def prove(out: Path, only: list[str] | None = None) -> bool:
@@ -110,15 +107,14 @@ def prove(out: Path, only: list[str] | None = None) -> bool:
     Returns:
         Whether every proof holds.
     """
-    from tqdm import tqdm
-
+    from ddim import progress
     from ddim.files import write_text
-    from ddim.report import sheet, solvers
-    from ddim.verify import contestants, identities, judge, table
+    from ddim.plots import canvas
+    from ddim.verify import contestants, figure, identities, judge, table
 
     makers = contestants(only)
     verdicts = []
-    with tqdm(makers.items(), desc="proving", unit="solver", disable=None) as bar:
+    with progress.bar(makers.items(), desc="proving", unit="solver") as bar:
         for name, make in bar:
             bar.set_postfix_str(name)
             verdicts.append(judge(name, make))
@@ -131,8 +127,8 @@ def prove(out: Path, only: list[str] | None = None) -> bool:
         "identities": [one.facts() for one in family],
     }
     write_text(out / "solvers.json", json.dumps(facts, indent=2) + "\n")
-    with sheet.styled():
-        sheet.save(solvers.orders(verdicts), out / "solvers")
+    with canvas.styled():
+        canvas.save(figure.orders(verdicts), out / "solvers")
     print(f"The figure is {out / 'solvers.png'}, the numbers are in {out / 'solvers.json'}.")
     print(f"NOT PROVEN: {', '.join(failed)}" if failed else f"All {len(verdicts)} solvers are proven.")
     return not failed
