@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ddim.report.record import read
 from PIL import Image
 from refusal import refused
 
@@ -20,7 +21,6 @@ from ddim.evaluate import Evaluation
 from ddim.files import write_text
 from ddim.pictures import write_each
 from ddim.report import tables
-from ddim.report.record import read
 from ddim.sampling import Sampling
 from ddim.train import recipe as recipes
 

@@ -6,6 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from ddim.report.kinds import RESULTS
+from ddim.report.reading import fits
+from ddim.report.record import read
 from safetensors.torch import load_file
 
 from ddim import experiments, open_images, report, schedule
@@ -16,9 +19,6 @@ from ddim.evaluate.features import features
 from ddim.evaluate.frechet import frechet, gaussian
 from ddim.experiments import consistency, interpolation, reconstruction, table1
 from ddim.experiments.table1 import STEPS, Cell, Extent, cells
-from ddim.report.kinds import RESULTS
-from ddim.report.reading import fits
-from ddim.report.record import read
 
 SMALL = (Extent(40, 40, (5, 10), ("0", "hat"), ("linear", "quadratic")),)
 

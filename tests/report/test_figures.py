@@ -4,6 +4,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from ddim.report.numbers import epochs, percent, power, short, three
+from ddim.report.record import read
+from ddim.report.sheet import Sheet, line, mosaic, save, styled
+from ddim.report.stages import stages
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -11,10 +15,6 @@ from torch import nn
 from ddim import model_io, nets, report, schedule
 from ddim.denoiser import Denoiser
 from ddim.report import animation, diagram, mosaics
-from ddim.report.numbers import epochs, percent, power, short, three
-from ddim.report.record import read
-from ddim.report.sheet import Sheet, line, mosaic, save, styled
-from ddim.report.stages import stages
 
 
 class Other(nn.Module):

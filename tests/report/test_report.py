@@ -5,12 +5,12 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from ddim.report.plates import PLATES
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ddim import report
 from ddim.errors import UserError
-from ddim.report.plates import PLATES
 
 NAMES = [plate.name for plate in PLATES]
 FROM_TRAINING = ["data", "forward", "network", "learning", "levels", "along"]

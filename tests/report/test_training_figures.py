@@ -8,11 +8,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
-from ddim import model_io, report
-from ddim.denoiser import Denoiser
-from ddim.report import along, curves, levels, words
 from ddim.report.overfit import gap, verdict
 from ddim.report.plate import hang
 from ddim.report.plates import PLATES
@@ -20,6 +15,11 @@ from ddim.report.reading import ROWS
 from ddim.report.record import read
 from ddim.report.sheet import line as between
 from ddim.report.sheet import mosaic
+from safetensors.torch import load_file, save_file
+
+from ddim import model_io, report
+from ddim.denoiser import Denoiser
+from ddim.report import along, curves, levels, words
 
 
 def lines_of(folder):

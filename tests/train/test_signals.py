@@ -19,7 +19,7 @@ from ddim.train import recipe as recipes
 from ddim.train.run import train
 from ddim.train.signals import interruptible
 
-SENTENCE = "ddim: Interrupted; no file is left half-written, and a training keeps what it has learnt.\n"
+SENTENCE = "ddim: Interrupted. No file is left incomplete; a training run continues with --resume.\n"
 
 
 IMAGES = Images(torch.arange(40 * 64).view(40, 1, 8, 8).to(torch.uint8), torch.zeros(40).long(), ("a",), "few")

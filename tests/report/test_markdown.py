@@ -6,14 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from madeup import leave, leave_all, results
+from ddim.report.record import read
 from PIL import Image
 
 from ddim import experiments, report
 from ddim.cli import main
 from ddim.errors import UserError
 from ddim.report import shrink, small_form
-from ddim.report.record import read
+from madeup import leave, leave_all, results
 
 
 @pytest.fixture

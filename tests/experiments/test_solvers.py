@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from ddim.verify.distances import Distances, Row
+from ddim.verify.endpoint import Start, measure
+from ddim.verify.walks import walks
 
 from ddim import samplers, schedule, timesteps
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.verify import endpoint, kept
-from ddim.verify.distances import Distances, Row
-from ddim.verify.endpoint import Start, measure
-from ddim.verify.walks import walks
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@ import time
 
 import pytest
 import torch
+from ddim.experiments.piece import Setup
 from safetensors.torch import load_file
 
 from ddim.data import to_uint8
 from ddim.experiments import gallery, strips, timing
 from ddim.experiments.cost import affordable
-from ddim.experiments.piece import Setup
 from ddim.samplers import DDIM
 from ddim.sampling import Sampling
 from ddim.timesteps import timesteps

@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from known import images, model
 
 from ddim.errors import UserError
 from ddim.evaluate import reconstruction
 from ddim.samplers import DDIM
 from ddim.schedule import linear
 from ddim.timesteps import timesteps
+from known import images, model
 
 STD = 0.5
 
