@@ -95,7 +95,7 @@ def test_few_steps_are_as_good_if_at_most_a_tenth_is_added(excesses, verdict, sa
     found = fewer_steps(result("table1", trials(*excesses)), T)
     assert found.verdict == verdict
     assert said in found.evidence
-    assert f"of {FEW} images each" in found.evidence
+    assert f"on {FEW} images each" in found.evidence
 
 
 def test_the_claim_does_not_fail_before_a_tenth_of_the_steps_was_tried():

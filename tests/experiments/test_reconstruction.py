@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddim.errors import UserError
-from ddim.evaluate import reconstruction
+from ddim.experiments import reconstruction
 from ddim.samplers import DDIM
 from ddim.schedule import linear
 from ddim.timesteps import timesteps
@@ -44,7 +44,7 @@ def factor(schedule, S):
 
 def test_the_error_of_a_gaussian_is_a_formula(known):
     x0, _ = some().batch(torch.arange(5))
-    rows = list(reconstruction.measure(known, some(), steps=[5, 20, 100], progress=False))
+    rows = list(reconstruction.measure(known, some(), steps=[5, 20, 100]))
     assert [row.steps for row in rows] == [5, 20, 100]
     for row in rows:
         each = ((factor(known.schedule, row.steps) - 1) * x0.double() / 2).square().flatten(1).mean(1)
@@ -56,24 +56,24 @@ def test_the_error_of_a_gaussian_is_a_formula(known):
 def test_the_scale_is_that_of_images_in_0_to_1():
     """Black taken for white is an error of 1; one grey level of 256, 1 / 255^2."""
     black, white = torch.full((2, 3, 4, 4), -1.0), torch.ones(2, 3, 4, 4)
-    assert reconstruction.error(black, white).tolist() == [1.0, 1.0]
+    assert reconstruction.squared_error(black, white).tolist() == [1.0, 1.0]
     next_to_black = black + 2 / 255
-    assert reconstruction.error(black, next_to_black).tolist() == pytest.approx([1 / 255**2] * 2, rel=1e-5)
+    assert reconstruction.squared_error(black, next_to_black).tolist() == pytest.approx([1 / 255**2] * 2, rel=1e-5)
 
 
 def test_the_steps_of_table_2_that_the_schedule_has(gaussian):
     assert reconstruction.STEPS == (10, 20, 50, 100, 200, 500, 1000)
     short = model(gaussian(0.0, STD), linear(T=60), (1, 4, 4))
-    rows = reconstruction.measure(short, some(1), progress=False)
+    rows = reconstruction.measure(short, some(1))
     assert [row.steps for row in rows] == [10, 20, 50]
     tiny = model(gaussian(0.0, STD), linear(T=6), (1, 4, 4))
-    assert [row.steps for row in reconstruction.measure(tiny, some(1), progress=False)] == [6]
+    assert [row.steps for row in reconstruction.measure(tiny, some(1))] == [6]
 
 
 def test_a_row_comes_as_soon_as_it_is_known(known):
     calls = []
     known.network.register_forward_hook(lambda *_: calls.append(1))
-    rows = reconstruction.measure(known, some(), steps=[3, 4], progress=False)
+    rows = reconstruction.measure(known, some(), steps=[3, 4])
     assert not calls
     next(rows)
     assert len(calls) == 2 * 3
@@ -83,24 +83,22 @@ def test_a_row_comes_as_soon_as_it_is_known(known):
 
 def test_it_is_ddim_there_and_back_in_any_batch(model):
     pixels = torch.randint(0, 17, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    (row,) = reconstruction.measure(model, images(pixels), steps=[4], spacing="quadratic", progress=False)
+    (row,) = reconstruction.measure(model, images(pixels), steps=[4], spacing="quadratic")
     x0, _ = images(pixels).batch(torch.arange(5))
     options = {"steps": 4, "sampler": DDIM(), "spacing": "quadratic"}
     back = model.decode(model.encode(x0, **options), **options)
     assert row.error.mean == pytest.approx(float(((back - x0) / 2).square().mean()), rel=1e-5)
-    (parts,) = reconstruction.measure(
-        model, images(pixels), steps=[4], spacing="quadratic", batch_size=2, progress=False
-    )
+    (parts,) = reconstruction.measure(model, images(pixels), steps=[4], spacing="quadratic", batch_size=2)
     assert parts.error.mean == pytest.approx(row.error.mean, rel=1e-5)
 
 
 def test_the_label_is_told_both_ways(gaussian):
     known = model(gaussian(0.0, STD), linear(), (1, 4, 4), classes=2)
-    list(reconstruction.measure(known, some(3), steps=[2], progress=False))
+    list(reconstruction.measure(known, some(3), steps=[2]))
     assert known.network.told == [[0, 1, 0]] * 4
 
 
 @pytest.mark.parametrize("steps", [[0], [10, 1001]])
 def test_steps_that_cannot_be_are_refused_at_the_call(known, steps):
     with pytest.raises(UserError, match="between 1 and T = 1000"):
-        reconstruction.measure(known, some(), steps=steps, progress=False)
+        reconstruction.measure(known, some(), steps=steps)

@@ -6,14 +6,15 @@ import re
 
 import numpy as np
 import pytest
-from ddim.report.record import read
 from PIL import Image
 
 from ddim import experiments, report
 from ddim.cli import main
 from ddim.errors import UserError
-from ddim.report import shrink, small_form
+from ddim.report import markdown
 from madeup import leave, leave_all, results
+
+SHOWN = ("learning", "levels", "samples", "strips", "timing", *results())
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def written(folder, tmp_path):
     """Write the digest of what the folder holds by now, and give its text and its numbers."""
 
     def write():
-        readme = small_form.write(read(folder), tmp_path / "small")
+        readme = markdown.write(folder, tmp_path / "small")
         return readme.read_text(encoding="utf-8"), json.loads((tmp_path / "small/numbers.json").read_text())
 
     return write
@@ -43,17 +44,17 @@ def noise(height=100, width=1000):
     return file.getvalue()
 
 
-def test_a_run_in_its_small_form(reproduced, tmp_path):
+def test_a_run_as_markdown(reproduced, tmp_path):
     out = report.digest(reproduced, tmp_path / "docs" / "small").parent
     files = {path.name: path for path in out.iterdir()}
-    assert set(files) == {"README.md", "numbers.json", *(f"{name}.png" for name in small_form.SHOWN)}
+    assert set(files) == {"README.md", "numbers.json", *(f"{name}.png" for name in SHOWN)}
     assert sum(path.stat().st_size for path in files.values()) <= 400_000
     for path in out.glob("*.png"):
         with Image.open(path) as picture:
             assert picture.mode == "P"
             assert picture.width <= 1000
     text = files["README.md"].read_text(encoding="utf-8")
-    assert set(re.findall(r"!\[[^]]+\]\((\w+)\.png\)", text)) == set(small_form.SHOWN)
+    assert set(re.findall(r"!\[[^]]+\]\((\w+)\.png\)", text)) == set(SHOWN)
     assert set(json.loads(files["numbers.json"].read_text())) == {"gallery", "strips", "timing", *results()}
     assert (reproduced / "report.html").is_file()
 
@@ -101,7 +102,7 @@ def test_neither_folders_nor_command_lines_are_told(folder, written):
     "text", ["a / b", "1/2", "bits/dim", "https://arxiv.org/abs/2010.02502", "(a)/(b)", "docs/paper.md"]
 )
 def test_other_slashes_stay(text):
-    assert small_form._cleaned(text) == text
+    assert markdown.clean(text) == text
 
 
 def test_text_from_results_means_nothing_to_markdown(folder, written):
@@ -139,11 +140,14 @@ def test_the_command_writes_the_page_and_the_digest(trained, tmp_path, monkeypat
 def test_a_digest_that_cannot_be_written_is_refused(folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Could not write"):
-        small_form.write(read(folder), tmp_path / "file")
+        markdown.write(folder, tmp_path / "file")
 
 
 def test_a_large_picture_has_what_a_small_one_leaves():
     pictures = {"large": noise(), "small": noise(10, 100)}
-    small, large = shrink.shrunk(pictures["small"], *shrink.TRIES[0]), shrink.shrunk(noise(), *shrink.TRIES[-2])
+    small, large = (
+        markdown.shrink(pictures["small"], *markdown.TRIES[0]),
+        markdown.shrink(noise(), *markdown.TRIES[-2]),
+    )
     assert len(small) < len(large)
-    assert shrink.fitting(pictures, len(small) + len(large)) == {"small": small, "large": large}
+    assert markdown.fitting(pictures, len(small) + len(large)) == {"small": small, "large": large}

@@ -5,15 +5,14 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from ddim.report.plates import PLATES
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ddim import report
 from ddim.errors import UserError
 
-NAMES = [plate.name for plate in PLATES]
 FROM_TRAINING = ["data", "forward", "network", "learning", "levels", "along"]
+LOOK = ["samples", "strips", "denoising", "timing"]
 MEASURED = [
     "table1",
     "consistency",
@@ -25,6 +24,7 @@ MEASURED = [
     "compare",
     "memorisation",
 ]
+NAMES = [*FROM_TRAINING, *LOOK, *MEASURED]
 VOID = {"meta", "img", "br"}
 
 
@@ -137,7 +137,7 @@ def test_a_run_of_before_there_were_levels_is_still_a_page(trained):
 def test_what_a_limit_cut_is_said(complete):
     facts = json.loads((complete / "results/gallery.json").read_text())
     (complete / "results/gallery.json").write_text(json.dumps({**facts, "cut": "a limit of 3 s cut <it>"}))
-    assert "This is not the whole: a limit of 3 s cut <it>." in read(complete).text
+    assert "Not everything was measured: a limit of 3 s cut <it>." in read(complete).text
 
 
 def test_names_from_files_are_escaped(trained):

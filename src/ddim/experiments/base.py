@@ -63,11 +63,8 @@ class Setup:
 class Result:
     """Base class of the results of all experiments.
 
-    The fields of a subclass are the keys of `results/NAME.json`. Reading checks their types; JSON's NaN and
-    Infinity are read as None.
-
-    Attributes:
-        cut: what a limit of time took away, as a phrase; None if nothing.
+    The fields of a subclass are the keys of `results/NAME.json`. Reading checks their types; NaN and Infinity are
+    read as None. `cut` says what a limit of time took away.
     """
 
     cut: str | None = None

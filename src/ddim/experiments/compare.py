@@ -8,19 +8,7 @@ import msgspec
 import torch
 
 from ddim.experiments import base
-from ddim.experiments.base import (
-    COMPARE,
-    EMPTY,
-    NON_EMPTY,
-    Cell,
-    Drawing,
-    Experiment,
-    NonNegative,
-    Positive,
-    Samples,
-    Table,
-    register,
-)
+from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Table, register
 from ddim.experiments.evaluation import METRICS, Metric, renamed
 from ddim.plots.canvas import FAINT, MARGIN, WIDTH, Canvas, Rows, literal
 from ddim.plots.numbers import short, small
@@ -43,11 +31,11 @@ class Row:
     """
 
     name: str
-    count: NonNegative
-    floor_count: NonNegative
+    count: base.NonNegative
+    floor_count: base.NonNegative
     metrics: dict[str, Metric]
-    parameters: Positive | None = None
-    images_seen: Positive | None = None
+    parameters: base.Positive | None = None
+    images_seen: base.Positive | None = None
     sampling: str | None = None
     weights: str | None = None
 
@@ -70,8 +58,8 @@ class Result(base.Result):
     """The models from best to worst, by how far the Fréchet distance is above its floor."""
 
     about: str
-    reference_count: Positive
-    rows: Annotated[tuple[Row, ...], NON_EMPTY]
+    reference_count: base.Positive
+    rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
 
 
 @register("compare")
@@ -80,7 +68,7 @@ class Compare(Experiment[Result]):
 
     title = "Comparison with other models"
     reference = "not in the paper"
-    command = COMPARE
+    command = base.COMPARE
     place = 110
     share = 0
     tensors = {"images": 5}  # (models, N, C, H, W)
@@ -121,9 +109,11 @@ class Compare(Experiment[Result]):
         rows = []
         for row in {row.floor_count: row for row in result.rows}.values():
             real = (Cell.estimate(row.metrics[name].real) for name in shown)
-            rows.append([Cell("real images"), Cell.count(round(row.floor_count)), EMPTY, EMPTY, EMPTY, *real])
+            rows.append(
+                [Cell("real images"), Cell.count(round(row.floor_count)), base.EMPTY, base.EMPTY, base.EMPTY, *real]
+            )
         for row in result.rows:
-            sizes = [EMPTY if one is None else Cell.count(one) for one in (row.parameters, row.images_seen)]
+            sizes = [base.EMPTY if one is None else Cell.count(one) for one in (row.parameters, row.images_seen)]
             above = Cell(small(row.above_floor), row.above_floor)
             metrics = (Cell.estimate(row.metrics[name].samples) for name in shown)
             rows.append([Cell(row.name), Cell.count(round(row.count)), *sizes, above, *metrics])

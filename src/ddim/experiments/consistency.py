@@ -8,19 +8,7 @@ import torch
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.experiments import base
-from ddim.experiments.base import (
-    NON_EMPTY,
-    Cell,
-    Claim,
-    Drawing,
-    Experiment,
-    NonNegative,
-    Positive,
-    Samples,
-    Setup,
-    Table,
-    register,
-)
+from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.plots.canvas import FAINT, INK, WIDTH, Canvas, Rows
 
@@ -35,8 +23,8 @@ LABEL, NUMBER = 220, 250  # pixels left and right of the images, for text
 class Row:
     """The root mean square difference between the images of S steps and those of the largest S."""
 
-    steps: Positive
-    rms: NonNegative
+    steps: base.Positive
+    rms: base.NonNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +34,8 @@ class Result(base.Result):
     All rms are over pixels in [-1, 1].
     """
 
-    between: NonNegative
-    rows: Annotated[tuple[Row, ...], NON_EMPTY]
+    between: base.NonNegative
+    rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
     seed: int = SEED
     count: int = COUNT
     eta: str = "0"

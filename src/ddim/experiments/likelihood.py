@@ -1,24 +1,14 @@
 """Bits per dimension of held-out images: by the variational bound, and by the probability flow."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ddim.denoiser import Denoiser
 from ddim.evaluate import bound, flow
 from ddim.evaluate.mean import Mean
 from ddim.experiments import base
-from ddim.experiments.base import (
-    Cell,
-    Drawing,
-    Experiment,
-    NonNegative,
-    Positive,
-    Samples,
-    Setup,
-    Table,
-    register,
-)
+from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer
 from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, Canvas, interval, log_limits
 from ddim.plots.numbers import Estimate, small
@@ -33,51 +23,49 @@ TOP, HEIGHT = 90, 620
 class Term:
     """What L_{t-1} adds to the bound, in bits per dimension."""
 
-    t: Positive
-    bits: NonNegative
+    t: base.Positive
+    bits: base.NonNegative
 
 
 @dataclass(frozen=True)
-class Bound:
-    """The bound in bits per dimension with its 95% interval, and its terms: L_T, L_0 and those between."""
+class Bits:
+    """Bits per dimension with their 95% interval."""
 
     bits: float
     low: float
     high: float
-    prior: NonNegative
+
+    @property
+    def estimate(self) -> Estimate:
+        """The bits as an `Estimate`."""
+        return Estimate(self.bits, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Bound(Bits):
+    """The bound, and its terms: L_T, L_0 and those between."""
+
+    prior: base.NonNegative
     decoder: float
     rows: tuple[Term, ...]
 
-    @property
-    def estimate(self) -> Estimate:
-        """The bound with its interval."""
-        return Estimate(self.bits, self.low, self.high)
-
 
 @dataclass(frozen=True)
-class Flow:
-    """The flow's bits per dimension with their 95% interval; `coarse` is the value with half as many steps."""
+class Flow(Bits):
+    """The likelihood by the flow; `coarse` is its value with half as many steps."""
 
-    bits: float
-    low: float
-    high: float
-    steps: Positive
+    steps: base.Positive
     coarse: float
-
-    @property
-    def estimate(self) -> Estimate:
-        """The value with its interval."""
-        return Estimate(self.bits, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
     """Both measures on `count` images; no flow if alpha_T = 0, since log-SNR then has no end."""
 
-    count: Positive
-    grey_levels: Positive
+    count: base.Positive
+    grey_levels: base.Positive
     bound: Bound
-    flow: Flow | None = field(default=None)
+    flow: Flow | None = None
 
 
 @register("likelihood")

@@ -16,19 +16,7 @@ from ddim.errors import UserError
 from ddim.evaluate.batches import batches, chosen
 from ddim.evaluate.mean import Mean
 from ddim.experiments import base
-from ddim.experiments.base import (
-    NON_EMPTY,
-    Cell,
-    Claim,
-    Drawing,
-    Experiment,
-    NonNegative,
-    Positive,
-    Samples,
-    Setup,
-    Table,
-    register,
-)
+from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachable
 from ddim.plots.canvas import BLUE, MARGIN, WIDTH, Canvas, Rows, curve, log_limits
 from ddim.plots.numbers import Estimate
@@ -46,10 +34,10 @@ HEIGHT = 900  # of the images, at most
 class Row:
     """The error after S steps each way: mean square over pixels from 0 to 1, with its 95% interval."""
 
-    steps: Positive
-    error: NonNegative
-    low: NonNegative
-    high: NonNegative
+    steps: base.Positive
+    error: base.NonNegative
+    low: base.NonNegative
+    high: base.NonNegative
 
     @property
     def estimate(self) -> Estimate:
@@ -61,8 +49,8 @@ class Row:
 class Result(base.Result):
     """A row for each S, measured on `count` images."""
 
-    count: Positive
-    rows: Annotated[tuple[Row, ...], NON_EMPTY]
+    count: base.Positive
+    rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
 
 
 class Error(NamedTuple):

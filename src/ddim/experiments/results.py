@@ -42,7 +42,7 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
             write_bytes(folder / "samples" / f"{file}.safetensors", to_bytes(tensors))
     facts = plain({"weights": weights, **asdict(result)})
     path = folder / "results" / f"{experiment.name}.json"
-    if facts.get("rows"):
+    if isinstance(facts.get("rows"), list):
         write_text(path.with_suffix(".csv"), _csv([_flat(row) for row in facts["rows"]]))
     write_text(path, json.dumps(facts, indent=2) + "\n")
     return path

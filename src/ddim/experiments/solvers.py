@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -16,20 +17,7 @@ from ddim import samplers, timesteps
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.experiments import base
-from ddim.experiments.base import (
-    EMPTY,
-    NON_EMPTY,
-    VERIFY,
-    Cell,
-    Drawing,
-    Experiment,
-    NonNegative,
-    Positive,
-    Samples,
-    Setup,
-    Table,
-    register,
-)
+from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.files import write_bytes
 from ddim.level import Level, Prediction
@@ -39,7 +27,6 @@ from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, literal
 from ddim.plots.numbers import small
 from ddim.plots.panels import Panels, describe, log_scales
 from ddim.samplers import DDIM, Sampler, trajectory
-from ddim.schedule import Schedule
 
 BUDGETS = (5, 8, 10, 20, 50)  # network calls
 COUNT, SEED = 8, 0  # images of the experiment
@@ -60,10 +47,10 @@ class Row:
 
     solver: str
     spacing: str
-    budget: Positive
-    calls: Positive
-    steps: Positive
-    distance: NonNegative | None
+    budget: base.Positive
+    calls: base.Positive
+    steps: base.Positive
+    distance: base.NonNegative | None
 
     @property
     def error(self) -> float:
@@ -85,12 +72,12 @@ class Result(base.Result):
     """
 
     usual: tuple[str, str]
-    floor: NonNegative
-    reference_steps: Positive
-    count: Positive
-    rows: Annotated[tuple[Row, ...], NON_EMPTY]
+    floor: base.NonNegative
+    reference_steps: base.Positive
+    count: base.Positive
+    rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
     seed: int = SEED
-    suggestions: tuple[str, ...] = field(default=())
+    suggestions: tuple[str, ...] = ()
 
     @property
     def solvers(self) -> list[str]:
@@ -149,7 +136,7 @@ class Solvers(Experiment[Result]):
 
     title = "Other solvers of the same equation"
     reference = "DDIM, section 4.3 and Eq. 14"
-    command = VERIFY
+    command = base.VERIFY
     place = 90
     share = 0.6
     needs_images = False
@@ -188,7 +175,9 @@ class Solvers(Experiment[Result]):
             for budget in result.budgets:
                 best = result.best(budget, solver)
                 known = best is not None and best.distance is not None
-                cells.append(Cell(f"{small(best.error)} {best.spacing}", best.error) if best and known else EMPTY)
+                cells.append(
+                    Cell(f"{small(best.error)} {best.spacing}", best.error) if best and known else base.EMPTY
+                )
             rows.append(cells)
         note = f"Distances below about {small(result.floor)}, the error of the reference itself, mean little."
         return [Table(["solver", *(f"{budget} calls" for budget in result.budgets)], rows, note=note)]
@@ -245,41 +234,27 @@ def trials(
     """
     if not budgets or min(budgets) < 1:
         raise UserError(f"The numbers of network calls must be above 0; got {', '.join(map(str, budgets))}.")
-    levels_of, found = _Levels(model.schedule), []
+    schedule, found = model.schedule, []
+
+    @cache
+    def levels_of(spacing: str, S: int) -> list[Level]:
+        return timesteps.levels(schedule, timesteps.timesteps(schedule, S, spacing))
+
     for solver in samplers.names() if solvers is None else solvers:
-        if samplers.get(solver).stochastic:
-            if solvers is not None:
-                raise UserError(
-                    f"{solver} draws noise, so it has no endpoint to compare; leave it out of --solvers."
-                )
+        sampler = samplers.get(solver)
+        if sampler.stochastic and solvers is None:
             continue
+        if sampler.stochastic:
+            raise UserError(f"{solver} draws noise, so it has no endpoint to compare; leave it out of --solvers.")
         for spacing in timesteps.names() if spacings is None else spacings:
             for budget in sorted(set(budgets)):
-                levels = levels_of.longest(samplers.get(solver), spacing, budget)
-                if levels is not None:
-                    found.append(Trial(solver, spacing, budget, samplers.get(solver), levels))
+                fitting = (levels_of(spacing, S) for S in range(min(budget, schedule.T), 0, -1))
+                longest = next((levels for levels in fitting if sampler.calls(levels) <= budget), None)
+                if longest is not None:
+                    found.append(Trial(solver, spacing, budget, samplers.get(solver), longest))
     if not found:
         raise UserError("No solver takes a step with so few network calls; allow more with --calls.")
     return found
-
-
-class _Levels:
-    """The levels of each spacing and S, computed once for all solvers."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.known: dict[tuple[str, int], list[Level]] = {}
-
-    def __call__(self, spacing: str, S: int) -> list[Level]:
-        if (spacing, S) not in self.known:
-            times = timesteps.timesteps(self.schedule, S, spacing)
-            self.known[spacing, S] = timesteps.levels(self.schedule, times)
-        return self.known[spacing, S]
-
-    def longest(self, sampler: Sampler, spacing: str, budget: int) -> list[Level] | None:
-        """The levels with the most steps whose calls fit into the budget; None if one step does not fit."""
-        fitting = (self(spacing, S) for S in range(min(budget, self.schedule.T), 0, -1))
-        return next((levels for levels in fitting if sampler.calls(levels) <= budget), None)
 
 
 class Start:

@@ -1,7 +1,7 @@
 """DDIM's Table 1: the Fréchet distance for each S and eta, with both spacings, and the claims on few steps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product, takewhile
 from typing import Any
 
@@ -12,23 +12,12 @@ from matplotlib.ticker import NullLocator
 from ddim import progress
 from ddim.denoiser import Denoiser
 from ddim.evaluate.features import features
+from ddim.experiments import table1_grid
 from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register, root
 from ddim.experiments.cost import affordable, batch_seconds, cut
-from ddim.experiments.table1_grid import EXTENTS, SEED, Grid, Place, Result, Score, cells, changes
-from ddim.plots.canvas import (
-    BLUE,
-    FAINT,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    WIDTH,
-    Canvas,
-    curve,
-    log_axis,
-    log_limits,
-)
-from ddim.plots.numbers import Estimate
+from ddim.experiments.table1_grid import SEED, Grid, Result, Score, cells, changes
+from ddim.plots import canvas as plot
+from ddim.plots.canvas import BLUE, FAINT, GREEN, ORANGE, PURPLE, RED, WIDTH, Canvas
 
 FEWER = 10  # times fewer steps than T: "10x to 50x faster" in DDIM's abstract
 SMALL = (10, 20)  # numbers of steps that count as few
@@ -65,13 +54,13 @@ class Table1(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(sum(cell.steps * cell.count for cell in cells(EXTENTS[0], model.schedule.T)))
+        return float(sum(cell.steps * cell.count for cell in cells(table1_grid.EXTENTS[0], model.schedule.T)))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
         model, T = setup.model, setup.model.schedule.T
         sampled = Grid(setup)
         call = batch_seconds(model, 64, seconds) / 64
-        extent = affordable(EXTENTS, lambda one: call * sum(map(sampled.calls, cells(one, T))), seconds)
+        extent = affordable(table1_grid.EXTENTS, lambda one: call * sum(map(sampled.calls, cells(one, T))), seconds)
         grid = cells(extent, T)
         images, seconds_each = {}, {}
         with progress.bar(total=sum(map(sampled.calls, grid)), desc="table 1", unit="call") as bar:
@@ -93,7 +82,7 @@ class Table1(Experiment[Result]):
             floor=score.floor(extent.count),
             few_floor=score.floor(extent.few),
             rows=tuple(score.row(cell, seconds_each[cell], x, whole) for cell, x in seen.items()),
-            cut=cut(seconds, changes(EXTENTS[0], extent, T)),
+            cut=cut(seconds, changes(table1_grid.EXTENTS[0], extent, T)),
         ), {}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
@@ -140,72 +129,52 @@ def _panel(axes: Any, result: Result, spacing: str, count: int) -> None:
         points = {S: result.at((spacing, S, eta), count) for S in result.steps}
         known = {S: one for S, one in points.items() if one is not None}
         shift = APART ** (i - (len(result.etas) - 1) / 2)
-        curve(axes, [S * shift for S in known], list(known.values()), *LOOKS[eta])
+        plot.curve(axes, [S * shift for S in known], list(known.values()), *LOOKS[eta])
     axes.set_title(f"{spacing} spacing, {count:,} images each", loc="left", fontsize=11.5, weight="bold", pad=8)
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(result.steps, [f"{S:,}" for S in result.steps])
-    log_axis(axes.yaxis, axes.set_yscale)
+    plot.log_axis(axes.yaxis, axes.set_yscale)
     every = [result.at(row.place, count) for row in result.rows]  # of both spacings: their panels share the axis
     numbers = [number for one in (*every, floor) if one is not None for number in one.ends]
-    axes.set(xlabel="steps $S$", ylim=log_limits(numbers))
+    axes.set(xlabel="steps $S$", ylim=plot.log_limits(numbers))
     axes.set_xlim(result.steps[0] / 1.35, result.steps[-1] * 1.35)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A number of steps compared with S = T from the same noise.
-
-    Attributes:
-        spacing, steps: of the fewer steps.
-        excess: by how much their distance exceeds that of S = T.
-        whole: the distance of S = T.
-    """
-
-    spacing: str
-    steps: int
-    excess: Estimate
-    whole: Estimate
-
-    @property
-    def as_good(self) -> bool:
-        """Whether the excess is at most a tenth with its whole interval."""
-        return self.excess.high <= TENTH * self.whole.value
-
-    @property
-    def worse(self) -> bool:
-        """Whether the excess is above a tenth with its whole interval."""
-        return self.excess.low > TENTH * self.whole.value
 
 
 def fewer_steps(result: Result | None, T: int) -> Claim:
     """DDIM, abstract and Table 1: with eta = 0 a tenth of the steps, or fewer, are as good as all T.
 
-    A run counts as equally good if its distance is at most 10% above that of S = T, as that of S = 100 is in
-    DDIM's Table 1 on CIFAR-10. The difference is measured between images from the same noise. Its 95% interval decides:
-    within the tenth the S is as good, beyond it is worse, else it is open. The smallest S that is as good is the one
-    from which on all measured S of its spacing are as good. The claim fails only if every S is worse and T / 10 was
-    measured.
+    A run counts as equally good if its distance is at most 10% above that of S = T, as that of S = 100 is in DDIM's
+    Table 1. The excess is measured between images from the same noise, and its whole interval has to be within the
+    tenth; beyond it the run is worse, else open. The smallest S that is as good is the one from which on all
+    measured S of its spacing are as good. The claim fails only if every S is worse and T / 10 was measured.
     """
     claim = f"With at least {FEWER} times fewer steps than T, DDIM (η = 0) samples as well as with all T."
-    by_spacing = _trials(result, T) if result else []
-    short = [trial for trials in by_spacing for trial in trials if FEWER * trial.steps <= T]
-    if result is None or not short:
+    spacings = result.spacings if result else []
+    whole = next((one for s in spacings if result and (one := result.at((s, T, "0"), result.few))), None)
+    steps = [S for S in reversed(result.steps) if S < T] if result else []
+    excess = {(S, s): one for s in spacings for S in steps if result and (one := result.excess((s, S, "0")))}
+    short = [(S, s) for S, s in excess if FEWER * S <= T]
+    if result is None or whole is None or not short:
         return Claim.not_measured(claim, f"η = 0 at S = T = {T:,} and at an S of at most T / {FEWER}")
-    good = [list(takewhile(lambda one: one.as_good, trials)) for trials in by_spacing]
-    best = min((trials[-1] for trials in good if trials), key=lambda one: one.steps, default=None)
-    tried = any(FEWER * one.steps == T for one in short)
-    holds = True if best in short else False if tried and all(one.worse for one in short) else None
-    shown = best if best is not None and best in short else min(short, key=lambda one: one.excess.value)
+    tenth = TENTH * whole.value
+    as_good = [
+        list(takewhile(lambda place: excess[place].high <= tenth, [place for place in excess if place[1] == s]))
+        for s in spacings
+    ]
+    best = min((places[-1] for places in as_good if places), key=lambda place: place[0], default=None)
+    tried = any(FEWER * S == T for S, _ in short)
+    worse = all(excess[place].low > tenth for place in short)
+    holds = True if best in short else False if tried and worse else None
+    S, spacing = best if best is not None and best in short else min(short, key=lambda place: excess[place].value)
     evidence = (
-        f"{'' if holds else 'The nearest is '}S = {shown.steps} with {shown.spacing} spacing, "
-        f"{T / shown.steps:.3g} times fewer than T = {T:,}: its Fréchet distance exceeds that of all steps, "
-        f"{shown.whole}, by {shown.excess}, measured on {result.few:,} images each from the same noise; an excess "
-        "up to a tenth counts as equally good. The distance of equally many real images is "
-        f"{result.floors[result.few]}."
+        f"{'' if holds else 'The nearest is '}S = {S} with {spacing} spacing, {T / S:.3g} times fewer than T = {T:,}: "
+        f"its Fréchet distance exceeds that of all steps, {whole}, by {excess[S, spacing]}, measured on "
+        f"{result.few:,} images each from the same noise; an excess up to a tenth counts as equally good. The "
+        f"distance of equally many real images is {result.floors[result.few]}."
     )
     if best is not None and not holds:
-        evidence += f" The smallest S that is as good is {best.steps}."
+        evidence += f" The smallest S that is as good is {best[0]}."
     if not tried and not holds:
         evidence += f" S = {T // FEWER} was not measured."
     return Claim(claim, holds, evidence)
@@ -220,19 +189,6 @@ def sigma_hat(result: Result | None, T: int) -> Claim:
     """DDIM, Table 1: in few steps sigma-hat, the larger variance of DDPM, is far worse than eta = 1."""
     claim = "In few steps ({}) the larger variance of DDPM, σ̂, is worse than η = 1."
     return _contest(result, T, claim, "1", "hat", SMALL[:1])
-
-
-def _trials(result: Result, T: int) -> list[list[Trial]]:
-    """For each spacing the numbers of steps that can be compared with S = T, the largest first."""
-    places: list[Place] = [(spacing, T, "0") for spacing in result.spacings]
-    whole = next((one for place in places if (one := result.at(place, result.few)) is not None), None)
-    if whole is None:
-        return []
-    by_spacing = []
-    for spacing in result.spacings:
-        excess = {S: result.excess((spacing, S, "0")) for S in reversed(result.steps) if S < T}
-        by_spacing.append([Trial(spacing, S, one, whole) for S, one in excess.items() if one is not None])
-    return by_spacing
 
 
 def _contest(result: Result | None, T: int, claim: str, better: str, worse: str, steps: Sequence[int]) -> Claim:

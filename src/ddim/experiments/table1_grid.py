@@ -141,16 +141,6 @@ class Row:
         """The cell's place in the grid."""
         return (self.spacing, self.steps, self.eta)
 
-    @property
-    def estimate(self) -> Estimate:
-        """The distance of all images."""
-        return Estimate(self.frechet, self.low, self.high)
-
-    @property
-    def of_few(self) -> Estimate:
-        """The distance of the first few images."""
-        return Estimate(self.few, self.few_low, self.few_high)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
@@ -203,25 +193,26 @@ class Result(base.Result):
 
     def at(self, place: Place, count: int) -> Estimate | None:
         """Return the distance of `count` images; None if it was not measured."""
-        row = next((row for row in self.rows if row.place == place), None)
+        row = self._rows.get(place)
         if row is None or row.count < count:
             return None
         if row.count == count:
-            return row.estimate
-        return row.of_few if count == self.few else None
+            return Estimate(row.frechet, row.low, row.high)
+        return Estimate(row.few, row.few_low, row.few_high) if count == self.few else None
 
     def excess(self, place: Place) -> Estimate | None:
         """Return by how much the distance exceeds that of S = T with eta = 0 from the same noise."""
-        row = next((row for row in self.rows if row.place == place), None)
+        row = self._rows.get(place)
         return None if row is None else Estimate(row.excess, row.excess_low, row.excess_high)
 
     def pair(self, one: Place, other: Place) -> tuple[Estimate, Estimate, int] | None:
         """Return two distances of equally many images, and that number; None if they were not measured."""
-        for count in (self.count, self.few):
-            first, second = self.at(one, count), self.at(other, count)
-            if first is not None and second is not None:
-                return first, second, count
-        return None
+        pairs = ((self.at(one, count), self.at(other, count), count) for count in (self.count, self.few))
+        return next(((a, b, count) for a, b, count in pairs if a and b), None)
+
+    @property
+    def _rows(self) -> dict[Place, Row]:
+        return {row.place: row for row in self.rows}
 
 
 class Grid:

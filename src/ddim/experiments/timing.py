@@ -11,19 +11,7 @@ from torch import Tensor
 from ddim import environment, progress
 from ddim.denoiser import Denoiser
 from ddim.experiments import base
-from ddim.experiments.base import (
-    NON_EMPTY,
-    REPORT,
-    Cell,
-    Drawing,
-    Experiment,
-    NonNegative,
-    Positive,
-    Samples,
-    Setup,
-    Table,
-    register,
-)
+from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, forward_once, forward_seconds, reachable, wait
 from ddim.level import Denoise, Level, Noise
 from ddim.plots.canvas import BLUE, FAINT, INK, Canvas, log_axis
@@ -40,11 +28,11 @@ FORWARDS = 20  # calls of the network alone during a run, at most
 class Row:
     """The time of S steps, and of a call of the network alone during the same run."""
 
-    steps: Positive
-    seconds: NonNegative
-    seconds_per_image: NonNegative
-    forward_seconds: NonNegative
-    ratio_to_forwards: NonNegative
+    steps: base.Positive
+    seconds: base.NonNegative
+    seconds_per_image: base.NonNegative
+    forward_seconds: base.NonNegative
+    ratio_to_forwards: base.NonNegative
     calls: int = 0
     repeats: int = 1
 
@@ -55,9 +43,9 @@ class Result(base.Result):
 
     machine: dict[str, Any]
     device: str
-    threads: Positive
-    batch: Positive
-    rows: Annotated[tuple[Row, ...], NON_EMPTY]
+    threads: base.Positive
+    batch: base.Positive
+    rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
 
 
 @register("timing")
@@ -69,7 +57,7 @@ class Timing(Experiment[Result]):
 
     title = "What a step costs"
     reference = "the paper’s section 1"
-    command = REPORT
+    command = base.REPORT
     place = 30
     share = 0.3
     needs_images = False
