@@ -140,7 +140,7 @@ def test_a_comparison_in_a_report(run, tmp_path, capsys):
     assert (first.name, second.name) == ("real", "./mine")  # no folders of this machine
     assert second.parameters == sum(p.numel() for p in record.model.network.parameters())
     assert first.parameters is None  # a folder of images
-    assert second.images_seen == 30 * record.batch_size
+    assert second.images_seen == 30 * record.plan["batch_size"]
     assert record.samples("compare")["images"].shape == (2, 20, 1, 8, 8)
     (table,) = experiments.experiments["compare"].tables(record.results["compare"])
     assert [row[0].text for row in table.rows] == ["real images", "real images", "real", "./mine"]

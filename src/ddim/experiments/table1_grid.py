@@ -38,13 +38,7 @@ Place = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of the grid is measured.
-
-    Attributes:
-        count: images of a cell.
-        few: images where S = T, or where S is in `STEPS` but not in `steps`.
-        steps, etas, spacings: of the cells with `count` images.
-    """
+    """How much of the grid is measured: `count` images of a cell, or `few` where S = T or S is not in `steps`."""
 
     count: int
     few: int

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -121,32 +121,20 @@ class Timing(Experiment[Result]):
         threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
         processor = result.machine.get("processor", "unknown processor")
         note = f"On {result.device}, {threads}, {processor}. Up to S = {SHORT} the median of three runs."
-        return [
-            Table(
-                ["steps S", f"seconds for {result.batch} images", "ms per image", "× network alone"],
-                rows,
-                note=note,
-            )
-        ]
-
-
-class Run(NamedTuple):
-    """Seconds of one sampling run, and of one call of the network alone during it."""
-
-    seconds: float
-    forward: float
+        head = ["steps S", f"seconds for {result.batch} images", "ms per image", "× network alone"]
+        return [Table(head, rows, note=note)]
 
 
 def _measure(model: Denoiser, batch: int, steps: list[int]) -> list[Row]:
     forward_seconds(model, batch)  # warm-up
-    runs: dict[int, list[Run]] = {S: [] for S in steps}
+    runs: dict[int, list[Row]] = {S: [] for S in steps}
     with progress.bar(total=sum(map(_calls, steps)), desc="timing", unit="call") as bar:
         for repeat in range(REPEATS):
             for S in steps:
                 if repeat < _repeats(S):
                     runs[S].append(_time(model, batch, S))
                     bar.update(S + min(S, FORWARDS))
-    return [_row(S, sorted(runs[S])[len(runs[S]) // 2], batch) for S in steps]
+    return [sorted(runs[S], key=lambda row: row.seconds)[len(runs[S]) // 2] for S in steps]
 
 
 def _repeats(S: int) -> int:
@@ -157,24 +145,13 @@ def _calls(S: int) -> int:
     return _repeats(S) * (S + min(S, FORWARDS))
 
 
-def _row(S: int, run: Run, batch: int) -> Row:
-    return Row(
-        steps=S,
-        calls=S,  # DDIM makes one in each step
-        repeats=_repeats(S),
-        seconds=run.seconds,
-        seconds_per_image=run.seconds / batch,
-        forward_seconds=run.forward,
-        ratio_to_forwards=run.seconds / (S * run.forward),
-    )
-
-
-def _time(model: Denoiser, batch: int, steps: int) -> Run:
-    sampler = Interleaved(model, batch, steps)
+def _time(model: Denoiser, batch: int, S: int) -> Row:
+    sampler = Interleaved(model, batch, S)
     wait(model)
     began = time.perf_counter()
-    model.sample(batch, steps=steps, sampler=sampler, batch_size=batch, progress=False)
-    return Run(time.perf_counter() - began - sampler.paused, mean(sampler.forwards))
+    model.sample(batch, steps=S, sampler=sampler, batch_size=batch, progress=False)
+    seconds, forward = time.perf_counter() - began - sampler.paused, mean(sampler.forwards)
+    return Row(S, seconds, seconds / batch, forward, seconds / (S * forward), calls=S, repeats=_repeats(S))
 
 
 class Interleaved(DDIM):

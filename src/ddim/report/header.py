@@ -4,7 +4,7 @@ from typing import Any
 
 from ddim.experiments.gallery import Result as Gallery
 from ddim.plots.numbers import duration, power, short
-from ddim.report.run_folder import RunFolder, images_seen
+from ddim.report.run_folder import RunFolder, as_table, images_seen
 
 
 def title(run: RunFolder) -> str:
@@ -38,7 +38,10 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
         ("Loss at the end", _loss(run)),
         ("Sampling", _sampling(run)),
         ("Machine", _machine(run)),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+        (
+            "Versions",
+            ", ".join(f"{name} {version}" for name, version in as_table(run.environment.get("versions")).items()),
+        ),
     ]
     return [(subject, text) for subject, text in rows if text]
 
@@ -81,7 +84,7 @@ def _training(run: RunFolder) -> str:
     parts = [f"{last['epoch']:.4g} epochs"]
     seen = images_seen(run.config, run.metrics)
     if seen is not None:
-        parts.append(f"{last['step']:,} updates of {run.batch_size} images, {seen:,} images seen")
+        parts.append(f"{last['step']:,} updates of {run.plan['batch_size']} images, {seen:,} images seen")
     if "seconds" in last:
         parts.append(" ".join(duration(last["seconds"], f"on {run.environment.get('device', 'one device')}")))
     if "images_per_second" in last:

@@ -18,6 +18,8 @@ from ddim.report.training import TrainingSection
 BOX, HEIGHT, PITCH, INDENT = 510, 150, 205, 95  # pixels: a box's size, from row to row, inwards from row to row
 PILL = 90  # height of the input and of the output
 TOP = 190  # centre of the first row
+Point = tuple[float, float]
+
 COLOURS = {"down": BLUE, "middle": PURPLE, "up": GREEN}
 
 
@@ -119,10 +121,10 @@ def _u(parts: list[Stage], model: Denoiser) -> "Drawing":
     inwards = min(INDENT, 380 / deep)
     drawing = Drawing(TOP + (deep + 2) * PITCH + HEIGHT // 2 + 40, parts)
 
-    def down(depth: int) -> tuple[float, float]:  # centres; the stem is one row above the first stage
+    def down(depth: int) -> Point:  # centres; the stem is one row above the first stage
         return 40 + BOX / 2 + inwards * max(depth, 0), TOP + (depth + 2) * PITCH
 
-    def up(depth: int) -> tuple[float, float]:
+    def up(depth: int) -> Point:
         return WIDTH - down(depth)[0], down(depth)[1]
 
     output = {"eps": r"$\epsilon_\theta(x_t, t)$", "x0": r"$x_{0,\theta}(x_t, t)$", "v": r"$v_\theta(x_t, t)$"}
@@ -175,7 +177,7 @@ class Drawing:
         self.axes.set_axis_off()
         self.largest = max((max(stage.shape[1:]) for stage in parts if stage.shape), default=1)
 
-    def box(self, at: tuple[float, float], stage: Stage, *lines: str) -> tuple[float, float]:
+    def box(self, at: Point, stage: Stage, *lines: str) -> Point:
         """Draw a stage with a square of the size of its images; return its centre."""
         colour = COLOURS.get(stage.name, INK if stage.name in ("stem", "head") else ORANGE)
         self._round(at, 560 if lines else BOX, HEIGHT, colour)
@@ -194,41 +196,25 @@ class Drawing:
         align = "left" if stage.shape else "center"
         for i, text in enumerate(texts):
             y = at[1] + (i - (len(texts) - 1) / 2) * 42
-            self.canvas.text(
-                x, y, text, ha=align, weight="bold" if i == 0 else "normal", color=colour if i == 0 else INK
-            )
+            weight, color = ("bold", colour) if i == 0 else ("normal", INK)
+            self.canvas.text(x, y, text, ha=align, weight=weight, color=color)
         return at
 
-    def pill(self, at: tuple[float, float], text: str) -> tuple[float, float]:
+    def pill(self, at: Point, text: str) -> Point:
         """Draw the input or the output; return its centre."""
         x, y = at[0], at[1] + (HEIGHT - PILL) / 2  # aligned with the boxes
         self._round((x, y), 300, PILL, FAINT, rounding=PILL / 2)
         self.canvas.text(x, y, text, fontsize=14)
         return at
 
-    def arrow(
-        self, start: tuple[float, float], end: tuple[float, float], dashed: bool = False, bend: float = 0
-    ) -> None:
-        style: dict[str, Any] = (
-            {"ls": (0, (3, 2)), "color": FAINT, "lw": 1.3} if dashed else {"color": INK, "lw": 1.6}
-        )
-        curve = f"arc3,rad={bend}"
-        self.axes.add_patch(
-            FancyArrowPatch(
-                start,
-                end,
-                arrowstyle="-|>",
-                mutation_scale=13,
-                connectionstyle=curve,
-                shrinkA=2,
-                shrinkB=2,
-                **style,
-            )
-        )
+    def arrow(self, start: Point, end: Point, dashed: bool = False, bend: float = 0) -> None:
+        """Draw an arrow; skip connections are dashed."""
+        style: dict[str, Any] = {"color": INK, "lw": 1.6, "mutation_scale": 13, "shrinkA": 2, "shrinkB": 2}
+        style |= {"ls": (0, (3, 2)), "color": FAINT, "lw": 1.3} if dashed else {}
+        arrow = FancyArrowPatch(start, end, arrowstyle="-|>", connectionstyle=f"arc3,rad={bend}", **style)
+        self.axes.add_patch(arrow)
 
-    def _round(
-        self, at: tuple[float, float], width: float, height: float, colour: str, rounding: float = 16
-    ) -> None:
+    def _round(self, at: Point, width: float, height: float, colour: str, rounding: float = 16) -> None:
         corner = (at[0] - width / 2, at[1] - height / 2)
         shape = f"round,pad=0,rounding_size={rounding}"
         self.axes.add_patch(FancyBboxPatch(corner, width, height, shape, fc="none", ec=colour, lw=1.5))

@@ -78,21 +78,10 @@ class RunFolder:
         return as_table(self.recipe.get("plan"))
 
     @property
-    def batch_size(self) -> int | None:
-        """Of its training; None if unknown."""
-        size = self.plan.get("batch_size")
-        return size if isinstance(size, int) else None
-
-    @property
     def weighting(self) -> str:
         """Of the loss of its training; "simple" if unknown."""
         name = self.plan.get("weighting")
         return name if isinstance(name, str) else "simple"
-
-    @property
-    def versions(self) -> dict[str, Any]:
-        """Of the packages that it was trained with; empty if unknown."""
-        return as_table(self.environment.get("versions"))
 
     @property
     def levels(self) -> list[dict[str, Any]]:
