@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from ddim import model_io, report
 from ddim.denoiser import Denoiser
 from ddim.plots.canvas import mosaic, separator
-from ddim.report import header
 from ddim.report.losses import gap, learning, levels, overfitting
+from ddim.report.page import facts, tiles
 from ddim.report.run_folder import SNAPSHOTS, read
 from ddim.report.sections import sections
 from ddim.report.training import along
@@ -300,8 +300,8 @@ def test_no_metrics_break_the_report(trained, seed):
     record = read(folder)
     assert notes(record).keys() >= {"learning", "levels"}
     sections(record)
-    assert header.tiles(record)
-    assert header.facts(record)
+    assert tiles(record)
+    assert facts(record)
 
 
 # While training goes on

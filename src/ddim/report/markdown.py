@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ from markupsafe import Markup
 from PIL import Image
 from torch import nn
 
-from ddim.experiments.base import MARKS
 from ddim.files import write_bytes
-from ddim.report import header
-from ddim.report.page import environment
+from ddim.report.page import context, environment
 from ddim.report.run_folder import RunFolder, read
-from ddim.report.sections import Section, cuts
+from ddim.report.sections import Section
 from ddim.report.sections import sections as all_sections
 
 MOST = 400_000  # bytes of the whole folder
@@ -37,7 +34,7 @@ def write(folder: Path, out: Path, network: nn.Module | None = None) -> Path:
     Pictures of earlier sections are removed from `out`; other files stay.
     """
     run = read(folder, network, clean)
-    sections = [replace(one, in_markdown=one.in_markdown) for one in all_sections(run, draw=False)]
+    sections = all_sections(run, draw=False)
     shown = [one.name for one in sections if one.in_markdown]
     paths = {name: folder / "figures" / f"{name}.png" for name in shown}
     drawn = {name: path for name, path in paths.items() if path.is_file()}
@@ -56,15 +53,9 @@ def render(run: RunFolder, sections: Collection[Section], pictures: Collection[s
     """Return the README with the named pictures; experiments come before the sections on training."""
     templates = environment()
     templates.filters |= {"plain": _plain, "inline": _inline}
-    text = templates.get_template("README.md.j2").render(
-        title=header.title(run),
-        tiles=header.tiles(run),
-        facts=[(subject, fact) for subject, fact in header.facts(run) if subject not in PRIVATE],
-        sections=sorted(sections, key=lambda one: one.command == "ddim train"),
-        pictures=pictures,
-        cuts=cuts(run),
-        marks=MARKS,
-    )
+    values = context(run, sorted(sections, key=lambda one: one.command == "ddim train"))
+    values["facts"] = [(subject, fact) for subject, fact in values["facts"] if subject not in PRIVATE]
+    text = templates.get_template("README.md.j2").render(values, pictures=pictures)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 

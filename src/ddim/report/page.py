@@ -1,15 +1,20 @@
-"""The page: one HTML file with its style, its script and its figures inside, which loads nothing."""
+"""The page: one HTML file with its style, its script and its figures inside, which loads nothing.
+
+Its header says what was trained, on which data and how well.
+"""
 
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 from ddim.experiments.base import MARKS
-from ddim.report import header
-from ddim.report.run_folder import RunFolder
+from ddim.experiments.gallery import Result as Gallery
+from ddim.plots.numbers import duration, power, short
+from ddim.report.run_folder import RunFolder, as_table, images_seen
 from ddim.report.sections import Section, cuts
 
 TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}
@@ -17,18 +22,7 @@ TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}
 
 def render(run: RunFolder, sections: Sequence[Section]) -> str:
     """Return the whole page. Everything that comes from the run's files is escaped."""
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            title=header.title(run),
-            tiles=header.tiles(run),
-            facts=header.facts(run),
-            sections=sections,
-            cuts=cuts(run),
-            marks=MARKS,
-        )
-    )
+    return environment().get_template("page.html.j2").render(context(run, sections))
 
 
 def environment() -> Environment:
@@ -40,9 +34,108 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters["data_url"] = _data_url
-    templates.filters["unbroken"] = _unbroken
+    templates.filters |= {"data_url": _data_url, "unbroken": _unbroken}
     return templates
+
+
+def context(run: RunFolder, sections: Sequence[Section]) -> dict[str, Any]:
+    """Return what the templates of the page and of the Markdown are filled with."""
+    return {
+        "title": f"Diffusion on {run.recipe['data']}" if "data" in run.recipe else "A diffusion model",
+        "tiles": tiles(run),
+        "facts": facts(run),
+        "sections": sections,
+        "cuts": cuts(run),
+        "marks": MARKS,
+    }
+
+
+def tiles(run: RunFolder) -> list[tuple[str, str]]:
+    """Return the few most important numbers, as (number, what it is)."""
+    numbers = [(short(_parameters(run)), "parameters")]
+    if run.metrics:
+        last = run.metrics[-1]
+        numbers.append((f"{last['epoch']:.3g}", "epochs"))
+        if "seconds" in last:
+            numbers.append(duration(last["seconds"], "of training"))
+        numbers.append((f"{last['held_out']:.4f}", "held-out loss"))
+    gallery = run.results.get("gallery")
+    if isinstance(gallery, Gallery):
+        ddim = gallery.ddim
+        numbers.append((f"{1000 * ddim.seconds / ddim.count:.3g} ms", f"an image, S = {ddim.steps}"))
+    return numbers
+
+
+def facts(run: RunFolder) -> list[tuple[str, str]]:
+    """Return (subject, text) pairs; what is unknown is left out."""
+    schedule, end = run.model.schedule.config.get("name", "custom"), float(run.model.schedule.alpha_bar[-1])
+    default, machine = run.model.sampling, run.environment
+    eta = "" if default.eta is None else f", eta = {default.eta}"
+    cores = f"{machine['cores']} cores" if "cores" in machine else ""
+    parts = (machine.get("processor"), cores, machine.get("platform"))
+    versions = as_table(machine.get("versions"))
+    rows = [
+        ("Data", _data(run)),
+        ("Network", _network(run)),
+        ("Noise", f"{schedule} schedule, T = {run.model.schedule.T}; ᾱ falls from 1 to {power(end)}"),
+        ("Training", _training(run)),
+        ("Loss at the end", _loss(run)),
+        ("Sampling", f"by default {default.sampler}{eta} in {default.steps} steps with {default.spacing} spacing"),
+        ("Machine", ", ".join(str(part) for part in parts if part)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
+    return [(subject, text) for subject, text in rows if text]
+
+
+def _parameters(run: RunFolder) -> int:
+    return sum(p.numel() for p in run.model.network.parameters())
+
+
+def _data(run: RunFolder) -> str:
+    channels, height, width = run.model.shape
+    kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    name = f"{run.recipe['data']}, " if "data" in run.recipe else ""
+    only = run.recipe.get("classes")
+    return f"{name}{height} × {width} pixels, {kind}" + (f"; only {only}" if only else "")
+
+
+def _network(run: RunFolder) -> str:
+    options = dict(run.config["network"])
+    name = options.pop("name", "custom")
+    text = "; ".join(f"{key} {_plain(value)}" for key, value in options.items() if value is not None)
+    return f"{name}, {_parameters(run):,} parameters, predicts {run.model.predicts}" + (
+        f" ({text})" if text else ""
+    )
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _training(run: RunFolder) -> str:
+    if not run.metrics:
+        return ""
+    last = run.metrics[-1]
+    parts = [f"{last['epoch']:.4g} epochs"]
+    seen = images_seen(run.config, run.metrics)
+    if seen is not None:
+        parts.append(f"{last['step']:,} updates of {run.plan['batch_size']} images, {seen:,} images seen")
+    if "seconds" in last:
+        parts.append(" ".join(duration(last["seconds"], f"on {run.environment.get('device', 'one device')}")))
+    if "images_per_second" in last:
+        parts.append(f"{last['images_per_second']:,.0f} images per second")
+    return "; ".join(parts)
+
+
+def _loss(run: RunFolder) -> str:
+    if not run.metrics:
+        return ""
+    last = run.metrics[-1]
+    held_out = f"{last['held_out']:.4f} on held-out images"
+    if "train" in last:
+        return f"{last['train']:.4f} on training images; {held_out}, both with averaged weights"
+    weighted = "" if run.weighting == "simple" else ", weighted"
+    return f"{last['loss']:.4f} on training images{weighted}; {held_out}, with averaged weights"
 
 
 def _data_url(path: Path) -> str:
