@@ -107,7 +107,8 @@ def docs_table(found: Result) -> str:
             cells.append(f"{bold}{near.error:.3f}{bold} {near.spacing}" if near else absent)
         lines.append("| " + " | ".join(cells) + " |")
     spacings = ", ".join(found.spacings)
-    about = f"{found.count} images of our MNIST model; spacings: {spacings}. The error of the reference itself: {found.floor:.4f}."
+    about = f"{found.count} images of our MNIST model; spacings: {spacings}."
+    about += f" The error of the reference itself: {found.floor:.4f}."
     return "\n".join([*lines, "", about]) + "\n"
 
 

@@ -85,7 +85,7 @@ def test_a_limit_cuts_and_says_so(tmp_path, model):
     list(experiments.run(experiments.Setup(tmp_path, model), minutes=1e-6))
     facts = {
         name: json.loads((tmp_path / f"results/{name}.json").read_text())
-        for name in experiments.names("ddim report RUN")
+        for name in experiments.runnable("ddim report RUN")
     }
     assert "from 100 to 36 images" in facts["gallery"]["cut"]
     assert "from 20 to 10 DDPM steps" in facts["gallery"]["cut"]

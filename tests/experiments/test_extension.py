@@ -72,7 +72,7 @@ def test_one_class_is_on_the_page_in_the_markdown_and_in_the_list(brightness, tr
     assert (
         "Bright samples</b> is not shown. Its result is not in the folder yet." in report.write(folder).read_text()
     )
-    assert "brightness" in experiments.names()
+    assert "brightness" in experiments.runnable()
     model = report.run_folder.read(folder).model
     setup = experiments.Setup(folder, model)
     assert list(experiments.run(setup, names=["brightness"])) == ["brightness"]
@@ -113,10 +113,10 @@ def test_an_unreadable_result_is_made_again(brightness, trained):
 
 
 def test_what_needs_an_experiment_brings_it_and_comes_after_it():
-    assert experiments.names()[-1] == "table1"
-    assert experiments.names().index("evaluation") < experiments.names().index("memorisation")
-    assert "compare" not in experiments.names()
-    assert experiments.names("ddim report RUN") == ["gallery", "strips", "timing"]
+    assert experiments.runnable()[-1] == "table1"
+    assert experiments.runnable().index("evaluation") < experiments.runnable().index("memorisation")
+    assert "compare" not in experiments.runnable()
+    assert experiments.runnable("ddim report RUN") == ["gallery", "strips", "timing"]
 
 
 @pytest.mark.parametrize("model", ["mnist", "airplanes"])
@@ -151,5 +151,5 @@ def test_numbers_that_are_not_finite_are_written_as_null(tmp_path):
 def test_old_names_still_work():
     with pytest.warns(DeprecationWarning, match="is now experiments"):
         assert experiments.PIECES is registry
-    with pytest.warns(DeprecationWarning, match="is now names"):
+    with pytest.warns(DeprecationWarning, match="is now runnable"):
         assert experiments.LOOK == ("gallery", "strips", "timing")

@@ -29,7 +29,7 @@ def setup(tmp_path, model):
 
 
 def test_the_report_can_read_what_every_experiment_leaves(setup):
-    names = experiments.names()
+    names = experiments.runnable()
     assert list(experiments.run(setup, minutes=0.01, names=names)) == names
     run = read(setup.folder)
     assert set(names) <= run.results.keys()

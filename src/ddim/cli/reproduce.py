@@ -140,7 +140,7 @@ class Reproduce:
         whole = experiments.seconds_whole(model) / 60
         limit = f"; they are cut to {minutes:.3g}" if minutes is not None and minutes < whole else ""
         print(f"The experiments would take about {whole:,.0f} minutes whole{limit}.", file=sys.stderr)
-        names, setup = experiments.names(), experiments.Setup(out, model, train, test)
+        names, setup = experiments.runnable(), experiments.Setup(out, model, train, test)
         done = experiments.run(setup, minutes=minutes, whole=self.full, names=names)
         with progress.bar(done, total=len(names), desc="experiments", unit="experiment") as bar:
             for name in bar:

@@ -41,9 +41,9 @@ __all__ = [
     "Setup",
     "Table",
     "experiments",
-    "names",
     "register",
     "run",
+    "runnable",
     "seconds_whole",
 ]
 
@@ -51,13 +51,13 @@ for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 
-def names(command: str | None = None) -> list[str]:
+def runnable(command: str | None = None) -> list[str]:
     """Return the names of the experiments that `run` can compute, in the order in which they run.
 
     Args:
         command: only those that this command makes, e.g. "ddim report RUN"; None is all.
     """
-    runnable = {name: one for name, one in experiments.items() if one.share and command in (None, one.command)}
+    names = [name for name, one in experiments.items() if one.share and command in (None, one.command)]
     ordered: list[str] = []
 
     def add(name: str) -> None:
@@ -66,7 +66,7 @@ def names(command: str | None = None) -> list[str]:
         if name not in ordered:
             ordered.append(name)
 
-    for name in sorted(runnable, key=lambda name: (runnable[name].runs_last, runnable[name].place)):
+    for name in sorted(names, key=lambda name: (experiments[name].runs_last, experiments[name].place)):
         add(name)
     return ordered
 
@@ -100,7 +100,7 @@ def run(
     """
     if minutes is not None and not minutes > 0:
         raise UserError(f"minutes must be above 0; got {minutes}.")
-    chosen = _with_needs(_names(REPORT) if names is None else names)
+    chosen = _with_needs(runnable(REPORT) if names is None else names)
     weights = fingerprint(setup.folder)
     todo: list[str] = []
     for name in chosen:
@@ -122,24 +122,21 @@ def run(
         yield name
 
 
-_names = names  # `run` has a parameter of this name
-
-
 def seconds_whole(model: Denoiser) -> float:
     """Return the seconds that all experiments take on this machine if nothing is cut, by a timed network call."""
     call = forward_seconds(model, 64, repeats=3) / 64
-    return sum(experiments[name].calls(model) for name in names()) * call
+    return sum(experiments[name].calls(model) for name in runnable()) * call
 
 
 def _with_needs(chosen: Sequence[str]) -> list[str]:
     wanted = set(chosen)
-    for name in reversed(names()):
+    for name in reversed(runnable()):
         if name in wanted:
             wanted.update(experiments[name].needs)
     for name in wanted:
         if not experiments[name].share:
             raise UserError(f"The experiment {name!r} is made by `{experiments[name].command}`.")
-    return [name for name in names() if name in wanted]
+    return [name for name in runnable() if name in wanted]
 
 
 def _done(setup: Setup, name: str, weights: str, whole: bool) -> bool:
@@ -155,6 +152,6 @@ def __getattr__(name: str) -> Any:
         warnings.warn("ddim.experiments.PIECES is now experiments.", DeprecationWarning, stacklevel=2)
         return experiments
     if name == "LOOK":
-        warnings.warn('ddim.experiments.LOOK is now names("ddim report RUN").', DeprecationWarning, stacklevel=2)
-        return tuple(names(REPORT))
+        warnings.warn('ddim.experiments.LOOK is now runnable("ddim report RUN").', DeprecationWarning, stacklevel=2)
+        return tuple(runnable(REPORT))
     raise AttributeError(f"module 'ddim.experiments' has no attribute {name!r}")

@@ -21,7 +21,7 @@ from ddim.experiments.base import REPORT, Drawing, Experiment, Extra, Samples, S
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachable
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
-from ddim.plots.canvas import BLUE, FAINT, INK, MARGIN, ORANGE, WIDTH, Canvas, centres, mosaic, separator
+from ddim.plots.canvas import BLUE, FAINT, INK, MARGIN, ORANGE, WIDTH, Canvas, Rows, mosaic, separator
 from ddim.samplers import DDIM, Sampler, trajectory
 from ddim.sampling import DEFAULT_SPACING
 
@@ -135,30 +135,28 @@ class Strips(Experiment[Result]):
             return None
         times = samples["times"]
         stops = torch.linspace(0, len(times) - 1, min(STOPS, len(times))).round().long()
+        width = WIDTH - 3 * MARGIN - 60
         pairs = {name: pairs_of_rows(samples, name, stops)[:ROWS] for name in ("eta0", "eta1")}
-        tall, size = samples["eta0.x"].shape[-2:]
-        high, wide = mosaic(pairs["eta0"][0], len(stops)).shape[:2]
-        scale = max(1, (WIDTH - 3 * MARGIN - 60) // wide)
-        left = WIDTH - MARGIN - wide * scale
-        middles = centres(left, size, scale, len(stops), separator(size))
-        block = ROWS * (high * scale + MARGIN) + 160
+        blocks = {name: [Rows(pair.reshape(2, -1, *pair.shape[1:]), width) for pair in pairs[name]] for name in pairs}
+        first = blocks["eta0"][0]
+        left, part = WIDTH - MARGIN - first.width, ROWS * (first.height + MARGIN) + 160
+        shown = times[stops][first.shown].round().int().tolist()
 
-        canvas = Canvas(2 * block)
+        canvas = Canvas(2 * part)
         titles = (
             ("eta0", "η = 0   DDIM, deterministic", BLUE),
             ("eta1", "η = 1   DDPM, new noise in each step", ORANGE),
         )
         for i, (name, title, color) in enumerate(titles):
-            top = i * block + 160
+            top = i * part + 160
             canvas.text(left, top - 105, title, ha="left", color=color, fontsize=14, weight="bold")
-            for j, (x, t) in enumerate(zip(middles, times[stops].round().int().tolist(), strict=True)):
-                canvas.text(x, top - 35, f"$t={t}$" if j in (0, len(stops) - 1) else f"{t}")
-            for pair in pairs[name]:
-                canvas.image(mosaic(pair, len(stops)), left, top, scale)
-                ys = centres(top, tall, scale, 2, separator(size))
-                for label, y in zip(("$x_t$", r"$\hat x_0$"), ys, strict=True):
+            for x, t in zip(first.xs(left), shown, strict=True):
+                canvas.text(x, top - 35, f"$t={t}$" if t in (shown[0], shown[-1]) else f"{t}")
+            for block in blocks[name]:
+                block.draw(canvas, left, top)
+                for label, y in zip(("$x_t$", r"$\hat x_0$"), block.ys(top), strict=True):
                     canvas.text(left - 50, y, label, fontsize=13)
-                top += high * scale + MARGIN
+                top += block.height + MARGIN
         return canvas.figure
 
     def note(self, result: Result, model: Denoiser) -> str:

@@ -168,8 +168,8 @@ def fewer_steps(result: Result | None, T: int) -> Claim:
     holds = True if best in short else False if tried and worse else None
     S, spacing = best if best is not None and best in short else min(short, key=lambda place: excess[place].value)
     evidence = (
-        f"{'' if holds else 'The nearest is '}S = {S} with {spacing} spacing, {T / S:.3g} times fewer than T = {T:,}: "
-        f"its Fréchet distance exceeds that of all steps, {whole}, by {excess[S, spacing]}, measured on "
+        f"{'' if holds else 'The nearest is '}S = {S} with {spacing} spacing, {T / S:.3g} times fewer than "
+        f"T = {T:,}: its Fréchet distance exceeds that of all steps, {whole}, by {excess[S, spacing]}, measured on "
         f"{result.few:,} images each from the same noise; an excess up to a tenth counts as equally good. The "
         f"distance of equally many real images is {result.floors[result.few]}."
     )

@@ -10,13 +10,14 @@ from ddim.data import to_uint8
 from ddim.experiments.base import root
 from ddim.forward import q_sample
 from ddim.noise import ImageNoise
-from ddim.plots.canvas import BLUE, FAINT, INK, MARGIN, ORANGE, WIDTH, Canvas, centres, mosaic, separator
+from ddim.plots.canvas import BLUE, FAINT, INK, MARGIN, ORANGE, WIDTH, Canvas, Rows
 from ddim.plots.numbers import epochs
 from ddim.report.run_folder import RunFolder
 
 STOPS = 11  # times of the forward process
 COLUMNS = 8  # images from each set of weights
 LABEL, GAP = 225, 50  # pixels
+TITLES = ("averaged weights", "latest weights")
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ def data(run: RunFolder) -> Figure | None:
     if run.data is None:
         return None
     columns = 20 if len(run.data) >= 60 else 10
-    whole_rows = run.data[: max(len(run.data) // columns, 1) * columns]
-    grid = mosaic(whole_rows, columns)
-    scale = max(1, (WIDTH - 2 * MARGIN) // grid.shape[1])
-    canvas = Canvas(grid.shape[0] * scale + 2 * MARGIN)
-    canvas.image(grid, (WIDTH - grid.shape[1] * scale) // 2, MARGIN, scale)
+    rows = max(len(run.data) // columns, 1)
+    images = run.data[: rows * columns]
+    block = Rows(images.reshape(rows, -1, *images.shape[1:]), WIDTH - 2 * MARGIN)
+    canvas = Canvas(block.height + 2 * MARGIN)
+    block.draw(canvas, (WIDTH - block.width) // 2, MARGIN)
     return canvas.figure
 
 
@@ -64,17 +65,17 @@ def forward(run: RunFolder) -> Figure | None:
     x0 = run.data[:1].float() / 127.5 - 1
     eps = ImageNoise(0, [0])(x0)
     times = torch.linspace(0, schedule.T, STOPS).round().int().tolist()
-    row = mosaic(torch.cat([to_uint8(q_sample(x0, schedule(t), eps)) for t in times]), STOPS)
-    scale = max(1, (WIDTH - 5 * MARGIN) // row.shape[1])
-    left, top, high = (WIDTH - row.shape[1] * scale) // 2 + MARGIN, MARGIN + 60, row.shape[0] * scale
-    middles = centres(left, x0.shape[-1], scale, STOPS, separator(x0.shape[-1]))
+    block = Rows(torch.stack([to_uint8(q_sample(x0, schedule(t), eps)) for t in times], dim=1), WIDTH - 5 * MARGIN)
+    times = [times[i] for i in block.shown]
+    left, top, high = (WIDTH - block.width) // 2 + MARGIN, MARGIN + 60, block.height
+    middles = block.xs(left)
 
     canvas = Canvas(top + high + 90 + 380 + 120)
-    for i, (x, t) in enumerate(zip(middles, times, strict=True)):
-        canvas.text(x, top - 35, f"$t={t}$" if i in (0, len(times) - 1) else f"{t}")
+    for x, t in zip(middles, times, strict=True):
+        canvas.text(x, top - 35, f"$t={t}$" if t in (0, schedule.T) else f"{t}")
         canvas.text(x, top + high + 40, _number(float(schedule.alpha_bar[t])), color=FAINT)
     canvas.text(left - 55, top + high + 40, r"$\bar\alpha_t$", fontsize=13)
-    canvas.image(row, left, top, scale)
+    block.draw(canvas, left, top)
 
     axes = canvas.axes(middles[0], top + high + 90, middles[-1] - middles[0], 380)
     t = torch.arange(schedule.T + 1)
@@ -91,24 +92,20 @@ def along(run: RunFolder) -> Figure | None:
     if not snapshots:
         return None
     passes = {line.get("step"): line["epoch"] for line in run.metrics}
-    tall, size = snapshots[0].averaged.shape[-2:]
-    gap = separator(size)
     space = (WIDTH - 2 * MARGIN - LABEL - GAP) // 2  # for each set
-    columns = max(1, min(COLUMNS, (space - gap) // (size + gap), *(len(one.averaged) for one in snapshots)))
-    grids = [
-        mosaic(torch.cat([images[:columns] for images in sets]), columns)
+    columns = min(COLUMNS, *(len(one.averaged) for one in snapshots))
+    blocks = [
+        Rows(torch.stack([images[:columns] for images in sets]), space)
         for sets in ([one.averaged for one in snapshots], [one.latest for one in snapshots])
     ]
-    high, wide = grids[0].shape[:2]
-    scale = max(1, space // wide)
+    wide = blocks[0].width
 
-    canvas = Canvas(high * scale + 120 + MARGIN)
-    left = (WIDTH - LABEL - GAP - 2 * wide * scale) // 2 + LABEL
-    for side, (title, grid) in enumerate(zip(("averaged weights", "latest weights"), grids, strict=True)):
-        start = left + side * (wide * scale + GAP)
+    canvas = Canvas(blocks[0].height + 120 + MARGIN)
+    left = (WIDTH - LABEL - GAP - 2 * wide) // 2 + LABEL
+    for start, title, block in zip((left, left + wide + GAP), TITLES, blocks, strict=True):
         canvas.text(start, 72, title, ha="left", fontsize=13, weight="bold", color=INK)
-        canvas.image(grid, start, 120, scale)
-    for one, y in zip(snapshots, centres(120, tall, scale, len(snapshots), gap), strict=True):
+        block.draw(canvas, start, 120)
+    for one, y in zip(snapshots, blocks[0].ys(120), strict=True):
         epoch = passes.get(one.step)
         shift = 0 if epoch is None else 16
         canvas.text(left - 20, y - shift, f"step {one.step:,}", ha="right", weight="bold", fontsize=9.5)
