@@ -136,8 +136,10 @@ class Strips(Experiment[Result]):
         times = samples["times"]
         stops = torch.linspace(0, len(times) - 1, min(STOPS, len(times))).round().long()
         width = WIDTH - 3 * MARGIN - 60
-        pairs = {name: pairs_of_rows(samples, name, stops)[:ROWS] for name in ("eta0", "eta1")}
-        blocks = {name: [Rows(pair.reshape(2, -1, *pair.shape[1:]), width) for pair in pairs[name]] for name in pairs}
+        blocks = {}
+        for name in ("eta0", "eta1"):
+            pairs = pairs_of_rows(samples, name, stops)[:ROWS]
+            blocks[name] = [Rows(pair.reshape(2, -1, *pair.shape[1:]), width) for pair in pairs]
         first = blocks["eta0"][0]
         left, part = WIDTH - MARGIN - first.width, ROWS * (first.height + MARGIN) + 160
         shown = times[stops][first.shown].round().int().tolist()
