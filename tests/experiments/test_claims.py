@@ -5,7 +5,6 @@ import pytest
 from ddim.experiments import experiments
 from ddim.experiments.results import convert
 from ddim.experiments.table1 import eta_zero, fewer_steps, sigma_hat
-from ddim.plots.numbers import Estimate
 from madeup import COUNT, FEW, interval, quality, results, table1
 
 T = 20
@@ -35,30 +34,6 @@ def test_what_was_not_measured_is_neither_true_nor_false():
 def test_results_like_the_papers_bear_out_its_claims():
     found = [one for name, facts in results().items() for one in experiments[name].claims(result(name, facts), T)]
     assert [one.verdict for one in found] == ["holds"] * 6
-
-
-def test_intervals_that_touch_decide_nothing():
-    low, touching, above = Estimate(1, 0, 2), Estimate(3, 2, 4), Estimate(3, 2.001, 4)
-    assert not low.below(touching)
-    assert low.below(above)
-    assert Estimate(4, 3, 5).no_worse(above)
-    assert not Estimate(4.001, 3, 5).no_worse(above)
-
-
-@pytest.mark.parametrize(
-    ("one", "words", "short"),
-    [
-        (Estimate(14.23, 13.0, 15.3), "14.2 [13.0, 15.3]", "14.2 ± 1.2"),
-        (Estimate(310.4, 280.0, 340.0), "310 [280, 340]", "310 ± 30"),
-        (Estimate(0.0021, 0.0019, 0.0023), "0.00210 [0.00190, 0.00230]", "0.00210 ± 0.00020"),
-        (Estimate(-0.01, -0.02, 0.0), "-0.010 [-0.020, 0.000]", "-0.010 ± 0.010"),
-        (Estimate(2.0, 2.0, 2.0), "2.00 [2.00, 2.00]", "2.00 ± 0.00"),
-        (Estimate(0.0, 0.0, 0.0), "0 [0, 0]", "0 ± 0"),
-    ],
-)
-def test_a_figure_is_written_with_two_digits_of_its_interval(one, words, short):
-    assert str(one) == words
-    assert one.short == short
 
 
 # With ten times fewer steps as good

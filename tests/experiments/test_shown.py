@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ddim.experiments import experiments
 from ddim.experiments.base import EMPTY
 from ddim.experiments.results import load_samples, read
-from ddim.plots.canvas import Rows, log_limits, styled
+from ddim.plots.canvas import styled
 from madeup import FEW, leave, leave_all, quality, results, samples, table1
 
 NAMES = tuple(results())
@@ -351,16 +351,3 @@ def test_suspicious_samples_stand_in_three_columns_at_most(folder, count):
     save_file(some, folder / "samples/memorisation.safetensors")
     grids = draw(folder, "memorisation").axes
     assert len(grids) == 2 * min(3, -(-min(count, 12) // -(-min(count, 12) // 3)))
-
-
-def test_rows_leave_out_what_does_not_fit():
-    block = Rows(torch.zeros(2, 11, 1, 100, 100, dtype=torch.uint8), 600)
-    assert block.shown == [0, 2, 5, 8, 10]
-    assert block.width <= 600
-    assert len(block.ys(0)) == 2
-
-
-def test_the_axis_holds_what_it_can():
-    assert log_limits([]) == (0.5, 2.0)
-    low, high = log_limits([0.0, -1.0, 1.0, 100.0])
-    assert low < 1 < 100 < high

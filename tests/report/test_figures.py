@@ -1,7 +1,5 @@
 import io
-import math
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,8 +11,7 @@ from ddim.denoiser import Denoiser
 from ddim.experiments import experiments, strips
 from ddim.experiments.results import load_samples
 from ddim.experiments.results import read as read_result
-from ddim.plots.canvas import Canvas, mosaic, save, separator, styled
-from ddim.plots.numbers import epochs, percent, power, short, three
+from ddim.plots.canvas import styled
 from ddim.report import network
 from ddim.report.network import stages
 from ddim.report.run_folder import read
@@ -118,22 +115,6 @@ def test_a_run_with_a_network_of_the_users_own(trained):
     assert '<figure id="network">' in page
 
 
-def test_pixels_stay_square_and_equal(tmp_path):
-    images = torch.randint(0, 256, (6, 3, 5, 5), dtype=torch.uint8)
-    grid = mosaic(images, 3)
-    with styled():
-        canvas = Canvas(200)
-        canvas.image(grid, left=37, top=21, scale=7)
-        save(canvas.figure, tmp_path / "grid")
-    with Image.open(tmp_path / "grid.png") as file:
-        png = np.asarray(file.convert("RGB"))
-    high, wide = grid.shape[0] * 7, grid.shape[1] * 7
-    assert np.array_equal(png[21 : 21 + high, 37 : 37 + wide], grid.repeat(7, 0).repeat(7, 1))
-    assert (png[:21] == 255).all()
-    gap = separator(5)
-    assert np.array_equal(grid[gap : gap + 5, gap : gap + 5], images[0].permute(1, 2, 0).numpy())
-
-
 def test_strips_pair_each_frame_with_its_guess(complete):
     tensors = load_file(complete / "samples/strips.safetensors")
     stops = torch.tensor([0, 3, 20])
@@ -163,11 +144,3 @@ def test_the_animation_is_cut_to_its_size(complete, monkeypatch):
     monkeypatch.setattr(strips, "LARGEST", 1)
     with Image.open(io.BytesIO(animation(complete))) as smallest:
         assert smallest.n_frames == 6  # one frame in four
-
-
-def test_numbers_are_short():
-    assert [three(x) for x in (4.4, 0.1234, 356.2, 1318.0)] == ["4.40", "0.123", "356", "1,318"]
-    assert [short(n) for n in (850, 45_321, 6_469_889)] == ["850", "45.3 k", "6.47 M"]
-    assert [epochs(n) for n in (0.43, 4.011, 12.03, 1000.0)] == ["0.43", "4", "12", "1,000"]
-    assert [percent(math.log(n)) for n in (1.031, 1.12, 0.88, 14.0)] == ["3.1%", "12%", "12%", "1,300%"]
-    assert power(4.04e-5) == "4.0 × 10⁻⁵"
