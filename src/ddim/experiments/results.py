@@ -26,13 +26,12 @@ def forget(folder: Path, name: str) -> None:
 
 
 def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result, samples: Samples) -> Path:
-    """Write the samples, then `results/NAME.json` and, if the result has rows, `results/NAME.csv`.
+    """Write what `Experiment.run` returned: the samples, `results/NAME.json` and, if there are rows, NAME.csv.
 
     Args:
         folder: of the run.
-        experiment: whose result it is.
+        experiment, result, samples: what was run, and what it returned.
         weights: fingerprint of the weights that made it.
-        result, samples: what `Experiment.run` returned.
 
     Returns:
         The path of the JSON file.
@@ -59,13 +58,7 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run folder holds of an experiment.
-
-    Attributes:
-        facts: the content of `results/NAME.json`; empty if there is none.
-        result: the same as a dataclass; None if it is missing or cannot be read.
-        problem: why there is no result, as a sentence; empty if there is one.
-    """
+    """The content of `results/NAME.json`, the same as a dataclass, and why there is no result, as a sentence."""
 
     facts: dict[str, Any]
     result: Result | None = None
@@ -121,15 +114,12 @@ def load_samples(folder: Path, experiment: Experiment[Any], shape: tuple[int, ..
 
 
 def load_tensors(path: Path, ndims: Mapping[str, int], shape: tuple[int, ...]) -> dict[str, Tensor] | None:
-    """Return the tensors of a file of samples.
+    """Return the tensors of a file; None if the file or one of the tensors is missing or of another kind.
 
     Args:
         path: of the file.
         ndims: dimensions of each tensor. With four or more it has to hold uint8 images.
         shape: (C, H, W) of an image.
-
-    Returns:
-        The tensors by name; None if the file is missing or damaged, or if one tensor is missing or of another kind.
     """
     try:
         tensors = load_file(path)

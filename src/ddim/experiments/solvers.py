@@ -37,12 +37,9 @@ COLOURS = {"trailing": BLUE, "leading": ORANGE, "linear": GREEN, "quadratic": PU
 
 @dataclass(frozen=True)
 class Row:
-    """One solver with one spacing and one budget.
+    """One solver with one spacing: the allowed and the actual network calls, the steps, and the distance.
 
-    Attributes:
-        solver, spacing: names.
-        budget, calls, steps: the allowed and the actual network calls, and the steps S that they allow.
-        distance: root mean square over pixels from -1 to 1; None if the solver diverged.
+    The distance is a root mean square over pixels from -1 to 1, or None if the solver diverged.
     """
 
     solver: str
@@ -60,15 +57,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
-    """All distances, and what they are measured against.
+    """All distances, the model's default solver and spacing as `usual`, and the reference.
 
-    Attributes:
-        usual: the model's default solver and spacing.
-        floor: the distance of half as many steps from the reference. For a first-order method it is about the
-            reference's own error, so smaller distances than this mean little.
-        reference_steps, count, seed: of the reference.
-        rows: the distances.
-        suggestions: the best choice for each budget, in words.
+    `floor` is the distance of half as many steps from the reference. For a first-order method it is about the
+    reference's own error, so smaller distances than this mean little.
     """
 
     usual: tuple[str, str]
@@ -307,13 +299,7 @@ def network_calls(model: Denoiser, todo: Sequence[Trial], reference: bool = True
 
 
 def measure(start: Start, todo: Sequence[Trial], reference: dict[str, Tensor]) -> Result:
-    """Run the trials, and measure the distance of each to the reference.
-
-    Args:
-        start: the noise and the model.
-        todo: from `trials`.
-        reference: from `Start.reference`, for the same noise.
-    """
+    """Run the trials, and measure the distance of each to the reference, from `start.reference()`."""
     rows = [
         Row(
             trial.solver,

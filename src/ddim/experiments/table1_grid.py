@@ -104,15 +104,9 @@ def changes(wanted: Extent, taken: Extent, T: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Row:
-    """The distances of a cell, with 95% intervals.
+    """The distances of a cell, with 95% intervals: of all its images, and of its first `Result.few` images.
 
-    Attributes:
-        spacing, steps, eta, count: the cell.
-        frechet, low, high: of all its images.
-        few, few_low, few_high: of its first `Result.few` images.
-        excess, excess_low, excess_high: the difference between `few` and the distance of the images that S = T and
-            eta = 0 make from the same noise.
-        seconds_per_image: of sampling.
+    `excess` is the difference between the latter and the distance of S = T with eta = 0 from the same noise.
     """
 
     spacing: Literal["linear", "quadratic"]
@@ -138,15 +132,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
-    """The grid. Fewer images have a larger distance, so only distances of equally many images are compared.
+    """The grid: `count` images of most cells, `few` of the most expensive ones, and the floors of both numbers.
 
-    Attributes:
-        count, few: images of most cells, and of the most expensive ones.
-        rows: the cells.
-        floor, few_floor: the distance of `count` and of `few` training images.
-        reference_count: images in the reference.
-        extractor, about: what computed the features.
-        seed: of the noise.
+    Fewer images have a larger distance, so only distances of equally many images are compared.
     """
 
     count: Positive
@@ -210,11 +198,7 @@ class Result(base.Result):
 
 
 class Grid:
-    """The samples of the cells, each in a file of its own, so that an interrupt costs one cell.
-
-    Args:
-        setup: whose model is sampled.
-    """
+    """The samples of the cells, each in a file of its own, so that an interrupt costs one cell."""
 
     def __init__(self, setup: Setup) -> None:
         self.model, self.folder = setup.model, setup.folder / "samples" / "table1"
@@ -252,12 +236,7 @@ class Grid:
 
 
 class Score:
-    """Fréchet distances to the held-out images.
-
-    Args:
-        train: images that the floor is drawn from.
-        test: the reference.
-    """
+    """Fréchet distances to the held-out images `test`; the floor is drawn from `train`."""
 
     def __init__(self, train: Images, test: Images) -> None:
         self.extractor = choose(test.shape, test.name)
@@ -285,13 +264,7 @@ class Score:
         return Estimate(value, *ends)
 
     def row(self, cell: GridCell, seconds: float, x: Array, whole: Array) -> Row:
-        """Return the distances of a cell.
-
-        Args:
-            cell, seconds: the cell and its seconds per image.
-            x: (N, F), its features.
-            whole: (few, F), those of S = T and eta = 0.
-        """
+        """Return the distances of a cell by its features x, (N, F), and those of S = T and eta = 0, (few, F)."""
         few = x[: len(whole)]
         distance = self.distance(x)
         of_few = distance if len(few) == len(x) else self.distance(few)

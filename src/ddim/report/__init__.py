@@ -15,7 +15,7 @@ __all__ = ["digest", "verdict", "write"]
 
 
 def write(folder: str | Path, network: nn.Module | None = None) -> Path:
-    """Write `report.html`, and its figures as PNG and SVG (the animation as GIF) in `figures/`.
+    """Write and return `report.html`, and write its figures as PNG and SVG (the animation as GIF) in `figures/`.
 
     Nothing is sampled and no data set is opened. For a result that the folder does not hold, the page says which
     command makes it. The same folder gives the same page.
@@ -23,9 +23,6 @@ def write(folder: str | Path, network: nn.Module | None = None) -> Path:
     Args:
         folder: of the run.
         network: the module, for a model whose network is the user's own.
-
-    Returns:
-        The path of the page.
 
     Raises:
         UserError: the folder holds no model, or cannot be written.
@@ -41,15 +38,12 @@ def digest(folder: str | Path, out: str | Path, network: nn.Module | None = None
     """Write the report as Markdown, to be committed and read on a code host, and the page as `write` does.
 
     `README.md` holds the claims, the tables and the figures as small PNGs; `numbers.json` holds all results. The
-    whole takes at most 400 KB, and names no folders and no users of this machine.
+    whole takes at most 400 KB, and names no folders and no users of this machine. Return the path of the README.
 
     Args:
         folder: of the run.
         out: folder to write to; other files in it stay.
         network: the module, for a model whose network is the user's own.
-
-    Returns:
-        The path of the README.
 
     Raises:
         UserError: the folder holds no model, or one of the two cannot be written.

@@ -23,7 +23,7 @@ class Section:
         command: makes what it shows.
         caption: HTML.
         figure: the SVG or GIF; None if there is none.
-        problem: why there is no figure, as a sentence.
+        problem: where there is no figure, the reason, as a sentence.
         tables: below the figure.
         note: what to say about this run alone, in plain text.
         claims: that its numbers decide.
@@ -76,17 +76,9 @@ def cuts(run: RunFolder) -> list[str]:
 
 def _of_training(run: RunFolder, part: TrainingSection, draw: bool) -> Section:
     figure = _file(run, part.name, lambda: part.figure(run), draw)
-    return Section(
-        part.name,
-        part.title,
-        part.reference,
-        part.command,
-        part.caption,
-        figure,
-        "" if figure else part.problem,
-        note=part.note(run),
-        in_markdown=part.in_markdown and figure is not None,
-    )
+    same = (part.name, part.title, part.reference, part.command, part.caption)
+    shown = part.in_markdown and figure is not None
+    return Section(*same, figure, part.problem, note=part.note(run), in_markdown=shown)
 
 
 def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> list[Section]:
@@ -100,22 +92,11 @@ def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> l
     tables = experiment.tables(result) if result is not None else []
 
     def section(part: Experiment[Any] | Extra, name: str, *notes: str, **more: Any) -> Section:
-        drawn = None
-        if result is not None and samples is not None:
-            drawn = _file(run, name, lambda: part.figure(result, samples), draw)
-        else:
-            _file(run, name, lambda: None, draw)
-        return Section(
-            name,
-            part.title,
-            experiment.reference,
-            experiment.command,
-            part.caption,
-            drawn,
-            "" if drawn else problem or "Its samples or numbers do not fit its result.",
-            note=" ".join(filter(None, notes)),
-            **more,
-        )
+        known = result is not None and samples is not None
+        drawn = _file(run, name, lambda: part.figure(result, samples or {}) if known else None, draw)
+        same = (name, part.title, experiment.reference, experiment.command, part.caption)
+        why = problem or "Its samples or numbers do not fit its result."
+        return Section(*same, drawn if known else None, why, note=" ".join(filter(None, notes)), **more)
 
     own = section(
         experiment,
