@@ -7,8 +7,7 @@ import torch
 
 from ddim.samplers import DDIM, DDPM
 from ddim.schedule import Schedule, linear
-from ddim.verify.exact import GAUSSIAN, MIXTURE, POINT, Gaussian, Mixture
-from ddim.verify.marginals import Law, error, law, sampled
+from ddim.verify.exact import GAUSSIAN, MIXTURE, POINT, Gaussian, Law, Mixture, error, law, sampled
 from ddim.verify.orders import SCHEDULE, stretched
 
 AT = SCHEDULE(600.3)
@@ -67,5 +66,5 @@ def test_the_law_of_a_trajectory_is_what_samples_show():
     assert error(Law(found.mean[None], found.std[None]), exact) < 0.004
     wide = law(DDIM(), GAUSSIAN, levels, SCHEDULE)
     assert wide.mean.shape == wide.std.shape == (4,)
-    assert error(wide, Law(*GAUSSIAN.law(levels[-1]))) > 0.01  # six steps are few, unless there is one image only
-    assert error(law(DDIM(), POINT, levels, SCHEDULE), Law(*POINT.law(levels[-1]))) < 1e-12
+    assert error(wide, GAUSSIAN.law(levels[-1])) > 0.01  # six steps are few, unless there is one image only
+    assert error(law(DDIM(), POINT, levels, SCHEDULE), POINT.law(levels[-1])) < 1e-12
