@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddim.samplers import DDIM, DDPM
-from ddim.schedule import Schedule, linear
+from ddim.schedule import from_betas, linear
 from ddim.verify.exact import GAUSSIAN, MIXTURE, POINT, Gaussian, Law, Mixture, error, law, sampled
 from ddim.verify.orders import SCHEDULE, stretched
 
@@ -15,7 +15,7 @@ AT = SCHEDULE(600.3)
 
 def test_the_schedule_is_ddpm_s_and_agrees_with_itself():
     for t in (1.0, 10.0, 500.0, 1000.0):
-        level, table = SCHEDULE(t), Schedule(SCHEDULE.betas[1:])(t)
+        level, table = SCHEDULE(t), from_betas(SCHEDULE.betas[1:])(t)
         torch.testing.assert_close(level.sigma, table.sigma, rtol=1e-9, atol=0)
         torch.testing.assert_close(level.alpha**2 + level.sigma**2, torch.ones_like(level.alpha))
         assert float(level.alpha) == pytest.approx(float(linear()(t).alpha), rel=0.05)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddim import samplers, timesteps
-from ddim.level import Denoise, Level, Prediction
+from ddim.level import Denoise, Level, Noise, Prediction
 from ddim.noise import ImageNoise
 from ddim.samplers import DDIM, Sampler, trajectory
 from ddim.schedule import Schedule, linear
@@ -153,7 +153,7 @@ def _one_step(sampler: Sampler) -> float:
     errors = []
     for at, to in product([SCHEDULE(1000.0), SCHEDULE(333.3)], [SCHEDULE(300.5), SCHEDULE(0.0)]):
         x0, eps = GAUSSIAN.denoise(x, at)
-        end, _ = sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], SCHEDULE), None)
+        end = _step(sampler, x, at, to, SCHEDULE)
         errors.append(float((end - (to.alpha * x0 + to.sigma * eps)).abs().max()))
     return worst(errors)
 
@@ -168,10 +168,7 @@ def _ddpm(sampler: Sampler) -> float:
         x0 = GAUSSIAN.denoise(x, at).x0
         mean = (before.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - before) * x) / (1 - bar)  # Eq. 7
         std = ((1 - before) / (1 - bar) * beta).sqrt()
-        ends = [
-            sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], schedule), noise)[0]
-            for noise in (torch.zeros_like, torch.ones_like)
-        ]
+        ends = [_step(sampler, x, at, to, schedule, noise) for noise in (torch.zeros_like, torch.ones_like)]
         errors += [float((end - exact).abs().max()) for end, exact in zip(ends, (mean, mean + std), strict=True)]
     return worst(errors)
 
@@ -181,10 +178,15 @@ def _injected(family: Family, eta: float) -> float:
     x = torch.zeros(1, 1, 1, 4, dtype=torch.float64)
     std = []
     for sampler in (family(eta), family(1.0)):
-        state = sampler.init([at, to], SCHEDULE)
-        ends = [sampler.step(GAUSSIAN.denoise, x, at, to, state, z)[0] for z in (torch.zeros_like, torch.ones_like)]
+        ends = [_step(sampler, x, at, to, SCHEDULE, noise) for noise in (torch.zeros_like, torch.ones_like)]
         std.append(ends[1] - ends[0])
     return float((std[0] - eta * std[1]).abs().max())
+
+
+def _step(
+    sampler: Sampler, x: Tensor, at: Level, to: Level, schedule: Schedule, noise: Noise | None = None
+) -> Tensor:
+    return sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], schedule), noise)[0]
 
 
 def _example(factory: Factory, rows: Sequence[int]) -> Tensor:
