@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ddim.data.images import Images
 from ddim.errors import UserError
-from ddim.evaluate.features import as_pixels, subset
+from ddim.evaluate.features import as_pixels, take
 from ddim.evaluate.intervals import Array, Range, confidence_interval
 from ddim.files import write_text
 from ddim.pictures import write_grid
@@ -85,7 +85,7 @@ class Memorisation:
         """
         rows = torch.tensor([suspect.neighbours for suspect in self.suspects])
         mirrored = torch.tensor([suspect.mirrored for suspect in self.suspects])[..., None, None, None]
-        near = as_pixels(subset(training, rows.flatten()))
+        near = as_pixels(take(training, rows.flatten()))
         near = near.reshape(*rows.shape, *near.shape[1:])
         return {
             "samples": as_pixels(samples)[[suspect.sample for suspect in self.suspects]],
@@ -189,13 +189,8 @@ def nearest(
     """Return the k nearest training images of each image.
 
     |x - y|^2 = |x|^2 + |y|^2 - 2 x . y finds them in float32. Their distances are then computed from integer grey
-    levels, so that the distance of a copy is exactly 0.
-
-    Args:
-        images, training: (N, C, H, W) and (M, C, H, W) uint8, M at least k.
-        k: how many.
-        mirror: whether the mirrored training image counts too, at the smaller of the two distances.
-        device: where to compare.
+    levels, so that the distance of a copy is exactly 0. With `mirror`, a mirrored training image counts too, at the
+    smaller of the two distances. The images are (N, C, H, W) and (M, C, H, W) uint8, M at least k.
     """
     results: list[tuple[Tensor, Tensor, Tensor]] = []
     blocks = range(0, len(training), BLOCK)

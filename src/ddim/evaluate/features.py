@@ -73,7 +73,7 @@ def as_pixels(images: Pictures) -> Tensor:
     return to_uint8(images)
 
 
-def subset(images: Pictures, rows: Tensor) -> Pictures:
+def take(images: Pictures, rows: Tensor) -> Pictures:
     """Return the images at `rows`."""
     if isinstance(images, Images):
         return replace(images, pixels=images.pixels[rows], labels=images.labels[rows])

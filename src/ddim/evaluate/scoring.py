@@ -12,7 +12,7 @@ from ddim.errors import UserError
 from ddim.evaluate.accuracy import accuracy
 from ddim.evaluate.evaluation import Evaluation, Metric
 from ddim.evaluate.extractors import Extractor, choose, get
-from ddim.evaluate.features import Pictures, as_pixels, cached_features, features, subset
+from ddim.evaluate.features import Pictures, as_pixels, cached_features, features, take
 from ddim.evaluate.intervals import confidence_interval
 from ddim.evaluate.metrics import LIMITS, Floor, Reference, floor_of_others, floor_of_splits, largest_draw
 from ddim.progress import hidden
@@ -121,7 +121,7 @@ def _floor(held: Reference, count: int, real: Pictures | None, extractor: Extrac
     size = min(count, largest_draw(available))
     if real is not None and size > extractor.dim:
         rows = np.random.default_rng([held.seed, 1]).permutation(available)[: draws * size]
-        pool = cached_features(extractor, subset(real, torch.from_numpy(np.sort(rows))))
+        pool = cached_features(extractor, take(real, torch.from_numpy(np.sort(rows))))
         return floor_of_others(held, pool, size, draws)
     size = min(count, len(held.features) // 2)
     _check_enough(size, extractor, "images in half of the reference")
