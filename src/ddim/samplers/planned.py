@@ -7,7 +7,7 @@ noise levels alone, so they are plain floats, computed once per trajectory in fl
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -153,12 +153,16 @@ class Planned(Sampler):
         memory: how many earlier predictions it keeps.
     """
 
-    space: ClassVar[Literal["x0", "eps"]]
+    space: Literal["x0", "eps"]
     memory: int = 0
 
-    @abstractmethod
     def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
         """Return all steps along `levels`; `schedule` is for solvers that need levels between these."""
+        return [self.plan_step(levels, n, schedule) for n in range(len(levels) - 1)]
+
+    @abstractmethod
+    def plan_step(self, levels: Sequence[FloatLevel], n: int, schedule: Schedule | None) -> Step:
+        """Return the step from levels[n] to levels[n + 1]."""
 
     def inner_calls(self, levels: Sequence[FloatLevel], n: int) -> int:
         """Return the number of network calls of step n after its first; by default none."""
@@ -209,7 +213,7 @@ class Planned(Sampler):
         history: Sequence[Tensor],
         noise: Noise | None = None,
     ) -> Tensor:
-        """The formula of `Update`; `to` is `update.to` as tensors."""
+        """Return the value of `update`; `to` is `update.to` as tensors."""
         y = self._y(prediction)
         x = to.alpha * prediction.x0 + update.direction * prediction.eps  # DDIM, Eq. 12
         for w, y_j in [*zip(update.stages, stages, strict=False), *zip(update.history, history, strict=False)]:
@@ -223,7 +227,7 @@ class Planned(Sampler):
         return [FloatLevel.of(level, self) for level in levels]
 
     def _next(self, state: PlanState, at: Level, to: Level) -> Step:
-        """The next step of the plan, if it leads from `at` to `to`."""
+        """Return the next step of the plan, if it leads from `at` to `to`."""
         if state.n == len(state.plan):
             raise UserError(
                 f"{self} has taken all {state.n} steps of its plan; call `init` for another trajectory."
@@ -235,9 +239,6 @@ class Planned(Sampler):
                 "call `init` with the levels to visit, and step through these in order."
             )
         return step
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class Singlestep(Planned):
@@ -253,13 +254,10 @@ class Singlestep(Planned):
     def between(self, at: FloatLevel, to: FloatLevel, schedule: Schedule | None) -> Step:
         """Return the step between two usable levels."""
 
-    def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
-        return [
-            self.between(levels[n], levels[n + 1], schedule)
-            if self.inner_calls(levels, n)
-            else Step(levels[n], ddim_update(levels[n + 1]))
-            for n in range(len(levels) - 1)
-        ]
+    def plan_step(self, levels: Sequence[FloatLevel], n: int, schedule: Schedule | None) -> Step:
+        if self.inner_calls(levels, n):
+            return self.between(levels[n], levels[n + 1], schedule)
+        return Step(levels[n], ddim_update(levels[n + 1]))
 
     def inner_calls(self, levels: Sequence[FloatLevel], n: int) -> int:
         return self.inner_stages if levels[n].usable and levels[n + 1].usable else 0
