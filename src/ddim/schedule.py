@@ -20,6 +20,9 @@ from ddim.errors import UserError
 from ddim.level import Level
 from ddim.registry import Registry
 
+Options = ParamSpec("Options")
+Formula = Callable[[Tensor], Tensor]  # elementwise, float64 tensors of any shape
+
 
 class Schedule(ABC):
     """The map from time t in [0, T] to a noise level with alpha^2 + sigma^2 = 1; t = 0 is the clean image."""
@@ -32,17 +35,13 @@ class Schedule(ABC):
 
     def __new__(cls, *args: Any, **options: Any) -> "Schedule":
         if cls is Schedule:
-            warnings.warn(
-                "Schedule(betas) is now ddim.schedule.from_betas(betas).", DeprecationWarning, stacklevel=2
-            )
+            message = "Schedule(betas) is now ddim.schedule.from_betas(betas)."
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
             return super().__new__(BetaSchedule)
         return super().__new__(cls)
 
     def __call__(self, t: float | Tensor) -> Level:
-        """Return the level at time t: 0-d tensors, or (B, 1, 1, 1) for (B,) times.
-
-        Args:
-            t: real times in [0, T]; a number, or (B,) with one time per image.
+        """Return the level at a real time t in [0, T]: 0-d tensors, or (B, 1, 1, 1) for (B,) times, one per image.
 
         Raises:
             UserError: a time outside [0, T].
@@ -53,10 +52,9 @@ class Schedule(ABC):
         return Level(t, *self._rates(t))
 
     def at_log_snr(self, value: float | Tensor) -> Level:
-        """Return the level with a given log-SNR; `schedule(level.t)` is the same level to rounding.
+        """Return the level with a given log(alpha^2 / sigma^2), a number or (B,); +infinity is t = 0.
 
-        Args:
-            value: log(alpha^2 / sigma^2), at least that of t = T; +infinity is t = 0. A number, or (B,).
+        `schedule(level.t)` is the same level to rounding.
 
         Raises:
             UserError: a log-SNR below the schedule's last.
@@ -121,9 +119,7 @@ class BetaSchedule(Schedule):
 class LogSNRSchedule(Schedule):
     """A schedule from a formula for the log-SNR; see `from_log_snr`."""
 
-    def __init__(
-        self, log_snr: Callable[[Tensor], Tensor], T: int, inverse: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, log_snr: Formula, T: int, inverse: Formula | None = None) -> None:
         if not (isinstance(T, int) and T >= 1):
             raise UserError(f"T must be a whole number of at least 1; got {T!r}.")
         self._formula, self._inverse = log_snr, inverse
@@ -171,10 +167,7 @@ def _integer_before(schedule: Schedule, log_snr: Tensor) -> Tensor:
     return torch.searchsorted(-schedule.log_snr, -log_snr, right=True).sub(1).clamp(0, schedule.T - 1)
 
 
-schedules: Registry[Callable[..., Schedule]] = Registry("schedule")
-"""name -> the function that makes the schedule; its T is the number of training steps."""
-
-Options = ParamSpec("Options")
+schedules: Registry[Callable[..., Schedule]] = Registry("schedule")  # name -> the function that makes it
 
 
 def register(name: str) -> Callable[[Callable[Options, Schedule]], Callable[Options, Schedule]]:
@@ -261,10 +254,7 @@ def vp_sde(T: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Sche
 
 @register("betas")
 def from_betas(betas: Tensor | list[float]) -> Schedule:
-    """Return the schedule with the one-step noise variances beta_1 ... beta_T.
-
-    Args:
-        betas: (T,) numbers in (0, 1]; only the last may be 1.
+    """Return the schedule with the one-step noise variances beta_1 ... beta_T in (0, 1]; only the last may be 1.
 
     Raises:
         UserError: a beta outside its range.
@@ -276,16 +266,14 @@ def _from_alpha_bar(alpha_bar: Tensor, beta_max: float) -> Schedule:
     return from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=beta_max))
 
 
-def from_log_snr(
-    log_snr: Callable[[Tensor], Tensor], T: int = 1000, inverse: Callable[[Tensor], Tensor] | None = None
-) -> Schedule:
+def from_log_snr(log_snr: Formula, T: int = 1000, inverse: Formula | None = None) -> Schedule:
     """Return the schedule with a given log-SNR, alpha^2 = sigmoid(log_snr) and sigma^2 = sigmoid(-log_snr).
 
     Args:
-        log_snr: log(alpha^2 / sigma^2) as a function of time, float64 tensors of any shape, elementwise. It falls
-            strictly from +infinity at t = 0, the clean image; at t = T it may be -infinity, pure noise.
+        log_snr: log(alpha^2 / sigma^2) as an elementwise function of float64 times of any shape. It falls strictly
+            from +infinity at t = 0, the clean image; at t = T it may be -infinity, pure noise.
         T: number of training steps; time runs from 0 to T.
-        inverse: the time of a log-SNR, elementwise; by default found by bisection.
+        inverse: the time of a log-SNR; by default found by bisection.
 
     Raises:
         UserError: a log-SNR that does not fall strictly from +infinity, or T below 1.

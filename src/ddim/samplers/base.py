@@ -20,16 +20,13 @@ State = Any
 class Sampler(ABC):
     """A method that moves images from one noise level to another: differentiable arithmetic in any dtype.
 
-    Attributes:
-        order: order of convergence. The error at the end falls as S^-order, measured on smoothly uneven levels with
-            the first steps included. For a stochastic sampler: the error of the mean and of the variance.
-        stochastic: whether `step` draws noise.
-        variants: options of this class, besides its defaults, that `ddim verify` proves too.
+    The order of convergence is measured on smoothly uneven levels, with the first steps included; for a stochastic
+    sampler it is that of the mean and of the variance.
     """
 
-    order: int = 1
-    stochastic: bool = False
-    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    order: int = 1  # of convergence: the error at the end falls as S^-order
+    stochastic: bool = False  # whether `step` draws noise
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # other options that `ddim verify` proves too
 
     def calls(self, levels: Sequence[Level]) -> int:
         """Return the exact number of network calls along `levels`; by default one per step."""

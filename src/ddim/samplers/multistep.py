@@ -20,12 +20,9 @@ class Multistep(Planned):
 
     A clean level, or one of pure noise, is never a node; the step from or to it is DDIM's. Where the levels change
     direction or repeat, the nodes before that are dropped.
-
-    Attributes:
-        nodes: maximum number of predictions that the polynomial passes through; its degree is `nodes` - 1.
     """
 
-    nodes: int
+    nodes: int  # maximum number of predictions that the polynomial passes through; its degree is `nodes` - 1
 
     @abstractmethod
     def variable(self, level: FloatLevel) -> float:
