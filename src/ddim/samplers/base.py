@@ -3,6 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -43,7 +44,7 @@ class Sampler(ABC):
 
     def __repr__(self) -> str:
         """Show the arguments of `__init__` that are kept under their own names."""
-        kept = [name for name in inspect.signature(type(self)).parameters if name in vars(self)]
+        kept = [name for name in signature(type(self)).parameters if name in vars(self)]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in kept)})"
 
     @abstractmethod
