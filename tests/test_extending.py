@@ -156,13 +156,18 @@ def test_without_the_file_a_run_names_the_network_and_the_remedy(home):
 
 
 def test_the_code_of_the_page_is_one_plugin(home):
-    """Solver, schedules, spacing, network and data set of docs/extending.md, in one file, do what the page says."""
+    """The blocks of docs/extending.md, in one file, do what the page says."""
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    names = re.findall(r'^@ddim\.\w+\.register\("(.+)"\)$', "\n".join(blocks), re.M)
+    assert len(names) == len(blocks)
     (home / "page.py").write_text("\n\n".join(blocks), encoding="utf-8")
     page = ("--plugin", "page.py")
+    listed = succeed(home, "list", *page)
+    for name in names:
+        assert re.search(rf"^  {name}  ", listed, re.M), name
     assert "All 1 samplers pass." in succeed(home, "verify", "--solvers", "ab2", *page)
     for schedule in ("squared", "shifted-cosine"):
-        names = ("--network", "convolutions", "--schedule", schedule)
-        succeed(home, "train", "dots", *names, "--steps", "1", "--batch-size", "8", "--out", schedule, *page)
+        chosen = ("--network", "convolutions", "--schedule", schedule, "--out", schedule)
+        succeed(home, "train", "dots", *chosen, "--steps", "1", "--batch-size", "8", *page)
     how = ("--sampler", "ab2", "--spacing", "cubic", "--steps", "4", "--count", "2")
     succeed(home, "sample", "squared", *how, *page)
