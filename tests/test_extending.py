@@ -75,7 +75,16 @@ steps = 3
 batch_size = 8
 """
 
+MAIN = """
+import sys
+from ddim.cli import main
+for command in sys.argv[1:]:
+    main([*command.split(), "--plugin", "page.py"])
+    print(chr(12))
+"""
+
 PLUGIN = ("--plugin", "mine.py")
+CPU = ("--device", "cpu")  # where equal runs have equal weights
 TRAIN = ("--network", "mynet", "--size", "small", "--schedule", "myschedule", "--steps", "3", "--batch-size", "8")
 
 
@@ -84,16 +93,16 @@ def home(tmp_path_factory):
     """A user's folder with the file mine.py, and a run that was trained with all that it registers."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "mine.py").write_text(MINE, encoding="utf-8")
-    succeed(folder, "train", "mydata", *TRAIN, *PLUGIN, "--out", "run")
+    succeed(folder, "train", "mydata", *TRAIN, *PLUGIN, *CPU, "--out", "run")
     return folder
 
 
-def ddim(folder, *words):
-    """Run one command in a folder, as a user does, and return the finished process."""
+def python(folder, *words):
+    """Run Python in a folder, as a user does, and return the finished process."""
     environment = {**os.environ, "DDIM_CACHE": str(folder / "cache")}
     environment.pop("DDIM_PLUGINS", None)
     return subprocess.run(
-        [sys.executable, "-m", "ddim", *words],
+        [sys.executable, *words],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -103,14 +112,14 @@ def ddim(folder, *words):
 
 
 def succeed(folder, *words):
-    done = ddim(folder, *words)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    done = python(folder, "-m", "ddim", *words)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def refused(folder, *words):
     """Return the sentence with which a command is refused."""
-    done = ddim(folder, *words)
+    done = python(folder, "-m", "ddim", *words)
     assert done.returncode == 2
     assert re.fullmatch(r"ddim: [^\n]+\n", done.stderr), done.stderr
     return done.stderr
@@ -142,7 +151,7 @@ def test_a_run_and_its_samples(home):
 
 def test_a_recipe_names_them(home):
     (home / "mine.toml").write_text(RECIPE, encoding="utf-8")
-    succeed(home, "train", "mine.toml", *PLUGIN, "--out", "by_recipe")
+    succeed(home, "train", "mine.toml", *PLUGIN, *CPU, "--out", "by_recipe")
     first, second = ((home / name / "model.safetensors").read_bytes() for name in ("run", "by_recipe"))
     assert first == second
     assert "mynet" in refused(home, "train", "mine.toml", "--out", "without")
@@ -161,13 +170,22 @@ def test_the_code_of_the_page_is_one_plugin(home):
     names = re.findall(r'^@ddim\.\w+\.register\("(.+)"\)$', "\n".join(blocks), re.M)
     assert len(names) == len(blocks)
     (home / "page.py").write_text("\n\n".join(blocks), encoding="utf-8")
-    page = ("--plugin", "page.py")
-    listed = succeed(home, "list", *page)
+    listed, verified, *_ = one_process(
+        home,
+        "list",
+        "verify --solvers ab2",
+        "train dots --network convolutions --schedule squared --steps 1 --batch-size 8 --out squared",
+        "train dots --network convolutions --schedule shifted-cosine --steps 1 --batch-size 8 --out cosine",
+        "sample squared --sampler ab2 --spacing cubic --steps 4 --count 2",
+        "sample cosine --sampler ab2 --spacing cubic --steps 4 --count 2",
+    )
     for name in names:
         assert re.search(rf"^  {name}  ", listed, re.M), name
-    assert "All 1 samplers pass." in succeed(home, "verify", "--solvers", "ab2", *page)
-    for schedule in ("squared", "shifted-cosine"):
-        chosen = ("--network", "convolutions", "--schedule", schedule, "--out", schedule)
-        succeed(home, "train", "dots", *chosen, "--steps", "1", "--batch-size", "8", *page)
-    how = ("--sampler", "ab2", "--spacing", "cubic", "--steps", "4", "--count", "2")
-    succeed(home, "sample", "squared", *how, *page)
+    assert "All 1 samplers pass." in verified
+
+
+def one_process(folder, *commands):
+    """Run commands one after the other with the plugin page.py, and return what each prints."""
+    done = python(folder, "-c", MAIN, *commands)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\f")
