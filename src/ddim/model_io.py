@@ -48,7 +48,7 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
         network: the module, for a model whose network is not registered.
 
     Raises:
-        UserError: the network is not registered and `network` is None, or the schedule is not registered.
+        UserError: the network is not registered, and `network` is None.
     """
     if network is None:
         if config["network"]["name"] == "custom":
