@@ -1,11 +1,13 @@
 """The documentation is true: its code runs, and what it names exists."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import ddim
+from ddim.cli.names import KINDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,9 +27,20 @@ def name(page):
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.fixture
+def registries():
+    """Every registry; what a test registers is removed after it."""
+    tables = [getattr(import_module(module), registry) for module, registry in KINDS.values() if registry]
+    before = [dict(table) for table in tables]
+    yield tables
+    for table, names in zip(tables, before, strict=True):
+        table.clear()
+        table.update(names)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("code", BLOCKS)
-def test_the_code_of_the_docs_runs(code, tmp_path, monkeypatch):
+def test_the_code_of_the_docs_runs(code, registries, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})

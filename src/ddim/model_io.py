@@ -55,9 +55,15 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
             raise UserError("This model's network is not registered; load the model with network=YourModule(...).")
         network = nets.from_config(config["network"])
     options = dict(config["schedule"])
+    name = options.pop("name")
+    if name not in schedule.schedules:
+        raise UserError(
+            f"The schedule {name!r} is not registered (only {', '.join(schedule.schedules)}); first import the "
+            "file that registers it (on the command line: --plugin FILE)."
+        )
     return Denoiser(
         network,
-        schedule.get(options.pop("name"), **options),
+        schedule.get(name, **options),
         config["predicts"],
         config["shape"],
         config["classes"],
@@ -92,8 +98,8 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
         network: the module, for a model whose network is not registered.
 
     Raises:
-        UserError: a file is missing, broken, of a newer format or of another network, or the network's name is
-            registered by a file that has not been imported.
+        UserError: a file is missing, broken, of a newer format or of another network, or the name of the network or
+            the schedule is registered by a file that has not been imported.
     """
     folder = Path(folder)
     config = read_config(folder)
