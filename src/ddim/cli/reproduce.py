@@ -39,24 +39,17 @@ class Reproduce:
 
     what: Annotated[Positional[str], arg(metavar="[RECIPE]")] = "digits"
     """A recipe that comes with ddim (see `ddim list recipes`)."""
-
     quick: bool = False
     """Finish within minutes: at most 1,800 training steps, and short experiments."""
-
     minutes: float | None = None
     """Time limit in minutes, half of it for training; if not given, the recipe's length and 30 for experiments."""
-
     full: bool = False
     """Run the training and every experiment at full length. This takes hours on a CPU."""
-
     model: str | None = None
     """Use this model instead of training one: a run, or a model that comes with ddim."""
-
     out: Path | None = None
     """Folder of the run; runs/NAME or runs/NAME-quick if not given."""
-
     device: Device = None
-
     data_dir: DataDir = None
 
     def run(self) -> None:
@@ -81,12 +74,11 @@ class Reproduce:
 
     def _recipe(self) -> Recipe:
         recipe = recipes.shipped(self.what)
+        plan = recipe.plan
         if self.quick:
-            plan = replace(recipe.plan, epochs=None, steps=QUICK_STEPS, minutes=QUICK_MINUTES)
+            plan = replace(plan, epochs=None, steps=QUICK_STEPS, minutes=QUICK_MINUTES)
         elif self.minutes is not None:
-            plan = replace(recipe.plan, epochs=None, steps=None, minutes=self.minutes / 2)
-        else:
-            plan = recipe.plan
+            plan = replace(plan, epochs=None, steps=None, minutes=self.minutes / 2)
         return replace(recipe, plan=plan)
 
     def _model(self, recipe: Recipe, out: Path) -> "Denoiser":
