@@ -37,12 +37,8 @@ def stream(seed: int, index: int, domain: int = SAMPLING) -> np.random.Generator
 class ImageNoise:
     """A `Noise` for a batch in which row j is image `indices[j]`.
 
-    Every call continues each image's own stream, so the k-th draw of image i depends on (seed, i, k) alone.
-
-    Args:
-        seed: as for `stream`.
-        indices: index of each image of the batch.
-        domain: as for `stream`.
+    Every call continues each image's own stream, so the k-th draw of image i depends on (seed, i, k) alone. See
+    `stream` for the seed, the indices and the domain.
     """
 
     def __init__(self, seed: int, indices: Iterable[int], domain: int = SAMPLING) -> None:
