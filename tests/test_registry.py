@@ -37,4 +37,4 @@ def test_what_cannot_be_made_is_one_sentence(make, said):
 def test_options_reach_what_is_made():
     assert schedule.get("linear", T=7).T == 7
     assert samplers.get("ddim", eta=0.5).eta == 0.5  # type: ignore[attr-defined]
-    assert nets.build("plain", 3, "tiny").config["channels"] == 3
+    assert nets.build("plain", 3, "tiny").get_parameter("head.weight").shape[0] == 3
