@@ -122,13 +122,7 @@ class Denoiser(nn.Module):
         return self.network(x, t, label.to(x.device))  # type: ignore[no-any-return]
 
     def denoise(self, labels: Tensor | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
-        """Return the model as a `Denoise` function, the form that samplers take.
-
-        Args:
-            labels: (B,) classes, or None.
-            guidance: weight of classifier-free guidance.
-            clip: whether each predicted x0 is clipped to [-1, 1].
-        """
+        """Return the model as a `Denoise` function, the form that samplers take; see `sample` for the arguments."""
         denoise: Denoise = partial(self, label=labels)
         if guidance != 1:
             denoise = classifier_free(denoise, self, guidance)

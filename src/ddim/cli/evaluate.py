@@ -59,7 +59,8 @@ class Evaluate:
         evaluation = measure(
             samples, real.reference, extractor=real.extractor, real=real.others, labels=labels, seed=self.seed
         )
-        folder = self.out or subject.results_folder
+        elsewhere = Path("evaluate", subject.folder.resolve().name)  # never in the package or among images
+        folder = self.out or (subject.folder / "evaluate" if subject.is_run else elsewhere)
         files = [evaluation.save(folder, **about)]
         print("\n".join(evaluation.lines()))
         if real.splits is not None:

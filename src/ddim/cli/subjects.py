@@ -41,11 +41,6 @@ class Subject:
         return self.is_model and not comes_with_ddim(self.folder)
 
     @property
-    def results_folder(self) -> Path:
-        """The default folder for results: inside a run, but never in the package or in a folder of images."""
-        return self.folder / "evaluate" if self.is_run else Path("evaluate") / self.folder.resolve().name
-
-    @property
     def public_name(self) -> str:
         """The name for a report that others read: without the folders of this machine."""
         path = Path(self.name)
@@ -58,16 +53,6 @@ class Subject:
         from ddim.loading import load
 
         return load(self.folder)
-
-    def facts(self) -> dict[str, Any]:
-        """Return a model's fingerprint, size and, if known, the number of images it was trained on."""
-        from ddim.model_io import fingerprint, read_config
-        from ddim.report.reading import images_seen, metrics
-
-        parameters = sum(p.numel() for p in self.model.network.parameters())
-        facts: dict[str, Any] = {"weights": fingerprint(self.folder), "parameters": parameters}
-        seen = images_seen(read_config(self.folder), metrics(self.folder / "metrics.jsonl"))
-        return facts if seen is None else {**facts, "images_seen": seen}
 
     def pixels(
         self,
@@ -91,12 +76,20 @@ class Subject:
         from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
         from ddim.evaluate.features import as_pixels
+        from ddim.model_io import fingerprint, read_config
+        from ddim.report.reading import images_seen, metrics
 
         if self.is_model:
             model = self.model.to(choose_device(device))
-            sampling = f"{model.sampling.describe(**options)}{f', guidance {guidance:g}' if guidance != 1 else ''}"
             pixels = as_pixels(model.sample(count, seed=seed, guidance=guidance, **options))
-            return pixels, {**self.facts(), "sampling": sampling}
+            guided = f", guidance {guidance:g}" if guidance != 1 else ""
+            facts = {
+                "weights": fingerprint(self.folder),
+                "parameters": sum(p.numel() for p in model.network.parameters()),
+                "images_seen": images_seen(read_config(self.folder), metrics(self.folder / "metrics.jsonl")),
+                "sampling": f"{model.sampling.describe(**options)}{guided}",
+            }
+            return pixels, {key: value for key, value in facts.items() if value is not None}
         pixels = as_pixels(_both_splits(self.name, None if shape[1] <= KEPT_SIZE else shape[1]))
         if pixels.shape[1] == 1:
             pixels = pixels.expand(-1, shape[0], -1, -1)
