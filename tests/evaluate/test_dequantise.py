@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from known import images
 
 from ddim.errors import UserError
 from ddim.evaluate.dequantise import decoder_nll, decoder_std, dequantisations
 from ddim.noise import stream
 from ddim.samplers import DDPM
 from ddim.schedule import linear
+from known import images
 
 LINEAR = linear()
 

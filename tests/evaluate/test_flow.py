@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from known import discretised, images, model, uniform
 
 from ddim import schedule
 from ddim.errors import UserError
@@ -15,6 +14,7 @@ from ddim.level import Level, Prediction
 from ddim.predict import from_x0
 from ddim.verify.exact import GAUSSIAN, MIXTURE, Gaussian, Smooth
 from ddim.verify.orders import slope
+from known import discretised, images, model, uniform
 
 SMOOTH = Smooth()
 FIRST, LAST = SMOOTH(1.0), SMOOTH(1000.0)

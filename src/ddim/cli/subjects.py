@@ -77,7 +77,7 @@ class Subject:
         from ddim.device import choose_device
         from ddim.evaluate.features import as_pixels
         from ddim.model_io import fingerprint, read_config
-        from ddim.report.reading import images_seen, metrics
+        from ddim.report.run_folder import images_seen, read_metrics
 
         if self.is_model:
             model = self.model.to(choose_device(device))
@@ -86,7 +86,7 @@ class Subject:
             facts = {
                 "weights": fingerprint(self.folder),
                 "parameters": sum(p.numel() for p in model.network.parameters()),
-                "images_seen": images_seen(read_config(self.folder), metrics(self.folder / "metrics.jsonl")),
+                "images_seen": images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl")),
                 "sampling": f"{model.sampling.describe(**options)}{guided}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
