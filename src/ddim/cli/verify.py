@@ -86,7 +86,7 @@ class Verify:
 
 
 def prove(out: Path, only: list[str] | None = None) -> bool:
-    """Test all samplers, or only the named ones, write the results into `out`, and return whether all tests passed."""
+    """Test all samplers, or only the named ones; write the results into `out`; return whether all tests passed."""
     from ddim.files import write_text
     from ddim.plots import canvas
     from ddim.progress import bar
