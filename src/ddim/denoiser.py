@@ -145,7 +145,9 @@ class Denoiser(nn.Module):
         batch_size: int | None = None,
         progress: bool = True,
     ) -> Tensor:
-        """Draw new images. Image i of a seed is the same at any batch size, to the rounding of the network.
+        """Return new images, (count, C, H, W) float32 on the CPU, in [-1, 1].
+
+        Image i of a seed is the same at any batch size, to the rounding of the network.
 
         Args:
             count: number of images, at least 1.
@@ -157,9 +159,6 @@ class Denoiser(nn.Module):
             clip: whether each predicted x0 is clipped to [-1, 1].
             batch_size: images at a time; None is 64.
             progress: whether to show a progress bar.
-
-        Returns:
-            (count, C, H, W) float32 on the CPU, in [-1, 1].
 
         Raises:
             UserError: an invalid count, label, number of steps, eta or name, or weights that are NaN.

@@ -10,13 +10,10 @@ Named = TypeVar("Named")
 
 
 class Registry(dict[str, Named], Generic[Named]):
-    """A dictionary from names to objects, mostly functions or classes.
+    """A dictionary from names to functions or classes, or other objects; an unknown name raises `UserError`.
 
     Args:
         kind: what is registered, for the error message, e.g. "schedule".
-
-    Raises:
-        UserError: on indexing with an unknown name.
     """
 
     def __init__(self, kind: str) -> None:
@@ -35,8 +32,7 @@ class Registry(dict[str, Named], Generic[Named]):
     def create(self, name: str, /, *arguments: Any, **options: Any) -> Any:
         """Call the registered function or class and return its result.
 
-        Raises:
-            UserError: an unknown name, an option that it does not have, or a missing one.
+        Raises `UserError` for an unknown name, an option that it does not have, or a missing one.
         """
         registered = cast(Callable[..., Any], self[name])
         signature = inspect.signature(registered)
