@@ -289,9 +289,9 @@ def get(name: str, **options: Any) -> Schedule:
         options: arguments of the function that makes it, e.g. get("cosine", T=500).
 
     Raises:
-        UserError: an unknown name, or a value out of range.
+        UserError: an unknown name, an option that the schedule does not have, or a value out of range.
     """
-    return schedules[name](**options)
+    return schedules.create(name, **options)  # type: ignore[no-any-return]
 
 
 def names() -> list[str]:

@@ -59,17 +59,17 @@ def build(name: str, channels: int, size: str = "small", classes: int | None = N
         changes: options of the network that replace those of the size, e.g. dropout=0.2.
 
     Raises:
-        UserError: an unknown name or size.
+        UserError: an unknown name, size or option.
     """
     options = {**sizes(name)[size], "classes": classes, **changes}
-    return networks[name](channels, **options)
+    return networks.create(name, channels, **options)  # type: ignore[no-any-return]
 
 
 def from_config(config: dict[str, Any]) -> nn.Module:
     """Return a network with this `config`, with new weights.
 
     Raises:
-        UserError: the name is not registered.
+        UserError: the name is not registered, or the network does not have an option.
     """
     options = dict(config)
     name = options.pop("name")
@@ -78,7 +78,7 @@ def from_config(config: dict[str, Any]) -> nn.Module:
             f"The network {name!r} is not registered (only {', '.join(networks)}); first import the file that "
             "registers it (on the command line: --plugin FILE), or load the model with network=YourModule(...)."
         )
-    return networks[name](**options)
+    return networks.create(name, **options)  # type: ignore[no-any-return]
 
 
 def names() -> list[str]:

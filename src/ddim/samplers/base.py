@@ -1,6 +1,5 @@
 """What a sampler is, the registry of samplers, and the loop that runs every sampler."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
@@ -117,16 +116,7 @@ def get(name: str, **options: Any) -> Sampler:
     Raises:
         UserError: an unknown name, an option that the sampler does not have, or a value out of range.
     """
-    make = samplers[name]
-    signature = inspect.signature(make)
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        accepted = ", ".join(signature.parameters) or "none"
-        raise UserError(
-            f"The sampler {name!r} does not take {', '.join(options)}; the options it has: {accepted}."
-        ) from error
-    return make(**options)
+    return samplers.create(name, **options)  # type: ignore[no-any-return]
 
 
 def names() -> list[str]:
