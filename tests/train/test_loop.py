@@ -16,8 +16,8 @@ from ddim.noise import DROPOUT, stream
 from ddim.train import Plan, fit
 from ddim.train.batches import draw_batch, image_indices
 from ddim.train.distributed import Distributed
-from ddim.train.ema import Average, gamma
 from ddim.train.loss import losses_by_level
+from ddim.train.state import Average, gamma
 
 
 @pytest.fixture

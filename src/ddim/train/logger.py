@@ -39,10 +39,7 @@ class RunLogger:
     """The files of one run. Every process has one; only the main process's writes.
 
     A context. On entering, a new run gets its files; a resumed run loses the records of updates that will be made
-    again.
-
-    Attributes:
-        saved: `time.monotonic()` of the last checkpoint.
+    again. Attribute `saved` is `time.monotonic()` of the last checkpoint.
     """
 
     def __init__(
@@ -65,7 +62,9 @@ class RunLogger:
 
     def __enter__(self) -> "RunLogger":
         if self.distributed.main:
-            self._sweep()
+            sweep(self.folder, "config", "model", "metrics", "environment")  # left by a run that was killed
+            sweep(self.folder / "checkpoints", "*")
+            sweep(self.folder / "samples", "data", "step-*")
             if self.state.step == 0:
                 self._begin()
             else:
@@ -78,7 +77,10 @@ class RunLogger:
             unit="step",
             disable=None if self.distributed.main else True,
         )
-        self.distributed.start_trackers("tracked", _flat(asdict(self.recipe)))
+        fields = {**vars(self.recipe), **vars(self.recipe.plan)}
+        del fields["plan"]
+        tracked = {name: v if isinstance(v, int | float | str) else str(v) for name, v in fields.items()}
+        self.distributed.start_trackers("tracked", tracked)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,8 +129,7 @@ class RunLogger:
     def recover(self, breakdown: Breakdown) -> bool:
         """Set the state to a checkpoint from well before a breakdown, and halve the learning rate from then on.
 
-        Returns:
-            False if there is no such checkpoint, or the learning rate has been halved `MAX_RECOVERIES` times.
+        Return False if there is no such checkpoint, or the rate has been halved `MAX_RECOVERIES` times.
         """
         factor = self.state.rate / 2
         before = breakdown.step - WINDOW
@@ -178,12 +179,6 @@ class RunLogger:
         earlier = "".join(f"{line}\n" for line in text.splitlines() if _step(line) <= self.state.step)
         if earlier != text:
             write_text(path, earlier)
-
-    def _sweep(self) -> None:
-        """Remove the temporary files of a run that was killed."""
-        sweep(self.folder, "config", "model", "metrics", "environment")
-        sweep(self.folder / "checkpoints", "*")
-        sweep(self.folder / "samples", "data", "step-*")
 
     def _show(self, progress: Progress) -> None:
         self.bar.total = round(progress.step / progress.fraction)  # under a time limit: an estimate, which settles
@@ -240,10 +235,9 @@ def lines_due(step: int, epoch: float, fraction: float) -> int:
 
 def duration(seconds: float) -> str:
     """Return a time in its two largest units: "2 days 3 hours", "4 hours 10 minutes", "50 seconds"."""
-    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
     parts: list[str] = []
     rest = round(seconds)
-    for name, length in units:
+    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
         number, rest = divmod(rest, length)
         if number or (name == "second" and not parts):
             parts.append(f"{number} {name}{'s' * (number != 1)}")
@@ -255,10 +249,3 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # half a line, of a run that was killed while it wrote
-
-
-def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe as trackers take it: one table of numbers and strings."""
-    table = {**recipe, **recipe["plan"]}
-    del table["plan"]
-    return {name: value if isinstance(value, int | float | str) else str(value) for name, value in table.items()}
