@@ -218,7 +218,7 @@ def test_what_is_broken_is_left_out_with_a_reason(data, reason, tmp_path):
         decode(io.BytesIO(data), 16)
     (tmp_path / "a.png").write_bytes(data)
     scene.save(tmp_path / "b.png")
-    [(name, said)] = build.stored(scan(tmp_path), 16).about.skipped
+    [(name, said)] = build.stored(scan(tmp_path), 16).skipped
     assert name == "a.png"
     assert "\n" not in said
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
@@ -232,7 +232,7 @@ def test_the_suffix_does_not_matter_to_the_decoder(tmp_path):
     (tmp_path / "really-a.jpg").write_bytes(saved(scene, "PNG"))
     (tmp_path / "LOUD.PNG").write_bytes(saved(scene, "PNG"))
     found = build.stored(scan(tmp_path), 16)
-    assert found.about.skipped == ()
+    assert found.skipped == ()
     assert [row[7] for row in found.files()] == ["PNG", "PNG"]
 
 
@@ -289,7 +289,7 @@ def test_files_that_are_no_images_are_left_aside(tmp_path):
 def test_a_file_without_permission_is_left_out(tmp_path):
     put(tmp_path / "good.png")
     put(tmp_path / "secret.png").chmod(0)
-    assert build.stored(scan(tmp_path), 16).about.skipped == (
+    assert build.stored(scan(tmp_path), 16).skipped == (
         ("secret.png", "cannot be opened: Permission denied"),
     )
 

@@ -161,7 +161,7 @@ def load_airplanes(split: str, data_dir: str | Path | None = None, url: str | No
 
 
 def _find(folder: Path, split: str) -> list[Batch] | None:
-    """The batches of the split in the first layout and folder that has any."""
+    """Return the batches of the split in the first layout and folder that has any."""
     for layout in (PYTHON, BINARY):
         for subfolder in (folder, folder / layout.folder):
             paths = [path for name in layout.files(split) if (path := subfolder / name).is_file()]
@@ -187,14 +187,9 @@ def _unpack(path: Path, layout: Layout, split: str) -> list[Batch]:
 
 
 def read_archive(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
-    """Return the contents of some files in an archive, read in memory: nothing is written to the disk.
+    """Return name -> content of the `wanted` files in a gzipped tar archive; nothing is written to the disk.
 
-    Args:
-        path: a gzipped tar archive.
-        wanted: file names without their folders.
-
-    Returns:
-        Name -> content, for those that the archive holds.
+    The names are without folders; names that the archive does not hold are left out.
 
     Raises:
         UserError: the archive cannot be read or is damaged, or a member points outside of it. That would be
@@ -217,7 +212,7 @@ def read_archive(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
 
 
 def _suspicion(member: tarfile.TarInfo) -> str | None:
-    """The reason to refuse a member, or None."""
+    """Return the reason to refuse a member, or None."""
     if not (member.isfile() or member.isdir()):
         return "is a link or a device"
     name = PurePosixPath(member.name)

@@ -31,13 +31,12 @@ class _MirrorError(Exception):
 def locate(find: Callable[[Path], Files | None], wanted: str, data_dir: str | Path | None) -> Files | None:
     """Look for a data set in `data_dir`, or, if that is None, in the folder that $DDIM_DATA names.
 
+    Return what `find` returns; None, only without `data_dir`, if the data set is to be downloaded.
+
     Args:
         find: looks into a folder, and returns None if the data set is not in it.
         wanted: the files that `find` looks for, for the error message.
         data_dir: the user's folder. With it, nothing is downloaded.
-
-    Returns:
-        What `find` returns. None, only without `data_dir`, if the data set is to be downloaded.
 
     Raises:
         UserError: `data_dir` is missing or lacks the files, or a folder cannot be read.
@@ -73,16 +72,12 @@ def fetch(urls: Sequence[str], to: Path, sha256: str, remedy: str = DATA_DIR) ->
     """Download a file unless it exists, trying each mirror in turn.
 
     The bytes received so far are in `to`.part, from where this mirror, the next one or the next run continues.
-    Only a complete file with the right checksum is renamed to `to`.
+    Only a complete file with the right checksum is renamed to `to`, which is returned.
 
     Args:
         urls: http or https addresses of the same file, best first.
-        to: the path of the downloaded file.
-        sha256: its checksum, in hexadecimal.
+        to, sha256: the path of the downloaded file, and its checksum in hexadecimal.
         remedy: what to do if every mirror fails, for the error message.
-
-    Returns:
-        `to`.
 
     Raises:
         UserError: an address is not http(s), every mirror failed, or the disk cannot take the file.
@@ -160,7 +155,7 @@ def _open(url: str, start: int) -> HTTPResponse:
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body. An error of the network is not taken for an error of the disk."""
+    """Yield the body. An error of the network is not taken for an error of the disk."""
     try:
         while chunk := response.read(CHUNK):
             yield chunk

@@ -48,7 +48,7 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
     """
     files = f"{' and '.join(FILES[split])} (.gz or not, also in MNIST/raw or mnist)"
     paths = locate(lambda folder: _find(folder, split), files, data_dir)
-    images, labels = paths or _download(split, (url,) if url else MIRRORS)
+    images, labels = paths or [_download(name, (url,) if url else MIRRORS) for name in FILES[split]]
     pixels, classes = read_idx(images, dims=3), read_idx(labels, dims=1)
     if len(pixels) != len(classes):
         raise UserError(
@@ -66,31 +66,22 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
     )
 
 
-def _find(folder: Path, split: str) -> tuple[Path, Path] | None:
-    """The paths of the images and the labels, if one of the folders has both."""
+def _find(folder: Path, split: str) -> list[Path] | None:
+    """Return the paths of the images and the labels, if one of the folders has both."""
     for subfolder in FOLDERS:
-        images, labels = (_spelled(folder / subfolder, name) for name in FILES[split])
-        if images and labels:
-            return images, labels
+        paths = []
+        for name in FILES[split]:
+            spellings = (f"{name}.gz", name, name.replace("-idx", ".idx"))  # the last is what some unpackers write
+            files = (folder / subfolder / spelling for spelling in spellings)
+            paths += [path for path in files if path.is_file()][:1]
+        if len(paths) == 2:
+            return paths
     return None
 
 
-def _spelled(folder: Path, name: str) -> Path | None:
-    """The file under the first of its usual spellings; the last is what some unpackers write."""
-    spellings = (f"{name}.gz", name, name.replace("-idx", ".idx"))
-    return next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), None)
-
-
-def _download(split: str, bases: tuple[str, ...]) -> tuple[Path, Path]:
-    images, labels = (
-        fetch(
-            [f"{base.rstrip('/')}/{name}.gz" for base in bases],
-            cache_folder() / "mnist" / f"{name}.gz",
-            SHA256[name],
-        )
-        for name in FILES[split]
-    )
-    return images, labels
+def _download(name: str, bases: tuple[str, ...]) -> Path:
+    urls = [f"{base.rstrip('/')}/{name}.gz" for base in bases]
+    return fetch(urls, cache_folder() / "mnist" / f"{name}.gz", SHA256[name])
 
 
 def read_idx(path: Path, dims: int) -> npt.NDArray[np.uint8]:
