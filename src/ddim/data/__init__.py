@@ -110,11 +110,4 @@ def _decoded(files: Catalogue, name: str, size: int | None, split: str) -> Image
         raise UserError(
             f"{name} holds no image for the split {split!r} that differs from those of the other split; add images."
         )
-    return Images(
-        pixels=stored.pixels[rows],
-        labels=stored.labels[rows],
-        classes=stored.classes,
-        name=files.name,
-        split=split,
-        mirror=True,
-    )
+    return Images(stored.pixels[rows], stored.labels[rows], stored.classes, files.name, split, mirror=True)

@@ -40,7 +40,6 @@ def read_python(data: bytes, source: str) -> Batch:
     """Return a batch of the "python version": a pickled dict of an (N, 3072) array and a list of labels.
 
     The pickle is never executed, see `ddim.data.unpickle`: the array is rebuilt from its bytes.
-
     Reference: Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html.
 
     Args:
@@ -70,10 +69,7 @@ def read_python(data: bytes, source: str) -> Batch:
 
 
 def read_binary(data: bytes, source: str) -> Batch:
-    """Return a batch of the "binary version": for each image one byte of label, then 3072 of pixels.
-
-    Reference, arguments and errors: as `read_python`.
-    """
+    """Return a batch of the "binary version": for each image one byte of label, then 3072 of pixels."""
     if len(data) % (1 + PIXELS):
         raise UserError(
             f"{source} holds {len(data)} bytes, not a multiple of {1 + PIXELS}; remove it and download it again."
@@ -140,18 +136,10 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
         f"{PYTHON.archive} or {BINARY.archive}"
     )
     batches = locate(lambda folder: _find(folder, split), wanted, data_dir) or _download(split, url)
-    pixels = np.concatenate([batch.pixels for batch in batches])
-    labels = np.concatenate([batch.labels for batch in batches])
+    pixels, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*batches, strict=True))
     if not len(pixels):
         raise UserError(f"The {split} files of cifar10 hold no image; replace them by the official files.")
-    return Images(
-        pixels=torch.from_numpy(pixels),
-        labels=torch.from_numpy(labels).long(),
-        classes=CLASSES,
-        name="cifar10",
-        split=split,
-        mirror=True,
-    )
+    return Images(pixels, labels.long(), CLASSES, "cifar10", split, mirror=True)
 
 
 @register("airplanes")

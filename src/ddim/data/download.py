@@ -20,7 +20,6 @@ TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 16
 DATA_DIR = "put the data set in a folder and name that folder as data_dir (--data-dir)"
 
-
 Files = TypeVar("Files")
 
 
@@ -93,27 +92,20 @@ def fetch(urls: Sequence[str], to: Path, sha256: str, remedy: str = DATA_DIR) ->
         to.parent.mkdir(parents=True, exist_ok=True)
         for url in urls:
             try:
-                _complete(part, url, sha256)
+                if not part.exists() or _sha256(part) != sha256:
+                    _append(part, url)
+                if (actual := _sha256(part)) == sha256:
+                    return part.replace(to)
+                part.unlink()
+                reasons.append(f"{url}: the file has sha256 {actual} instead of {sha256}")
             except _MirrorError as reason:
                 reasons.append(f"{url}: {reason}")
-            else:
-                return part.replace(to)
     except OSError as error:
         raise UserError(
             f"Could not write {part}: {error.strerror or error}; free some space, or set DDIM_CACHE to "
             "another folder."
         ) from error
     raise UserError(f"Could not download {to.name} ({'; '.join(reasons)}); try again later to resume, or {remedy}.")
-
-
-def _complete(part: Path, url: str, sha256: str) -> None:
-    """Download the rest of `part` and verify it; remove a complete file with a wrong checksum."""
-    if part.exists() and _sha256(part) == sha256:
-        return
-    _append(part, url)
-    if (actual := _sha256(part)) != sha256:
-        part.unlink()
-        raise _MirrorError(f"the file has sha256 {actual} instead of {sha256}")
 
 
 def _append(part: Path, url: str) -> None:

@@ -1,7 +1,7 @@
 """Data sets of the Hugging Face hub, or in its formats on the disk, read by the library `datasets`."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -52,11 +52,12 @@ def scan(name: str) -> Catalogue:
             f"The data set {name} cannot be loaded ({type(error).__name__}: {reason}); check the name "
             '(a path, "user/name" or "user/name#config") and the network.'
         ) from error
-    roles = _roles(splits)
+    roles: dict[str, str | None] = dict.fromkeys(splits)  # None: `held_out` decides
+    if "train" in splits:
+        test = next((name for name in TEST_NAMES if name in splits), None)
+        roles = {"train": "train", test: "test"} if test else {"train": None}
     image, label = _columns(name, splits[next(iter(roles))].features)
-    rows: list[
-        tuple[str, str | None, str, Callable[[], BufferedReader | BytesIO]]
-    ] = []  # as `Entry`, by class name
+    rows: list[tuple[str, str | None, str, Any]] = []  # name, split, class, function that opens the file
     skipped: list[Skipped] = []
     for split, role in roles.items():
         data = splits[split].cast_column(image, datasets.Image(decode=False))
@@ -78,14 +79,6 @@ def scan(name: str) -> Catalogue:
         state=" ".join(f"{split} {splits[split]._fingerprint}" for split in roles),
         skipped=tuple(skipped),
     )
-
-
-def _roles(splits: dict[str, Any]) -> dict[str, str | None]:
-    """Return split -> "train", "test", or None to let `held_out` decide."""
-    test = next((name for name in TEST_NAMES if name in splits), None)
-    if "train" in splits:
-        return {"train": "train", test: "test"} if test else {"train": None}
-    return dict.fromkeys(splits, None)
 
 
 def _columns(name: str, features: Any) -> tuple[str, str | None]:

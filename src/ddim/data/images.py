@@ -22,10 +22,8 @@ class Images(Dataset[tuple[Tensor, int]]):
 
     Args:
         pixels: (N, C, H, W) uint8, grey levels 0 .. grey_levels - 1.
-        labels: (N,) int64, indices into `classes`.
-        classes: the name of each class.
-        name: the name of the set, e.g. "mnist".
-        split: "train" or "test".
+        labels, classes: (N,) int64, indices into `classes`; the name of each class.
+        name, split: the name of the set, e.g. "mnist"; "train" or "test".
         grey_levels: the number of values of a pixel; a likelihood in bits depends on it.
         mirror: whether training may mirror images left to right: airplanes, not digits.
     """

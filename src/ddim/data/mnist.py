@@ -57,13 +57,8 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
         )
     if classes.max() > 9:
         raise UserError(f"{labels} holds the label {classes.max()}, but MNIST's go from 0 to 9; replace it.")
-    return Images(
-        pixels=torch.from_numpy(pixels).unsqueeze(1),
-        labels=torch.from_numpy(classes).long(),
-        classes=tuple("0123456789"),
-        name="mnist",
-        split=split,
-    )
+    digits = tuple("0123456789")
+    return Images(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(classes).long(), digits, "mnist", split)
 
 
 def _find(folder: Path, split: str) -> list[Path] | None:
