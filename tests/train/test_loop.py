@@ -221,7 +221,8 @@ def test_average_weighs_each_step_by_a_power_of_it(width):
         average.update()
     density = steps ** gamma(width)
     density /= density.sum()
-    assert average.network.get_parameter("weight").item() == pytest.approx((density * values).sum().item(), rel=2e-3)
+    averaged = average.network.get_parameter("weight").item()
+    assert averaged == pytest.approx((density * values).sum().item(), rel=2e-3)
     mean = (density * steps).sum()
     spread = (density * (steps - mean) ** 2).sum().sqrt() / 3000
     assert spread.item() == pytest.approx(width, rel=2e-3)

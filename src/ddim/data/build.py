@@ -19,7 +19,7 @@ from PIL import Image
 
 from ddim.data import cache, decode
 from ddim.data.cache import Fact, Stored
-from ddim.data.catalogue import Catalogue, Entry, Skipped, none_readable
+from ddim.data.catalogue import Catalogue, Entry, Skipped, summary
 from ddim.data.decode import Unreadable
 from ddim.data.download import cache_folder
 from ddim.errors import UserError
@@ -96,7 +96,11 @@ def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
                 with tempfile.TemporaryFile(dir=path.parent) as spool:
                     facts, skipped = _decode_all(catalogue, side, pool, spool)
                     if not facts:
-                        raise none_readable(catalogue.name, [*catalogue.skipped, *skipped])
+                        reasons = summary([*catalogue.skipped, *skipped], 3)
+                        raise UserError(
+                            f"No image in {catalogue.name} can be read ({reasons}); replace the files or name "
+                            "another folder."
+                        )
                     actual = size or _common((fact.width, fact.height) for fact in facts)
                     if actual == side:
                         _write(catalogue, facts, skipped, side, spool, path)
@@ -108,11 +112,9 @@ def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
 
 def _sizes(catalogue: Catalogue, pool: ThreadPoolExecutor) -> Iterator[tuple[int, int]]:
     def measure(entry: Entry) -> tuple[int, int] | None:
-        try:
-            with entry.open() as file:
-                return decode.measure(file)
-        except (Unreadable, OSError):
-            return None
+        with suppress(Exception), entry.open() as file, Image.open(file, formats=decode.FORMATS) as image:
+            return image.size
+        return None  # what cannot be read is listed when it is decoded
 
     return (size for size in _in_order(pool, measure, catalogue.entries) if size)
 

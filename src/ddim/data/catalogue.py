@@ -6,7 +6,6 @@ from io import BufferedReader, BytesIO
 from typing import NamedTuple
 
 from ddim.data.images import class_indices
-from ddim.errors import UserError
 
 
 class Skipped(NamedTuple):
@@ -50,13 +49,6 @@ class Catalogue:
             identity=f"{self.identity} {names!a}",
             selected=True,
         )
-
-
-def none_readable(name: str, skipped: Sequence[Skipped]) -> UserError:
-    """Return the error for a set that holds files but no readable image."""
-    return UserError(
-        f"No image in {name} can be read ({summary(skipped, 3)}); replace the files or name another folder."
-    )
 
 
 def summary(skipped: Sequence[Skipped], count: int) -> str:

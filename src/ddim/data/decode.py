@@ -31,15 +31,6 @@ class Picture(NamedTuple):
     format: str
 
 
-def measure(file: BinaryIO) -> tuple[int, int]:
-    """Return width and height from the header of the file. Raises `Unreadable` if they cannot be read."""
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            return image.size
-    except Exception as error:
-        raise Unreadable(_reason(error)) from error
-
-
 def decode(file: BinaryIO, size: int) -> Picture:
     """Return the central square of an image at size x size pixels.
 

@@ -142,8 +142,7 @@ loaders: Registry[Loader] = Registry("data set")
 def register(name: str) -> Callable[[Registered], Registered]:
     """Register a loader, so that `open_images`, `ddim train` and recipes know the data set by `name`.
 
-    The loader is called as `(split, data_dir, url)`: "train" or "test"; the folder with the files, or None; the
-    address to download from, or None. It returns the `Images` of the split.
+    The loader is called as `(split, data_dir, url)`, see `open_images`, and returns the `Images` of the split.
     """
 
     def record(loader: Registered) -> Registered:

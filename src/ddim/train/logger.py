@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ LONG = 6 * 3600.0  # seconds from which the length of a run is announced
 ESTIMATE_AFTER = 20.0  # seconds of training before that length is estimated
 
 
+@dataclass(eq=False)
 class RunLogger:
     """The files of one run. Every process has one; only the main process's writes.
 
@@ -42,21 +43,17 @@ class RunLogger:
     again. Attribute `saved` is `time.monotonic()` of the last checkpoint.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        recipe: Recipe,
-        model: Denoiser,
-        images: Images,
-        held_out: Images,
-        data: dict[str, Any],
-        state: State,
-        distributed: Distributed,
-    ) -> None:
-        self.folder, self.recipe, self.model = folder, recipe, model
-        self.state, self.distributed = state, distributed
-        self.images, self.held_out, self.data = images, held_out, data
-        self.average = model.with_network(state.averages[0].network)
+    folder: Path
+    recipe: Recipe
+    model: Denoiser
+    images: Images
+    held_out: Images
+    data: dict[str, Any]  # see `ddim.train.run.identity`
+    state: State
+    distributed: Distributed
+
+    def __post_init__(self) -> None:
+        self.average = self.model.with_network(self.state.averages[0].network)
         self.sampled, self.sampling_time = time.monotonic(), 0.0  # of the last samples: when, and how long it took
         self.estimated = False
 

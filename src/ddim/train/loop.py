@@ -26,24 +26,15 @@ from ddim.train.state import State
 
 
 class Progress(NamedTuple):
-    """The state of a training after an update.
+    """The state of a training after an update. Training continues to change `average` and `state`."""
 
-    Attributes:
-        step, epoch: updates made; passes over the images made, a real number.
-        fraction: share of the whole training that is done, in (0, 1]; 1 after the last update.
-        loss: mean loss of this batch, weighted as in the plan.
-        seconds: time since training began, with evaluation, without interruptions.
-        average: the model with the averaged weights so far; training continues to change it.
-        state: everything that a checkpoint needs; training continues to change it, too.
-    """
-
-    step: int
-    epoch: float
-    fraction: float
-    loss: float
-    seconds: float
-    average: Denoiser
-    state: State
+    step: int  # updates made
+    epoch: float  # passes over the images made
+    fraction: float  # share of the whole training that is done, in (0, 1]; 1 after the last update
+    loss: float  # mean loss of this batch, weighted as in the plan
+    seconds: float  # time since training began, with evaluation, without interruptions
+    average: Denoiser  # the model with the averaged weights so far
+    state: State  # everything that a checkpoint needs
 
 
 def fit(
@@ -145,14 +136,9 @@ class Update:
         self.weights = list(state.network.parameters())
 
     def __call__(self, step: int, left: float) -> float:
-        """Make one update and return the mean loss of its batch.
+        """Make update `step`, from 1 on, and return the mean loss of its batch. Raises `UserError` as `fit`.
 
-        Args:
-            step: its number, from 1 on.
-            left: the share of the training that is left before it, in (0, 1].
-
-        Raises:
-            UserError: as `fit`.
+        `left` is the share of the training that is left before it, in (0, 1].
         """
         state, plan = self.state, self.plan
         for group in state.optimizer.param_groups:

@@ -48,7 +48,7 @@ def train(
     trackers: Sequence[str] = (),
     save_every: float = SAVE_EVERY,
 ) -> Denoiser:
-    """Train by a recipe into a run folder, with a progress bar.
+    """Train by a recipe into a run folder, and return the model with the averaged weights, in eval mode.
 
     The folder holds `config.json`, `model.safetensors` (the averaged weights), `checkpoints/` (what `resume`
     needs), `metrics.jsonl`, `environment.json` and `samples/` (some of the training images, and samples drawn on
@@ -68,9 +68,6 @@ def train(
         init: a model whose weights to start from; layers of another shape start from new weights.
         trackers: "tensorboard" or "wandb", which receive the metrics, too.
         save_every: seconds between two checkpoints.
-
-    Returns:
-        The model with the averaged weights, in eval mode.
 
     Raises:
         UserError: a name that is not registered, a folder that holds a run or that another process trains in, a
