@@ -120,16 +120,9 @@ MIRRORS = (
 def load(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
     """Return the 50,000 training images or the 10,000 test images; other files may hold fewer.
 
-    Reference: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
-
-    Args:
-        split: "train" or "test".
-        data_dir: the folder of the batches or of an archive of them, in the python or the binary layout;
-            None to look in $DDIM_DATA, then download.
-        url: where a download comes from instead of the mirrors: the address of one of the two archives.
-
-    Raises:
-        UserError: the files are missing, damaged or not the official ones, or every mirror failed.
+    Reference: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. Arguments and errors: as
+    `open_images`. The folder holds the batches, or an archive of them, in the python or the binary layout; `url` is
+    the address of one of the two archives.
     """
     wanted = (
         f"{' or '.join(BATCHES[split])} (or with .bin) there, in {PYTHON.folder} or in {BINARY.folder}, "
@@ -144,7 +137,7 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
 
 @register("airplanes")
 def load_airplanes(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
-    """Return the airplanes of CIFAR-10: 5,000 training or 1,000 test images. Arguments and errors as `load`."""
+    """Return the airplanes of CIFAR-10: 5,000 training or 1,000 test images."""
     return replace(load(split, data_dir, url).select(CLASSES[:1]), name="airplanes")
 
 

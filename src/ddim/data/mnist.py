@@ -36,15 +36,8 @@ REMEDY = "remove it and download it again"
 def load(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
     """Return the 60,000 training images or the 10,000 test images; other files may hold fewer.
 
-    Reference: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/.
-
-    Args:
-        split: "train" or "test".
-        data_dir: the folder of the IDX files, gzipped or not; None to look in $DDIM_DATA, then download.
-        url: where a download comes from instead of the mirrors; the file names are appended.
-
-    Raises:
-        UserError: the files are missing, damaged or do not belong together, or every mirror failed.
+    Reference: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/. Arguments and errors: as `open_images`.
+    The IDX files may be gzipped or not; their names are appended to `url`.
     """
     files = f"{' and '.join(FILES[split])} (.gz or not, also in MNIST/raw or mnist)"
     paths = locate(lambda folder: _find(folder, split), files, data_dir)

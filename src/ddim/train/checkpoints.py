@@ -87,10 +87,12 @@ def resume(state: State, folder: str | Path, before: float = math.inf) -> int | 
     errors = []
     for step in reversed([step for step in steps(folder) if step < before]):
         try:
-            state.restore(*read(folder, step))
+            tensors, numbers = read(folder, step)
         except UserError as error:
             errors.append(str(error))
             continue
+        try:
+            state.restore(tensors, numbers)
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"The checkpoint of step {step} in {folder} is of another network or plan; choose another --out."

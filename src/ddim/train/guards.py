@@ -39,12 +39,7 @@ class Guard:
         self.running, self.lowest, self.seen = 0.0, math.inf, 0
 
     def check(self, step: int, loss: float, norm: float, learning_rate: float) -> None:
-        """Check an update before it is made.
-
-        Args:
-            step, loss: the number of the update, and the mean loss of its batch.
-            norm: the norm of its gradient, before clipping.
-            learning_rate: the current one, for the error message.
+        """Check the loss of an update, and the norm of its gradient before clipping, before it is made.
 
         Raises:
             Breakdown: the loss or the gradient is not finite, or the running loss is far above its lowest value.

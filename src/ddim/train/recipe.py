@@ -104,9 +104,7 @@ class Plan:
     def learning_rate_factor(self, step: int, left: float) -> float:
         """Return the factor of the learning rate at an update: it rises, stays at 1, and falls (arXiv 2405.18392).
 
-        Args:
-            step: the number of the update, from 1 on.
-            left: the share of the training that is left before this update, in (0, 1].
+        `step` counts from 1 on; `left` is the share of the training that is left before this update, in (0, 1].
         """
         rise, fall = step / max(1, self.warmup), left / self.cooldown if self.cooldown else 1.0
         return min(1.0, rise, fall)
