@@ -10,19 +10,21 @@ measures the same as `ddim verify RUN`.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ddim import environment, model_io, progress, samplers
 from ddim.device import choose_device
+from ddim.experiments.results import load_json, plain
+from ddim.experiments.solvers import BUDGETS, Result, Start, draw, network_calls, trials
+from ddim.experiments.solvers import measure as measure_distances
 from ddim.files import write_text
 from ddim.loading import find, load
-from ddim.report import sheet
-from ddim.report import solvers as figures
-from ddim.verify import endpoint
+from ddim.plots import canvas
 from ddim.verify.checks import calls_per_step
-from ddim.verify.distances import Distances
-from ddim.verify.walks import BUDGETS, walks
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "solvers.json"
@@ -52,17 +54,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return the distances and how they were measured."""
     folder = find(options.run)
     model = load(folder).to(choose_device(options.device))
-    todo = walks(model, options.calls, options.solvers, options.spacings)
-    with progress.bar(total=endpoint.calls(model, todo), unit="call") as bar:
-        start = endpoint.Start(model, options.count, options.seed, bar.update)
-        found = endpoint.measure(start, todo, start.reference())
+    todo = trials(model, options.calls, options.solvers, options.spacings)
+    with progress.bar(total=network_calls(model, todo), unit="call") as bar:
+        start = Start(model, options.count, options.seed, bar.update)
+        found = measure_distances(start, todo, start.reference())
     about = {"run": folder.resolve().name, "weights": model_io.fingerprint(folder)}
     machine = environment.describe()
     del machine["command"]
-    return {**about, "device": str(model.device), "machine": machine, **found.facts()}
+    return {**about, "device": str(model.device), "machine": machine, **plain(asdict(found))}
 
 
-def whole_table(found: Distances, facts: dict[str, Any]) -> str:
+def whole_table(found: Result, facts: dict[str, Any]) -> str:
     """Return the distances of every solver with every spacing, in Markdown."""
     lines = [
         f"Root mean square distance to the endpoint of {found.reference_steps:,} DDIM steps from the same noise,",
@@ -79,18 +81,14 @@ def whole_table(found: Distances, facts: dict[str, Any]) -> str:
         for spacing in found.spacings:
             rows = [cells.get((solver, spacing, budget)) for budget in found.budgets]
             words = [
-                "-"
-                if row is None
-                else f"**{row.distance:.4f}**"
-                if row == best[row.budget]
-                else f"{row.distance:.4f}"
+                "-" if row is None else f"**{row.error:.4f}**" if row == best[row.budget] else f"{row.error:.4f}"
                 for row in rows
             ]
             lines.append(f"| {solver} | {spacing} | " + " | ".join(words) + " |")
-    return "\n".join([*lines, "", *found.suggestions()]) + "\n"
+    return "\n".join([*lines, "", *found.suggest()]) + "\n"
 
 
-def docs_table(found: Distances) -> str:
+def docs_table(found: Result) -> str:
     """Return a row for each solver: its paper, its order, and its smallest distance over all spacings."""
     budgets = [budget for budget in SHOWN if budget in found.budgets]
     lines = [
@@ -104,11 +102,10 @@ def docs_table(found: Distances) -> str:
         paper = f"[{title}](https://arxiv.org/abs/{number})" if number else ""
         cells = [f"`{name}`", paper, str(sampler.order), f"{calls_per_step(sampler):.3g}"]
         for budget in budgets:
-            rows = [row for row in found.rows if (row.solver, row.budget) == (name, budget)]
-            near = min(rows, key=lambda row: row.distance, default=None)
+            near = found.best(budget, name)
             bold = "**" if near == best[budget] else ""
             absent = "stochastic" if sampler.stochastic and budget == budgets[0] else ""
-            cells.append(f"{bold}{near.distance:.3f}{bold} {near.spacing}" if near else absent)
+            cells.append(f"{bold}{near.error:.3f}{bold} {near.spacing}" if near else absent)
         lines.append("| " + " | ".join(cells) + " |")
     spacings = ", ".join(found.spacings)
     about = f"{found.count} images of our MNIST model; spacings: {spacings}."
@@ -118,11 +115,11 @@ def docs_table(found: Distances) -> str:
 
 def redraw() -> None:
     """Write the tables and the figure from the JSON."""
-    facts = json.loads(RESULT.read_text(encoding="utf-8"))
-    found = Distances.read(facts)
+    facts = load_json(RESULT)
+    found = msgspec.convert(facts, Result)
     write_text(RESULT.with_suffix(".md"), whole_table(found, facts))
-    with sheet.styled():
-        sheet.save(figures.distances(found), FIGURE)
+    with canvas.styled():
+        canvas.save(draw(found), FIGURE)
     FIGURE.with_suffix(".svg").unlink()  # the page shows the PNG
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)

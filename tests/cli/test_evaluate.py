@@ -19,8 +19,7 @@ from ddim.denoiser import Denoiser
 from ddim.evaluate import Evaluation
 from ddim.files import write_text
 from ddim.pictures import write_each
-from ddim.report import tables
-from ddim.report.record import read
+from ddim.report.run_folder import read
 from ddim.sampling import Sampling
 from ddim.train import recipe as recipes
 
@@ -137,15 +136,15 @@ def test_a_comparison_in_a_report(run, tmp_path, capsys):
     main(["compare", "./mine", real, *words])
     assert "ddim report ./mine" in capsys.readouterr().out
     record = read(mine)
-    first, second = record.results["compare"]["rows"]
-    assert (first["name"], second["name"]) == ("real", "./mine")  # no folders of this machine
-    assert second["parameters"] == sum(p.numel() for p in record.model.network.parameters())
-    assert "parameters" not in first  # a folder of images
-    assert second["images_seen"] == 30 * record.batch_size
-    assert record.samples["compare"]["images"].shape == (2, 20, 1, 8, 8)
-    (table,) = tables.tables(record)["compare"]
-    assert [row[0].words for row in table.rows] == ["real images", "real images", "real", "./mine"]
-    assert [row[1].words for row in table.rows] == ["300", "40", "300", "40"]
+    first, second = record.results["compare"].rows
+    assert (first.name, second.name) == ("real", "./mine")  # no folders of this machine
+    assert second.parameters == sum(p.numel() for p in record.model.network.parameters())
+    assert first.parameters is None  # a folder of images
+    assert second.images_seen == 30 * record.plan["batch_size"]
+    assert record.samples("compare")["images"].shape == (2, 20, 1, 8, 8)
+    (table,) = experiments.experiments["compare"].tables(record.results["compare"])
+    assert [row[0].text for row in table.rows] == ["real images", "real images", "real", "./mine"]
+    assert [row[1].text for row in table.rows] == ["300", "40", "300", "40"]
     assert "frechet_low" in (mine / "results/compare.csv").read_text()
     said = refused(capsys, "compare", real, "./mine", "--against", "digits", "--report")
     assert "is not one of your runs" in said
@@ -160,7 +159,7 @@ def test_a_comparison_that_is_stopped_leaves_no_images_under_other_names(run, tm
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "keep", stop)
+    monkeypatch.setattr(experiments.results, "keep", stop)
     with pytest.raises(SystemExit):
         main(["compare", mine, real, *words])
     assert read(Path(mine)).results == {}

@@ -3,13 +3,13 @@
 import functools
 
 import pytest
-from ddim.evaluate.extractors import names as extractor_names
 from refusal import refused
 
 from ddim import nets, samplers, schedule, timesteps
 from ddim.cli import main
 from ddim.cli.names import KINDS, described, first_sentence
 from ddim.data import names as data_names
+from ddim.evaluate.extractors import names as extractor_names
 from ddim.train import recipe
 
 

@@ -56,7 +56,7 @@ def test_a_run(short_run, capsys):
     words = ["--solvers", "ddim", "--spacings", "trailing,log-snr", "--calls", "5,2", "--count", "2"]
     main(["verify", str(short_run), *words, "--device", "cpu"])
     said = capsys.readouterr().out
-    assert "With 2 calls: ddim on" in said
+    assert "With 2 calls: ddim with" in said
     facts = json.loads((short_run / "results" / "solvers.json").read_text())
     assert facts["weights"] == model_io.fingerprint(short_run)
     assert len(facts["rows"]) == 4

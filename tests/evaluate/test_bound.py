@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from known import discretised, images, model
 from torch.distributions import Normal, kl_divergence
 
 from ddim.errors import UserError
@@ -14,6 +13,7 @@ from ddim.evaluate.bound import all_times, probabilities, sampled_times
 from ddim.evaluate.dequantise import decoder_nll, decoder_std
 from ddim.noise import stream
 from ddim.schedule import cosine, from_betas, linear
+from known import discretised, images, model
 
 LINEAR = linear()
 SHORT = linear(T=50, beta_start=0.002, beta_end=0.4)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from known import images
 
 from ddim.evaluate.batches import batches, spread_rows
 from ddim.evaluate.intervals import Mean
+from known import images
 
 
 def test_a_few_images_are_spread_over_the_set(model):

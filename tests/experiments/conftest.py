@@ -3,6 +3,7 @@ import torch
 
 from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
+from madeup import trained  # noqa: F401 - a fixture
 
 
 @pytest.fixture

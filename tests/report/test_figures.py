@@ -1,7 +1,5 @@
 import io
-import math
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,11 +8,13 @@ from torch import nn
 
 from ddim import model_io, nets, report, schedule
 from ddim.denoiser import Denoiser
-from ddim.report import animation, diagram, mosaics
-from ddim.report.numbers import epochs, percent, power, short, three
-from ddim.report.record import read
-from ddim.report.sheet import Sheet, line, mosaic, save, styled
-from ddim.report.stages import stages
+from ddim.experiments import experiments, strips
+from ddim.experiments.results import load_samples
+from ddim.experiments.results import read as read_result
+from ddim.plots.canvas import styled
+from ddim.report import network
+from ddim.report.network import stages
+from ddim.report.run_folder import read
 
 
 class Other(nn.Module):
@@ -82,7 +82,7 @@ def test_a_shared_weight_counts_once():
 def test_the_drawing_names_every_stage_and_the_total(tmp_path, kind):
     one = model(kind)
     model_io.save(one, tmp_path)
-    figure = diagram.network(read(tmp_path, one.network))
+    figure = network.network(read(tmp_path, one.network))
     words = [text.get_text() for text in figure.texts]
     assert words[-1].endswith(f": {sum(p.numel() for p in one.network.parameters()):,} parameters")
     for stage in stages(one):
@@ -96,7 +96,7 @@ def test_no_word_of_the_drawing_leaves_its_box(tmp_path, kind, size):
     one = model(kind, size=size)
     model_io.save(one, tmp_path)
     with styled():
-        figure = diagram.network(read(tmp_path, one.network))
+        figure = network.network(read(tmp_path, one.network))
         figure.draw_without_rendering()
         boxes = [p.get_window_extent() for p in figure.axes[0].patches if type(p).__name__ == "FancyBboxPatch"]
         for text in figure.texts[:-1]:  # all but the title
@@ -115,33 +115,22 @@ def test_a_run_with_a_network_of_the_users_own(trained):
     assert '<figure id="network">' in page
 
 
-def test_pixels_stay_square_and_equal(tmp_path):
-    images = torch.randint(0, 256, (6, 3, 5, 5), dtype=torch.uint8)
-    grid = mosaic(images, 3)
-    with styled():
-        sheet = Sheet(200)
-        sheet.image(grid, left=37, top=21, scale=7)
-        save(sheet.figure, tmp_path / "grid")
-    with Image.open(tmp_path / "grid.png") as file:
-        png = np.asarray(file.convert("RGB"))
-    high, wide = grid.shape[0] * 7, grid.shape[1] * 7
-    assert np.array_equal(png[21 : 21 + high, 37 : 37 + wide], grid.repeat(7, 0).repeat(7, 1))
-    assert (png[:21] == 255).all()
-    gap = line(5)
-    assert np.array_equal(grid[gap : gap + 5, gap : gap + 5], images[0].permute(1, 2, 0).numpy())
-
-
 def test_strips_pair_each_frame_with_its_guess(complete):
     tensors = load_file(complete / "samples/strips.safetensors")
     stops = torch.tensor([0, 3, 20])
-    pairs = mosaics._pairs(tensors, "eta1", stops)
+    pairs = strips.pairs_of_rows(tensors, "eta1", stops)
     assert pairs.shape == (6, 6, 1, 8, 8)
     assert torch.equal(pairs[2, 1], tensors["eta1.x"][3, 2])
     assert torch.equal(pairs[2, 4], tensors["eta1.x0"][3, 2])
 
 
+def animation(folder):
+    one = experiments["strips"]
+    return one.extras[0].figure(read_result(folder, one).result, load_samples(folder, one, (1, 8, 8)))
+
+
 def test_the_animation_has_a_frame_for_each_time_and_rests_on_the_last(complete):
-    with Image.open(io.BytesIO(animation.denoising(read(complete)))) as gif:
+    with Image.open(io.BytesIO(animation(complete))) as gif:
         assert gif.n_frames == len(load_file(complete / "samples/strips.safetensors")["times"]) == 21
         durations = []
         for i in range(gif.n_frames):
@@ -152,14 +141,6 @@ def test_the_animation_has_a_frame_for_each_time_and_rests_on_the_last(complete)
 
 
 def test_the_animation_is_cut_to_its_size(complete, monkeypatch):
-    monkeypatch.setattr(animation, "LARGEST", 1)
-    with Image.open(io.BytesIO(animation.denoising(read(complete)))) as smallest:
+    monkeypatch.setattr(strips, "LARGEST", 1)
+    with Image.open(io.BytesIO(animation(complete))) as smallest:
         assert smallest.n_frames == 6  # one frame in four
-
-
-def test_numbers_are_short():
-    assert [three(x) for x in (4.4, 0.1234, 356.2, 1318.0)] == ["4.40", "0.123", "356", "1,318"]
-    assert [short(n) for n in (850, 45_321, 6_469_889)] == ["850", "45.3 k", "6.47 M"]
-    assert [epochs(n) for n in (0.43, 4.011, 12.03, 1000.0)] == ["0.43", "4", "12", "1,000"]
-    assert [percent(math.log(n)) for n in (1.031, 1.12, 0.88, 14.0)] == ["3.1%", "12%", "12%", "1,300%"]
-    assert power(4.04e-5) == "4.0 × 10⁻⁵"

@@ -10,12 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from ddim import report
 from ddim.errors import UserError
-from ddim.report.plates import PLATES
+from ddim.report.run_folder import read as read_run
+from ddim.report.sections import cuts
+from madeup import leave, leave_all, results
 
 pytestmark = pytest.mark.slow
 
-NAMES = [plate.name for plate in PLATES]
 FROM_TRAINING = ["data", "forward", "network", "learning", "levels", "along"]
+LOOK = ["samples", "strips", "denoising", "timing"]
 MEASURED = [
     "table1",
     "consistency",
@@ -27,6 +29,7 @@ MEASURED = [
     "compare",
     "memorisation",
 ]
+NAMES = [*FROM_TRAINING, *LOOK, *MEASURED]
 VOID = {"meta", "img", "br"}
 
 
@@ -139,7 +142,7 @@ def test_a_run_of_before_there_were_levels_is_still_a_page(trained):
 def test_what_a_limit_cut_is_said(complete):
     facts = json.loads((complete / "results/gallery.json").read_text())
     (complete / "results/gallery.json").write_text(json.dumps({**facts, "cut": "a limit of 3 s cut <it>"}))
-    assert "This is not the whole: a limit of 3 s cut <it>." in read(complete).text
+    assert "Not everything was measured: a limit of 3 s cut <it>." in read(complete).text
 
 
 def test_names_from_files_are_escaped(trained):
@@ -243,3 +246,71 @@ def test_a_head_without_its_facts_is_still_a_page(trained, file, changes):
     path = trained() / file
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     assert read(path.parent).figures == FROM_TRAINING
+
+
+# The page
+
+
+@pytest.fixture
+def made_up(trained):
+    """A trained run with all made-up results, but without galleries, strips and timing."""
+    folder = trained()
+    leave_all(folder)
+    return folder
+
+
+def test_numbers_can_be_sorted_as_numbers(made_up):
+    text = report.write(made_up).read_text(encoding="utf-8")
+    assert '<td data-value="10">10</td>' in text  # steps
+    values = [float(value) for value in re.findall(r'data-value="([^"]*)"', text)]
+    assert len(values) > 80
+    assert "aria-sort" in text
+    assert text.count("<table>") == text.count("<thead>") == text.count("<tbody>") == 10
+
+
+def test_the_verdict_says_each_claim_in_words(made_up):
+    text = report.write(made_up).read_text(encoding="utf-8")
+    verdict = text[text.index('<section id="verdict">') : text.index("</section>")]
+    assert text.index('<section id="verdict">') < text.index("<figure")
+    assert f'<a href="#table1">Figure {NAMES.index("table1") + 1}</a>' in verdict
+    assert verdict.count('<span aria-hidden="true">✓</span> holds') == 6
+    assert "Not everything was measured" not in verdict
+
+
+def test_text_from_results_is_escaped(made_up):
+    evil = "<script>alert($\\x$)</script>"
+    for name in ("table1", "evaluation"):
+        leave(made_up, name, {**results()[name], "about": evil, "cut": evil})
+    facts = results()["solvers"]
+    facts["rows"][0]["solver"] = evil
+    leave(made_up, "solvers", facts)
+    text = report.write(made_up).read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    listed = f"Not everything was measured: table1: {evil}; evaluation: {evil}."
+    assert listed.replace("<", "&lt;").replace(">", "&gt;") in text
+
+
+def test_what_a_limit_took_away_is_listed(made_up):
+    leave(made_up, "table1", {**results()["table1"], "cut": "a limit of 3 minutes cut S = 1000"})
+    leave(made_up, "likelihood", {**results()["likelihood"], "cut": ["no", "sentence"]})
+    assert cuts(read_run(made_up)) == ["table1: a limit of 3 minutes cut S = 1000"]
+
+
+def test_measured_results_of_other_weights_are_absent(made_up):
+    for name in results():
+        path = made_up / f"results/{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "weights": "others"}))
+    run = read_run(made_up)
+    assert run.results == {}
+    assert {run.problems[name] for name in results()} == {
+        f"results/{name}.json was made with other weights." for name in results()
+    }
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"version": 9}'])
+def test_a_result_that_cannot_be_read_is_announced_with_its_command(made_up, text):
+    (made_up / "results/table1.json").write_text(text)
+    page = read(made_up)
+    assert "table1" in page.missing
+    said = "results/table1.json cannot be read: it is damaged, or another version of ddim wrote it. "
+    assert said + "ddim reproduce RECIPE makes it." in page.text

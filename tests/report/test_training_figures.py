@@ -12,14 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from ddim import model_io, report
 from ddim.denoiser import Denoiser
-from ddim.report import along, curves, levels, words
-from ddim.report.overfit import gap, verdict
-from ddim.report.plate import hang
-from ddim.report.plates import PLATES
-from ddim.report.reading import ROWS
-from ddim.report.record import read
-from ddim.report.sheet import line as between
-from ddim.report.sheet import mosaic
+from ddim.plots.canvas import mosaic, separator
+from ddim.report.losses import gap, learning, levels, overfitting
+from ddim.report.page import facts, tiles
+from ddim.report.run_folder import SNAPSHOTS, read
+from ddim.report.sections import sections
+from ddim.report.training import along
 
 
 def lines_of(folder):
@@ -40,11 +38,16 @@ def pixels(figure):
     return [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
 
 
+def notes(run):
+    """What each section says about this run alone."""
+    return {section.name: section.note for section in sections(run, draw=False)}
+
+
 # The learning curve
 
 
 def test_the_learning_curve_draws_the_numbers_of_the_metrics(trained):
-    figure = curves.learning(read(trained()))
+    figure = learning(read(trained()))
     found = {label: list(map(list, data)) for label, data in drawn(figure).items()}
     assert found == {
         "held-out images, averaged weights": [[1, 2, 3], [0.9, 0.45, 0.9 / 3]],
@@ -56,18 +59,18 @@ def test_the_learning_curve_draws_the_numbers_of_the_metrics(trained):
 
 def test_a_weighted_loss_is_another_quantity_and_not_drawn(trained):
     record = read(trained(plan={"weighting": "min-snr"}))
-    assert set(drawn(curves.learning(record))) == {
+    assert set(drawn(learning(record))) == {
         "held-out images, averaged weights",
         "training images, averaged weights",
     }
-    assert "weighted (min-snr), another quantity" in words.notes(record)["learning"]
+    assert "a weighted loss (min-snr), which is another quantity" in notes(record)["learning"]
 
 
 def test_lines_from_before_the_training_images_were_scored_leave_a_gap(trained):
     folder = trained()
     first, *rest = lines_of(folder)
     rewrite(folder, [{name: n for name, n in first.items() if name != "train"}, *rest])
-    _, ys = drawn(curves.learning(read(folder)))["training images, averaged weights"]
+    _, ys = drawn(learning(read(folder)))["training images, averaged weights"]
     assert math.isnan(ys[0])
     assert list(ys[1:]) == [0.4, 0.8 / 3]
 
@@ -78,7 +81,7 @@ def test_lines_from_before_the_training_images_were_scored_leave_a_gap(trained):
 def test_the_levels_are_drawn_in_the_middle_of_their_parts(trained):
     folder = trained()
     last = lines_of(folder)[-1]
-    figure = levels.levels(read(folder))
+    figure = levels(read(folder))
     found = drawn(figure)
     for name, label in (("held_out_by_level", "held-out images, now"), ("train_by_level", "training images, now")):
         assert list(found[label][0]) == pytest.approx([2 * b + 1 for b in range(10)])  # T is 20
@@ -96,7 +99,7 @@ def test_earlier_lines_halve_the_way_back(trained, count, earlier):
     every = [line["held_out_by_level"] for line in lines_of(folder)]
     faint = [
         list(one.get_ydata())
-        for one in levels.levels(read(folder)).axes[0].lines
+        for one in levels(read(folder)).axes[0].lines
         if one.get_alpha() and len(one.get_xdata())
     ]
     assert faint == [every[i] for i in earlier]
@@ -116,7 +119,7 @@ CHANCE = [0.05, -0.04, 0.06, -0.05, 0.03, -0.06, 0.05, -0.02, 0.04, -0.05]
 
 
 def test_chance_is_no_sign_of_overfitting(trained):
-    said = verdict(plant(trained(), CHANCE))
+    said = overfitting(plant(trained(), CHANCE))
     assert said.startswith(
         "The loss on held-out images exceeds that on training images most between t = 4 and 6, by 6.0%."
     )
@@ -125,22 +128,22 @@ def test_chance_is_no_sign_of_overfitting(trained):
 
 def test_a_bump_beyond_chance_is_a_sign_of_overfitting(trained):
     bump = [0.1, 0.3, 0.6, 0.8, 0.7, 0.4, 0.2, 0.1, 0.05, 0.0]
-    said = verdict(plant(trained(), [a + b for a, b in zip(bump, CHANCE, strict=True)]))
+    said = overfitting(plant(trained(), [a + b for a, b in zip(bump, CHANCE, strict=True)]))
     assert "most between t = 6 and 8, by 75%." in said
     assert "a sign of overfitting, or of held-out images that are harder." in said
     assert said.endswith("The held-out loss itself has not risen.")
 
 
 def test_a_held_out_loss_that_rises_again_is_told(trained):
-    said = verdict(plant(trained(), [3.0] * 10, first=[0.0] * 10))
+    said = overfitting(plant(trained(), [3.0] * 10, first=[0.0] * 10))
     assert said.endswith("The held-out loss was lowest after 2 epochs and is 167% higher now.")
 
 
 def test_held_out_images_that_are_easier_are_no_overfitting(trained):
-    said = verdict(plant(trained(), [-0.3] * 10))
+    said = overfitting(plant(trained(), [-0.3] * 10))
     assert said == (
         "At no level does the loss on held-out images exceed that on training images. Over all levels it is 30% "
-        "lower, where up to 0.0% may be chance, as each level has at most 32 images of each set: no sign of "
+        "lower; up to 0.0% may be chance, as each level has at most 32 images of each set: no sign of "
         "overfitting."
     )
 
@@ -156,7 +159,7 @@ def test_chance_alone_is_called_overfitting_once_in_forty_runs(noisier):
 def test_the_words_stand_below_the_figure(trained):
     folder = trained()
     page = report.write(folder).read_text(encoding="utf-8")
-    assert verdict(read(folder)) in page.split('<figure id="levels">')[1].split("</figure>")[0]
+    assert overfitting(read(folder)) in page.split('<figure id="levels">')[1].split("</figure>")[0]
 
 
 # Along the way
@@ -164,7 +167,7 @@ def test_the_words_stand_below_the_figure(trained):
 
 def test_the_rows_are_the_images_of_their_steps(trained):
     folder = trained()
-    figure = along.along(read(folder))
+    figure = along(read(folder))
     tensors = [load_file(folder / f"samples/step-{step:08d}.safetensors") for step in (9, 18, 27)]
     averaged, latest = pixels(figure)
     for found, name in ((averaged, "averaged"), (latest, "latest")):
@@ -175,20 +178,20 @@ def test_the_rows_are_the_images_of_their_steps(trained):
 
 
 def test_a_run_without_averages_says_so(trained):
-    assert "both sides are the same" in words.notes(read(trained(plan={"ema": [0.0]})))["along"]
-    assert "along" not in words.notes(read(trained(plan={"ema": [0.1, 0.0]})))
+    assert "both sides are equal" in notes(read(trained(plan={"ema": [0.0]})))["along"]
+    assert notes(read(trained(plan={"ema": [0.1, 0.0]})))["along"] == ""
 
 
 def test_many_steps_are_thinned_evenly_from_the_first_to_the_last(trained):
-    stops = read(trained(lines=36)).along
-    assert len(stops) == ROWS == 8
+    stops = read(trained(lines=36)).snapshots
+    assert len(stops) == SNAPSHOTS == 8
     assert [stop.step for stop in stops] == [9 * (5 * i + 1) for i in range(8)]
 
 
 def test_a_step_without_a_line_of_metrics_has_no_epoch(trained):
     folder = trained()
     rewrite(folder, lines_of(folder)[1:])
-    said = [text.get_text() for text in along.along(read(folder)).texts]
+    said = [text.get_text() for text in along(read(folder)).texts]
     assert said[2:] == ["step 9", "step 18", "epoch 2", "step 27", "epoch 3"]
 
 
@@ -196,11 +199,11 @@ def test_a_step_without_a_line_of_metrics_has_no_epoch(trained):
 def test_large_images_are_fewer(trained, size, columns):
     record = read(trained())
     images = torch.zeros(16, 3, size, size, dtype=torch.uint8)
-    for stop in record.along:
+    for stop in record.snapshots:
         object.__setattr__(stop, "averaged", images)
         object.__setattr__(stop, "latest", images)
-    for found in pixels(along.along(record)):
-        assert found.shape[1] == columns * (size + between(size)) + between(size)
+    for found in pixels(along(record)):
+        assert found.shape[1] == columns * (size + separator(size)) + separator(size)
 
 
 # What is broken is absent
@@ -223,7 +226,7 @@ UINT8 = {"dtype": torch.uint8}
 def test_samples_of_another_kind_are_no_row(trained, tensors):
     folder = trained()
     save_file(tensors, folder / "samples/step-00000018.safetensors")
-    assert [stop.step for stop in read(folder).along] == [9, 27]
+    assert [stop.step for stop in read(folder).snapshots] == [9, 27]
 
 
 def test_what_is_no_file_of_samples_is_passed_over(trained):
@@ -233,7 +236,7 @@ def test_what_is_no_file_of_samples_is_passed_over(trained):
     (folder / "samples/step-00000027.safetensors").mkdir()
     for name in ("step-", "step-x", "step--1", "step-1.5"):
         (folder / f"samples/{name}.safetensors").write_bytes(b"")
-    assert [stop.step for stop in read(folder).along] == [9]
+    assert [stop.step for stop in read(folder).snapshots] == [9]
 
 
 GOOD = [0.5] * 10
@@ -251,8 +254,8 @@ def test_levels_that_are_none_are_left_out(trained, name, broken):
     record = read(folder)
     assert len(record.metrics) == 3
     assert record.levels == []
-    assert levels.levels(record) is None
-    assert verdict(record) == ""
+    assert levels(record) is None
+    assert overfitting(record) == ""
 
 
 VALUES = [
@@ -295,11 +298,10 @@ def test_no_metrics_break_the_report(trained, seed):
     every = lines_of(folder)
     (folder / "metrics.jsonl").write_text("\n".join(fuzzed(rng, rng.choice(every)) for _ in range(6)))
     record = read(folder)
-    for plate in PLATES[3:6]:
-        hang(plate, record)
-    assert words.notes(record).keys() >= {"learning", "levels"}
-    assert words.tiles(record)
-    assert words.facts(record)
+    assert notes(record).keys() >= {"learning", "levels"}
+    sections(record)
+    assert tiles(record)
+    assert facts(record)
 
 
 # While training goes on
@@ -322,9 +324,9 @@ def test_a_run_that_trains_on_shows_what_was_made_with_its_earlier_weights(compl
     going_on(complete)
     record = read(complete)
     assert record.earlier == {"gallery", "strips", "timing"}
-    said = words.notes(record)
+    said = notes(record)
     for name in ("samples", "strips", "denoising", "timing"):
-        assert "Training went on meanwhile: this shows earlier weights." in said[name]
+        assert "Training has continued since: this shows earlier weights." in said[name]
     assert 'id="samples"><h2' in report.write(complete).read_text(encoding="utf-8").replace("\n", "")
 
 

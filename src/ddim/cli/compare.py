@@ -50,13 +50,12 @@ class Compare:
 
     def run(self) -> None:
         import torch
-        from safetensors.torch import save as to_bytes
 
         from ddim.evaluate import evaluation, measure
         from ddim.evaluate.features import as_pixels
         from ddim.evaluate.scoring import check_counts
-        from ddim.experiments import forget, keep
-        from ddim.files import write_bytes, write_text
+        from ddim.experiments import compare, experiments, results
+        from ddim.files import write_text
         from ddim.pictures import write_grid
 
         if not self.what or len(set(self.what)) < len(self.what):
@@ -91,13 +90,12 @@ class Compare:
         table = {"reference": real.facts(), "subjects": facts}
         write_text(numbers, json.dumps(table, indent=2) + "\n")
         if self.report:
-            forget(first.folder, "compare")
-            images = to_bytes({"images": torch.stack([rows[name] for name in ranked])})
-            write_bytes(first.folder / "samples/compare.safetensors", images)
+            results.forget(first.folder, "compare")
             public = {subject.name: subject.public_name for subject in subjects}
             kept = [{"name": public[name], **about[name], **found[name].flat()} for name in ranked]
-            result = {"about": extractor.about, "reference_count": len(real.reference), "rows": kept}
-            keep(first.folder, "compare", {"weights": about[first.name]["weights"], **result})
+            result = compare.result(extractor.about, len(real.reference), kept)
+            samples = {"images": torch.stack([rows[name] for name in ranked])}
+            results.keep(first.folder, experiments["compare"], about[first.name]["weights"], result, samples)
         print("\n".join(evaluation.comparison(found)))
         print(f"{picture} shows two rows of each subject, in the order of the table; the numbers are in {numbers}.")
         if self.report:

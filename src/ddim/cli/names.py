@@ -24,7 +24,7 @@ KINDS.update(
         "weightings": ("ddim.train.loss", "weightings"),
         "data": ("ddim.data.images", "loaders"),
         "extractors": ("ddim.evaluate.extractors", "extractors"),
-        "experiments": ("ddim.experiments", "PIECES"),
+        "experiments": ("ddim.experiments", "experiments"),
         "recipes": ("ddim.train.recipe", ""),
         "models": ("ddim.loading", ""),
     }

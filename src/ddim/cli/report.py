@@ -41,8 +41,8 @@ class Report:
 
         model = load(self.run_folder).to(choose_device(self.device))
         setup = experiments.Setup(self.run_folder, model)
-        for piece in experiments.run(setup, minutes=self.minutes, redo=self.redo):
-            print(f"{piece} done")
+        for name in experiments.run(setup, minutes=self.minutes, redo=self.redo):
+            print(f"{name} done")
         if self.digest is None:
             print(f"The report is {report.write(self.run_folder)}.")
         else:

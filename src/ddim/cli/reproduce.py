@@ -138,18 +138,14 @@ class Reproduce:
         from ddim.progress import bar
 
         train, test = (self._images(recipe, split) for split in ("train", "test"))
-        whole = sum(experiments.seconds_whole(experiments.PIECES, model).values()) / 60
+        whole = experiments.seconds_whole(model) / 60
         limit = f"; they are shortened to {minutes:.3g}" if minutes is not None and minutes < whole else ""
         print(f"At full length the experiments take about {whole:,.0f} minutes{limit}.", file=sys.stderr)
-        pieces = experiments.run(
-            experiments.Setup(out, model, train, test),
-            minutes=minutes,
-            whole=self.full,
-            pieces=tuple(experiments.PIECES),
-        )
-        with bar(pieces, total=len(experiments.PIECES), desc="experiments", unit="experiment") as progress:
-            for piece in progress:
-                progress.set_postfix_str(f"{piece} done")
+        names, setup = experiments.runnable(), experiments.Setup(out, model, train, test)
+        done = experiments.run(setup, minutes=minutes, whole=self.full, names=names)
+        with bar(done, total=len(names), desc="experiments", unit="experiment") as progress:
+            for name in progress:
+                progress.set_postfix_str(f"{name} done")
         page = report.write(out)
         print("\n".join(report.verdict(out)))
         print(f"The report is {page}.")

@@ -88,13 +88,13 @@ class Subject:
     def facts(self) -> dict[str, Any]:
         """Return a model's fingerprint, size and, if known, the images it was trained on; {} for a folder."""
         from ddim.model_io import fingerprint, read_config
-        from ddim.report.reading import images_seen, metrics
+        from ddim.report.run_folder import images_seen, read_metrics
 
         if not self.is_model:
             return {}
         parameters = sum(p.numel() for p in self.model.network.parameters())
         facts: dict[str, Any] = {"weights": fingerprint(self.folder), "parameters": parameters}
-        seen = images_seen(read_config(self.folder), metrics(self.folder / "metrics.jsonl"))
+        seen = images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl"))
         return facts if seen is None else {**facts, "images_seen": seen}
 
     def labels(self, count: int) -> "list[int] | None":

@@ -64,37 +64,35 @@ class Verify:
 
     def _compare(self, name: str) -> None:
         from ddim.device import choose_device
+        from ddim.experiments import experiments, results, solvers
         from ddim.experiments.cost import forward_seconds
         from ddim.loading import comes_with_ddim, find, load
         from ddim.model_io import fingerprint
+        from ddim.plots import canvas
         from ddim.progress import bar
-        from ddim.report import sheet, solvers
-        from ddim.verify import endpoint, kept, walks
 
         budgets = numbers("calls", self.calls, int)
         folder = find(name)
         model = load(folder).to(choose_device(self.device))
-        todo = walks.walks(model, budgets, names(self.solvers), names(self.spacings))
+        todo = solvers.trials(model, budgets, names(self.solvers), names(self.spacings))
         weights = fingerprint(folder)
         if comes_with_ddim(folder):
             folder = Path("verify") / name  # nothing is written into the package
-        start = endpoint.Start(model, self.count, self.seed)
-        reference = kept.endpoint(folder, weights, start)
-        total = endpoint.calls(model, todo, reference is None)
+        start = solvers.Start(model, self.count, self.seed)
+        reference = solvers.load_reference(folder, weights, start)
+        total = solvers.network_calls(model, todo, reference is None)
         minutes = total * forward_seconds(model, self.count, repeats=3) / 60
         print(f"{total:,} network calls for {self.count} images: about {minutes:.1f} minutes.", file=sys.stderr)
         with bar(total=total, desc="comparing", unit="call") as progress:
             start.tick = progress.update
-            if reference is None:
-                reference = start.reference()
-                kept.keep_endpoint(folder, weights, start, reference)
-            found = endpoint.measure(start, todo, reference)
-        files = kept.keep(folder, weights, found)
+            reference = reference or solvers.keep_reference(folder, weights, start)
+            result = solvers.measure(start, todo, reference)
+        path = results.keep(folder, experiments["solvers"], weights, result, {})
         stem = (self.out or folder / "figures") / "solvers"
-        with sheet.styled():
-            sheet.save(solvers.distances(found), stem)
-        print("\n".join(found.lines()))
-        print(f"The figure is {stem}.png, the numbers are in {files[0]} and {files[1].name}.")
+        with canvas.styled():
+            canvas.save(solvers.draw(result), stem)
+        print("\n".join(result.lines()))
+        print(f"The figure is {stem}.png, the numbers are in {path} and {path.with_suffix('.csv').name}.")
 
 
 def prove(out: Path, only: list[str] | None = None) -> bool:
@@ -108,9 +106,9 @@ def prove(out: Path, only: list[str] | None = None) -> bool:
         Whether every test passed.
     """
     from ddim.files import write_text
+    from ddim.plots import canvas
     from ddim.progress import bar
-    from ddim.report import sheet, solvers
-    from ddim.verify import judge, prove_identities, table_lines
+    from ddim.verify import figure, judge, prove_identities, table_lines
     from ddim.verify import solvers as provable
 
     makers = provable(only)
@@ -128,8 +126,8 @@ def prove(out: Path, only: list[str] | None = None) -> bool:
         "identities": [one.to_dict() for one in family],
     }
     write_text(out / "solvers.json", json.dumps(facts, indent=2) + "\n")
-    with sheet.styled():
-        sheet.save(solvers.orders(verdicts), out / "solvers")
+    with canvas.styled():
+        canvas.save(figure.orders(verdicts), out / "solvers")
     print(f"The figure is {out / 'solvers.png'}, the numbers are in {out / 'solvers.json'}.")
     print(f"FAILED: {', '.join(failed)}" if failed else f"All {len(verdicts)} samplers pass.")
     return not failed

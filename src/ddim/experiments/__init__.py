@@ -1,51 +1,74 @@
-"""Experiments: what is computed once per run and kept in its folder, so that the report only has to draw."""
+"""Experiments: each is computed once for the weights of a run, kept in its folder and shown in its report.
 
-import csv
-import io
-import json
+Each module of this package holds one experiment. Another one may be registered from any module, see `base`.
+"""
+
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
+from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.experiments import (
-    consistency,
-    evaluation,
-    gallery,
-    interpolation,
-    likelihood,
-    memorisation,
-    reconstruction,
-    solvers,
-    strips,
-    table1,
-    timing,
+from ddim.experiments import results
+from ddim.experiments.base import (
+    REPORT,
+    Cell,
+    Claim,
+    Drawing,
+    Experiment,
+    Extra,
+    Result,
+    Samples,
+    Setup,
+    Table,
+    experiments,
+    register,
 )
-from ddim.experiments.piece import Piece, Setup, seconds_whole
-from ddim.files import write_text
+from ddim.experiments.cost import forward_seconds
 from ddim.model_io import fingerprint
-from ddim.registry import Registry
 
-__all__ = ["LOOK", "PIECES", "Piece", "Setup", "forget", "keep", "run", "seconds_whole"]
+__all__ = [
+    "Cell",
+    "Claim",
+    "Drawing",
+    "Experiment",
+    "Extra",
+    "Result",
+    "Samples",
+    "Setup",
+    "Table",
+    "experiments",
+    "register",
+    "run",
+    "runnable",
+    "seconds_whole",
+]
 
-PIECES: Registry[Piece] = Registry("experiment")
-PIECES["gallery"] = Piece(gallery.make, gallery.calls, gallery.FILES, share=0.6, images=False)
-PIECES["strips"] = Piece(strips.make, strips.calls, strips.FILES, share=0.1, images=False)
-PIECES["timing"] = Piece(timing.make, timing.calls, share=0.3, images=False)
-LOOK = tuple(PIECES)
-"""What one looks at first: no images but the model's own are needed."""
-PIECES["consistency"] = Piece(consistency.make, consistency.calls, consistency.FILES, 0.3, images=False)
-PIECES["interpolation"] = Piece(interpolation.make, interpolation.calls, interpolation.FILES, 0.1, images=False)
-PIECES["solvers"] = Piece(solvers.make, solvers.calls, share=0.6, images=False)
-PIECES["reconstruction"] = Piece(reconstruction.make, reconstruction.calls, reconstruction.FILES, share=0.4)
-PIECES["likelihood"] = Piece(likelihood.make, likelihood.calls, share=0.5)
-PIECES["evaluation"] = Piece(evaluation.make, evaluation.calls, evaluation.FILES, share=0.7)
-PIECES["memorisation"] = Piece(memorisation.make, memorisation.calls, memorisation.FILES, share=0.1)
-PIECES["table1"] = Piece(table1.make, table1.calls, share=2.0)  # last: it takes what the others left
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+
+def runnable(command: str | None = None) -> list[str]:
+    """Return the names of the experiments that `run` can compute, in the order in which they run.
+
+    Args:
+        command: only those that this command makes, e.g. "ddim report RUN"; None is all.
+    """
+    names = [name for name, one in experiments.items() if one.share and command in (None, one.command)]
+    ordered: list[str] = []
+
+    def add(name: str) -> None:
+        for needed in experiments[name].needs:
+            add(needed)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in sorted(names, key=lambda name: (experiments[name].runs_last, experiments[name].place)):
+        add(name)
+    return ordered
 
 
 def run(
@@ -54,79 +77,81 @@ def run(
     minutes: float | None = None,
     redo: bool = False,
     whole: bool = False,
-    pieces: Sequence[str] = LOOK,
+    names: Sequence[str] | None = None,
 ) -> Iterator[str]:
-    """Compute what the report of a run shows: what is there already for these weights is not computed again.
+    """Run experiments, and keep their results and samples in the folder of the run.
 
-    Each piece ends by writing `results/<piece>.json`, which names the weights that it was computed with, and its
-    rows as `.csv`: an interrupt costs one piece, and a run that was trained anew is sampled anew.
+    An experiment whose result is there for these weights is not run again. Each one ends by writing
+    `results/NAME.json` with the fingerprint of the weights, so an interrupt loses one experiment at most.
 
     Args:
-        setup: the run's folder, its model and, for the pieces that need them, its images.
-        minutes: about how long it may take. Fewer steps and images are then used where the whole would not
-            fit, and the results say so. None: no limit.
-        redo: compute all of it again.
-        whole: compute again what a limit has cut.
-        pieces: which, of `PIECES`.
+        setup: the run's folder, its model and, for experiments that need them, its images.
+        minutes: approximate limit. What does not fit takes fewer steps and images, and its result says so. None is
+            no limit.
+        redo: run all of them again.
+        whole: run again those that a limit has cut.
+        names: which, with the experiments that they need; None is those of `ddim report`.
 
     Yields:
-        The name of each piece, when its results are in the folder.
+        The name of each experiment when its result is in the folder.
 
     Raises:
-        UserError: no such piece, minutes that are not above 0, images that a piece needs and that are not there,
-            or a folder without a model.
+        UserError: unknown name, minutes not above 0, missing images, or a folder without a model.
     """
-    folder = Path(setup.folder)
     if minutes is not None and not minutes > 0:
         raise UserError(f"minutes must be above 0; got {minutes}.")
-    chosen = {name: PIECES[name] for name in pieces}
-    weights = fingerprint(folder)
-    open_ones = [name for name in chosen if redo or not _done(folder, name, weights, whole)]
-    for name in open_ones:
-        if chosen[name].images and (setup.train is None or setup.test is None):
-            raise UserError(f"The experiment {name!r} needs the images that the model learnt from; give them too.")
+    chosen = _with_needs(runnable(REPORT) if names is None else names)
+    weights = fingerprint(setup.folder)
+    todo: list[str] = []
+    for name in chosen:
+        if redo or set(experiments[name].needs) & set(todo) or not _done(setup, name, weights, whole):
+            todo.append(name)
+    for name in todo:
+        if experiments[name].needs_images and (setup.train is None or setup.test is None):
+            raise UserError(
+                f"The experiment {name!r} needs the images that the model was trained on; give them too."
+            )
     end = time.monotonic() + 60 * (minutes or 0)
-    for name, piece in chosen.items():
-        if name in open_ones:
-            rest = sum(chosen[other].share for other in open_ones[open_ones.index(name) :])
-            seconds = max(0.0, end - time.monotonic()) * piece.share / rest if minutes is not None else None
-            forget(folder, name)  # its samples are about to change
-            keep(folder, name, {"weights": weights, **piece.make(setup, seconds)})
+    for name in chosen:
+        if name in todo:
+            experiment, rest = experiments[name], sum(experiments[one].share for one in todo[todo.index(name) :])
+            left = max(0.0, end - time.monotonic())
+            results.forget(setup.folder, name)
+            result, samples = experiment.run(setup, None if minutes is None else left * experiment.share / rest)
+            results.keep(setup.folder, experiment, weights, result, samples)
         yield name
 
 
-def forget(folder: Path, name: str) -> None:
-    """Remove `results/<name>.json`: what is in `samples/` is no longer what it tells of."""
-    (folder / "results" / f"{name}.json").unlink(missing_ok=True)
+def seconds_whole(model: Denoiser) -> float:
+    """Return the seconds that all experiments take on this machine if nothing is cut, by a timed network call."""
+    call = forward_seconds(model, 64, repeats=3) / 64
+    return sum(experiments[name].calls(model) for name in runnable()) * call
 
 
-def keep(folder: Path, name: str, facts: dict[str, Any]) -> None:
-    """Write `results/<name>.json`, which the report reads, and its rows as `.csv`.
-
-    Args:
-        folder: of the run.
-        name: of the experiment.
-        facts: what was found, with the fingerprint of the run's weights as "weights".
-    """
-    path = folder / "results" / f"{name}.json"
-    if isinstance(facts.get("rows"), list | tuple):
-        write_text(path.with_suffix(".csv"), _csv(facts["rows"]))
-    write_text(path, json.dumps(facts, indent=2) + "\n")
+def _with_needs(chosen: Sequence[str]) -> list[str]:
+    wanted = set(chosen)
+    for name in reversed(runnable()):
+        if name in wanted:
+            wanted.update(experiments[name].needs)
+    for name in wanted:
+        if not experiments[name].share:
+            raise UserError(f"The experiment {name!r} is made by `{experiments[name].command}`.")
+    return [name for name in runnable() if name in wanted]
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _done(folder: Path, name: str, weights: str, whole: bool) -> bool:
-    try:
-        facts = json.loads((folder / "results" / f"{name}.json").read_text(encoding="utf-8"))
-        for file in PIECES[name].files:
-            load_file(folder / "samples" / f"{file}.safetensors")
-        return bool(facts["weights"] == weights) and not (whole and facts.get("cut"))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+def _done(setup: Setup, name: str, weights: str, whole: bool) -> bool:
+    experiment = experiments[name]
+    stored = results.read(setup.folder, experiment)
+    if stored.result is None or stored.facts.get("weights") != weights or (whole and stored.result.cut):
         return False
+    return results.load_samples(setup.folder, experiment, setup.model.shape) is not None
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PIECES":
+        warnings.warn("ddim.experiments.PIECES is now experiments.", DeprecationWarning, stacklevel=2)
+        return experiments
+    if name == "LOOK":
+        warnings.warn('ddim.experiments.LOOK is now runnable("ddim report RUN").', DeprecationWarning, stacklevel=2)
+        return tuple(runnable(REPORT))
+    raise AttributeError(f"module 'ddim.experiments' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What the network costs on this machine, and what can therefore be afforded."""
+"""What network calls cost on this machine, and which of several extents of an experiment fit into a limit."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ Choice = TypeVar("Choice")
 
 
 def affordable(choices: Sequence[Choice], cost: Callable[[Choice], float], seconds: float | None) -> Choice:
-    """The first choice whose cost fits into `seconds`; the last one if none does.
+    """Return the first choice whose cost fits into `seconds`, or the last one if none fits.
 
     Args:
-        choices: the one that is wanted first, the cheapest last.
+        choices: the whole experiment first, the cheapest extent last.
         cost: seconds that a choice takes.
         seconds: the limit; None is no limit.
     """
@@ -24,30 +24,35 @@ def affordable(choices: Sequence[Choice], cost: Callable[[Choice], float], secon
 
 
 def cut(seconds: float | None, changes: Sequence[str]) -> str | None:
-    """What a limit took away, in words; None if nothing."""
+    """Return what a limit took away, e.g. "a limit of 30 s cut it from 50 to 20 steps"; None if nothing."""
     limit = f"{seconds or 0:.2g}" if (seconds or 0) < 10 else f"{seconds:.0f}"
     return f"a limit of {limit} s cut it {' and '.join(changes)}" if changes else None
 
 
+def fewer(full: int, taken: int, unit: str) -> list[str]:
+    """Return the change from `full` to `taken` for `cut`; empty if there is none."""
+    return [f"from {full:,} to {taken:,} {unit}"] if taken != full else []
+
+
 def reachable(steps: Sequence[int], T: int) -> list[int]:
-    """Those numbers of steps that a schedule has; T alone if it has none of them."""
+    """Return the numbers of steps that are at most T; T alone if there is none."""
     return [S for S in steps if S <= T] or [T]
 
 
 def batch_seconds(model: Denoiser, batch: int, limit: float | None) -> float:
-    """What to hold against a limit of seconds: those of a call on so many images, 0 where there is no limit."""
+    """Return the seconds of one network call on `batch` images; 0 if there is no limit to compare them with."""
     return 0.0 if limit is None else forward_seconds(model, batch, repeats=3)
 
 
 def forward_seconds(model: Denoiser, batch: int, repeats: int = 5) -> float:
-    """Seconds of one call of the network alone on a batch of so many images: a median, after a warm-up call."""
+    """Return the seconds of one network call on `batch` images: the median of several, after a warm-up call."""
     durations = [forward_once(model, batch) for _ in range(1 + repeats)]
     return median(durations[1:])
 
 
 @torch.no_grad()
 def forward_once(model: Denoiser, batch: int) -> float:
-    """Seconds of one call of the network alone, from idle to idle."""
+    """Return the seconds of one network call on an idle device."""
     model.eval()
     x = torch.randn(batch, *model.shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
     t = torch.full((batch,), model.schedule.T / 2, device=model.device)
@@ -60,7 +65,7 @@ def forward_once(model: Denoiser, batch: int) -> float:
 
 
 def wait(model: Denoiser) -> None:
-    """Until the device has done what it was asked: a GPU works on after the call has returned."""
+    """Wait until the device is idle: a GPU works on after a call has returned."""
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
     elif model.device.type == "mps":

@@ -1,50 +1,201 @@
-"""The model as it is sampled by default, held against held-out images."""
+"""The model with its default sampling, compared with held-out images by several metrics."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from safetensors.torch import save as to_bytes
+import msgspec
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate import Classifier, choose, measure
 from ddim.evaluate.metrics import largest_draw
-from ddim.experiments.cost import affordable, batch_seconds, cut
-from ddim.experiments.piece import Setup
-from ddim.files import write_bytes
+from ddim.experiments import base
+from ddim.experiments.base import NON_EMPTY, Cell, Drawing, Experiment, Positive, Samples, Setup, Table, register
+from ddim.experiments.cost import affordable, batch_seconds, cut, fewer
+from ddim.plots.canvas import BLUE, FAINT, WIDTH, Canvas, interval, literal
+from ddim.plots.numbers import Estimate
 
 COUNTS = (10000, 5000, 2000, 1000, 500, 200)  # images
-FILES = ("evaluation",)
 SEED = 0
+METRICS = {
+    "frechet": "Fréchet distance",
+    "kid": "kernel distance (KID)",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "accuracy": "accuracy of the label",
+}
+SHARES = ("precision", "recall", "density", "coverage", "accuracy")  # from 0 to about 1; higher is better
+TOP, LEFT, RIGHT, HEIGHT = 130, 500, 530, 80  # pixels; text is left and right of the axes
+PITCH, CLOSE = 190, 115  # from one metric to the next, with and without tick labels
 
 
-def calls(model: Denoiser) -> float:
-    """Network calls on a single image that the samples take at most."""
-    return float(COUNTS[0] * model.sampling.steps)
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the samples with its 95% interval, and its floor: the same metric of real images.
 
-
-def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
-    """Draw `samples/evaluation.safetensors`, (N, C, H, W) uint8, classes in turn, and score them.
-
-    Args:
-        setup: whose model is sampled, on which images it learnt and which were held out.
-        seconds: about how long it may take; the images become fewer.
-
-    Returns:
-        See `ddim.evaluate.Evaluation`.
+    None stands for a number that is not finite.
     """
-    model, test = setup.model, setup.held_out
-    eye = choose(test.shape, test.name)
-    call = batch_seconds(model, 64, seconds) / 64
-    limit = max(largest_draw(len(setup.learnt)), eye.dim + 1)  # a floor is made of as many
-    enough = [count for count in sorted({min(count, limit) for count in COUNTS}, reverse=True) if count > eye.dim]
-    count = affordable(enough, lambda one: call * one * model.sampling.steps, seconds)
-    images = to_uint8(model.sample(count, seed=SEED))
-    write_bytes(setup.folder / "samples/evaluation.safetensors", to_bytes({"images": images}))
-    known = isinstance(eye, Classifier) and len(eye.classes) == model.classes
-    labels = [i % model.classes for i in range(count)] if known and model.classes else None
-    found = measure(images, test, extractor=eye, real=setup.learnt, labels=labels, seed=SEED)
-    return {
-        "sampling": model.sampling.describe(),
-        **found.to_dict(),
-        "cut": cut(seconds, [f"from {enough[0]:,} to {count:,} images"] if count != enough[0] else []),
-    }
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    floor: float | None = None
+    floor_low: float | None = None
+    floor_high: float | None = None
+
+    @property
+    def samples(self) -> Estimate | None:
+        """The metric of the samples; None if it is not finite."""
+        return _estimate(self.value, self.low, self.high)
+
+    @property
+    def real(self) -> Estimate | None:
+        """The metric of real images; None if it is unknown."""
+        return _estimate(self.floor, self.floor_low, self.floor_high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(base.Result):
+    """The metrics by name. See `ddim.evaluate.Evaluation` for the other fields."""
+
+    metrics: Annotated[dict[str, Metric], NON_EMPTY]
+    sampling: str
+    about: str
+    count: Positive
+    reference_count: Positive
+    floor: str
+    extractor: str = ""
+    fingerprint: str = ""
+    dim: int = 0
+    equal: int = 0
+    resamples: int = 0
+    floor_count: int = 0
+    floor_reference_count: int = 0
+    seed: int = SEED
+
+    @property
+    def estimates(self) -> dict[str, tuple[Estimate, Estimate | None]]:
+        """The metrics of the samples and of real images, without those that are not finite."""
+        return {name: (one.samples, one.real) for name, one in self.metrics.items() if one.samples}
+
+
+@register("evaluation")
+class Evaluation(Experiment[Result]):
+    """Sample the model with its defaults, classes in turn, and measure the metrics. A limit cuts the images."""
+
+    title = "Quality of the samples"
+    reference = "not in the paper"
+    place = 100
+    share = 0.7
+    tensors = {"images": 4}
+    shows_samples = False
+    result_type = Result
+    caption = (
+        "The distance between samples and real images: Fréchet distance (arXiv 1706.08500, Eq. 6) and kernel "
+        "distance (KID, arXiv 1801.01401, section 4); precision, the share of samples among the real images, and "
+        "recall, the share of real images among the samples (arXiv 1904.06991, Eq. 2); density and coverage, the "
+        "same but less sensitive to outliers (arXiv 2002.09797, section 3.2). Each metric is shown next to the "
+        "same metric of real images."
+    )
+
+    def calls(self, model: Denoiser) -> float:
+        return float(COUNTS[0] * model.sampling.steps)
+
+    def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
+        model, test = setup.model, setup.held_out
+        extractor = choose(test.shape, test.name)
+        call = batch_seconds(model, 64, seconds) / 64
+        limit = max(
+            largest_draw(len(setup.training)), extractor.dim + 1
+        )  # the floor needs equally many training images
+        counts = sorted({min(count, limit) for count in COUNTS}, reverse=True)
+        choices = [count for count in counts if count > extractor.dim]
+        count = affordable(choices, lambda one: call * one * model.sampling.steps, seconds)
+        images = to_uint8(model.sample(count, seed=SEED))
+        labels = None
+        if isinstance(extractor, Classifier) and len(extractor.classes) == model.classes:
+            labels = [i % model.classes for i in range(count)]
+        evaluation = measure(images, test, extractor=extractor, real=setup.training, labels=labels, seed=SEED)
+        facts = {
+            **evaluation.to_dict(),
+            "sampling": model.sampling.describe(),
+            "cut": cut(seconds, fewer(choices[0], count, "images")),
+        }
+        return msgspec.convert(facts, Result), {"images": images}
+
+    def upgrade(self, facts: dict[str, Any]) -> dict[str, Any]:
+        return {**facts, "metrics": renamed(facts.get("metrics") or facts["figures"])}
+
+    def figure(self, result: Result, samples: Samples) -> Drawing:
+        """A strip for each metric; the shares come last and have one common axis."""
+        metrics = result.estimates
+        if not metrics:
+            return None
+        shares = [name for name in SHARES if name in metrics]
+        order = [name for name in metrics if name not in SHARES] + shares
+        common = _limits([number for name in shares for number in _numbers(*metrics[name])])
+        pitches = [CLOSE if name in shares[:-1] else PITCH for name in order]
+        tops = [TOP + sum(pitches[:i]) for i in range(len(order))]
+        canvas = Canvas(tops[-1] + PITCH)
+        for name, top in zip(order, tops, strict=True):
+            own, real = metrics[name]
+            axes = canvas.axes(LEFT, top, WIDTH - LEFT - RIGHT, HEIGHT)
+            axes.set(
+                xlim=common if name in shares else _limits([0.0, *_numbers(own, real)]), ylim=(-1, 1), yticks=()
+            )
+            axes.xaxis.set_major_locator(MaxNLocator(6))
+            axes.tick_params(labelbottom=name not in shares[:-1])
+            axes.spines["left"].set_visible(False)
+            if real is not None:
+                axes.axvspan(real.low, real.high, color=FAINT, alpha=0.3, lw=0)
+                axes.axvline(real.value, color=FAINT, lw=1.5)
+            interval(axes, 0, own, BLUE)
+            middle = top + HEIGHT / 2
+            canvas.text(LEFT - 45, middle - 16, literal(METRICS.get(name, name)), ha="right", fontsize=11.5)
+            if name in METRICS:
+                better = "higher is better" if name in SHARES else "lower is better"
+                canvas.text(LEFT - 45, middle + 24, better, ha="right", fontsize=9, color=FAINT)
+            canvas.text(WIDTH - RIGHT + 45, middle, f"{own}", ha="left", fontsize=11.5)
+        handles = [
+            Line2D([], [], color=BLUE, marker="o", ms=7, lw=5, alpha=0.8, label="samples, with the 95% interval"),
+            Patch(color=FAINT, alpha=0.3, lw=0, label="real images"),
+        ]
+        canvas.legend(handles, LEFT, 55)
+        return canvas.figure
+
+    def tables(self, result: Result) -> list[Table]:
+        rows = [
+            [Cell(METRICS.get(name, name)), Cell.estimate(own), Cell.estimate(real)]
+            for name, (own, real) in result.estimates.items()
+        ]
+        note = (
+            f"{result.count:,} samples ({result.sampling}) against {result.reference_count:,} images, ± half of "
+            f"the 95% interval. Real images: {result.floor}. {result.about}"
+        )
+        return [Table(["Metric", "samples", "real images"], rows, note=note)]
+
+
+def renamed(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return metrics with today's names and without those that are no table of numbers."""
+    names = {"agreement": "accuracy"}
+    return {names.get(name, name): one if isinstance(one, dict) else {} for name, one in metrics.items()}
+
+
+def _estimate(value: float | None, low: float | None, high: float | None) -> Estimate | None:
+    return None if value is None or low is None or high is None else Estimate(value, low, high)
+
+
+def _numbers(own: Estimate, real: Estimate | None) -> list[float]:
+    return [*own.ends, *(real.ends if real else ())]
+
+
+def _limits(numbers: list[float]) -> tuple[float, float]:
+    """The ends of an axis that holds these numbers with some room."""
+    low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+    room = 0.05 * (high - low) or 1.0
+    return low - room, high + room

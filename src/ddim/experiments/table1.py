@@ -1,246 +1,230 @@
-"""The grid of the DDIM paper's Table 1: the Fréchet distance for each S and eta, on both of its ladders."""
+"""DDIM's Table 1: the Fréchet distance for each S and eta, with both spacings, and the claims on few steps."""
 
-import math
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product, takewhile
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
-from torch import Tensor
-from tqdm import tqdm
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 
-from ddim.data import Images, to_uint8
+from ddim import progress
 from ddim.denoiser import Denoiser
-from ddim.evaluate.extractors import choose
-from ddim.evaluate.features import cached_features, features
-from ddim.evaluate.frechet import Array, frechet, frechet_error, frechet_excess, gaussian
-from ddim.evaluate.intervals import Range, confidence_interval, prediction_interval
-from ddim.evaluate.metrics import LIMITS, largest_draw
+from ddim.evaluate.features import features
+from ddim.experiments import table1_grid
+from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register, root
 from ddim.experiments.cost import affordable, batch_seconds, cut
-from ddim.experiments.piece import Setup
-from ddim.files import write_bytes
-from ddim.model_io import fingerprint
-from ddim.progress import hidden
+from ddim.experiments.table1_grid import SEED, Grid, Result, Score, cells, changes
+from ddim.plots import canvas as plot
+from ddim.plots.canvas import BLUE, FAINT, GREEN, ORANGE, PURPLE, RED, WIDTH, Canvas
 
-RESAMPLES, DRAWS = 100, 20
-SEED = 0
-STEPS = (10, 20, 50, 100)  # and T
-ETAS = ("0", "0.2", "0.5", "1", "hat")
-LADDERS = ("linear", "quadratic")
+FEWER = 10  # times fewer steps than T: "10x to 50x faster" in DDIM's abstract
+SMALL = (10, 20)  # numbers of steps that count as few
+TENTH = 0.1  # of the distance of S = T: the excess up to which a run counts as equally good
+
+ETA = {"0": "η = 0", "0.2": "η = 0.2", "0.5": "η = 0.5", "1": "η = 1", "hat": "σ̂"}
+LOOKS = {"0": (BLUE, "o"), "0.2": (GREEN, "s"), "0.5": (PURPLE, "D"), "1": (ORANGE, "^"), "hat": (RED, "X")}
+LEFT, TOP, RIGHT, GAP, HEIGHT, BETWEEN = 170, 190, 40, 70, 540, 190  # pixels; BETWEEN: one panel and the next below
+APART = 1.045  # factor from one eta to the next at the same S, so that their bars do not overlap
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How much of the grid: so many images, but `few` where S = T or an S of `STEPS` that is not among its own.
+@register("table1")
+class Table1(Experiment[Result]):
+    """Sample the cells of the grid and measure their distances to the held-out images.
 
-    Each extent costs less than the one before.
+    A limit of time cuts S, eta, the spacings and the number of images.
     """
 
-    count: int
-    few: int
-    steps: tuple[int, ...] = STEPS
-    etas: tuple[str, ...] = ETAS
-    ladders: tuple[str, ...] = LADDERS
+    title = "Quality against steps"
+    reference = "DDIM, Table 1"
+    place = 40
+    share = 2.0
+    runs_last = True
+    result_type = Result
+    caption = (
+        "The Fréchet distance between Gaussians fitted to the features of samples and of real images, ‖μ − μ′‖² + "
+        f"tr(Σ + Σ′ − 2 {root('ΣΣ′')}) (arXiv 1706.08500, Eq. 6); lower is better. η scales the noise that a step "
+        f"adds, σ = η {root('(1 − ᾱ<sub>s</sub>) / (1 − ᾱ<sub>t</sub>)')} "
+        f"{root('1 − ᾱ<sub>t</sub> / ᾱ<sub>s</sub>')} (DDIM, Eq. 16); σ̂ is the larger one of DDPM, "
+        f"{root('1 − ᾱ<sub>t</sub> / ᾱ<sub>s</sub>')} (appendix D.3). Linear spacing uses the times ⌊<i>c i</i>⌋, "
+        "quadratic spacing ⌊<i>c i</i>²⌋ (appendix D.2). Bars are 95% intervals by resampling; the band holds 95% "
+        "of draws of equally many real images. Fewer images have a larger distance, so only distances of equally "
+        "many images can be compared."
+    )
+
+    def calls(self, model: Denoiser) -> float:
+        return float(sum(cell.steps * cell.count for cell in cells(table1_grid.EXTENTS[0], model.schedule.T)))
+
+    def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
+        model, T = setup.model, setup.model.schedule.T
+        sampled = Grid(setup)
+        call = batch_seconds(model, 64, seconds) / 64
+        extent = affordable(table1_grid.EXTENTS, lambda one: call * sum(map(sampled.calls, cells(one, T))), seconds)
+        grid = cells(extent, T)
+        images, seconds_each = {}, {}
+        with progress.bar(total=sum(map(sampled.calls, grid)), desc="table 1", unit="call") as bar:
+            for cell in grid:
+                bar.set_postfix_str(f"{cell.spacing}, S = {cell.steps}, eta = {cell.eta}")
+                cost = sampled.calls(cell)
+                images[cell], seconds_each[cell] = sampled.sample(cell)
+                bar.update(cost)
+        score = Score(setup.training, setup.held_out)
+        with progress.hidden():
+            seen = {cell: features(score.extractor, x) for cell, x in images.items()}
+        whole = next(x for cell, x in seen.items() if cell.steps == T and cell.eta == "0")[: extent.few]
+        return Result(
+            extractor=score.extractor.name,
+            about=score.extractor.about,
+            seed=SEED,
+            count=extent.count,
+            few=extent.few,
+            reference_count=len(score.reference),
+            floor=score.floor(extent.count),
+            few_floor=score.floor(extent.few),
+            rows=tuple(score.row(cell, seconds_each[cell], x, whole) for cell, x in seen.items()),
+            cut=cut(seconds, changes(table1_grid.EXTENTS[0], extent, T)),
+        ), {}
+
+    def figure(self, result: Result, samples: Samples) -> Drawing:
+        """A panel for each spacing; one row of panels for each number of images."""
+        columns = len(result.spacings)
+        canvas = Canvas(TOP + len(result.counts) * (HEIGHT + BETWEEN) - 70)
+        width = (WIDTH - LEFT - RIGHT - (columns - 1) * GAP) / columns
+        for (i, count), (j, spacing) in product(enumerate(result.counts), enumerate(result.spacings)):
+            axes = canvas.axes(LEFT + j * (width + GAP), TOP + i * (HEIGHT + BETWEEN), width, HEIGHT)
+            _panel(axes, result, spacing, count)
+            axes.set_ylabel("Fréchet distance" if j == 0 else None)
+            axes.tick_params(labelleft=j == 0)
+        handles: list[Any] = [
+            Line2D([], [], color=LOOKS[eta][0], marker=LOOKS[eta][1], ms=6, lw=1.8, label=ETA[eta])
+            for eta in result.etas
+        ]
+        handles.append(Patch(color=FAINT, alpha=0.2, lw=0, label="equally many real images"))
+        canvas.legend(handles, LEFT, 55, fontsize=11, columnspacing=1.6)
+        return canvas.figure
+
+    def tables(self, result: Result) -> list[Table]:
+        """As DDIM's Table 1: S across, eta down; one table for each spacing and each number of images."""
+        head, tables = ["σ", *(f"S = {S:,}" for S in result.steps)], []
+        for count, spacing in product(result.counts, result.spacings):
+            rows = [
+                [Cell(ETA[eta], i), *(Cell.estimate(result.at((spacing, S, eta), count)) for S in result.steps)]
+                for i, eta in enumerate(result.etas)
+            ]
+            tables.append(Table(head, rows, f"{spacing.capitalize()} spacing, {count:,} images each"))
+        real = " and ".join(f"{count:,} real images have {result.floors[count]}" for count in result.counts)
+        to = f"Fréchet distance to {result.reference_count:,} images, ± half of the 95% interval"
+        note = f"{to}; {real}. {result.about}"
+        return [*tables[:-1], replace(tables[-1], note=note)]
+
+    def claims(self, result: Result | None, T: int) -> list[Claim]:
+        return [fewer_steps(result, T), eta_zero(result, T), sigma_hat(result, T)]
 
 
-EXTENTS = (
-    Extent(1000, 1000),
-    Extent(1000, 200),
-    Extent(500, 128, (10, 20, 50), ("0", "1", "hat")),
-    Extent(500, 64, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
-    Extent(200, 64, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
-    Extent(64, 64, (10, 20, 50), ("0", "1", "hat"), ("linear",)),
-    Extent(64, 64, (10, 20), ("0", "1"), ("linear",)),
-)
+def _panel(axes: Any, result: Result, spacing: str, count: int) -> None:
+    floor = result.floors[count]
+    axes.axhspan(floor.low, floor.high, color=FAINT, alpha=0.2, lw=0)
+    axes.axhline(floor.value, color=FAINT, lw=1.2, ls=(0, (4, 2)))
+    for i, eta in enumerate(result.etas):
+        points = {S: result.at((spacing, S, eta), count) for S in result.steps}
+        known = {S: one for S, one in points.items() if one is not None}
+        shift = APART ** (i - (len(result.etas) - 1) / 2)
+        plot.curve(axes, [S * shift for S in known], list(known.values()), *LOOKS[eta])
+    axes.set_title(f"{spacing} spacing, {count:,} images each", loc="left", fontsize=11.5, weight="bold", pad=8)
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(result.steps, [f"{S:,}" for S in result.steps])
+    plot.log_axis(axes.yaxis, axes.set_yscale)
+    every = [result.at(row.place, count) for row in result.rows]  # of both spacings: their panels share the axis
+    numbers = [number for one in (*every, floor) if one is not None for number in one.ends]
+    axes.set(xlabel="steps $S$", ylim=plot.log_limits(numbers))
+    axes.set_xlim(result.steps[0] / 1.35, result.steps[-1] * 1.35)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One place of the grid."""
+def fewer_steps(result: Result | None, T: int) -> Claim:
+    """DDIM, abstract and Table 1: with eta = 0 a tenth of the steps, or fewer, are as good as all T.
 
-    spacing: str
-    steps: int
-    eta: str
-    count: int
-
-
-def cells(extent: Extent, T: int) -> list[Cell]:
-    """The cells of an extent, cheapest first, so that an interrupt leaves the most.
-
-    S = T is drawn on one ladder alone, as all ladders are the same there, and with eta = 0 alone unless the grid is
-    whole: with each eta it would cost more than all the rest. No S of `STEPS` is left out altogether: whether a
-    tenth of T = 1,000 steps is as good as all of them, S = 100 must tell.
+    A run counts as equally good if its distance is at most 10% above that of S = T, as that of S = 100 is in DDIM's
+    Table 1. The excess is measured between images from the same noise, and its whole interval has to be within the
+    tenth; beyond it the run is worse, else open. The smallest S that is as good is the one from which on all
+    measured S of its spacing are as good. The claim fails only if every S is worse and T / 10 was measured.
     """
-    short = [S for S in extent.steps if S < T]
-    long = [S for S in STEPS if S < T and S not in short]
-    etas = extent.etas if extent == EXTENTS[0] else ("0",)
-    grid = [
-        *(Cell(spacing, S, eta, extent.count) for S in short for spacing in extent.ladders for eta in extent.etas),
-        *(Cell(spacing, S, "0", extent.few) for S in long for spacing in extent.ladders),
-        *(Cell("linear", T, eta, extent.few) for eta in etas),
+    claim = f"With at least {FEWER} times fewer steps than T, DDIM (η = 0) samples as well as with all T."
+    spacings = result.spacings if result else []
+    whole = next((one for s in spacings if result and (one := result.at((s, T, "0"), result.few))), None)
+    steps = [S for S in reversed(result.steps) if S < T] if result else []
+    excess = {(S, s): one for s in spacings for S in steps if result and (one := result.excess((s, S, "0")))}
+    short = [(S, s) for S, s in excess if FEWER * S <= T]
+    if result is None or whole is None or not short:
+        return Claim.not_measured(claim, f"η = 0 at S = T = {T:,} and at an S of at most T / {FEWER}")
+    tenth = TENTH * whole.value
+    as_good = [
+        list(takewhile(lambda place: excess[place].high <= tenth, [place for place in excess if place[1] == s]))
+        for s in spacings
     ]
-    return sorted(grid, key=lambda cell: cell.steps * cell.count)
+    best = min((places[-1] for places in as_good if places), key=lambda place: place[0], default=None)
+    tried = any(FEWER * S == T for S, _ in short)
+    worse = all(excess[place].low > tenth for place in short)
+    holds = True if best in short else False if tried and worse else None
+    S, spacing = best if best is not None and best in short else min(short, key=lambda place: excess[place].value)
+    evidence = (
+        f"{'' if holds else 'The nearest is '}S = {S} with {spacing} spacing, {T / S:.3g} times fewer than "
+        f"T = {T:,}: its Fréchet distance exceeds that of all steps, {whole}, by {excess[S, spacing]}, measured on "
+        f"{result.few:,} images each from the same noise; an excess up to a tenth counts as equally good. The "
+        f"distance of equally many real images is {result.floors[result.few]}."
+    )
+    if best is not None and not holds:
+        evidence += f" The smallest S that is as good is {best[0]}."
+    if not tried and not holds:
+        evidence += f" S = {T // FEWER} was not measured."
+    return Claim(claim, holds, evidence)
 
 
-def calls(model: Denoiser) -> float:
-    """Network calls on a single image that the whole grid takes."""
-    return float(sum(cell.steps * cell.count for cell in cells(EXTENTS[0], model.schedule.T)))
+def eta_zero(result: Result | None, T: int) -> Claim:
+    """DDIM, Table 1: in few steps eta = 0 is better than eta = 1."""
+    return _contest(result, T, "In few steps ({}) DDIM (η = 0) is better than DDPM (η = 1).", "0", "1", SMALL)
 
 
-def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
-    """Draw the cells that are not in `samples/table1/` yet, and score all of them against the held-out images.
+def sigma_hat(result: Result | None, T: int) -> Claim:
+    """DDIM, Table 1: in few steps sigma-hat, the larger variance of DDPM, is far worse than eta = 1."""
+    claim = "In few steps ({}) the larger variance of DDPM, σ̂, is worse than η = 1."
+    return _contest(result, T, claim, "1", "hat", SMALL[:1])
+
+
+def _contest(result: Result | None, T: int, claim: str, better: str, worse: str, steps: Sequence[int]) -> Claim:
+    """Whether one eta is better than another at each measured S and spacing, with intervals that do not overlap.
 
     Args:
-        setup: whose model is sampled, on which images it learnt and which were held out.
-        seconds: about how long it may take; it cuts S, eta, the ladders and the number of images.
-
-    Returns:
-        For each cell the distance of all its images and that of its first `few`, and by how much the latter exceeds
-        that of the images that S = T and eta = 0 make of the same noise, all with 95% intervals; the distances of
-        as many real images; the extractor; under "cut" what the limit took away.
+        result: the grid.
+        T: of the schedule.
+        claim: the sentence, with a place for the S.
+        better, worse: the two etas.
+        steps: the S to look at.
     """
-    model, T = setup.model, setup.model.schedule.T
-    drawing = Drawing(setup)
-    call = batch_seconds(model, 64, seconds) / 64
-    extent = affordable(EXTENTS, lambda one: call * sum(map(drawing.calls, cells(one, T))), seconds)
-    grid = cells(extent, T)
-    drawn: dict[Cell, tuple[Tensor, float]] = {}
-    with tqdm(total=sum(map(drawing.calls, grid)), desc="table 1", unit="call", disable=None) as bar:
-        for cell in grid:
-            bar.set_postfix_str(f"{cell.spacing}, S = {cell.steps}, eta = {cell.eta}")
-            cost = drawing.calls(cell)
-            drawn[cell] = drawing.drawn(cell)
-            bar.update(cost)
-    score = Score(setup.learnt, setup.held_out)
-    with hidden():
-        seen = {cell: features(score.eye, images) for cell, (images, _) in drawn.items()}
-    whole = next(x for cell, x in seen.items() if cell.steps == T and cell.eta == "0")[: extent.few]
-    return {
-        "extractor": score.eye.name,
-        "about": score.eye.about,
-        "seed": SEED,
-        "count": extent.count,
-        "few": extent.few,
-        "reference_count": len(score.reference),
-        "floor": score.floor(extent.count),
-        "few_floor": score.floor(extent.few),
-        "rows": [_row(cell, drawn[cell][1], x, whole, score) for cell, x in seen.items()],
-        "cut": cut(seconds, _changes(EXTENTS[0], extent, T)),
+    pairs = {
+        (spacing, S): result.pair((spacing, S, better), (spacing, S, worse))
+        for S in steps
+        if result and S < T
+        for spacing in result.spacings
     }
+    measured = {place: pair for place, pair in pairs.items() if pair}
+    names = {"0": "η = 0", "1": "η = 1", "hat": "σ̂"}
+    if not measured:
+        required = f"{names[better]} and {names[worse]} at {_and(steps)}"
+        return Claim.not_measured(claim.format(_and(steps)), required)
+    counts = sorted({count for _, _, count in measured.values()})
+    each = [
+        f"{one} against {other} at S = {S} ({spacing}{f', {count:,} images each' if len(counts) > 1 else ''})"
+        for (spacing, S), (one, other, count) in measured.items()
+    ]
+    holds = all(one.below(other) for one, other, _ in measured.values())
+    fails = any(other.below(one) for one, other, _ in measured.values())
+    images = f", of {counts[0]:,} images each" if len(counts) == 1 else ""
+    evidence = f"Fréchet distance of {names[better]} against {names[worse]}{images}: {'; '.join(each)}."
+    claim = claim.format(_and([S for S in steps if any(place[1] == S for place in measured)]))
+    return Claim(claim, True if holds else False if fails else None, evidence)
 
 
-class Drawing:
-    """The images of the cells, kept one file each, so that an interrupt costs one cell.
-
-    Args:
-        setup: whose model is sampled.
-    """
-
-    def __init__(self, setup: Setup) -> None:
-        self.model, self.folder = setup.model, setup.folder / "samples" / "table1"
-        self.weights = fingerprint(setup.folder)
-
-    def calls(self, cell: Cell) -> int:
-        """Network calls that a cell still takes, over all its images."""
-        return 0 if self._seconds(cell) is not None else cell.steps * cell.count
-
-    def drawn(self, cell: Cell) -> tuple[Tensor, float]:
-        """The images of a cell, (N, C, H, W) uint8, drawn now if they are not there, and the seconds of each."""
-        if (seconds := self._seconds(cell)) is not None:
-            return load_file(self._path(cell))["images"][: cell.count], seconds
-        eta = cell.eta if cell.eta == "hat" else float(cell.eta)
-        began = time.perf_counter()
-        images = to_uint8(
-            self.model.sample(
-                cell.count, steps=cell.steps, sampler="ddim", eta=eta, spacing=cell.spacing, seed=SEED
-            )
-        )
-        seconds = (time.perf_counter() - began) / cell.count
-        about = {"weights": self.weights, "count": str(cell.count), "seconds": str(seconds)}
-        write_bytes(self._path(cell), to_bytes({"images": images}, metadata=about))
-        return images, seconds
-
-    def _seconds(self, cell: Cell) -> float | None:
-        """What each image of a cell took, if its file holds as many by these weights; its images are not read."""
-        try:
-            with safe_open(self._path(cell), "pt") as file:
-                about = file.metadata()
-        except (OSError, SafetensorError):
-            return None  # absent or broken: to be made anew
-        known = about["weights"] == self.weights and int(about["count"]) >= cell.count
-        return float(about["seconds"]) if known else None
-
-    def _path(self, cell: Cell) -> Path:
-        return self.folder / f"{cell.spacing}-{cell.steps}-{cell.eta}.safetensors"
-
-
-class Score:
-    """Fréchet distances to the held-out images.
-
-    Args:
-        train: images that the floor is drawn from.
-        test: the reference.
-    """
-
-    def __init__(self, train: Images, test: Images) -> None:
-        self.eye = choose(test.shape, test.name)
-        self.real, self.reference = cached_features(self.eye, train), cached_features(self.eye, test)
-        self.gaussian = gaussian(self.reference)
-
-    def __call__(self, x: Array) -> tuple[float, Range]:
-        """The distance of images by their features, (N, F), and its 95% interval."""
-        value = frechet(gaussian(x), self.gaussian)
-        return value, confidence_interval(
-            value, frechet_error(x, self.reference, RESAMPLES, SEED), LIMITS["frechet"]
-        )
-
-    def excess(self, x: Array, base: Array) -> tuple[float, Range]:
-        """By how much the distance of images exceeds that of others from the same noise, and its interval."""
-        value, error = frechet_excess(x, base, self.reference, RESAMPLES, SEED)
-        return value, confidence_interval(value, error, Range(-math.inf, math.inf))
-
-    def floor(self, count: int) -> dict[str, float]:
-        """The mean distance of so many training images, and where 95 in 100 such draws lie.
-
-        Of so many, or of `largest_draw` of them where that is less.
-        """
-        pool = len(self.real)
-        size = min(count, largest_draw(pool))
-        draws = (np.random.default_rng([SEED, draw]).permutation(pool)[:size] for draw in range(DRAWS))
-        distances = [frechet(gaussian(self.real[rows]), self.gaussian) for rows in draws]
-        value, (low, high) = prediction_interval(distances, LIMITS["frechet"], size / pool)
-        return {"value": value, "low": low, "high": high}
-
-
-def _row(cell: Cell, seconds: float, x: Array, whole: Array, score: Score) -> dict[str, Any]:
-    few = x[: len(whole)]
-    value, (low, high) = score(x)
-    few_value, (few_low, few_high) = (value, Range(low, high)) if len(few) == len(x) else score(few)
-    excess, (excess_low, excess_high) = score.excess(few, whole)
-    return {
-        **asdict(cell),
-        "frechet": value,
-        "low": low,
-        "high": high,
-        "few": few_value,
-        "few_low": few_low,
-        "few_high": few_high,
-        "excess": excess,
-        "excess_low": excess_low,
-        "excess_high": excess_high,
-        "seconds_per_image": seconds,
-    }
-
-
-def _changes(wanted: Extent, got: Extent, T: int) -> list[str]:
-    if got == wanted:
-        return []
-    changes = [f"from {wanted.count:,} to {got.count:,} images"] if got.count != wanted.count else []
-    long = [f"{S}" for S in wanted.steps if S not in got.steps and S < T]
-    changes += [f"to {got.few} images and eta = 0 where S = {' or '.join([*long, 'T'])}"]
-    changes += [f"to eta = {', '.join(got.etas)}"] if got.etas != wanted.etas else []
-    return changes + ([f"to the {got.ladders[0]} ladder"] if got.ladders != wanted.ladders else [])
+def _and(steps: Sequence[int]) -> str:
+    return f"S = {' and '.join(map(str, steps))}"

@@ -1,76 +1,140 @@
-"""Steps against seconds: what a sample costs, beside the calls of the bare network that it cannot do without."""
+"""Steps against seconds: what a sample costs, next to the same number of calls of the network alone."""
 
 import time
-from statistics import mean
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from ddim import environment
+from ddim import environment, progress
 from ddim.denoiser import Denoiser
+from ddim.experiments import base
+from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, forward_once, forward_seconds, reachable, wait
-from ddim.experiments.piece import Setup
 from ddim.level import Denoise, Level, Noise
+from ddim.plots.canvas import BLUE, FAINT, INK, Canvas, log_axis
+from ddim.plots.numbers import three
 from ddim.samplers import DDIM, State
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
 BATCHES = (64, 16, 4)
-SHORT, REPEATS = 100, 3  # up to S = 100 the middle one of three repeats
-FORWARDS = 20  # bare calls in a run, at most
+SHORT, REPEATS = 100, 3  # up to S = 100 the median of three runs
+FORWARDS = 20  # calls of the network alone during a run, at most
 
 
-def calls(model: Denoiser) -> float:
-    """Network calls on a single image that the timing takes."""
-    return float(BATCHES[0] * sum(map(_calls, reachable(STEPS, model.schedule.T))))
+@dataclass(frozen=True)
+class Row:
+    """The time of S steps, and of a call of the network alone during the same run."""
+
+    steps: base.Positive
+    seconds: base.NonNegative
+    seconds_per_image: base.NonNegative
+    forward_seconds: base.NonNegative
+    ratio_to_forwards: base.NonNegative
+    calls: int = 0
+    repeats: int = 1
 
 
-def make(setup: Setup, seconds: float | None = None) -> dict[str, Any]:
-    """Measure DDIM (eta = 0) at several S, interleaved with calls of the bare network on the same batch.
+@dataclass(frozen=True, kw_only=True)
+class Result(base.Result):
+    """All rows, the images in a batch, and what ran it (see `ddim.environment`)."""
 
-    Args:
-        setup: whose model is sampled.
-        seconds: about how long it may take: first the batch becomes smaller, then the longest S are left out.
+    machine: dict[str, Any]
+    device: str
+    threads: base.Positive
+    batch: base.Positive
+    rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
 
-    Returns:
-        The machine, the batch, and for each S its seconds, those of a bare call meanwhile and the ratio to S
-        bare calls; under "cut" what the limit took away.
+
+@register("timing")
+class Timing(Experiment[Result]):
+    """Time DDIM (eta = 0) at several S, with calls of the network alone in between.
+
+    A limit of time first makes the batch smaller, then leaves out the largest S.
     """
-    model, every = setup.model, reachable(STEPS, setup.model.schedule.T)
-    choices = [(batch, every) for batch in BATCHES]
-    choices += [(BATCHES[-1], every[:n]) for n in range(len(every) - 1, 1, -1)]
-    call = {b: batch_seconds(model, b, seconds) for b in BATCHES}
-    batch, ladders = affordable(choices, lambda c: call[c[0]] * sum(map(_calls, c[1])), seconds)
-    changes = [f"to batches of {batch}"] if batch != BATCHES[0] else []
-    changes += [f"to at most {ladders[-1]} steps"] if ladders != every else []
-    return {
-        "machine": environment.describe(),
-        "device": str(model.device),
-        "threads": torch.get_num_threads(),
-        "batch": batch,
-        "rows": _measure(model, batch, ladders),
-        "cut": cut(seconds, changes),
-    }
+
+    title = "What a step costs"
+    reference = "the paper’s section 1"
+    command = base.REPORT
+    place = 30
+    share = 0.3
+    needs_images = False
+    result_type = Result
+    caption = (
+        "Each of the <i>S</i> steps calls the network once. The dashed line is the time of <i>S</i> calls of the "
+        "network alone, measured during the same run; the last column is the ratio of the two. A sampler without "
+        "any cost of its own would have the ratio 1.00."
+    )
+
+    def calls(self, model: Denoiser) -> float:
+        return float(BATCHES[0] * sum(map(_calls, reachable(STEPS, model.schedule.T))))
+
+    def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
+        model, every = setup.model, reachable(STEPS, setup.model.schedule.T)
+        choices = [(batch, every) for batch in BATCHES]
+        choices += [(BATCHES[-1], every[:n]) for n in range(len(every) - 1, 1, -1)]
+        call = {batch: batch_seconds(model, batch, seconds) for batch in BATCHES}
+        batch, steps = affordable(choices, lambda c: call[c[0]] * sum(map(_calls, c[1])), seconds)
+        changes = [f"to batches of {batch}"] if batch != BATCHES[0] else []
+        changes += [f"to at most {steps[-1]} steps"] if steps != every else []
+        return Result(
+            machine=environment.describe(),
+            device=str(model.device),
+            threads=torch.get_num_threads(),
+            batch=batch,
+            rows=tuple(_measure(model, batch, steps)),
+            cut=cut(seconds, changes),
+        ), {}
+
+    def figure(self, result: Result, samples: Samples) -> Drawing:
+        rows, steps = result.rows, [row.steps for row in result.rows]
+        canvas = Canvas(960)
+        axes = canvas.axes(190, 50, 1720, 760)
+        forward = median(row.forward_seconds for row in rows)
+        alone = [forward * S for S in steps]
+        axes.plot(steps, alone, color=FAINT, lw=1.8, ls=(0, (4, 2)), label="$S$ calls of the network alone")
+        axes.plot(steps, [row.seconds for row in rows], "o", color=BLUE, ms=8, label="DDIM, measured")
+        log_axis(axes.xaxis, axes.set_xscale)
+        log_axis(axes.yaxis, axes.set_yscale)
+        axes.set_xticks(steps)
+        axes.set(xlabel="steps $S$", ylabel=f"seconds for {result.batch} images")
+        axes.set(xlim=(steps[0] / 1.3, steps[-1] * 1.5))
+        axes.set_ylim(bottom=min(forward * steps[0], rows[0].seconds) / 1.7)  # room for the first label
+        for row in rows:
+            near = {"textcoords": "offset points", "color": INK}
+            axes.annotate(f"{three(row.seconds)} s", (row.steps, row.seconds), (8, -12), **near)
+        axes.legend(loc="upper left", fontsize=11)
+        return canvas.figure
+
+    def tables(self, result: Result) -> list[Table]:
+        rows = [
+            [
+                Cell.count(row.steps),
+                Cell(three(row.seconds), row.seconds),
+                Cell(three(1000 * row.seconds_per_image), row.seconds_per_image),
+                Cell(f"{row.ratio_to_forwards:.2f}", row.ratio_to_forwards),
+            ]
+            for row in result.rows
+        ]
+        threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
+        processor = result.machine.get("processor", "unknown processor")
+        note = f"On {result.device}, {threads}, {processor}. Up to S = {SHORT} the median of three runs."
+        head = ["steps S", f"seconds for {result.batch} images", "ms per image", "× network alone"]
+        return [Table(head, rows, note=note)]
 
 
-class Run(NamedTuple):
-    """Seconds of one sampling, and of one bare call meanwhile."""
-
-    seconds: float
-    forward: float
-
-
-def _measure(model: Denoiser, batch: int, every: list[int]) -> list[dict[str, Any]]:
-    forward_seconds(model, batch)  # warm
-    runs: dict[int, list[Run]] = {S: [] for S in every}
-    with tqdm(total=sum(map(_calls, every)), desc="timing", unit="call", disable=None) as bar:
+def _measure(model: Denoiser, batch: int, steps: list[int]) -> list[Row]:
+    forward_seconds(model, batch)  # warm-up
+    runs: dict[int, list[Row]] = {S: [] for S in steps}
+    with progress.bar(total=sum(map(_calls, steps)), desc="timing", unit="call") as bar:
         for repeat in range(REPEATS):
-            for S in every:
+            for S in steps:
                 if repeat < _repeats(S):
                     runs[S].append(_time(model, batch, S))
                     bar.update(S + min(S, FORWARDS))
-    return [_row(S, sorted(runs[S])[len(runs[S]) // 2], batch) for S in every]
+    return [sorted(runs[S], key=lambda row: row.seconds)[len(runs[S]) // 2] for S in steps]
 
 
 def _repeats(S: int) -> int:
@@ -81,32 +145,21 @@ def _calls(S: int) -> int:
     return _repeats(S) * (S + min(S, FORWARDS))
 
 
-def _row(S: int, run: Run, batch: int) -> dict[str, Any]:
-    return {
-        "steps": S,
-        "calls": S,  # DDIM makes one in each step
-        "repeats": _repeats(S),
-        "seconds": run.seconds,
-        "seconds_per_image": run.seconds / batch,
-        "forward_seconds": run.forward,
-        "ratio_to_forwards": run.seconds / (S * run.forward),
-    }
-
-
-def _time(model: Denoiser, batch: int, steps: int) -> Run:
-    sampler = Interleaved(model, batch, steps)
+def _time(model: Denoiser, batch: int, S: int) -> Row:
+    sampler = Interleaved(model, batch, S)
     wait(model)
     began = time.perf_counter()
-    model.sample(batch, steps=steps, sampler=sampler, batch_size=batch, progress=False)
-    return Run(time.perf_counter() - began - sampler.paused, mean(sampler.forwards))
+    model.sample(batch, steps=S, sampler=sampler, batch_size=batch, progress=False)
+    seconds, forward = time.perf_counter() - began - sampler.paused, mean(sampler.forwards)
+    return Row(S, seconds, seconds / batch, forward, seconds / (S * forward), calls=S, repeats=_repeats(S))
 
 
 class Interleaved(DDIM):
-    """DDIM that pauses now and then for a bare call: both then meet the same load of a busy machine.
+    """DDIM with pauses for calls of the network alone, so that both meet the same load of a busy machine.
 
     Attributes:
-        forwards: seconds of each bare call.
-        paused: seconds to take off the time of the whole.
+        forwards: seconds of each call of the network alone.
+        paused: seconds of all pauses, to subtract from the time of the run.
     """
 
     def __init__(self, model: Denoiser, batch: int, steps: int) -> None:

@@ -4,63 +4,56 @@ from pathlib import Path
 
 from torch import nn
 
+from ddim.experiments.base import MARKS
 from ddim.files import write_text
-from ddim.report import claims, small_form
+from ddim.report import markdown
 from ddim.report.page import render
-from ddim.report.plate import hang
-from ddim.report.plates import PLATES
-from ddim.report.record import read
+from ddim.report.run_folder import read
+from ddim.report.sections import claims, sections
 
 __all__ = ["digest", "verdict", "write"]
 
 
 def write(folder: str | Path, network: nn.Module | None = None) -> Path:
-    """Draw `report.html`, and its figures as PNG and SVG (the animation as GIF) in `figures/`.
+    """Write and return `report.html`, and write its figures as PNG and SVG (the animation as GIF) in `figures/`.
 
-    Nothing is sampled and no data set is opened: what `ddim.experiments` has not computed is left out, with a
-    line that says how to get it. The same folder gives the same page.
+    Nothing is sampled and no data set is opened. For a result that the folder does not hold, the page says which
+    command makes it. The same folder gives the same page.
 
     Args:
         folder: of the run.
         network: the module, for a model whose network is the user's own.
-
-    Returns:
-        The path of the page.
 
     Raises:
         UserError: the folder holds no model, or cannot be written.
     """
     folder = Path(folder)
-    record = read(folder, network)
+    run = read(folder, network)
     page = folder / "report.html"
-    write_text(page, render(record, [hang(plate, record) for plate in PLATES]))
+    write_text(page, render(run, sections(run)))
     return page
 
 
 def digest(folder: str | Path, out: str | Path, network: nn.Module | None = None) -> Path:
-    """Write the report in its small form, to be committed and read on a code host.
+    """Write the report as Markdown, to be committed and read on a code host, and the page as `write` does.
 
-    `README.md` holds the verdict, the tables and the figures, which lie beside it as small PNGs; `numbers.json`
-    holds all results. The whole takes at most 400 KB, and names neither folders nor users of this machine. The
-    report itself is written anew too, and shows the same.
+    `README.md` holds the claims, the tables and the figures as small PNGs; `numbers.json` holds all results. The
+    whole takes at most 400 KB, and names no folders and no users of this machine. Return the path of the README.
 
     Args:
         folder: of the run.
-        out: where to write; what else lies there stays.
+        out: folder to write to; other files in it stay.
         network: the module, for a model whose network is the user's own.
-
-    Returns:
-        The path of the README.
 
     Raises:
         UserError: the folder holds no model, or one of the two cannot be written.
     """
     write(folder, network)
-    return small_form.write(read(Path(folder), network), Path(out))
+    return markdown.write(Path(folder), Path(out), network)
 
 
 def verdict(folder: str | Path, network: nn.Module | None = None) -> list[str]:
-    """Which of the papers' claims hold on this model, a line each, from what the folder holds.
+    """Return for each claim about DDIM whether it holds on this model, one line each.
 
     Args:
         folder: of the run.
@@ -69,4 +62,5 @@ def verdict(folder: str | Path, network: nn.Module | None = None) -> list[str]:
     Raises:
         UserError: the folder holds no model.
     """
-    return claims.lines(read(Path(folder), network))
+    run = read(Path(folder), network)
+    return [f"{MARKS[one.verdict]} {one.verdict}: {one.claim} {one.evidence}" for one in claims(run)]

@@ -1,120 +1,147 @@
-"""The page: one HTML file with its style, its script and its figures inside, which loads nothing from anywhere."""
+"""The page: one HTML file with its style, its script and its figures inside, which loads nothing.
 
-import base64
-from html import escape
-from pathlib import Path
-
-from ddim.report import words
-from ddim.report.claim import MARKS
-from ddim.report.claims import claims, left_out
-from ddim.report.plate import Hung
-from ddim.report.record import Record
-from ddim.report.tables import Cell, Table, tables
-
-_STYLE, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.css", "page.js"))
-_TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}
-
-
-def render(record: Record, figures: list[Hung]) -> str:
-    """The whole page. All that comes from the run's files is escaped."""
-    heading = escape(words.title(record))
-    notes, numbers = words.notes(record), tables(record)
-    tiles = "".join(f"<li><b>{escape(n)}</b> {escape(what)}</li>" for n, what in words.tiles(record))
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>\n" for name, fact in words.facts(record))
-    plates = "\n".join(
-        _figure(number, hung, notes.get(hung.plate.name, ""), numbers.get(hung.plate.name, []))
-        for number, hung in enumerate(figures, start=1)
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{heading}</title>
-<style>
-{_STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<main>
-<header>
-<p class="kicker">ddim · report of a run</p>
-<h1>{heading}</h1>
-<ul class="tiles">{tiles}</ul>
-</header>
-{_verdict(record, {hung.plate.name: i for i, hung in enumerate(figures, start=1)})}
-<section>
-<h2>The run</h2>
-<dl>
-{facts}</dl>
-</section>
-{plates}
-<footer>
-<p>“The paper” is M. Ricard, <cite>DDIM: Denoising Diffusion Implicit Models</cite>; equation numbers are those of
-J. Song, C. Meng, S. Ermon, <cite>Denoising Diffusion Implicit Models</cite>, arXiv 2010.02502.</p>
-<p>The figures are also in <code>figures/</code>, as PNG and SVG. <code>ddim report RUN</code> draws them all again
-from the run’s folder.</p>
-</footer>
-</main>
-<script>
-{_SCRIPT.read_text(encoding="utf-8")}</script>
-</body>
-</html>
+Its header says what was trained, on which data and how well.
 """
 
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-def _verdict(record: Record, numbers: dict[str, int]) -> str:
-    """What holds of the paper's claims, each with its mark in a sign and in words, and what was left out."""
-    found = "".join(
-        f'<li class="{one.verdict.replace(" ", "-")}"><p class="mark"><span aria-hidden="true">{MARKS[one.verdict]}'
-        f"</span> {one.verdict}</p><div><p><b>{_together(one.claim)}</b></p><p>{_together(one.words)} "
-        f'<a href="#{one.plate}">Figure {numbers[one.plate]}</a></p></div></li>\n'
-        for one in claims(record)
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup, escape
+
+from ddim.experiments.base import MARKS
+from ddim.experiments.gallery import Result as Gallery
+from ddim.plots.numbers import duration, power, short
+from ddim.report.run_folder import RunFolder, as_table, images_seen
+from ddim.report.sections import Section, cuts
+
+TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}
+
+
+def render(run: RunFolder, sections: Sequence[Section]) -> str:
+    """Return the whole page. Everything that comes from the run's files is escaped."""
+    return environment().get_template("page.html.j2").render(context(run, sections))
+
+
+def environment() -> Environment:
+    """Return jinja2's environment of the report's templates, with their filters."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    cuts = left_out(record)
-    less = f"<p>Left out: {escape('; '.join(cuts))}.</p>" if cuts else ""
-    return f"""<section id="verdict">
-<h2>What holds of the claims about DDIM, on this model</h2>
-<ul class="claims">
-{found}</ul>
-{less}<p class="source">Brackets are 95% intervals; what they leave undecided is “open”.</p>
-</section>"""
+    templates.filters |= {"data_url": _data_url, "unbroken": _unbroken}
+    return templates
 
 
-def _together(words: str) -> str:
-    """Escaped, and no line ends within S = 10."""
-    return escape(words).replace(" = ", "\u00a0=\u00a0")
+def context(run: RunFolder, sections: Sequence[Section]) -> dict[str, Any]:
+    """Return what the templates of the page and of the Markdown are filled with."""
+    return {
+        "title": f"Diffusion on {run.recipe['data']}" if "data" in run.recipe else "A diffusion model",
+        "tiles": tiles(run),
+        "facts": facts(run),
+        "sections": sections,
+        "cuts": cuts(run),
+        "marks": MARKS,
+    }
 
 
-def _figure(number: int, hung: Hung, note: str, numbers: list[Table]) -> str:
-    plate = hung.plate
-    if hung.file is None:
-        return (
-            f'<p class="missing" id="{plate.name}"><b>Figure {number}. {plate.title}</b> is not drawn: what it '
-            f"shows is not in the folder yet. <code>{plate.command}</code> makes it.</p>"
-        )
-    data = base64.b64encode(hung.file.read_bytes()).decode()
-    below = "".join(map(_table, numbers))
-    command = f"made by <code>{plate.command}</code>, redrawn by <code>ddim report RUN</code>"
-    return f"""<figure id="{plate.name}">
-<h2>{plate.title}</h2>
-<img alt="{plate.title}" src="data:{_TYPES[hung.file.suffix]};base64,{data}">
-<figcaption><p><b>Figure {number}.</b> {plate.text} {escape(note)}</p>{below}
-<p class="source">{plate.paper[0].upper()}{plate.paper[1:]} · {command}</p></figcaption>
-</figure>"""
+def tiles(run: RunFolder) -> list[tuple[str, str]]:
+    """Return the few most important numbers, as (number, what it is)."""
+    numbers = [(short(_parameters(run)), "parameters")]
+    if run.metrics:
+        last = run.metrics[-1]
+        numbers.append((f"{last['epoch']:.3g}", "epochs"))
+        if "seconds" in last:
+            numbers.append(duration(last["seconds"], "of training"))
+        numbers.append((f"{last['held_out']:.4f}", "held-out loss"))
+    gallery = run.results.get("gallery")
+    if isinstance(gallery, Gallery):
+        ddim = gallery.ddim
+        numbers.append((f"{1000 * ddim.seconds / ddim.count:.3g} ms", f"an image, S = {ddim.steps}"))
+    return numbers
 
 
-def _table(table: Table) -> str:
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
-    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in table.rows)
-    note = f'<p class="source">{escape(table.note)}</p>' if table.note else ""
-    return f"""
-<div class="scroll"><table>{caption}
-<thead><tr>{head}</tr></thead>
-<tbody>
-{rows}</tbody></table></div>{note}"""
+def facts(run: RunFolder) -> list[tuple[str, str]]:
+    """Return (subject, text) pairs; what is unknown is left out."""
+    schedule, end = run.model.schedule.config.get("name", "custom"), float(run.model.schedule.alpha_bar[-1])
+    default, machine = run.model.sampling, run.environment
+    eta = "" if default.eta is None else f", eta = {default.eta}"
+    cores = f"{machine['cores']} cores" if "cores" in machine else ""
+    parts = (machine.get("processor"), cores, machine.get("platform"))
+    versions = as_table(machine.get("versions"))
+    rows = [
+        ("Data", _data(run)),
+        ("Network", _network(run)),
+        ("Noise", f"{schedule} schedule, T = {run.model.schedule.T}; ᾱ falls from 1 to {power(end)}"),
+        ("Training", _training(run)),
+        ("Loss at the end", _loss(run)),
+        ("Sampling", f"by default {default.sampler}{eta} in {default.steps} steps with {default.spacing} spacing"),
+        ("Machine", ", ".join(str(part) for part in parts if part)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
+    return [(subject, text) for subject, text in rows if text]
 
 
-def _cell(cell: Cell) -> str:
-    value = "" if cell.value is None else f' data-value="{cell.value}"'
-    return f"<td{value}>{escape(cell.words)}</td>"
+def _parameters(run: RunFolder) -> int:
+    return sum(p.numel() for p in run.model.network.parameters())
+
+
+def _data(run: RunFolder) -> str:
+    channels, height, width = run.model.shape
+    kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    name = f"{run.recipe['data']}, " if "data" in run.recipe else ""
+    only = run.recipe.get("classes")
+    return f"{name}{height} × {width} pixels, {kind}" + (f"; only {only}" if only else "")
+
+
+def _network(run: RunFolder) -> str:
+    options = dict(run.config["network"])
+    name = options.pop("name", "custom")
+    text = "; ".join(f"{key} {_plain(value)}" for key, value in options.items() if value is not None)
+    return f"{name}, {_parameters(run):,} parameters, predicts {run.model.predicts}" + (
+        f" ({text})" if text else ""
+    )
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _training(run: RunFolder) -> str:
+    if not run.metrics:
+        return ""
+    last = run.metrics[-1]
+    parts = [f"{last['epoch']:.4g} epochs"]
+    seen = images_seen(run.config, run.metrics)
+    if seen is not None:
+        parts.append(f"{last['step']:,} updates of {run.plan['batch_size']} images, {seen:,} images seen")
+    if "seconds" in last:
+        parts.append(" ".join(duration(last["seconds"], f"on {run.environment.get('device', 'one device')}")))
+    if "images_per_second" in last:
+        parts.append(f"{last['images_per_second']:,.0f} images per second")
+    return "; ".join(parts)
+
+
+def _loss(run: RunFolder) -> str:
+    if not run.metrics:
+        return ""
+    last = run.metrics[-1]
+    held_out = f"{last['held_out']:.4f} on held-out images"
+    if "train" in last:
+        return f"{last['train']:.4f} on training images; {held_out}, both with averaged weights"
+    weighted = "" if run.weighting == "simple" else ", weighted"
+    return f"{last['loss']:.4f} on training images{weighted}; {held_out}, with averaged weights"
+
+
+def _data_url(path: Path) -> str:
+    return f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _unbroken(text: str) -> Markup:
+    """Escaped text without line breaks inside S = 10."""
+    return Markup(escape(text).replace(" = ", "\u00a0=\u00a0"))

@@ -1,0 +1,270 @@
+"""What an experiment is: its result, what computes it and how it is shown; and the registry of all experiments.
+
+An experiment is one class in one file. `register` makes it part of `ddim reproduce`, of the report and of the
+report's Markdown; no other file names it. `docs/extending.md` shows a small one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from matplotlib.figure import Figure
+from msgspec import Meta
+from torch import Tensor
+
+from ddim.data import Images
+from ddim.denoiser import Denoiser
+from ddim.plots.numbers import Estimate
+from ddim.registry import Registry
+
+REPORT, REPRODUCE = "ddim report RUN", "ddim reproduce RECIPE"
+VERIFY, COMPARE = "ddim verify RUN", "ddim compare RUN OTHERS --report"
+
+NON_EMPTY = Meta(min_length=1)
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+
+Samples = dict[str, Tensor]
+Drawing = Figure | bytes | None
+"""A figure, the bytes of a GIF, or None if the samples do not fit the result."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What experiments are run on.
+
+    Attributes:
+        folder: of the run.
+        model: of that run, in eval mode, on the device to use.
+        train, test: training and held-out images; None if no chosen experiment needs images.
+    """
+
+    folder: Path
+    model: Denoiser
+    train: Images | None = None
+    test: Images | None = None
+
+    @property
+    def training(self) -> Images:
+        """The training images, for an experiment with `needs_images`."""
+        assert self.train is not None
+        return self.train
+
+    @property
+    def held_out(self) -> Images:
+        """The held-out images, for an experiment with `needs_images`."""
+        assert self.test is not None
+        return self.test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Base class of the results of all experiments.
+
+    The fields of a subclass are the keys of `results/NAME.json`. Reading checks their types; NaN and Infinity are
+    read as None. `cut` says what a limit of time took away.
+    """
+
+    cut: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: what it shows.
+        value: the number to sort the column by; None for text and for empty cells.
+    """
+
+    text: str
+    value: float | None = None
+
+    @classmethod
+    def count(cls, number: int) -> "Cell":
+        """Return a cell with a count."""
+        return cls(f"{number:,}", number)
+
+    @classmethod
+    def estimate(cls, estimate: Estimate | None) -> "Cell":
+        """Return a cell with a value and half its interval, or an empty cell."""
+        return EMPTY if estimate is None else cls(estimate.short, estimate.value)
+
+
+EMPTY = Cell("–")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        head: names of the columns.
+        rows: one cell for each column.
+        caption, note: plain text above and below the table; may be empty.
+    """
+
+    head: list[str]
+    rows: list[list[Cell]]
+    caption: str = ""
+    note: str = ""
+
+
+MARKS = {"holds": "✓", "fails": "✗", "open": "?", "not measured": "–"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper, and what the measured numbers say about it.
+
+    Attributes:
+        claim: one sentence.
+        holds: whether the claim holds; None if the intervals leave it open, or if nothing was measured.
+        evidence: the numbers and their intervals, in sentences.
+        measured: whether there are such numbers.
+    """
+
+    claim: str
+    holds: bool | None
+    evidence: str
+    measured: bool = True
+
+    @classmethod
+    def not_measured(cls, claim: str, required: str) -> "Claim":
+        """Return the claim where numbers are missing; `required` says what has to be measured."""
+        return cls(claim, None, f"This requires {required}.", measured=False)
+
+    @property
+    def verdict(self) -> str:
+        """One of `MARKS`."""
+        if self.holds is None:
+            return "open" if self.measured else "not measured"
+        return "holds" if self.holds else "fails"
+
+
+@dataclass(frozen=True)
+class Extra:
+    """One more figure of the same result, in a section of its own below the experiment's.
+
+    Attributes:
+        name: of its file in `figures/` and of its section.
+        title: a few words.
+        caption: HTML.
+        figure: (result, samples) -> the figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Callable[[Any, Samples], Drawing]
+
+
+R = TypeVar("R", bound=Result)
+
+
+class Experiment(Generic[R]):
+    """Base class of experiments.
+
+    Attributes:
+        title: of its section, a few words.
+        reference: where the papers show the same, e.g. "DDIM, Table 2".
+        caption: what the figure shows, in HTML.
+        result_type: the dataclass of its result, a subclass of `Result`.
+        share: of the minutes, in proportion to the other experiments' shares. 0 if only `command` makes the result;
+            then `calls` and `run` are not needed.
+        command: the command that makes the result.
+        place: sections are sorted by it, and experiments run in that order.
+        runs_last: whether it runs after all others and gets the time that they left.
+        needs: names of experiments whose samples it uses; they run first.
+        needs_images: whether it needs the data set.
+        tensors: the samples that it keeps, by name, with their number of dimensions. With four dimensions or more
+            they are uint8 images of the model's shape. They lie in `samples/NAME.safetensors`; a name such as
+            "ddim/images" means the tensor "images" in `samples/ddim.safetensors`.
+        shows_samples: whether `figure` uses the samples.
+        section: name of its section and of its files in `figures/`; the experiment's name if empty.
+        extras: more figures of the same result.
+    """
+
+    name: str
+    title: ClassVar[str]
+    reference: ClassVar[str]
+    caption: ClassVar[str]
+    result_type: ClassVar[type[Result]]
+    share: ClassVar[float]
+    command: ClassVar[str] = REPRODUCE
+    place: ClassVar[int] = 1000
+    runs_last: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    needs_images: ClassVar[bool] = True
+    tensors: ClassVar[dict[str, int]] = {}
+    shows_samples: ClassVar[bool] = True
+    section: ClassVar[str] = ""
+    extras: ClassVar[tuple[Extra, ...]] = ()
+
+    def calls(self, model: Denoiser) -> float:
+        """Return the network calls on single images that the experiment takes if nothing is cut."""
+        raise NotImplementedError
+
+    def run(self, setup: Setup, seconds: float | None = None) -> tuple[R, Samples]:
+        """Compute the result and the samples named in `tensors`.
+
+        Args:
+            setup: the model and, if `needs_images`, the images.
+            seconds: approximate limit of time, to which the experiment is cut; None is no limit.
+        """
+        raise NotImplementedError
+
+    def figure(self, result: R, samples: Samples) -> Drawing:
+        """Draw the result."""
+        raise NotImplementedError
+
+    def tables(self, result: R) -> list[Table]:
+        """Return the tables below the figure."""
+        return []
+
+    def claims(self, result: R | None, T: int) -> list[Claim]:
+        """Return the claims that the result decides, with verdicts; `result` is None if there is none."""
+        return []
+
+    def note(self, result: R, model: Denoiser) -> str:
+        """Return what to say about this run's result alone, in plain text."""
+        return ""
+
+    def upgrade(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Return the JSON of an earlier version with today's keys."""
+        return facts
+
+
+experiments: Registry[Experiment[Any]] = Registry("experiment")
+
+_Class = TypeVar("_Class", bound=type[Experiment[Any]])
+
+
+def register(name: str) -> Callable[[_Class], _Class]:
+    """Register an `Experiment` class under a name; used as a decorator.
+
+    Raises:
+        TypeError: at import, if the class lacks one of the parts of an experiment.
+    """
+
+    def file(cls: _Class) -> _Class:
+        lacking = [
+            part for part in ("title", "reference", "caption", "result_type", "share") if not hasattr(cls, part)
+        ]
+        methods = ("figure", "calls", "run") if getattr(cls, "share", 1) else ("figure",)
+        lacking += [part for part in methods if getattr(cls, part) is getattr(Experiment, part)]
+        if lacking:
+            raise TypeError(f"The experiment {name!r} ({cls.__name__}) lacks {', '.join(lacking)}.")
+        experiment = cls()
+        experiment.name = name
+        experiments[name] = experiment
+        return cls
+
+    return file
+
+
+def root(formula: str) -> str:
+    """Return the square root of a formula, in the HTML of captions."""
+    return f'√<span class="root">{formula}</span>'

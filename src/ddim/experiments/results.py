@@ -1,0 +1,165 @@
+"""The results and samples of experiments in the folder of a run: written, removed and read back."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from ddim.experiments.base import Experiment, Result, Samples
+from ddim.files import write_bytes, write_text
+
+
+def forget(folder: Path, name: str) -> None:
+    """Remove `results/NAME.json` because the samples that belong to it are about to change."""
+    (folder / "results" / f"{name}.json").unlink(missing_ok=True)
+
+
+def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result, samples: Samples) -> Path:
+    """Write what `Experiment.run` returned: the samples, `results/NAME.json` and, if there are rows, NAME.csv.
+
+    Args:
+        folder: of the run.
+        experiment, result, samples: what was run, and what it returned.
+        weights: fingerprint of the weights that made it.
+
+    Returns:
+        The path of the JSON file.
+    """
+    for file, names in _files(experiment).items():
+        if tensors := {tensor: samples[name] for name, tensor in names.items() if name in samples}:
+            write_bytes(folder / "samples" / f"{file}.safetensors", to_bytes(tensors))
+    facts = plain({"weights": weights, **asdict(result)})
+    path = folder / "results" / f"{experiment.name}.json"
+    if isinstance(facts.get("rows"), list):
+        write_text(path.with_suffix(".csv"), _csv([_flat(row) for row in facts["rows"]]))
+    write_text(path, json.dumps(facts, indent=2) + "\n")
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Return a value for a JSON file: lists for tuples, and None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The content of `results/NAME.json`, the same as a dataclass, and why there is no result, as a sentence."""
+
+    facts: dict[str, Any]
+    result: Result | None = None
+    problem: str = ""
+
+
+def read(folder: Path, experiment: Experiment[Any]) -> Stored:
+    """Read `results/NAME.json`, of whatever weights."""
+    path = folder / "results" / f"{experiment.name}.json"
+    if not path.is_file():
+        return Stored({}, problem="Its result is not in the folder yet.")
+    unreadable = f"results/{path.name} cannot be read: it is damaged, or another version of ddim wrote it."
+    try:
+        facts = load_json(path)
+    except (OSError, ValueError, RecursionError):
+        return Stored({}, problem=unreadable)
+    result = convert(experiment, facts)
+    return Stored(facts, result, "" if result is not None else unreadable)
+
+
+def convert(experiment: Experiment[Any], facts: dict[str, Any]) -> Result | None:
+    """Return the result that the content of a JSON file stands for; None if it does not fit the dataclass."""
+    try:
+        return msgspec.convert(experiment.upgrade(facts), experiment.result_type)
+    except (msgspec.ValidationError, LookupError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file, with None for numbers that are not finite.
+
+    Raises:
+        OSError, ValueError, RecursionError: the file is missing or damaged, holds something other than a table, or
+            holds text that cannot be encoded.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=lambda _: None)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no table.")
+    json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be written or drawn
+    return content
+
+
+def load_samples(folder: Path, experiment: Experiment[Any], shape: tuple[int, ...]) -> Samples | None:
+    """Return the samples of an experiment; None if some are missing, damaged or of another shape."""
+    samples: Samples = {}
+    for file, names in _files(experiment).items():
+        ndims = {tensor: experiment.tensors[name] for name, tensor in names.items()}
+        tensors = load_tensors(folder / "samples" / f"{file}.safetensors", ndims, shape)
+        if tensors is None:
+            return None
+        samples |= {name: tensors[tensor] for name, tensor in names.items()}
+    return samples
+
+
+def load_tensors(path: Path, ndims: Mapping[str, int], shape: tuple[int, ...]) -> dict[str, Tensor] | None:
+    """Return the tensors of a file; None if the file or one of the tensors is missing or of another kind.
+
+    Args:
+        path: of the file.
+        ndims: dimensions of each tensor. With four or more it has to hold uint8 images.
+        shape: (C, H, W) of an image.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    fit = all(name in tensors and _fits(tensors[name], ndim, shape) for name, ndim in ndims.items())
+    return tensors if fit else None
+
+
+def _fits(tensor: Tensor, ndim: int, shape: tuple[int, ...]) -> bool:
+    if tensor.ndim != ndim or not tensor.numel():
+        return False
+    return ndim < 4 or (tensor.dtype == torch.uint8 and tensor.shape[-3:] == shape)
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _files(experiment: Experiment[Any]) -> dict[str, dict[str, str]]:
+    """{file: {name in `tensors`: name in the file}}."""
+    files: dict[str, dict[str, str]] = {}
+    for name in experiment.tensors:
+        file, _, tensor = name.rpartition("/")
+        files.setdefault(file or experiment.name, {})[name] = tensor
+    return files
+
+
+def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A row with a column for each number: {"frechet": {"low": 1}} becomes {"frechet_low": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat |= _flat(value, f"{prefix}{name}_") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,207 @@
+"""The sections on the loss: over the epochs, and by noise level with a test for overfitting."""
+
+import math
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from ddim.plots.canvas import BLUE, FAINT, ORANGE, Canvas, log_axis
+from ddim.plots.numbers import epochs, percent
+from ddim.report.run_folder import BINS, LEAST, LEVELS, MOST, RunFolder
+from ddim.report.training import TrainingSection
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "held_out": {"color": BLUE, "lw": 2.4, "label": "held-out images, averaged weights", "zorder": 4},
+    "train": {"color": ORANGE, "lw": 2.4, "label": "training images, averaged weights", "zorder": 3},
+    "loss": {"color": FAINT, "lw": 1.2, "alpha": 0.7, "label": "training images, latest weights"},
+}
+EARLIER = 4  # earlier lines in the figure of the levels, at most
+FACTOR = 4.0  # from bottom to top of its axis at least, so that there are tick labels
+SURE = 2.8  # standard errors: chance exceeds them in one run of forty, even if some levels are noisier than others
+RISE = 1.02  # times the lowest held-out loss: a smaller rise does not count
+
+
+def learning(run: RunFolder) -> Figure | None:
+    """Return the loss on held-out and on training images by epoch, and that of the updates if it is unweighted."""
+    passes = [line["epoch"] for line in run.metrics]
+    names = ("held_out", "train") if run.weighting != "simple" else ("held_out", "train", "loss")
+    curves = {name: [_drawable(line.get(name)) for line in run.metrics] for name in names}
+    values = [value for curve in curves.values() for value in curve if math.isfinite(value)]
+    if len(set(passes)) < 2 or not values:
+        return None
+    canvas = Canvas(900)
+    axes = canvas.axes(170, 50, 1560, 700)
+    for name, curve in curves.items():
+        if any(map(math.isfinite, curve)):
+            axes.plot(passes, curve, **LOOKS[name])
+    held_out, train = curves["held_out"], curves["train"]
+    above = [one > other for one, other in zip(held_out, train, strict=True)]
+    axes.fill_between(passes, train, held_out, where=above, interpolate=True, color=BLUE, alpha=0.12, lw=0)
+    for name, other in (("held_out", train[-1]), ("train", held_out[-1])):
+        end = curves[name][-1]
+        if math.isfinite(end):
+            va = "center" if not math.isfinite(other) else "bottom" if end > other else "top"
+            style = {"color": LOOKS[name]["color"], "weight": "bold", "va": va}
+            axes.annotate(f"{end:.4f}", (passes[-1], end), (10, 0), textcoords="offset points", **style)
+    axes.set(xlabel="epoch", ylabel="loss", xlim=(min(passes), max(passes)))
+    if max(values) > 4 * min(values):
+        log_axis(axes.yaxis, axes.set_yscale)
+    axes.legend(fontsize=11)
+    return canvas.figure
+
+
+def levels(run: RunFolder) -> Figure | None:
+    """Return the loss in ten equal parts of [0, T], now and earlier, above the gap between the two sets."""
+    if not run.levels:
+        return None
+    *before, last = run.levels
+    T = run.model.schedule.T
+    edges = [T * i / BINS for i in range(BINS + 1)]
+    middles = [T * (i + 0.5) / BINS for i in range(BINS)]
+    places = (
+        {len(before) >> i for i in range(1, EARLIER + 1)} if before else set()
+    )  # a half of the way, a quarter, ...
+    earlier = [before[i] for i in sorted(places)]
+
+    canvas = Canvas(1250)
+    axes = canvas.axes(190, 50, 1750, 720)
+    for i, line in enumerate(earlier):
+        axes.plot(middles, line[LEVELS[0]], color=BLUE, lw=1.2, alpha=0.2 + 0.3 * (i + 1) / len(earlier))
+    if earlier:
+        when = ", ".join(epochs(line["epoch"]) for line in earlier)
+        axes.plot([], [], color=BLUE, lw=1.2, alpha=0.4, label=f"held-out images, after {when} epochs")
+    for name, color, label in ((LEVELS[1], ORANGE, "training images"), (LEVELS[0], BLUE, "held-out images")):
+        axes.plot(middles, last[name], "o-", color=color, lw=2.4, ms=6, label=f"{label}, now")
+    log_axis(axes.yaxis, axes.set_yscale)
+    drawn = [loss for line in (*earlier, last) for name in LEVELS for loss in line[name]]
+    middle, half = math.sqrt(min(drawn)) * math.sqrt(max(drawn)), math.sqrt(max(drawn) / min(drawn))
+    half = max(half * 1.2, math.sqrt(FACTOR))
+    axes.set(ylabel="loss", xlim=(0, T), xticks=edges, ylim=(middle / half, middle * half))
+    axes.tick_params(labelbottom=False)
+    axes.legend(fontsize=11)
+
+    axes = canvas.axes(190, 830, 1750, 300)
+    difference = gap(last)
+    low, high = (100 * math.expm1(side * SURE * difference.noise) for side in (-1, 1))
+    axes.axhspan(low, high, color=FAINT, alpha=0.15, lw=0)
+    corner = {"textcoords": "offset points", "ha": "right", "va": "top"}
+    axes.annotate("chance", (edges[-1], high), (-8, -7), color=FAINT, **corner)
+    axes.axhline(0, color=FAINT, lw=1)
+    axes.bar(middles, [100 * math.expm1(log) for log in difference.logs], 0.5 * (edges[1] - edges[0]), color=BLUE)
+    axes.set(xlabel="time $t$", ylabel="held-out\nabove training, %", xlim=(edges[0], edges[-1]), xticks=edges)
+    return canvas.figure
+
+
+class Gap(NamedTuple):
+    """The difference between held-out and training images at each noise level.
+
+    Attributes:
+        logs: log(held-out loss / training loss) at each level.
+        noise: standard deviation of one of them by chance, estimated from the differences of neighbouring levels:
+            memorisation changes slowly from level to level, chance does not, because each level has other images.
+    """
+
+    logs: list[float]
+    noise: float
+
+    @property
+    def mean(self) -> float:
+        """Over the levels."""
+        return sum(self.logs) / len(self.logs)
+
+    @property
+    def chance(self) -> float:
+        """The mean that chance reaches at most."""
+        return SURE * self.noise / math.sqrt(len(self.logs))
+
+
+def gap(line: dict[str, Any]) -> Gap:
+    """Return the gap in a line of metrics that holds the loss by level of both sets."""
+    pairs = zip(*(line[name] for name in LEVELS), strict=True)
+    logs = [math.log(held_out / train) for held_out, train in pairs]
+    jumps = [(b - a) ** 2 / 2 for a, b in pairwise(logs)]
+    return Gap(logs, math.sqrt(sum(jumps) / len(jumps)))
+
+
+def overfitting(run: RunFolder) -> str:
+    """Return what the last line of metrics says about overfitting; empty if it has no loss by level."""
+    if not run.levels:
+        return ""
+    difference, T = gap(run.levels[-1]), run.model.schedule.T
+    logs = difference.logs
+    worst = logs.index(max(logs))
+    where = f"between t = {worst * T / BINS:g} and {(worst + 1) * T / BINS:g}"
+    largest = (
+        f"The loss on held-out images exceeds that on training images most {where}, by {percent(logs[worst])}."
+        if logs[worst] > 0
+        else "At no level does the loss on held-out images exceed that on training images."
+    )
+    mean = (
+        f"Over all levels it is {percent(difference.mean)} {'higher' if difference.mean > 0 else 'lower'}; up to "
+        f"{percent(difference.chance)} may be chance, as each level has at most 32 images of each set"
+    )
+    if difference.mean <= difference.chance:
+        return f"{largest} {mean}: no sign of overfitting."
+    return f"{largest} {mean}: a sign of overfitting, or of held-out images that are harder. {_rise(run)}"
+
+
+def _rise(run: RunFolder) -> str:
+    """Whether the held-out loss has risen again while the training loss fell."""
+    held_out, train = ([sum(line[name]) / BINS for line in run.levels] for name in LEVELS)
+    best = held_out.index(min(held_out))
+    if held_out[-1] <= RISE * held_out[best]:
+        return "The held-out loss itself has not risen."
+    if train[-1] >= train[best]:
+        return "Both losses have risen."
+    when, rise = epochs(run.levels[best]["epoch"]), percent(math.log(held_out[-1] / held_out[best]))
+    return f"The held-out loss was lowest after {when} epochs and is {rise} higher now."
+
+
+def _about_loss(run: RunFolder) -> str:
+    predicts = run.model.predicts
+    note = (
+        "A network that always predicts 0 would score 1."
+        if predicts == "eps"
+        else f"This network predicts {predicts}, so the loss is the error of {predicts}."
+    )
+    if run.weighting != "simple":
+        note += (
+            f" Training minimises a weighted loss ({run.weighting}), which is another quantity and not drawn here."
+        )
+    return note
+
+
+def _drawable(loss: float | None) -> float:
+    """A loss for the figure; NaN, a gap in the curve, if it cannot be drawn."""
+    return loss if loss is not None and LEAST < loss < MOST else math.nan
+
+
+SECTIONS = (
+    TrainingSection(
+        "learning",
+        "Learning",
+        "the paper’s Figures 6 and 7",
+        "The loss ‖ε − ε<sub>θ</sub>(<i>x</i><sub>t</sub>, <i>t</i>)‖², a mean over pixels (the paper’s section "
+        "6; DDIM, Eq. 5 with all weights 1). The held-out images are never trained on. Thick curves are of the "
+        "averaged weights, which are used for sampling, at fixed times and with fixed noise. A held-out curve "
+        "that rises above the training curve is a sign of memorised images; the next figure shows how much of "
+        "that may be chance.",
+        learning,
+        "metrics.jsonl holds no losses at two epochs.",
+        _about_loss,
+        in_markdown=True,
+    ),
+    TrainingSection(
+        "levels",
+        "The loss by noise level",
+        "the paper’s section 6",
+        "The loss of the averaged weights in ten equal parts of [0, <i>T</i>], for held-out and for training "
+        "images, at the same times and with the same noise. Below: by how much the loss of held-out images is "
+        "higher. The grey band shows how far chance moves a single level.",
+        levels,
+        "metrics.jsonl holds no losses by noise level.",
+        overfitting,
+        in_markdown=True,
+    ),
+)

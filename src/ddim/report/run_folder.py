@@ -1,0 +1,217 @@
+"""What the folder of a run holds, read once. Broken, half-written or unknown parts count as absent."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from ddim import model_io
+from ddim.denoiser import Denoiser
+from ddim.experiments import Result, Samples, experiments
+from ddim.experiments.results import convert, load_json, load_samples, load_tensors
+from ddim.experiments.results import read as read_result
+
+LEVELS = ("held_out_by_level", "train_by_level")  # of a line of metrics: losses in ten equal parts of [0, T]
+BINS = 10
+SNAPSHOTS = 8  # of the samples during training, at most
+LEAST, MOST = 1e-9, 1e9  # a loss between them can be drawn
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Samples during training: the same noise with the weights of one step.
+
+    Attributes:
+        step: of training.
+        averaged, latest: (N, C, H, W) uint8, of the averaged and of the latest weights.
+    """
+
+    step: int
+    averaged: Tensor
+    latest: Tensor
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run.
+
+    Attributes:
+        folder: its path.
+        model: with the averaged weights.
+        config: `config.json`.
+        environment: `environment.json`; empty if there is none.
+        metrics: the lines of `metrics.jsonl`.
+        facts: `results/NAME.json` of each experiment with a result.
+        results: the same as dataclasses: those made with these weights, or with earlier ones of a training that is
+            still running.
+        problems: for each experiment without a result the reason, as a sentence.
+        earlier: names of the experiments whose results are of earlier weights.
+        data: (N, C, H, W) uint8, some training images; None if there are none.
+        snapshots: some of `samples/step-*.safetensors`, in order.
+    """
+
+    folder: Path
+    model: Denoiser
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    facts: dict[str, dict[str, Any]]
+    results: dict[str, Result]
+    problems: dict[str, str]
+    earlier: frozenset[str]
+    data: Tensor | None
+    snapshots: list[Snapshot]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What it was trained on and how; empty for a model without a recipe."""
+        return as_table(self.config.get("recipe"))
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan of its training; empty if unknown."""
+        return as_table(self.recipe.get("plan"))
+
+    @property
+    def weighting(self) -> str:
+        """Of the loss of its training; "simple" if unknown."""
+        name = self.plan.get("weighting")
+        return name if isinstance(name, str) else "simple"
+
+    @property
+    def levels(self) -> list[dict[str, Any]]:
+        """The lines of metrics with the loss by noise level, of both sets."""
+        return [line for line in self.metrics if all(name in line for name in LEVELS)]
+
+    def samples(self, name: str) -> Samples | None:
+        """Return the samples of an experiment; None if they are missing or damaged."""
+        return load_samples(self.folder, experiments[name], self.model.shape)
+
+
+def read(
+    folder: Path, network: nn.Module | None = None, clean: Callable[[Any], Any] = lambda content: content
+) -> RunFolder:
+    """Read a run, which may be training meanwhile.
+
+    Args:
+        folder: of the run.
+        network: the module, for a model whose network is the user's own.
+        clean: applied to the configuration and to the results, for a report that others may read.
+
+    Raises:
+        UserError: the folder holds no model. Everything else may be missing or broken.
+    """
+    model = model_io.load(folder, network)
+    weights, config = model_io.fingerprint(folder), model_io.read_config(folder)
+    facts: dict[str, dict[str, Any]] = {}
+    results: dict[str, Result] = {}
+    problems: dict[str, str] = {}
+    earlier = set()
+    for name, experiment in experiments.items():
+        stored = read_result(folder, experiment)
+        if stored.result is None:
+            problems[name] = stored.problem
+            continue
+        if stored.facts.get("weights") != weights:
+            if config.get("finished") is not False or not _of_this_training(folder, name):
+                problems[name] = f"results/{name}.json was made with other weights."
+                continue
+            earlier.add(name)
+        cleaned = clean(stored.facts)
+        facts[name], results[name] = cleaned, convert(experiment, cleaned) or stored.result
+    data = load_tensors(folder / "samples/data.safetensors", {"images": 4}, model.shape)
+    return RunFolder(
+        folder,
+        model,
+        clean(config),
+        _table(folder / "environment.json"),
+        read_metrics(folder / "metrics.jsonl"),
+        facts,
+        results,
+        problems,
+        frozenset(earlier),
+        data["images"] if data else None,
+        _snapshots(folder / "samples", model.shape),
+    )
+
+
+def as_table(content: object) -> dict[str, Any]:
+    """Return `content` if it is a table, else an empty one."""
+    return content if isinstance(content, dict) else {}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of `metrics.jsonl`: of each its numbers and its losses by level.
+
+    A run that was killed, or writes at this moment, may leave half a line.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    lines = []
+    for text in texts:
+        try:
+            content = as_table(json.loads(text))
+        except (ValueError, RecursionError):
+            continue
+        line = {name: n for name, n in content.items() if _is_number(n) and name not in LEVELS}
+        if {"epoch", "loss", "held_out"} <= line.keys() and math.isfinite(line["epoch"]):
+            lines.append(line | {name: content[name] for name in LEVELS if _are_levels(content.get(name))})
+    return lines
+
+
+def images_seen(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int | None:
+    """Return how many images a training has seen, by its `config.json` and its metrics; None if unknown."""
+    size = as_table(as_table(config.get("recipe")).get("plan")).get("batch_size")
+    known = metrics and "step" in metrics[-1] and isinstance(size, int) and size > 0
+    return metrics[-1]["step"] * size if known else None
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return load_json(path)
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _of_this_training(folder: Path, name: str) -> bool:
+    """Whether a result is newer than `environment.json`, which a training writes when it begins."""
+    try:
+        made, began = (folder / path for path in (f"results/{name}.json", "environment.json"))
+        return made.stat().st_mtime > began.stat().st_mtime
+    except OSError:
+        return False
+
+
+def _snapshots(folder: Path, shape: tuple[int, ...]) -> list[Snapshot]:
+    """Up to eight of the samples during training, the first and the last among them, in order."""
+    paths = {path.stem.removeprefix("step-"): path for path in folder.glob("step-*.safetensors")}
+    steps = sorted((int(name), path) for name, path in paths.items() if name.isdecimal())
+    if not steps:
+        return []
+    snapshots = []
+    for i in torch.linspace(0, len(steps) - 1, min(SNAPSHOTS, len(steps))).round().int().tolist():
+        step, path = steps[i]
+        tensors = load_tensors(path, {"averaged": 4, "latest": 4}, shape)
+        if tensors and len(tensors["averaged"]) == len(tensors["latest"]):
+            snapshots.append(Snapshot(step, tensors["averaged"], tensors["latest"]))
+    return snapshots
+
+
+def _is_number(content: object) -> TypeGuard[int | float]:
+    """Whether it is a number, and no whole number that a float cannot hold."""
+    return isinstance(content, float) or (type(content) is int and abs(content) < 2**63)
+
+
+def _are_levels(content: object) -> bool:
+    return (
+        isinstance(content, list)
+        and len(content) == BINS
+        and all(_is_number(n) and LEAST < n < MOST for n in content)
+    )

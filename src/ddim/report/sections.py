@@ -1,0 +1,128 @@
+"""The sections of the report, of training and of experiments: figure, caption, tables, note and claims of each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddim.experiments import Claim, Drawing, Experiment, Extra, Table, experiments
+from ddim.files import write_bytes
+from ddim.plots.canvas import save, styled
+from ddim.report import losses, network, training
+from ddim.report.run_folder import RunFolder
+from ddim.report.training import TrainingSection
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report, as the page and the Markdown show it.
+
+    Attributes:
+        name: of its files in `figures/`, and its anchor on the page.
+        title, reference: see `Experiment`.
+        command: makes what it shows.
+        caption: HTML.
+        figure: the SVG or GIF; None if there is none.
+        problem: where there is no figure, the reason, as a sentence.
+        tables: below the figure.
+        note: what to say about this run alone, in plain text.
+        claims: that its numbers decide.
+        in_markdown: whether the Markdown shows it.
+    """
+
+    name: str
+    title: str
+    reference: str
+    command: str
+    caption: str
+    figure: Path | None
+    problem: str = ""
+    tables: tuple[Table, ...] = ()
+    note: str = ""
+    claims: tuple[Claim, ...] = ()
+    in_markdown: bool = True
+
+
+def sections(run: RunFolder, draw: bool = True) -> list[Section]:
+    """Return all sections in the order of the page.
+
+    Args:
+        run: the folder of the run.
+        draw: whether to draw the figures into its `figures/`, or to take those that are there.
+    """
+    parts = (*training.SECTIONS[:2], network.SECTION, *losses.SECTIONS, *training.SECTIONS[2:])
+    found = [_of_training(run, part, draw) for part in parts]
+    for experiment in in_order():
+        found += _of_experiment(run, experiment, draw)
+    return found
+
+
+def in_order() -> list[Experiment[Any]]:
+    """Return the experiments in the order of the page."""
+    return sorted(experiments.values(), key=lambda one: one.place)
+
+
+def claims(run: RunFolder) -> list[Claim]:
+    """Return the claims of all experiments in the order of the page."""
+    return [claim for one in in_order() for claim in one.claims(run.results.get(one.name), run.model.schedule.T)]
+
+
+def cuts(run: RunFolder) -> list[str]:
+    """Return what a limit of time took away from each result."""
+    return [
+        f"{one.name}: {cut}" for one in in_order() if one.name in run.results if (cut := run.results[one.name].cut)
+    ]
+
+
+def _of_training(run: RunFolder, part: TrainingSection, draw: bool) -> Section:
+    figure = _file(run, part.name, lambda: part.figure(run), draw)
+    same = (part.name, part.title, part.reference, part.command, part.caption)
+    shown = part.in_markdown and figure is not None
+    return Section(*same, figure, part.problem, note=part.note(run), in_markdown=shown)
+
+
+def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> list[Section]:
+    """The section of an experiment, and those of its extra figures."""
+    name, model = experiment.name, run.model
+    result = run.results.get(name)
+    samples = run.samples(name) if result is not None and experiment.shows_samples else {}
+    problem = run.problems.get(name, "" if samples is not None else "Its samples are missing or damaged.")
+    notes = ["Training has continued since: this shows earlier weights." if name in run.earlier else ""]
+    notes += [f"Not everything was measured: {result.cut}." if result is not None and result.cut else ""]
+    tables = experiment.tables(result) if result is not None else []
+
+    def section(part: Experiment[Any] | Extra, name: str, *notes: str, **more: Any) -> Section:
+        known = result is not None and samples is not None
+        drawn = _file(run, name, lambda: part.figure(result, samples or {}) if known else None, draw)
+        same = (name, part.title, experiment.reference, experiment.command, part.caption)
+        why = problem or "Its samples or numbers do not fit its result."
+        return Section(*same, drawn if known else None, why, note=" ".join(filter(None, notes)), **more)
+
+    own = section(
+        experiment,
+        experiment.section or name,
+        experiment.note(result, model) if result is not None else "",
+        *notes,
+        tables=tuple(table for table in tables if table.rows),
+        claims=tuple(experiment.claims(result, model.schedule.T)),
+        in_markdown=result is not None,
+    )
+    return [own, *(section(extra, extra.name, *notes, in_markdown=False) for extra in experiment.extras)]
+
+
+def _file(run: RunFolder, name: str, figure: Callable[[], Drawing], draw: bool) -> Path | None:
+    """Draw a figure into `figures/`, or remove an older one if there is nothing to draw; return its file."""
+    stem = run.folder / "figures" / name
+    if not draw:
+        return next((path for suffix in (".svg", ".gif") if (path := stem.with_suffix(suffix)).is_file()), None)
+    with styled():
+        drawn = figure()
+        if isinstance(drawn, bytes):
+            write_bytes(stem.with_suffix(".gif"), drawn)
+            return stem.with_suffix(".gif")
+        if drawn is not None:
+            save(drawn, stem)
+            return stem.with_suffix(".svg")
+    for suffix in (".png", ".svg", ".gif"):
+        stem.with_suffix(suffix).unlink(missing_ok=True)
+    return None
