@@ -234,7 +234,7 @@ def no_decoder(monkeypatch):
             raise AssertionError("decoded again")
 
         monkeypatch.setattr(decode, "decode", refuse)
-        monkeypatch.setattr(decode, "measure", refuse)
+        monkeypatch.setattr(build, "_sizes", refuse)  # not even the headers are read
 
     return forbid
 
