@@ -6,7 +6,7 @@ Sub-modules are imported at their first use, so that `import ddim` is fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ddim._version import __version__
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ddim.data import open_images as open_images

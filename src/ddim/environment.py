@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ddim._version import __version__
+from ddim import __version__
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors", "accelerate", "matplotlib", "scikit-learn")
 

@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from ddim import nets, schedule
-from ddim._version import __version__
+from ddim import __version__, nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import write_bytes, write_text

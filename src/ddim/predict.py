@@ -31,7 +31,7 @@ def from_v(x: Tensor, at: Level, v: Tensor) -> Prediction:
     return Prediction((at.alpha * x - at.sigma * v) / radius2, (at.sigma * x + at.alpha * v) / radius2)
 
 
-predictions: Registry[Callable[[Tensor, Level, Tensor], Prediction]] = Registry("parameterisation")
+predictions: Registry[Callable[[Tensor, Level, Tensor], Prediction]] = Registry("parameterisation", extensible=False)
 predictions.update({"eps": from_eps, "x0": from_x0, "v": from_v})
 
 

@@ -14,11 +14,12 @@ class Registry(dict[str, Named], Generic[Named]):
 
     Args:
         kind: what is registered, for the error message, e.g. "schedule".
+        extensible: whether the user's own files may register more names.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, extensible: bool = True) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.extensible = kind, extensible
 
     def register(self, name: str) -> Callable[[Named], Named]:
         """Return a decorator that registers a function or class under `name`."""
@@ -40,12 +41,11 @@ class Registry(dict[str, Named], Generic[Named]):
             signature.bind(*arguments, **options)
         except TypeError as error:
             unknown = [option for option in options if option not in signature.parameters]
-            problem = (
-                f"does not take {', '.join(unknown)}" if unknown else f"is {error}"
-            )  # "missing a required ..."
+            problem = f"does not take {', '.join(unknown)}" if unknown else f"is {error}"  # missing a required ...
             accepted = ", ".join(signature.parameters) or "none"
             raise UserError(f"The {self.kind} {name!r} {problem}; the options it has: {accepted}.") from error
         return registered(*arguments, **options)
 
     def __missing__(self, name: str) -> Named:
-        raise UserError(f"There is no {self.kind} called {name!r}; choose one of {', '.join(self)}.")
+        more = ", or import the file that registers it (on the command line: --plugin FILE)" if self.extensible else ""
+        raise UserError(f"There is no {self.kind} called {name!r}; choose one of {', '.join(self)}{more}.")

@@ -43,7 +43,7 @@ def test_no_two_extractors_share_a_fingerprint():
 @pytest.mark.parametrize(
     ("name", "shape", "reason"),
     [
-        ("nothing", (1, 28, 28), "choose one of mnist, digits, inception, scattering"),
+        ("nothing", (1, 28, 28), "no extractor called 'nothing'; choose one of "),
         ("mnist", (3, 28, 28), "of 1x28x28, not of 3x28x28"),
         ("digits", (1, 28, 28), "of 1x8x8, not of 1x28x28"),
         ("scattering", (2, 28, 28), "not of 2x28x28"),

@@ -104,7 +104,7 @@ def test_any_width(width):
 
 
 def test_unknown_network_and_size():
-    with pytest.raises(UserError, match="choose one of plain, unet"):
+    with pytest.raises(UserError, match=f"choose one of {', '.join(nets.names())}"):
         nets.build("resnet", 1)
     with pytest.raises(UserError, match="choose one of tiny, micro, mini, small, base"):
         nets.build("unet", 1, "huge")

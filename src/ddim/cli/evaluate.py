@@ -73,7 +73,7 @@ class Evaluate:
 
     def _labels(self, model: "Denoiser", real: Real) -> list[int] | None:
         """Return the class of each sample, all in turn, if the extractor can recognise the classes; else None."""
-        from ddim.evaluate.accuracy import knows
+        from ddim.evaluate.scoring import knows
 
         classes, reference = model.classes, real.reference
         if classes is None or self.reference.against is not None or not knows(real.extractor, reference.classes):

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from ddim.registry import Registry
 
-KINDS: Registry[tuple[str, str]] = Registry("kind of names")
+KINDS: Registry[tuple[str, str]] = Registry("kind of names", extensible=False)
 """kind -> (module with a registry, the registry's name there); "" for the two that are files."""
 KINDS |= {
     "samplers": ("ddim.samplers", "samplers"),

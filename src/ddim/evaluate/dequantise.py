@@ -36,7 +36,7 @@ class Dequantised(NamedTuple):
 
 Dequantisation = Callable[[Denoise, Tensor, Streams, Schedule, int], Dequantised]
 
-dequantisations: Registry[Dequantisation] = Registry("dequantisation")
+dequantisations: Registry[Dequantisation] = Registry("dequantisation", extensible=False)
 
 
 @dequantisations.register("uniform")

@@ -83,7 +83,7 @@ def names() -> list[str]:
 
 def sizes(name: str) -> dict[str, dict[str, Any]]:
     """Return the named sizes of a network: name -> options. Raises `UserError` for an unknown network or size."""
-    table: Registry[dict[str, Any]] = Registry(f"size of {name}")
+    table: Registry[dict[str, Any]] = Registry(f"size of {name}", extensible=False)
     table.update(getattr(networks[name], "sizes", {"small": {}}))
     return table
 
