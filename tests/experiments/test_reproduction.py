@@ -195,11 +195,11 @@ def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
     rows = result.rows
     assert len(rows) == 2 * 2 * 2 + 2
     eye = get("digits", (1, 8, 8))
-    reference = gaussian(features(eye, setup.test, progress=False))
+    reference = gaussian(features(eye, setup.test))
     for row in rows[:3] + rows[-1:]:
         eta = 0.0 if row.eta == "0" else "hat"
         images = setup.model.sample(40, steps=row.steps, eta=eta, spacing=row.spacing, progress=False)
-        own = gaussian(features(eye, to_uint8(images), progress=False))
+        own = gaussian(features(eye, to_uint8(images)))
         assert row.frechet == pytest.approx(frechet(own, reference))
         assert row.low < row.frechet < row.high
         assert row.few == row.frechet  # all of them

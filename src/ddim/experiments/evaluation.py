@@ -51,12 +51,12 @@ class Metric:
     @property
     def samples(self) -> Estimate | None:
         """The metric of the samples; None if it is not finite."""
-        return _estimate(self.value, self.low, self.high)
+        return Estimate.of(self.value, self.low, self.high)
 
     @property
     def real(self) -> Estimate | None:
         """The metric of real images; None if it is unknown."""
-        return _estimate(self.floor, self.floor_low, self.floor_high)
+        return Estimate.of(self.floor, self.floor_low, self.floor_high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +107,10 @@ class Evaluation(Experiment[Result]):
         return float(COUNTS[0] * model.sampling.steps)
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, test = setup.model, setup.held_out
+        model, (train, test) = setup.model, setup.images
         extractor = choose(test.shape, test.name)
         call = batch_seconds(model, 64, seconds) / 64
-        limit = max(
-            largest_draw(len(setup.training)), extractor.dim + 1
-        )  # the floor needs equally many training images
+        limit = max(largest_draw(len(train)), extractor.dim + 1)  # the floor needs equally many training images
         counts = sorted({min(count, limit) for count in COUNTS}, reverse=True)
         choices = [count for count in counts if count > extractor.dim]
         count = affordable(choices, lambda one: call * one * model.sampling.steps, seconds)
@@ -120,13 +118,9 @@ class Evaluation(Experiment[Result]):
         labels = None
         if isinstance(extractor, Classifier) and len(extractor.classes) == model.classes:
             labels = [i % model.classes for i in range(count)]
-        evaluation = measure(images, test, extractor=extractor, real=setup.training, labels=labels, seed=SEED)
-        facts = {
-            **evaluation.to_dict(),
-            "sampling": model.sampling.describe(),
-            "cut": cut(seconds, fewer(choices[0], count, "images")),
-        }
-        return msgspec.convert(facts, Result), {"images": images}
+        evaluation = measure(images, test, extractor=extractor, real=train, labels=labels, seed=SEED)
+        facts = {"sampling": model.sampling.describe(), "cut": cut(seconds, fewer(choices[0], count, "images"))}
+        return msgspec.convert({**evaluation.to_dict(), **facts}, Result), {"images": images}
 
     def upgrade(self, facts: dict[str, Any]) -> dict[str, Any]:
         return {**facts, "metrics": renamed(facts.get("metrics") or facts["figures"])}
@@ -184,10 +178,6 @@ def renamed(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return metrics with today's names and without those that are no table of numbers."""
     names = {"agreement": "accuracy"}
     return {names.get(name, name): one if isinstance(one, dict) else {} for name, one in metrics.items()}
-
-
-def _estimate(value: float | None, low: float | None, high: float | None) -> Estimate | None:
-    return None if value is None or low is None or high is None else Estimate(value, low, high)
 
 
 def _numbers(own: Estimate, real: Estimate | None) -> list[float]:

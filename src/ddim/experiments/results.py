@@ -28,13 +28,7 @@ def forget(folder: Path, name: str) -> None:
 def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result, samples: Samples) -> Path:
     """Write what `Experiment.run` returned: the samples, `results/NAME.json` and, if there are rows, NAME.csv.
 
-    Args:
-        folder: of the run.
-        experiment, result, samples: what was run, and what it returned.
-        weights: fingerprint of the weights that made it.
-
-    Returns:
-        The path of the JSON file.
+    Return the path of the JSON file. `weights` is the fingerprint of the weights that made the result.
     """
     for file, names in _files(experiment).items():
         if tensors := {tensor: samples[name] for name, tensor in names.items() if name in samples}:
@@ -47,13 +41,15 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
     return path
 
 
-def plain(value: Any) -> Any:
-    """Return a value for a JSON file: lists for tuples, and None for numbers that are not finite."""
+def plain(value: Any, digits: int = 17) -> Any:
+    """Return a value for JSON: lists for tuples, None for numbers that are not finite, others in so many digits."""
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(one, digits) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [plain(one, digits) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value
 
 
 @dataclass(frozen=True)
@@ -91,10 +87,9 @@ def load_json(path: Path) -> dict[str, Any]:
     """Return the table in a JSON file, with None for numbers that are not finite.
 
     Raises:
-        OSError, ValueError, RecursionError: the file is missing or damaged, holds something other than a table, or
-            holds text that cannot be encoded.
+        OSError, ValueError, RecursionError: missing or damaged, no table, or text that cannot be encoded.
     """
-    content = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=lambda _: None)
+    content = plain(json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no table.")
     json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be written or drawn
@@ -116,28 +111,19 @@ def load_samples(folder: Path, experiment: Experiment[Any], shape: tuple[int, ..
 def load_tensors(path: Path, ndims: Mapping[str, int], shape: tuple[int, ...]) -> dict[str, Tensor] | None:
     """Return the tensors of a file; None if the file or one of the tensors is missing or of another kind.
 
-    Args:
-        path: of the file.
-        ndims: dimensions of each tensor. With four or more it has to hold uint8 images.
-        shape: (C, H, W) of an image.
+    `ndims` has the dimensions of each tensor. With four or more it has to hold uint8 images of this (C, H, W).
     """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError):
         return None
-    fit = all(name in tensors and _fits(tensors[name], ndim, shape) for name, ndim in ndims.items())
-    return tensors if fit else None
-
-
-def _fits(tensor: Tensor, ndim: int, shape: tuple[int, ...]) -> bool:
-    if tensor.ndim != ndim or not tensor.numel():
-        return False
-    return ndim < 4 or (tensor.dtype == torch.uint8 and tensor.shape[-3:] == shape)
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
+    for name, ndim in ndims.items():
+        tensor = tensors.get(name)
+        if tensor is None or tensor.ndim != ndim or not tensor.numel():
+            return None
+        if ndim >= 4 and (tensor.dtype != torch.uint8 or tensor.shape[-3:] != shape):
+            return None
+    return tensors
 
 
 def _files(experiment: Experiment[Any]) -> dict[str, dict[str, str]]:

@@ -23,9 +23,8 @@ from ddim.files import write_bytes
 from ddim.level import Level, Prediction
 from ddim.model_io import fingerprint
 from ddim.noise import ImageNoise
-from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, literal
+from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Panels, describe, literal, log_scales
 from ddim.plots.numbers import small
-from ddim.plots.panels import Panels, describe, log_scales
 from ddim.samplers import DDIM, Sampler, trajectory
 
 BUDGETS = (5, 8, 10, 20, 50)  # network calls
@@ -37,17 +36,14 @@ COLOURS = {"trailing": BLUE, "leading": ORANGE, "linear": GREEN, "quadratic": PU
 
 @dataclass(frozen=True)
 class Row:
-    """One solver with one spacing: the allowed and the actual network calls, the steps, and the distance.
-
-    The distance is a root mean square over pixels from -1 to 1, or None if the solver diverged.
-    """
+    """One solver with one spacing, and the distance of its images to the reference."""
 
     solver: str
     spacing: str
-    budget: base.Positive
+    budget: base.Positive  # the allowed network calls
     calls: base.Positive
     steps: base.Positive
-    distance: base.NonNegative | None
+    distance: base.NonNegative | None  # root mean square over pixels from -1 to 1; None if the solver diverged
 
     @property
     def error(self) -> float:
@@ -57,13 +53,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
-    """All distances, the model's default solver and spacing as `usual`, and the reference.
+    """All distances.
 
     `floor` is the distance of half as many steps from the reference. For a first-order method it is about the
     reference's own error, so smaller distances than this mean little.
     """
 
-    usual: tuple[str, str]
+    usual: tuple[str, str]  # the model's default solver and spacing
     floor: base.NonNegative
     reference_steps: base.Positive
     count: base.Positive
@@ -152,8 +148,7 @@ class Solvers(Experiment[Result]):
         budgets = affordable(
             choices, lambda one: call * network_calls(model, trials(model, one), known is None), seconds
         )
-        reference = known or keep_reference(setup.folder, weights, start)
-        result = measure(start, trials(model, budgets), reference)
+        result = measure(start, trials(model, budgets), known or keep_reference(setup.folder, weights, start))
         return replace(result, cut=cut(seconds, [f"to {budgets[-1]} calls"] if budgets != BUDGETS else [])), {}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
@@ -214,12 +209,7 @@ def trials(
     solvers: Sequence[str] | None = None,
     spacings: Sequence[str] | None = None,
 ) -> list[Trial]:
-    """Return for each deterministic solver, spacing and budget the trial with the most steps.
-
-    Args:
-        model: gives the schedule.
-        budgets: network calls.
-        solvers, spacings: names; None is all.
+    """Return for each deterministic solver, spacing and budget (network calls) the trial with the most steps.
 
     Raises:
         UserError: an unknown name, a stochastic solver, or a budget that is not above 0.
@@ -250,13 +240,9 @@ def trials(
 
 
 class Start:
-    """The noise that all trials start from, and the model.
+    """The noise that all trials start from, and the model; classes in turn, as in `Denoiser.sample`.
 
-    Args:
-        model: in eval mode, on the device to use.
-        count: number of images.
-        seed: of the noise; classes in turn, as in `Denoiser.sample`.
-        tick: called after each network call.
+    `tick` is called after each network call.
     """
 
     def __init__(
@@ -300,17 +286,11 @@ def network_calls(model: Denoiser, todo: Sequence[Trial], reference: bool = True
 
 def measure(start: Start, todo: Sequence[Trial], reference: dict[str, Tensor]) -> Result:
     """Run the trials, and measure the distance of each to the reference, from `start.reference()`."""
-    rows = [
-        Row(
-            trial.solver,
-            trial.spacing,
-            trial.budget,
-            trial.sampler.calls(trial.levels),
-            len(trial.levels) - 1,
-            distance(start.end(trial.sampler, trial.levels), reference["whole"]),
-        )
-        for trial in todo
-    ]
+    rows = []
+    for trial in todo:
+        away = distance(start.end(trial.sampler, trial.levels), reference["whole"])
+        calls, steps = trial.sampler.calls(trial.levels), len(trial.levels) - 1
+        rows.append(Row(trial.solver, trial.spacing, trial.budget, calls, steps, away))
     usual, floor = start.model.sampling, distance(reference["half"], reference["whole"])
     result = Result(
         usual=(usual.sampler, usual.spacing),

@@ -152,11 +152,11 @@ class Strips(Experiment[Result]):
         for i, (name, title, color) in enumerate(titles):
             top = i * part + 160
             canvas.text(left, top - 105, title, ha="left", color=color, fontsize=14, weight="bold")
-            for x, t in zip(first.xs(left), shown, strict=True):
-                canvas.text(x, top - 35, f"$t={t}$" if t in (shown[0], shown[-1]) else f"{t}")
-            for block in blocks[name]:
-                block.draw(canvas, left, top)
-                for label, y in zip(("$x_t$", r"$\hat x_0$"), block.ys(top), strict=True):
+            for row, block in enumerate(blocks[name]):
+                xs, ys = block.draw(canvas, left, top)
+                for x, t in zip(xs, () if row else shown, strict=row == 0):
+                    canvas.text(x, top - 35, f"$t={t}$" if t in (shown[0], shown[-1]) else f"{t}")
+                for label, y in zip(("$x_t$", r"$\hat x_0$"), ys, strict=True):
                     canvas.text(left - 50, y, label, fontsize=13)
                 top += block.height + MARGIN
         return canvas.figure

@@ -59,10 +59,8 @@ def levels(run: RunFolder) -> Figure | None:
     T = run.model.schedule.T
     edges = [T * i / BINS for i in range(BINS + 1)]
     middles = [T * (i + 0.5) / BINS for i in range(BINS)]
-    places = (
-        {len(before) >> i for i in range(1, EARLIER + 1)} if before else set()
-    )  # a half of the way, a quarter, ...
-    earlier = [before[i] for i in sorted(places)]
+    places = sorted({len(before) >> i for i in range(1, EARLIER + 1)})  # a half of the way, a quarter, ...
+    earlier = [before[i] for i in places if before]
 
     canvas = Canvas(1250)
     axes = canvas.axes(190, 50, 1750, 720)
@@ -96,14 +94,12 @@ def levels(run: RunFolder) -> Figure | None:
 class Gap(NamedTuple):
     """The difference between held-out and training images at each noise level.
 
-    Attributes:
-        logs: log(held-out loss / training loss) at each level.
-        noise: standard deviation of one of them by chance, estimated from the differences of neighbouring levels:
-            memorisation changes slowly from level to level, chance does not, because each level has other images.
+    The noise is estimated from the differences of neighbouring levels: memorisation changes slowly from level to
+    level, chance does not, because each level has other images.
     """
 
-    logs: list[float]
-    noise: float
+    logs: list[float]  # log(held-out loss / training loss) at each level
+    noise: float  # standard deviation of one of them by chance
 
     @property
     def mean(self) -> float:

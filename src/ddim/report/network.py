@@ -25,19 +25,14 @@ COLOURS = {"down": BLUE, "middle": PURPLE, "up": GREEN}
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a network.
+    """A part of a network."""
 
-    Attributes:
-        name: of the attribute that holds it, e.g. "down".
-        index: its place in a list of such parts, or None.
-        shape: of one image's activation there, (C, H, W); None if it was not called or outputs no image.
-        parameters: numbers in its weights; those shared with an earlier stage count there.
-    """
-
-    name: str
-    index: int | None
-    shape: tuple[int, ...] | None
-    parameters: int
+    name: str  # of the attribute that holds it, e.g. "down"
+    index: int | None  # its place in a list of such parts
+    shape: (
+        tuple[int, ...] | None
+    )  # (C, H, W) of one image's activation; None if not called or if it outputs no image
+    parameters: int  # numbers in its weights; those shared with an earlier stage count there
 
 
 def stages(model: Denoiser) -> list[Stage]:
@@ -163,12 +158,7 @@ def _side_by_side(parts: list[Stage]) -> "Drawing":
 
 
 class Drawing:
-    """Boxes and arrows on a canvas, in pixels from the top left.
-
-    Args:
-        height: of the canvas.
-        parts: all stages; the largest image among them sets the scale of the squares.
-    """
+    """Boxes and arrows on a canvas; the largest image among the stages sets the scale of the squares."""
 
     def __init__(self, height: int, parts: list[Stage]) -> None:
         self.canvas = Canvas(height)
@@ -221,13 +211,10 @@ class Drawing:
         self.axes.add_patch(FancyBboxPatch(corner, width, height, shape, fc=colour, ec="none", alpha=0.07))
 
 
-def _shape_of_the_u(run: RunFolder) -> str:
-    if hasattr(run.model.network, "down") and hasattr(run.model.network, "up"):
-        return (
-            "On the way down the image gets smaller and has more channels; on the way up it gets larger again, and "
-            "skip connections add the fine detail."
-        )
-    return ""
+U = (
+    "On the way down the image gets smaller and has more channels; on the way up it gets larger again, and skip "
+    "connections add the fine detail."
+)
 
 
 SECTION = TrainingSection(
@@ -237,5 +224,5 @@ SECTION = TrainingSection(
     "It gets <i>x</i><sub>t</sub> and <i>t</i> and separates the noise from the image. The squares show the size "
     "of the image in each part.",
     network,
-    note=_shape_of_the_u,
+    note=lambda run: U if hasattr(run.model.network, "down") and hasattr(run.model.network, "up") else "",
 )

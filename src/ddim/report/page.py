@@ -27,12 +27,9 @@ def render(run: RunFolder, sections: Sequence[Section]) -> str:
 
 def environment() -> Environment:
     """Return jinja2's environment of the report's templates, with their filters."""
+    loader = FileSystemLoader(Path(__file__).with_name("templates"))
     templates = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     templates.filters |= {"data_url": _data_url, "unbroken": _unbroken}
     return templates
@@ -95,21 +92,17 @@ def _data(run: RunFolder) -> str:
     channels, height, width = run.model.shape
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     name = f"{run.recipe['data']}, " if "data" in run.recipe else ""
-    only = run.recipe.get("classes")
-    return f"{name}{height} × {width} pixels, {kind}" + (f"; only {only}" if only else "")
+    only = f"; only {run.recipe['classes']}" if run.recipe.get("classes") else ""
+    return f"{name}{height} × {width} pixels, {kind}{only}"
 
 
 def _network(run: RunFolder) -> str:
-    options = dict(run.config["network"])
+    options = {key: value for key, value in run.config["network"].items() if value is not None}
     name = options.pop("name", "custom")
-    text = "; ".join(f"{key} {_plain(value)}" for key, value in options.items() if value is not None)
-    return f"{name}, {_parameters(run):,} parameters, predicts {run.model.predicts}" + (
-        f" ({text})" if text else ""
-    )
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    lists = {key: ", ".join(map(str, value)) for key, value in options.items() if isinstance(value, list)}
+    text = "; ".join(f"{key} {value}" for key, value in (options | lists).items())
+    about = f"{name}, {_parameters(run):,} parameters, predicts {run.model.predicts}"
+    return f"{about} ({text})" if text else about
 
 
 def _training(run: RunFolder) -> str:
