@@ -54,8 +54,7 @@ for _module in iter_modules(__path__):
 def runnable(command: str | None = None) -> list[str]:
     """Return the names of the experiments that `run` can compute, in the order in which they run.
 
-    Args:
-        command: only those that this command makes, e.g. "ddim report RUN"; None is all.
+    With a command, e.g. "ddim report RUN", only those that it makes, and what they need.
     """
     names = [name for name, one in experiments.items() if one.share and command in (None, one.command)]
     ordered: list[str] = []
@@ -86,8 +85,7 @@ def run(
 
     Args:
         setup: the run's folder, its model and, for experiments that need them, its images.
-        minutes: approximate limit. What does not fit takes fewer steps and images, and its result says so. None is
-            no limit.
+        minutes: approximate limit; what does not fit takes fewer steps and images, and its result says so.
         redo: run all of them again.
         whole: run again those that a limit has cut.
         names: which, with the experiments that they need; None is those of `ddim report`.

@@ -12,7 +12,7 @@ from ddim import progress
 from ddim.data import Images, to_uint8
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.evaluate.batches import batches, spread_rows
+from ddim.evaluate.batches import Batch, batches, spread_rows
 from ddim.evaluate.intervals import Mean
 from ddim.experiments import base
 from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register
@@ -20,6 +20,7 @@ from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachab
 from ddim.plots.canvas import BLUE, MARGIN, WIDTH, Canvas, Rows, curve, log_limits, step_ticks
 from ddim.plots.numbers import Estimate
 from ddim.samplers import DDIM
+from ddim.sampling import SamplingOptions
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
 COUNTS = (256, 64, 16)  # images
@@ -94,13 +95,17 @@ def measure(
             for S in every:
                 found = []
                 for batch in batches(model, images, rows, batch_size):
-                    xT = model.encode(batch.x0, steps=S, sampler=DDIM(), spacing=spacing, labels=batch.label)
-                    back = model.decode(xT, steps=S, sampler=DDIM(), spacing=spacing, labels=batch.label)
-                    found.append(squared_error(batch.x0, back))
+                    found.append(squared_error(batch.x0, there_and_back(model, batch, S, spacing)))
                     bar.update(2 * S * len(batch.rows))
                 yield Error(S, Mean.of(torch.cat(found)))
 
     return errors()
+
+
+def there_and_back(model: Denoiser, batch: Batch, S: int, spacing: str) -> Tensor:
+    """Encode and decode a batch by DDIM (eta = 0) in S steps each way."""
+    options: SamplingOptions = {"steps": S, "sampler": DDIM(), "spacing": spacing}
+    return model.decode(model.encode(batch.x0, labels=batch.label, **options), labels=batch.label, **options)
 
 
 def squared_error(x0: Tensor, back: Tensor) -> Tensor:
@@ -143,10 +148,7 @@ class Reconstruction(Experiment[Result]):
             for S, error in measure(model, images, count=count, steps=steps, spacing=SPACING)
         )
         batch = next(batches(model, images, spread_rows(model, images, min(SHOWN, len(images))), SHOWN))
-        shown = [batch.x0]
-        for S in steps:
-            xT = model.encode(batch.x0, steps=S, spacing=SPACING, labels=batch.label)
-            shown.append(model.decode(xT, steps=S, spacing=SPACING, labels=batch.label))
+        shown = [batch.x0, *(there_and_back(model, batch, S, SPACING) for S in steps)]
         pixels = to_uint8(torch.stack(shown).float().cpu())
         changes = fewer(choices[0][0], count, "images")
         changes += [f"to at most {steps[-1]} steps"] if steps != every else []

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -145,9 +145,8 @@ class Solvers(Experiment[Result]):
         known = load_reference(setup.folder, weights, start)
         call = batch_seconds(model, COUNT, seconds)
         choices = [BUDGETS[:n] for n in range(len(BUDGETS), 0, -1)]
-        budgets = affordable(
-            choices, lambda one: call * network_calls(model, trials(model, one), known is None), seconds
-        )
+        calls = partial(network_calls, model, reference=known is None)
+        budgets = affordable(choices, lambda one: call * calls(trials(model, one)), seconds)
         result = measure(start, trials(model, budgets), known or keep_reference(setup.folder, weights, start))
         return replace(result, cut=cut(seconds, [f"to {budgets[-1]} calls"] if budgets != BUDGETS else [])), {}
 
@@ -158,14 +157,10 @@ class Solvers(Experiment[Result]):
         """The best spacing of each solver for each budget."""
         rows = []
         for solver in result.solvers:
-            cells = [Cell(solver)]
-            for budget in result.budgets:
-                best = result.best(budget, solver)
-                known = best is not None and best.distance is not None
-                cells.append(
-                    Cell(f"{small(best.error)} {best.spacing}", best.error) if best and known else base.EMPTY
-                )
-            rows.append(cells)
+            rows.append([Cell(solver)])
+            for best in (result.best(budget, solver) for budget in result.budgets):
+                known = best and Cell(f"{small(best.error)} {best.spacing}", best.error)
+                rows[-1].append(known if known and known.value != math.inf else base.EMPTY)
         note = f"Distances below about {small(result.floor)}, the error of the reference itself, mean little."
         return [Table(["solver", *(f"{budget} calls" for budget in result.budgets)], rows, note=note)]
 

@@ -1,6 +1,5 @@
 """The section on the network: its stages, what each one outputs, and where the parameters are."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -41,7 +40,10 @@ def stages(model: Denoiser) -> list[Stage]:
     Lists of modules, such as `down` and `up`, are opened; parameters that no part owns come last, as "other".
     """
     network = model.network
-    parts = list(_modules(network))
+    parts: list[tuple[str, int | None, nn.Module]] = []
+    for name, child in network.named_children():
+        pieces = enumerate(child) if isinstance(child, nn.ModuleList) else [(None, child)]
+        parts += [(name, index, module) for index, module in pieces]
     widest = [_widest(module) for _, _, module in parts]
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -65,15 +67,6 @@ def stages(model: Denoiser) -> list[Stage]:
     ]
     rest = _count(network, seen)
     return [*parted, Stage("other", None, None, rest)] if rest else parted
-
-
-def _modules(network: nn.Module) -> Iterator[tuple[str, int | None, nn.Module]]:
-    for name, child in network.named_children():
-        if isinstance(child, nn.ModuleList):
-            for index, one in enumerate(child):
-                yield name, index, one
-        else:
-            yield name, None, child
 
 
 def _widest(stage: nn.Module) -> nn.Module:
@@ -148,12 +141,10 @@ def _u(parts: list[Stage], model: Denoiser) -> "Drawing":
 
 
 def _side_by_side(parts: list[Stage]) -> "Drawing":
-    columns = 3
-    rows = -(-len(parts) // columns)
-    drawing = Drawing(TOP + (rows - 1) * PITCH + HEIGHT // 2 + 40, parts)
+    drawing = Drawing(TOP + (len(parts) - 1) // 3 * PITCH + HEIGHT // 2 + 40, parts)
     for i, stage in enumerate(parts):
-        row, column = divmod(i, columns)
-        drawing.box((WIDTH / 2 + (column - (columns - 1) / 2) * (BOX + 20), TOP + row * PITCH), stage)
+        row, column = divmod(i, 3)
+        drawing.box((WIDTH / 2 + (column - 1) * (BOX + 20), TOP + row * PITCH), stage)
     return drawing
 
 
