@@ -143,6 +143,7 @@ def test_numbers_that_are_not_finite_are_written_as_null(tmp_path):
         row["distance"] = distance
         (tmp_path / "old.json").write_text(json.dumps(facts))
         result = convert(one, load_json(tmp_path / "old.json"))
+        assert result is not None
         experiments.results.keep(tmp_path, one, "these", result, {})
         assert json.loads((tmp_path / "results/solvers.json").read_text())["rows"][0]["distance"] is None
         assert read(tmp_path, one).result == result

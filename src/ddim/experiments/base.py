@@ -53,10 +53,10 @@ class Result:
     """Base class of the results of all experiments.
 
     The fields of a subclass are the keys of `results/NAME.json`. Reading checks their types; NaN and Infinity are
-    read as None. `cut` says what a limit of time took away.
+    read as None.
     """
 
-    cut: str | None = None
+    cut: str | None = None  # what a limit of time took away
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,7 @@ class Experiment(Generic[R]):
         raise NotImplementedError
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[R, Samples]:
-        """Compute the result and the samples named in `tensors`.
-
-        Args:
-            setup: the model and, if `needs_images`, the images.
-            seconds: approximate limit of time, to which the experiment is cut; None is no limit.
-        """
+        """Compute the result and the samples named in `tensors`; cut them to about `seconds` unless that is None."""
         raise NotImplementedError
 
     def figure(self, result: R, samples: Samples) -> Drawing:

@@ -94,7 +94,7 @@ class Compare(Experiment[Result]):
         return canvas.figure
 
     def tables(self, result: Result) -> list[Table]:
-        """The models in their order, below the real images for each number of them."""
+        """List the models in their order, below the real images for each number of them."""
         shown = [name for name in METRICS if all(row.metrics.get(name, Metric()).samples for row in result.rows)]
         rows = []
         for row in {row.floor_count: row for row in result.rows}.values():
@@ -113,13 +113,7 @@ class Compare(Experiment[Result]):
 
 
 def result(about: str, reference_count: int, rows: Sequence[dict[str, Any]]) -> Result:
-    """Return a result.
-
-    Args:
-        about: what computed the features.
-        reference_count: real images in the reference.
-        rows: the best first: what `ddim.evaluate.Evaluation.flat` returns, and what else is known of a `Row`.
-    """
+    """Return a result; the rows, the best first, are `Evaluation.flat` and what else is known of a `Row`."""
     nested = [{**row, "metrics": _nested(row)} for row in rows]
     return msgspec.convert({"about": about, "reference_count": reference_count, "rows": nested}, Result)
 

@@ -36,10 +36,7 @@ PITCH, CLOSE = 190, 115  # from one metric to the next, with and without tick la
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the samples with its 95% interval, and its floor: the same metric of real images.
-
-    None stands for a number that is not finite.
-    """
+    """A metric of the samples with its 95% interval, and its floor: the same of real images. None is not finite."""
 
     value: float | None = None
     low: float | None = None
@@ -126,7 +123,7 @@ class Evaluation(Experiment[Result]):
         return {**facts, "metrics": renamed(facts.get("metrics") or facts["figures"])}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
-        """A strip for each metric; the shares come last and have one common axis."""
+        """Draw a strip for each metric; the shares come last and have one common axis."""
         metrics = result.estimates
         if not metrics:
             return None
@@ -185,7 +182,7 @@ def _numbers(own: Estimate, real: Estimate | None) -> list[float]:
 
 
 def _limits(numbers: list[float]) -> tuple[float, float]:
-    """The ends of an axis that holds these numbers with some room."""
+    """Return the ends of an axis that holds these numbers with some room."""
     low, high = min(numbers, default=0.0), max(numbers, default=1.0)
     room = 0.05 * (high - low) or 1.0
     return low - room, high + room

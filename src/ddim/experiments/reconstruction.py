@@ -155,7 +155,7 @@ class Reconstruction(Experiment[Result]):
         return Result(count=count, rows=rows, cut=cut(seconds, changes)), {"images": pixels}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
-        """The error on the left; on the right held-out images and their reconstructions."""
+        """Draw the error on the left; on the right held-out images and their reconstructions."""
         images = samples["images"]
         if len(images) != 1 + len(result.rows):
             return None
@@ -185,7 +185,7 @@ class Reconstruction(Experiment[Result]):
         return [Table(["steps S", "mean squared error"], rows, note=note)]
 
     def claims(self, result: Result | None, T: int) -> list[Claim]:
-        """The error falls if the intervals of the first and the last S do not overlap and no error rises.
+        """Say that the error falls if the intervals of the first and the last S do not overlap and no error rises.
 
         An error rises if it lies above the interval of the one before; if the two intervals do not overlap either,
         the claim fails.

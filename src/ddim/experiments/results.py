@@ -26,9 +26,9 @@ def forget(folder: Path, name: str) -> None:
 
 
 def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result, samples: Samples) -> Path:
-    """Write what `Experiment.run` returned: the samples, `results/NAME.json` and, if there are rows, NAME.csv.
+    """Write the samples, `results/NAME.json` and, if there are rows, NAME.csv; return the path of the JSON file.
 
-    Return the path of the JSON file. `weights` is the fingerprint of the weights that made the result.
+    `weights` is the fingerprint of the weights that made the result.
     """
     for file, names in _files(experiment).items():
         if tensors := {tensor: samples[name] for name, tensor in names.items() if name in samples}:
@@ -36,7 +36,12 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
     facts = plain({"weights": weights, **asdict(result)})
     path = folder / "results" / f"{experiment.name}.json"
     if isinstance(facts.get("rows"), list):
-        write_text(path.with_suffix(".csv"), _csv([_flat(row) for row in facts["rows"]]))
+        rows, text = [_flat(row) for row in facts["rows"]], io.StringIO()
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(path.with_suffix(".csv"), text.getvalue())
     write_text(path, json.dumps(facts, indent=2) + "\n")
     return path
 
@@ -136,16 +141,8 @@ def _files(experiment: Experiment[Any]) -> dict[str, dict[str, str]]:
 
 
 def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A row with a column for each number: {"frechet": {"low": 1}} becomes {"frechet_low": 1}."""
+    """Return a row with a column for each number: {"frechet": {"low": 1}} becomes {"frechet_low": 1}."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         flat |= _flat(value, f"{prefix}{name}_") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -53,14 +53,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
-    """All distances.
-
-    `floor` is the distance of half as many steps from the reference. For a first-order method it is about the
-    reference's own error, so smaller distances than this mean little.
-    """
+    """All distances; those below `floor`, about the reference's own error, mean little."""
 
     usual: tuple[str, str]  # the model's default solver and spacing
-    floor: base.NonNegative
+    floor: base.NonNegative  # the distance of half as many steps of DDIM from the reference
     reference_steps: base.Positive
     count: base.Positive
     rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
@@ -154,13 +150,15 @@ class Solvers(Experiment[Result]):
         return draw(result)
 
     def tables(self, result: Result) -> list[Table]:
-        """The best spacing of each solver for each budget."""
-        rows = []
-        for solver in result.solvers:
-            rows.append([Cell(solver)])
-            for best in (result.best(budget, solver) for budget in result.budgets):
-                known = best and Cell(f"{small(best.error)} {best.spacing}", best.error)
-                rows[-1].append(known if known and known.value != math.inf else base.EMPTY)
+        """List the best spacing of each solver for each budget."""
+
+        def cell(best: Row | None) -> Cell:
+            if best is None or best.distance is None:
+                return base.EMPTY
+            return Cell(f"{small(best.distance)} {best.spacing}", best.distance)
+
+        best = {solver: [result.best(budget, solver) for budget in result.budgets] for solver in result.solvers}
+        rows = [[Cell(solver), *map(cell, row)] for solver, row in best.items()]
         note = f"Distances below about {small(result.floor)}, the error of the reference itself, mean little."
         return [Table(["solver", *(f"{budget} calls" for budget in result.budgets)], rows, note=note)]
 

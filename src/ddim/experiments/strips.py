@@ -229,7 +229,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _gif(frames: list[Image.Image], colours: int) -> bytes:
-    """A GIF with one palette for all frames, made from three of them; the colours of the text stay exact."""
+    """Encode a GIF with one palette for all frames, made from three of them; the colours of the text stay exact."""
     three = [np.asarray(frames[i]) for i in (0, len(frames) // 2, -1)]
     exact = [c for name in ("#ffffff", BLUE, ORANGE, INK, FAINT) for c in ImageColor.getrgb(name)]
     mixed = Image.fromarray(np.concatenate(three)).quantize(colours - len(exact) // 3).getpalette() or []

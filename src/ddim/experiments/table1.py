@@ -85,7 +85,7 @@ class Table1(Experiment[Result]):
         ), {}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
-        """A panel for each spacing; one row of panels for each number of images."""
+        """Draw a panel for each spacing; one row of panels for each number of images."""
         columns = len(result.spacings)
         canvas = Canvas(TOP + len(result.counts) * (HEIGHT + BETWEEN) - 70)
         width = (WIDTH - LEFT - RIGHT - (columns - 1) * GAP) / columns

@@ -217,7 +217,7 @@ class Grid:
         return images, seconds
 
     def _seconds(self, cell: GridCell) -> float | None:
-        """The seconds per image in a cell's file; None if the file has too few images or other weights."""
+        """Return the seconds per image in a cell's file; None if the file has too few images or other weights."""
         try:
             with safe_open(self._path(cell), "pt") as file:
                 about = file.metadata()

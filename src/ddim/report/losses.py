@@ -157,7 +157,7 @@ def _about_loss(run: RunFolder) -> str:
 
 
 def _drawable(loss: float | None) -> float:
-    """A loss for the figure; NaN, a gap in the curve, if it cannot be drawn."""
+    """Return a loss for the figure; NaN, a gap in the curve, if it cannot be drawn."""
     return loss if loss is not None and LEAST < loss < MOST else math.nan
 
 

@@ -101,12 +101,12 @@ def _plain(text: str) -> Markup:
 
 
 def _inline(caption: str) -> Markup:
-    """A caption without the classes that only the page's style knows."""
+    """Return a caption without the classes that only the page's style knows."""
     caption = re.sub(r'<span class="root">(.*?)</span>', r"(\1)", caption)
     return Markup(re.sub(r'<i class="hat">x</i>', "<i>x̂</i>", caption))
 
 
 def _numbers(run: RunFolder) -> str:
-    """The JSON of all results, one to a line, with six digits of each number."""
+    """Return the JSON of all results, one to a line, with six digits of each number."""
     lines = (f"{json.dumps(name)}: {json.dumps(plain(facts, digits=6))}" for name, facts in run.facts.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"

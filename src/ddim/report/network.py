@@ -1,5 +1,6 @@
 """The section on the network: its stages, what each one outputs, and where the parameters are."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -51,14 +52,11 @@ def stages(model: Denoiser) -> list[Stage]:
         if isinstance(output, Tensor) and output.ndim == 4:
             shapes[module] = tuple(output.shape[1:])
 
-    hooks = [module.register_forward_hook(note) for module in widest]
-    try:
-        with torch.no_grad():
-            x = torch.zeros(1, *model.shape, device=model.device, dtype=model.dtype)
-            model(x, model.schedule(1), torch.zeros(1, dtype=torch.long))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in widest:
+            hooks.callback(module.register_forward_hook(note).remove)
+        x = torch.zeros(1, *model.shape, device=model.device, dtype=model.dtype)
+        model(x, model.schedule(1), torch.zeros(1, dtype=torch.long))
 
     seen: set[Tensor] = set()
     parted = [
@@ -70,7 +68,7 @@ def stages(model: Denoiser) -> list[Stage]:
 
 
 def _widest(stage: nn.Module) -> nn.Module:
-    """The largest module that a stage calls; the others may only change the size of the image."""
+    """Return the largest module that a stage calls; the others may only change the size of the image."""
     called: list[nn.Module] = []
     for child in stage.children():
         called += child if isinstance(child, nn.ModuleList) else [child]

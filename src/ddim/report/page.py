@@ -75,8 +75,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
         ("Data", _data(run)),
         ("Network", _network(run)),
         ("Noise", f"{schedule} schedule, T = {run.model.schedule.T}; ᾱ falls from 1 to {power(end)}"),
-        ("Training", _training(run)),
-        ("Loss at the end", _loss(run)),
+        *(_training(run, run.metrics[-1]) if run.metrics else ()),
         ("Sampling", f"by default {default.sampler}{eta} in {default.steps} steps with {default.spacing} spacing"),
         ("Machine", ", ".join(str(part) for part in parts if part)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
@@ -105,10 +104,8 @@ def _network(run: RunFolder) -> str:
     return f"{about} ({text})" if text else about
 
 
-def _training(run: RunFolder) -> str:
-    if not run.metrics:
-        return ""
-    last = run.metrics[-1]
+def _training(run: RunFolder, last: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows on the training, by the last line of its metrics."""
     parts = [f"{last['epoch']:.4g} epochs"]
     seen = images_seen(run.config, run.metrics)
     if seen is not None:
@@ -117,18 +114,12 @@ def _training(run: RunFolder) -> str:
         parts.append(" ".join(duration(last["seconds"], f"on {run.environment.get('device', 'one device')}")))
     if "images_per_second" in last:
         parts.append(f"{last['images_per_second']:,.0f} images per second")
-    return "; ".join(parts)
-
-
-def _loss(run: RunFolder) -> str:
-    if not run.metrics:
-        return ""
-    last = run.metrics[-1]
     held_out = f"{last['held_out']:.4f} on held-out images"
-    if "train" in last:
-        return f"{last['train']:.4f} on training images; {held_out}, both with averaged weights"
     weighted = "" if run.weighting == "simple" else ", weighted"
-    return f"{last['loss']:.4f} on training images{weighted}; {held_out}, with averaged weights"
+    loss = f"{last['loss']:.4f} on training images{weighted}; {held_out}, with averaged weights"
+    if "train" in last:
+        loss = f"{last['train']:.4f} on training images; {held_out}, both with averaged weights"
+    return [("Training", "; ".join(parts)), ("Loss at the end", loss)]
 
 
 def _data_url(path: Path) -> str:

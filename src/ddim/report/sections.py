@@ -61,7 +61,7 @@ def _of_training(run: RunFolder, part: TrainingSection, draw: bool) -> Section:
 
 
 def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> list[Section]:
-    """The section of an experiment, and those of its extra figures."""
+    """Return the section of an experiment, and those of its extra figures."""
     name, model = experiment.name, run.model
     result = run.results.get(name)
     samples = run.samples(name) if result is not None and experiment.shows_samples else {}
