@@ -155,7 +155,7 @@ class Experiment(Generic[R]):
         raise NotImplementedError
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[R, Samples]:
-        """Compute the result and the samples named in `tensors`; cut them to about `seconds` unless that is None."""
+        """Compute the result and the samples named in `tensors`, cut to about `seconds` unless that is None."""
         raise NotImplementedError
 
     def figure(self, result: R, samples: Samples) -> Drawing:
