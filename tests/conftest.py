@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ class Server:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, server: Server, *args: object) -> None:
+    def __init__(self, server: Server, *args: Any) -> None:
         self.of = server
         super().__init__(*args)
 
@@ -89,7 +90,7 @@ def serve() -> Iterator[Callable[..., Server]]:
     """Start a server: `serve(content, ranges=False)`; all stop when the test ends."""
     running = []
 
-    def start(content: bytes = b"", **faults: object) -> Server:
+    def start(content: bytes = b"", **faults: Any) -> Server:
         server = Server(content, **faults)
         http = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, server))
         server.port = http.server_port

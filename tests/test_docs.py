@@ -1,11 +1,14 @@
 """The documentation is true: its code runs, and what it names exists."""
 
 import re
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import ddim
+from ddim.cli.names import KINDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,9 +28,20 @@ def name(page):
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.fixture
+def registries():
+    """Every registry; what a test registers is removed after it."""
+    tables = [getattr(import_module(module), registry) for module, registry in KINDS.values() if registry]
+    before = [dict(table) for table in tables]
+    yield tables
+    for table, names in zip(tables, before, strict=True):
+        table.clear()
+        table.update(names)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("code", BLOCKS)
-def test_the_code_of_the_docs_runs(code, tmp_path, monkeypatch):
+def test_the_code_of_the_docs_runs(code, registries, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
@@ -76,3 +90,28 @@ def test_links_inside_the_repository_lead_somewhere(page):
 def slug(heading):
     """The anchor that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_files_that_the_readme_names_are_those_that_sampling_goes_through(tmp_path, monkeypatch):
+    """Each of them runs, and no other file of a sampler does."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    way = re.search(r"`ddim sample mnist` goes through (\d+) files:\n(.*?)\. With `--eta 0`", text, re.S)
+    named = re.findall(r"`([\w/]+\.py)`", way[2])
+    assert len(named) == int(way[1]) <= 10
+    package, seen = Path(ddim.__file__).parent, set()
+
+    def profile(frame, event, _):
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and package in path.parents and frame.f_code.co_name != "<module>":
+            seen.add(path.relative_to(package).as_posix())
+
+    from ddim.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    sys.setprofile(profile)
+    try:
+        main(["sample", "mnist", "--count", "1", "--steps", "3"])
+    finally:
+        sys.setprofile(None)
+    assert set(named) <= seen
+    assert {path for path in seen if path.startswith(("samplers/", "timesteps"))} <= set(named)

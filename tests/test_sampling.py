@@ -1,5 +1,7 @@
 """A model's sampling defaults, and the options of one call that replace them."""
 
+from typing import Any
+
 import pytest
 
 from ddim import schedule
@@ -23,6 +25,7 @@ def test_the_defaults_are_those_that_the_benchmark_chose():
 
 def test_the_default_spacing_is_for_the_default_sampler():
     own = Sampling(sampler="ddim", spacing="quadratic")
+    words: dict[str, Any]
     for words in ({"sampler": "unipc"}, {"sampler": DDIM()}):
         assert times(own.resolve(LINEAR, 10, **words)[1]) == timesteps(LINEAR, 10, "trailing").tolist()
     for words in ({}, {"eta": 0.5}, {"sampler": "ddim"}):
@@ -38,9 +41,11 @@ def test_an_eta_alone_selects_ddim(eta):
 
 def test_the_models_own_eta_goes_with_its_own_sampler_alone():
     own = Sampling(sampler="ddim", eta=1.0)
-    assert own.resolve(LINEAR)[0].eta == 1
-    assert own.resolve(LINEAR, sampler="ddim")[0].eta == 1
-    assert own.resolve(LINEAR, eta=0.5)[0].eta == 0.5
+    options: dict[str, Any]
+    for options, eta in (({}, 1), ({"sampler": "ddim"}, 1), ({"eta": 0.5}, 0.5)):
+        sampler, _ = own.resolve(LINEAR, **options)
+        assert isinstance(sampler, DDIM)
+        assert sampler.eta == eta
     assert isinstance(own.resolve(LINEAR, sampler="unipc")[0], UniPC)
 
 

@@ -22,6 +22,7 @@ from ddim.sampling import Sampling, SamplingOptions
 from ddim.schedule import Schedule
 
 NULL = -1  # the label that stands for "any class"
+Labels = Sequence[int] | Tensor  # one class per image, or NULL
 
 
 class Denoiser(nn.Module):
@@ -83,31 +84,21 @@ class Denoiser(nn.Module):
 
     def with_network(self, network: nn.Module) -> "Denoiser":
         """Return the same model with another network, e.g. one with averaged weights."""
-        return Denoiser(
-            network,
-            self.schedule,
-            self.predicts,
-            self.shape,
-            self.classes,
-            indexed=self.indexed,
-            sampling=self.sampling,
-        )
+        schedule, predicts, shape, classes = self.schedule, self.predicts, self.shape, self.classes
+        return Denoiser(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
 
     def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:
-        """Predict x0 and eps from x_t.
+        """Predict x0 and eps from x_t, differentiably.
 
         Args:
             x: (B, C, H, W) images at level `at`.
             at: one level, or one per image.
             label: (B,) int64 classes, -1 for "any"; None means "any" for all.
-
-        Returns:
-            The clean images x0 and the noise eps, differentiable.
         """
         return self._predict(x, at.like(x), self._output(x, at, label))
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return ||eps - eps_theta(x_t, t)||^2 as a mean over the pixels of each image (the paper, section 6).
+        """Return ||eps - eps_theta(x_t, t)||^2, (B,), a mean over the pixels of each image (the paper, section 6).
 
         For a network that predicts x0 or v, the target is x0 or v.
 
@@ -116,9 +107,6 @@ class Denoiser(nn.Module):
             t: (B,) times in (0, T].
             noise: eps, standard normal, shaped like `x0`.
             label: (B,) classes, or None.
-
-        Returns:
-            (B,) losses.
         """
         at = self.schedule(t.cpu()).like(x0)
         output = self._output(q_sample(x0, at, noise), at, label)
@@ -134,13 +122,7 @@ class Denoiser(nn.Module):
         return self.network(x, t, label.to(x.device))  # type: ignore[no-any-return]
 
     def denoise(self, labels: Tensor | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
-        """Return the model as a `Denoise` function, the form that samplers take.
-
-        Args:
-            labels: (B,) classes, or None.
-            guidance: weight of classifier-free guidance.
-            clip: whether each predicted x0 is clipped to [-1, 1].
-        """
+        """Return the model as a `Denoise` function, the form that samplers take; see `sample` for the arguments."""
         denoise: Denoise = partial(self, label=labels)
         if guidance != 1:
             denoise = classifier_free(denoise, self, guidance)
@@ -157,13 +139,15 @@ class Denoiser(nn.Module):
         spacing: str | Sequence[float] | None = None,
         seed: int = 0,
         first: int = 0,
-        labels: Sequence[int] | Tensor | None = None,
+        labels: Labels | None = None,
         guidance: float = 1.0,
         clip: bool = True,
         batch_size: int | None = None,
         progress: bool = True,
     ) -> Tensor:
-        """Draw new images. Image i of a seed is the same at any batch size, to the rounding of the network.
+        """Return new images, (count, C, H, W) float32 on the CPU, in [-1, 1].
+
+        Image i of a seed is the same at any batch size, to the rounding of the network.
 
         Args:
             count: number of images, at least 1.
@@ -175,9 +159,6 @@ class Denoiser(nn.Module):
             clip: whether each predicted x0 is clipped to [-1, 1].
             batch_size: images at a time; None is 64.
             progress: whether to show a progress bar.
-
-        Returns:
-            (count, C, H, W) float32 on the CPU, in [-1, 1].
 
         Raises:
             UserError: an invalid count, label, number of steps, eta or name, or weights that are NaN.
@@ -209,16 +190,10 @@ class Denoiser(nn.Module):
             raise UserError("The network's output is NaN: its weights are broken; train it or copy it again.")
         return samples
 
-    def encode(
-        self,
-        x0: Tensor,
-        *,
-        labels: Sequence[int] | Tensor | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Tensor:
+    def encode(self, x0: Tensor, *, labels: Labels | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
         """Return the noise x_T from which a deterministic sampler makes `x0` (DDIM, section 5.4).
 
-        The result is exact up to the error of the sampler's steps.
+        The result is exact up to the error of the sampler's steps. It is on the model's device, in its dtype.
 
         Args:
             x0: clean images in [-1, 1], (B, C, H, W).
@@ -226,42 +201,21 @@ class Denoiser(nn.Module):
             options: steps, sampler and spacing, see `ddim.sampling.SamplingOptions`. The sampler must be
                 deterministic; None is DDIM with eta = 0. Nothing is clipped.
 
-        Returns:
-            (B, C, H, W) on the model's device, in its dtype.
-
         Raises:
             UserError: a stochastic sampler, or what `sample` refuses.
         """
         return self._solve(invert, x0, labels, options)
 
-    def decode(
-        self,
-        xT: Tensor,
-        *,
-        labels: Sequence[int] | Tensor | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Tensor:
-        """Return the images that a deterministic sampler makes from the noise `xT`: the inverse of `encode`.
+    def decode(self, xT: Tensor, *, labels: Labels | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
+        """Return the images that a deterministic sampler makes from `xT`, (B, C, H, W): the inverse of `encode`.
 
-        Args:
-            xT: (B, C, H, W).
-            labels, options: as for `encode`.
-
-        Returns:
-            (B, C, H, W) on the model's device, in its dtype.
-
-        Raises:
-            UserError: a stochastic sampler, or what `sample` refuses.
+        See `encode` for the labels, the options and the errors.
         """
         return self._solve(trajectory, xT, labels, options)
 
     @torch.no_grad()
     def _solve(
-        self,
-        solve: Callable[..., Iterator[Tensor]],
-        x: Tensor,
-        labels: Sequence[int] | Tensor | None,
-        options: SamplingOptions,
+        self, solve: Callable[..., Iterator[Tensor]], x: Tensor, labels: Labels | None, options: SamplingOptions
     ) -> Tensor:
         """Run `invert` or `trajectory` from `x` to its end, without clipping and without noise."""
         if options.get("sampler") is None:
@@ -274,7 +228,6 @@ class Denoiser(nn.Module):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Within this context, keep the model in eval mode."""
         training = self.training
         self.eval()
         try:
@@ -282,7 +235,7 @@ class Denoiser(nn.Module):
         finally:
             self.train(training)
 
-    def _classes(self, count: int, first: int, labels: Sequence[int] | Tensor | None) -> Tensor | None:
+    def _classes(self, count: int, first: int, labels: Labels | None) -> Tensor | None:
         """Return the label of each image, checked; all classes in turn if `labels` is None."""
         if self.classes is None:
             if labels is not None:

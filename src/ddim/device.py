@@ -1,5 +1,6 @@
 """Devices and precisions: what this machine has, and what a network computes in."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,18 +14,17 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def choose_device(name: str | None) -> str:
     """Return the device called `name`; None is the first available of cuda, mps and cpu.
 
-    Raises:
-        UserError: the device is not available on this machine.
+    Raises `UserError` if this machine does not have the device.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    machine = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name is None:
-        return next(device for device, available in there.items() if available)
+        return next(device for device, available in machine.items() if available)
     try:
-        usable = torch.empty(0, device=name).device.type in there
+        usable = torch.empty(0, device=name).device.type in machine
     except (RuntimeError, AssertionError):  # PyTorch raises either, for an unknown device or one not built in
         usable = False
     if not usable:
-        available = ", ".join(device for device, yes in there.items() if yes)
+        available = ", ".join(device for device, has in machine.items() if has)
         raise UserError(f"There is no device {name!r} on this machine; choose one of {available}.")
     return name
 
@@ -36,9 +36,8 @@ def choose_precision(asked: str, device: torch.device) -> str:
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:  # on this one processor type PyTorch can say so; elsewhere bf16 may be emulated, and slow
-        capabilities: dict[str, Any] = (
-            getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-        )
+        read: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+        capabilities = read() if device.type == "cpu" else {}
         native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return "bf16" if native else "fp32"
 

@@ -14,16 +14,10 @@ from ddim.errors import UserError
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """Within this context, write to a temporary file; on success it becomes `path`, on failure it is removed.
+    """Within this context, write to the temporary file that it yields, in the same folder, with the same suffix.
 
-    Args:
-        path: the file to write. Missing parent folders are created.
-
-    Yields:
-        The path of the temporary file, in the same folder and with the same suffix.
-
-    Raises:
-        UserError: the folder cannot be written or the disk is full. An existing file `path` is unchanged.
+    On success it becomes `path`. On failure it is removed, and an existing file `path` is unchanged. Missing parent
+    folders are created. Raises `UserError` if the folder cannot be written or the disk is full.
     """
     path = Path(path)
     draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
@@ -77,11 +71,10 @@ def append_line(path: str | Path, line: str) -> None:
 
 
 def sweep(folder: str | Path, *names: str) -> None:
-    """Remove the temporary files that killed processes left in a folder.
+    """Remove the temporary files that killed processes left in a folder, which may be missing.
 
-    Args:
-        folder: the folder; it may be missing. No other process may be writing these files.
-        names: the names of the files that were being written, without suffixes; "*" matches any.
+    `names` are the files that were being written, without suffixes; "*" matches any. No other process may be
+    writing them.
     """
     for name in names:
         for draft in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}.*"):
@@ -91,7 +84,6 @@ def sweep(folder: str | Path, *names: str) -> None:
 
 def refusal(path: str | Path, error: OSError) -> UserError:
     """Return the error for a file that could not be written."""
-    remedy = (
-        "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "check its permissions"
-    )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space" if full else "check its permissions"
     return UserError(f"Could not write {path}: {error.strerror or error}; {remedy} or choose another folder.")

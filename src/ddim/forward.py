@@ -9,9 +9,8 @@ def q_sample(x0: Tensor, at: Level, eps: Tensor) -> Tensor:
     """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, a draw from q(x_t | x_0) (DDIM, Eq. 4).
 
     Args:
-        x0: clean images in [-1, 1], (B, C, H, W).
+        x0, eps: clean images in [-1, 1] and standard normal noise, (B, C, H, W).
         at: the level to reach.
-        eps: standard normal noise, shaped like `x0`.
     """
     return at.alpha * x0 + at.sigma * eps
 
@@ -22,10 +21,8 @@ def q_step(x: Tensor, at: Level, to: Level, z: Tensor) -> Tensor:
     For s = t - 1 this is DDPM's chain, sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z (arXiv 2006.11239, Eq. 2).
 
     Args:
-        x: images at level s, (B, C, H, W).
-        at: their level, s.
-        to: the noisier level to reach, t.
-        z: standard normal noise, shaped like `x`.
+        x, z: images at level s and standard normal noise, (B, C, H, W).
+        at, to: level s, and the noisier level t to reach.
     """
     return (to.alpha / at.alpha) * x + added_noise(at, to) * z
 

@@ -10,11 +10,7 @@ def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
     """Return a `Denoise` with the predicted x0 clipped to [low, high] and eps recomputed from it.
 
     With the old eps the pair would not be consistent with x_t. Clipping x_t instead would be wrong, as noise lies
-    outside [-1, 1].
-
-    Args:
-        denoise: the function to wrap.
-        low, high: the range of clean images.
+    outside [-1, 1]. The default range is that of clean images.
     """
 
     def clipped(x: Tensor, at: Level) -> Prediction:

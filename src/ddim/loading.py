@@ -15,14 +15,9 @@ SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 
 
 def find(name_or_path: str | Path) -> Path:
-    """Return the folder of a model: of a model that comes with ddim, else the path itself.
+    """Return the folder of a model: of one that comes with ddim for a string such as "mnist", else the path itself.
 
-    Args:
-        name_or_path: a string such as "mnist" for a model that comes with ddim; a `Path`, or a string with a
-            slash, is a folder of yours.
-
-    Raises:
-        UserError: neither exists.
+    A `Path`, or a string with a slash, is a folder of yours. Raises `UserError` if neither exists.
     """
     names = {path.parent.name: path.parent for path in sorted(SHIPPED.glob("*/config.json"))}
     folder = names.get(name_or_path) if isinstance(name_or_path, str) else None

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from ddim import nets, schedule
 from ddim._version import __version__
@@ -41,23 +41,24 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
 
 
 def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoiser:
-    """Return the model that a config describes, with new weights.
+    """Return the model that a config of `describe` describes, with new weights.
 
-    Args:
-        config: as `describe` returns it.
-        network: the module, for a model whose network is not registered.
-
-    Raises:
-        UserError: the network is not registered, and `network` is None.
+    `network` is the module of a model whose network is not registered; without it such a config is a `UserError`.
     """
     if network is None:
         if config["network"]["name"] == "custom":
             raise UserError("This model's network is not registered; load the model with network=YourModule(...).")
         network = nets.from_config(config["network"])
     options = dict(config["schedule"])
+    name = options.pop("name")
+    if name not in schedule.schedules:
+        raise UserError(
+            f"The schedule {name!r} is not registered (only {', '.join(schedule.schedules)}); first import the "
+            "file that registers it (on the command line: --plugin FILE)."
+        )
     return Denoiser(
         network,
-        schedule.get(options.pop("name"), **options),
+        schedule.get(name, **options),
         config["predicts"],
         config["shape"],
         config["classes"],
@@ -67,15 +68,10 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
 
 
 def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
-    """Write a model into a folder: the weights first, so a folder with a config has weights.
+    """Write a model into a folder, which is created if missing: the weights first, so a config has weights.
 
-    Args:
-        model: the model to save.
-        folder: created if missing.
-        about: further entries for `config.json`, e.g. the recipe.
-
-    Raises:
-        UserError: the folder cannot be written or the disk is full.
+    `about` adds entries to `config.json`, e.g. the recipe. Raises `UserError` if the folder cannot be written or
+    the disk is full.
     """
     folder = Path(folder)
     state = model.network.state_dict()
@@ -92,8 +88,8 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
         network: the module, for a model whose network is not registered.
 
     Raises:
-        UserError: a file is missing, broken, of a newer format or of another network, or the network's name is
-            registered by a file that has not been imported.
+        UserError: a file is missing, broken, of a newer format or of another network, or the name of the network or
+            the schedule is registered by a file that has not been imported.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -112,18 +108,15 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
         weights = load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} is broken ({error}); copy it again or train anew.") from error
-    _check_fit(
-        path, {k: v.shape for k, v in weights.items()}, {k: v.shape for k, v in model.network.state_dict().items()}
-    )
+    _check_fit(path, weights, model.network.state_dict())
     model.network.load_state_dict(weights)
     return model.eval()
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Return the SHA-256 of the weights in a folder, which identifies the model of a result.
+    """Return the SHA-256 of a folder's weights, which identifies the model of a result.
 
-    Raises:
-        UserError: the folder holds no weights.
+    Raises `UserError` if the folder holds no weights.
     """
     try:
         return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
@@ -148,10 +141,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config  # type: ignore[no-any-return]
 
 
-def _check_fit(path: Path, saved: dict[str, Any], expected: dict[str, Any]) -> None:
+def _check_fit(path: Path, saved: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     for name in sorted(saved.keys() | expected.keys()):
-        if saved.get(name) != expected.get(name):
-            in_file, in_config = (tuple(s[name]) if name in s else "absent" for s in (saved, expected))
+        in_file, in_config = (tuple(s[name].shape) if name in s else "absent" for s in (saved, expected))
+        if in_file != in_config:
             raise UserError(
                 f"{path} holds the weights of another network: {name} is {in_file} in the file and {in_config} in "
                 "config.json's network; load them with the config that they were saved with."

@@ -20,12 +20,8 @@ def stream(seed: int, index: int, domain: int = SAMPLING) -> np.random.Generator
     """Return the random stream of one image, or of one training step.
 
     Args:
-        seed: a whole number in [0, 2^64).
-        index: of the image (or step), in [0, 2^64).
+        seed, index: a seed, and the index of the image or step; whole numbers in [0, 2^64), else a `UserError`.
         domain: purpose of the stream, one of the constants above.
-
-    Raises:
-        UserError: a seed or index outside its range.
     """
     for name, value in (("seed", seed), ("index", index)):
         if not 0 <= value < 2**64:
@@ -37,12 +33,8 @@ def stream(seed: int, index: int, domain: int = SAMPLING) -> np.random.Generator
 class ImageNoise:
     """A `Noise` for a batch in which row j is image `indices[j]`.
 
-    Every call continues each image's own stream, so the k-th draw of image i depends on (seed, i, k) alone.
-
-    Args:
-        seed: as for `stream`.
-        indices: index of each image of the batch.
-        domain: as for `stream`.
+    Every call continues each image's own stream, so the k-th draw of image i depends on (seed, i, k) alone. See
+    `stream` for the seed, the indices and the domain.
     """
 
     def __init__(self, seed: int, indices: Iterable[int], domain: int = SAMPLING) -> None:

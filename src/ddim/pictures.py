@@ -11,21 +11,20 @@ from ddim.files import writing
 
 
 def grid(images: Tensor, columns: int | None = None, scale: int | None = None, gap: int = 1) -> Image.Image:
-    """Images side by side, row by row, on a grey ground.
+    """Return images side by side, row by row, on a grey ground.
 
     Args:
         images: (N, C, H, W) uint8 with one or three channels.
-        columns: how many in a row; None makes the grid as square as it gets.
-        scale: side of a pixel in the picture; None makes an image about 64 across.
+        columns: images in a row; None makes the grid as square as possible.
+        scale: side of a pixel in the picture; None makes each image about 64 wide.
         gap: pixels of the images between two of them.
     """
     count, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     scale = scale or max(1, 64 // width)
     rows = math.ceil(count / columns)
-    sheet = torch.full(
-        (channels, rows * (height + gap) + gap, columns * (width + gap) + gap), 96, dtype=torch.uint8
-    )
+    size = (channels, rows * (height + gap) + gap, columns * (width + gap) + gap)
+    sheet = torch.full(size, 96, dtype=torch.uint8)
     for i, image in enumerate(images.cpu()):
         top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
         sheet[:, top : top + height, left : left + width] = image
@@ -40,12 +39,11 @@ def write_grid(images: Tensor, path: str | Path, columns: int | None = None) -> 
 
 
 def write_each(images: Tensor, folder: str | Path, first: int = 0) -> None:
-    """Write every image to a file of its own, 000000.png and on, counted from `first`."""
+    """Write each image to a file of its own, 000000.png and so on, counted from `first`."""
     for i, image in enumerate(images.cpu(), start=first):
         with writing(Path(folder) / f"{i:06d}.png") as draft:
             _picture(image).save(draft, format="PNG")
 
 
 def _picture(image: Tensor) -> Image.Image:
-    """A PIL image of (C, H, W) uint8: grey for one channel, RGB for three."""
     return Image.fromarray(image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy())

@@ -20,11 +20,7 @@ FLAG, VARIABLE, GROUP = "--plugin", "DDIM_PLUGINS", "ddim.plugins"
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the arguments without their `--plugin` flags, and the values of these flags.
 
-    Args:
-        arguments: of the command line. The flag may stand anywhere, as `--plugin X` or `--plugin=X`.
-
-    Raises:
-        UserError: `--plugin` without a value.
+    The flag may stand anywhere, as `--plugin X` or `--plugin=X`. Raises `UserError` if its value is missing.
     """
     others, plugins = [], []
     rest = iter(arguments)
@@ -43,23 +39,25 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def load(named: Iterable[str] = ()) -> None:
     """Import all plugins: installed ones first, then those of DDIM_PLUGINS, then `named`. Each is imported once.
 
-    Args:
-        named: paths of Python files, or names of modules.
-
-    Raises:
-        UserError: a plugin that does not exist, or whose import fails.
+    `named` are paths of Python files or names of modules. Raises `UserError` if one does not exist or fails.
     """
-    _load_installed()
+    from importlib.metadata import entry_points  # here, because it takes 30 ms
+
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()
+        except (Exception, SystemExit) as error:
+            package = entry.dist.name if entry.dist else entry.value
+            raise _failure(f"{entry.name!r} of the installed package {package!r}", error) from error
     environment = (name.strip() for name in os.environ.get(VARIABLE, "").split(","))
     for name in [*filter(None, environment), *named]:
         if name.endswith(".py") or "/" in name or os.sep in name:
-            _load_file(Path(name).expanduser())
+            _load_file(Path(name).expanduser().resolve())
         else:
             _load_module(name)
 
 
 def _load_file(path: Path) -> None:
-    path = path.resolve()
     if not path.is_file():
         raise UserError(f"There is no plugin file {path}; check the path.")
     name = f"ddim_plugin_{path.stem}_{zlib.crc32(os.fsencode(path)):08x}"  # no other module has this name
@@ -74,8 +72,7 @@ def _load_file(path: Path) -> None:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        place = f", line {lines[-1]}" if lines else ""
-        raise UserError(f"The plugin {path}{place} could not be imported: {_reason(error)}") from error
+        raise _failure(f"{path}, line {lines[-1]}" if lines else str(path), error) from error
 
 
 def _load_module(name: str) -> None:
@@ -86,22 +83,9 @@ def _load_module(name: str) -> None:
             raise UserError(
                 f"There is no plugin module {name!r}; install it, or give the path of a Python file, e.g. mine.py."
             ) from error
-        raise UserError(f"The plugin {name!r} could not be imported: {_reason(error)}") from error
+        raise _failure(repr(name), error) from error
 
 
-def _load_installed() -> None:
-    from importlib.metadata import entry_points  # here, because it takes 30 ms
-
-    for entry in entry_points(group=GROUP):
-        try:
-            entry.load()
-        except (Exception, SystemExit) as error:
-            package = entry.dist.name if entry.dist else entry.value
-            raise UserError(
-                f"The plugin {entry.name!r} of the installed package {package!r} could not be imported: "
-                f"{_reason(error)}"
-            ) from error
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+def _failure(plugin: str, error: BaseException) -> UserError:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+    return UserError(f"The plugin {plugin} could not be imported: {reason}")

@@ -36,12 +36,10 @@ predictions.update({"eps": from_eps, "x0": from_x0, "v": from_v})
 
 
 def target(predicts: str, x0: Tensor, at: Level, eps: Tensor) -> Tensor:
-    """Return the training target of a network that predicts `predicts` from x_t = alpha x0 + sigma eps.
+    """Return the training target of a network that predicts "eps", "x0" or "v", where v = alpha eps - sigma x0.
 
     Args:
-        predicts: "eps", "x0" or "v", where v = alpha eps - sigma x0.
-        x0: clean images (B, C, H, W).
-        at: their noise levels.
-        eps: their noise, shaped like `x0`.
+        predicts: one of these names.
+        x0, at, eps: clean images (B, C, H, W), their noise levels, and their noise, shaped like `x0`.
     """
     return {"eps": eps, "x0": x0, "v": at.alpha * eps - at.sigma * x0}[predicts]

@@ -1,7 +1,8 @@
 """Registries: a dictionary from names to objects, whose error for an unknown name lists the known ones."""
 
+import inspect
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ddim.errors import UserError
 
@@ -9,13 +10,10 @@ Named = TypeVar("Named")
 
 
 class Registry(dict[str, Named], Generic[Named]):
-    """A dictionary from names to objects, mostly functions or classes.
+    """A dictionary from names to functions or classes, or other objects; an unknown name raises `UserError`.
 
     Args:
         kind: what is registered, for the error message, e.g. "schedule".
-
-    Raises:
-        UserError: on indexing with an unknown name.
     """
 
     def __init__(self, kind: str) -> None:
@@ -30,6 +28,24 @@ class Registry(dict[str, Named], Generic[Named]):
             return named
 
         return decorate
+
+    def create(self, name: str, /, *arguments: Any, **options: Any) -> Any:
+        """Call the registered function or class and return its result.
+
+        Raises `UserError` for an unknown name, an option that it does not have, or a missing one.
+        """
+        registered = cast(Callable[..., Any], self[name])
+        signature = inspect.signature(registered)
+        try:
+            signature.bind(*arguments, **options)
+        except TypeError as error:
+            unknown = [option for option in options if option not in signature.parameters]
+            problem = (
+                f"does not take {', '.join(unknown)}" if unknown else f"is {error}"
+            )  # "missing a required ..."
+            accepted = ", ".join(signature.parameters) or "none"
+            raise UserError(f"The {self.kind} {name!r} {problem}; the options it has: {accepted}.") from error
+        return registered(*arguments, **options)
 
     def __missing__(self, name: str) -> Named:
         raise UserError(f"There is no {self.kind} called {name!r}; choose one of {', '.join(self)}.")

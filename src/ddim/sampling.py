@@ -35,13 +35,9 @@ class SamplingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Sampling:
-    """A model's sampling defaults, stored in its config.
+    """A model's sampling defaults, stored in its config: see `SamplingOptions`.
 
-    Attributes:
-        steps: S, the number of steps.
-        sampler: a name from `ddim.samplers.names()`.
-        eta: noise that the sampler injects, for a sampler with an eta; None is the sampler's own default.
-        spacing: a name from `ddim.timesteps.names()`, chosen for this sampler.
+    The spacing is chosen for the sampler; an eta of None is the sampler's own default.
 
     Raises:
         UserError: an unknown name or an invalid number.
@@ -55,7 +51,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if not (isinstance(self.steps, int) and self.steps > 0):
             raise UserError(f"The default number of steps must be a whole number, at least 1; got {self.steps!r}.")
-        _made(self.sampler, self.eta)
+        _create(self.sampler, self.eta)
         spacings[self.spacing]  # refuses an unknown name
 
     def resolve(
@@ -79,10 +75,10 @@ class Sampling:
         sampler, eta, spacing = self._chosen(sampler, eta, spacing)
         if steps is None and isinstance(spacing, str):
             steps = self.steps
-        return _made(sampler, eta), levels(schedule, timesteps(schedule, steps, spacing))
+        return _create(sampler, eta), levels(schedule, timesteps(schedule, steps, spacing))
 
     def walk(self, *arguments: Any, **options: Any) -> tuple[Sampler, list[Level]]:
-        """Deprecated: call `resolve`."""
+        """Call `resolve`, the new name of this method."""
         warnings.warn("Sampling.walk is now Sampling.resolve.", DeprecationWarning, stacklevel=2)
         return self.resolve(*arguments, **options)
 
@@ -98,7 +94,7 @@ class Sampling:
         if not isinstance(spacing, str):
             steps = sum(t > 0 for t in spacing)
             spacing = f"timesteps {' '.join(f'{t:g}' for t in spacing)}"
-        eta = getattr(_made(name, eta), "eta", None)
+        eta = getattr(_create(name, eta), "eta", None)
         injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
         return f"{name}, {spacing}, {steps or self.steps} steps{injected}"
 
@@ -114,7 +110,7 @@ class Sampling:
         return sampler, eta, spacing
 
 
-def _made(sampler: str | Sampler, eta: float | str | None) -> Sampler:
+def _create(sampler: str | Sampler, eta: float | str | None) -> Sampler:
     if isinstance(sampler, str):
         return samplers.get(sampler, **({} if eta is None else {"eta": eta}))
     if eta is not None:

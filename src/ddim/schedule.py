@@ -20,40 +20,28 @@ from ddim.errors import UserError
 from ddim.level import Level
 from ddim.registry import Registry
 
+Options = ParamSpec("Options")
+Formula = Callable[[Tensor], Tensor]  # elementwise, float64 tensors of any shape
+
 
 class Schedule(ABC):
-    """The map from time t in [0, T] to a noise level with alpha^2 + sigma^2 = 1; t = 0 is the clean image.
+    """The map from time t in [0, T] to a noise level with alpha^2 + sigma^2 = 1; t = 0 is the clean image."""
 
-    Attributes:
-        T: number of training steps.
-        betas: (T + 1,) float64, betas[t] is beta_t; betas[0] = 0.
-        alpha_bar: (T + 1,) float64, alpha_bar[t] is alpha-bar_t; alpha_bar[0] = 1.
-        log_snr: (T + 1,) float64, log(alpha^2 / sigma^2) at the integers, falling from +infinity.
-        config: the name and the options for `get`, as saved with a model.
-    """
-
-    T: int
-    betas: Tensor
-    alpha_bar: Tensor
-    log_snr: Tensor
-    config: dict[str, Any]
+    T: int  # number of training steps
+    betas: Tensor  # (T + 1,) float64, betas[t] is beta_t; betas[0] = 0
+    alpha_bar: Tensor  # (T + 1,) float64, alpha_bar[t] is alpha-bar_t; alpha_bar[0] = 1
+    log_snr: Tensor  # (T + 1,) float64, log(alpha^2 / sigma^2) at the integers, falling from +infinity
+    config: dict[str, Any]  # the name and the options for `get`, as saved with a model
 
     def __new__(cls, *args: Any, **options: Any) -> "Schedule":
         if cls is Schedule:
-            warnings.warn(
-                "Schedule(betas) is now ddim.schedule.from_betas(betas).", DeprecationWarning, stacklevel=2
-            )
+            message = "Schedule(betas) is now ddim.schedule.from_betas(betas)."
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
             return super().__new__(BetaSchedule)
         return super().__new__(cls)
 
     def __call__(self, t: float | Tensor) -> Level:
-        """Return the level at time t.
-
-        Args:
-            t: real times in [0, T]; a number, or (B,) with one time per image.
-
-        Returns:
-            A `Level` of 0-d tensors, or of (B, 1, 1, 1) tensors for (B,) times.
+        """Return the level at a real time t in [0, T]: 0-d tensors, or (B, 1, 1, 1) for (B,) times, one per image.
 
         Raises:
             UserError: a time outside [0, T].
@@ -64,13 +52,9 @@ class Schedule(ABC):
         return Level(t, *self._rates(t))
 
     def at_log_snr(self, value: float | Tensor) -> Level:
-        """Return the level with a given log-SNR, and the time at which the schedule has it.
+        """Return the level with a given log(alpha^2 / sigma^2), a number or (B,); +infinity is t = 0.
 
-        Args:
-            value: log(alpha^2 / sigma^2), at least that of t = T; +infinity is t = 0. A number, or (B,).
-
-        Returns:
-            A `Level`, shaped as by a call; `schedule(level.t)` is the same level to rounding.
+        `schedule(level.t)` is the same level to rounding.
 
         Raises:
             UserError: a log-SNR below the schedule's last.
@@ -86,17 +70,17 @@ class Schedule(ABC):
 
     @abstractmethod
     def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, sigma) at times in [0, T]."""
+        """Return (alpha, sigma) at times in [0, T]."""
 
     @abstractmethod
     def _time(self, log_snr: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The time of a log-SNR that the schedule reaches, whose rates are given."""
+        """Return the time of a log-SNR that the schedule reaches, whose rates are given."""
 
 
 class BetaSchedule(Schedule):
     """A schedule from betas, exact at the integers; see `from_betas`."""
 
-    def __init__(self, betas: Tensor, config: dict[str, Any] | None = None) -> None:
+    def __init__(self, betas: Tensor | list[float], config: dict[str, Any] | None = None) -> None:
         betas = torch.as_tensor(betas, dtype=torch.float64)
         if betas.ndim != 1 or len(betas) == 0 or not ((betas > 0) & (betas <= 1)).all() or (betas[:-1] == 1).any():
             raise UserError("The betas of a schedule must be T numbers in (0, 1), of which only the last may be 1.")
@@ -135,9 +119,7 @@ class BetaSchedule(Schedule):
 class LogSNRSchedule(Schedule):
     """A schedule from a formula for the log-SNR; see `from_log_snr`."""
 
-    def __init__(
-        self, log_snr: Callable[[Tensor], Tensor], T: int, inverse: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, log_snr: Formula, T: int, inverse: Formula | None = None) -> None:
         if not (isinstance(T, int) and T >= 1):
             raise UserError(f"T must be a whole number of at least 1; got {T!r}.")
         self._formula, self._inverse = log_snr, inverse
@@ -156,21 +138,17 @@ class LogSNRSchedule(Schedule):
         return _rates_at(self._formula(t))
 
     def _time(self, log_snr: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        t = self._bisect(log_snr) if self._inverse is None else self._inverse(log_snr).clamp(0, self.T)
+        if self._inverse is not None:
+            t = self._inverse(log_snr).clamp(0, self.T)
+        else:  # bisection
+            low = _integer_before(self, log_snr).double()
+            high = low + 1
+            for _ in range(64):  # 2^-64 is below the spacing of float64 at any t above 0.001
+                t = (low + high) / 2
+                early = self._formula(t) > log_snr
+                low, high = torch.where(early, t, low), torch.where(early, high, t)
+            t = (low + high) / 2
         return torch.where(log_snr == math.inf, 0.0, torch.where(log_snr == self.log_snr[-1], float(self.T), t))
-
-    def _bisect(self, log_snr: Tensor) -> Tensor:
-        """The root of a falling function, to the last bits of float64."""
-        low = _integer_before(self, log_snr).double()
-        high = low + 1
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            before = self._formula(middle) > log_snr  # then the time is after the middle
-            low, high = torch.where(before, middle, low), torch.where(before, high, middle)
-        return (low + high) / 2
-
-
-BISECTIONS = 64  # of an interval of length 1: 2^-64 is below the spacing of float64 at any t above 0.001
 
 
 def _column(value: float | Tensor) -> Tensor:
@@ -185,15 +163,11 @@ def _rates_at(log_snr: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _integer_before(schedule: Schedule, log_snr: Tensor) -> Tensor:
-    """The last integer time, up to T - 1, whose log-SNR is not below `log_snr`."""
-    # The table falls and searchsorted needs it rising.
+    """Return the last integer time, up to T - 1, whose log-SNR is not below `log_snr`."""
     return torch.searchsorted(-schedule.log_snr, -log_snr, right=True).sub(1).clamp(0, schedule.T - 1)
 
 
-schedules: Registry[Callable[..., Schedule]] = Registry("schedule")
-"""name -> the function that makes the schedule."""
-
-Options = ParamSpec("Options")
+schedules: Registry[Callable[..., Schedule]] = Registry("schedule")  # name -> the function that makes it
 
 
 def register(name: str) -> Callable[[Callable[Options, Schedule]], Callable[Options, Schedule]]:
@@ -221,66 +195,49 @@ def register(name: str) -> Callable[[Callable[Options, Schedule]], Callable[Opti
 
 @register("linear")
 def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
-    """beta rises linearly: DDPM's schedule and the paper's (arXiv 2006.11239, section 4).
+    """Return DDPM's schedule and DDIM's: beta rises linearly (arXiv 2006.11239, section 4).
 
-    Args:
-        T: number of training steps.
-        beta_start, beta_end: beta_1 and beta_T, in (0, 1).
+    T is the number of training steps; `beta_start` and `beta_end` are beta_1 and beta_T, in (0, 1).
     """
     return from_betas(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
 
 
 @register("scaled-linear")
 def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Schedule:
-    """sqrt(beta) rises linearly: Stable Diffusion's schedule (latent diffusion, arXiv 2112.10752).
-
-    Args:
-        T: number of training steps.
-        beta_start, beta_end: beta_1 and beta_T, in (0, 1).
-    """
+    """Return Stable Diffusion's schedule: sqrt(beta) rises linearly (arXiv 2112.10752)."""
     return from_betas(torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2)
 
 
 @register("cosine")
 def cosine(T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Schedule:
-    """alpha-bar_t = cos^2(pi/2 (t/T + s) / (1 + s)), scaled to 1 at t = 0 (arXiv 2102.09672, Eq. 17).
+    """Return alpha-bar_t = cos^2(pi/2 (t/T + s) / (1 + s)), scaled to 1 at t = 0 (arXiv 2102.09672, Eq. 17).
 
-    Args:
-        T: number of training steps.
-        s: offset that keeps the first betas from vanishing.
-        beta_max: the betas are clipped here, so that alpha-bar_T stays above 0.
+    `s` keeps the first betas from vanishing. The betas are clipped at `beta_max`: alpha-bar_T stays above 0.
     """
     u = torch.linspace(0, 1, T + 1, dtype=torch.float64)
-    alpha_bar = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
-    return from_betas(_clipped(alpha_bar, beta_max))
+    return _from_alpha_bar(torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2, beta_max)
 
 
 @register("sigmoid")
 def sigmoid(
     T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, beta_max: float = 0.999
 ) -> Schedule:
-    """alpha-bar_t falls as a sigmoid of t/T from 1 to 0 (arXiv 2212.11972; arXiv 2301.10972, Algorithm 1).
+    """Return the schedule whose alpha-bar_t falls as a sigmoid of t/T (arXiv 2212.11972; 2301.10972, Algorithm 1).
 
-    Args:
-        T: number of training steps.
-        start, end: the stretch of the sigmoid that is used.
-        tau: its temperature.
-        beta_max: the betas are clipped here, so that alpha-bar_T stays above 0.
+    The sigmoid is used from `start` to `end`, at the temperature `tau`. The betas are clipped at `beta_max`.
     """
     u = torch.linspace(0, 1, T + 1, dtype=torch.float64)
-    alpha_bar = torch.tensor(end / tau, dtype=u.dtype).sigmoid() - torch.sigmoid((start + u * (end - start)) / tau)
-    return from_betas(_clipped(alpha_bar, beta_max))
+    last = torch.tensor(end / tau, dtype=u.dtype).sigmoid()
+    return _from_alpha_bar(last - torch.sigmoid((start + u * (end - start)) / tau), beta_max)
 
 
 @register("vp-sde")
 def vp_sde(T: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
-    """The linear schedule of the variance preserving SDE: DDPM's, as a formula that is smooth in the real time t.
+    """Return DDPM's linear schedule as the variance preserving SDE has it: a formula, smooth in the real time t.
 
     log alpha-bar_t = -(beta_max - beta_min) u^2 / 2 - beta_min u, where u = t / T (arXiv 2011.13456, Eq. 33).
 
-    Args:
-        T: number of training steps.
-        beta_min, beta_max: rates at t = 0 and t = T, T times the variance of a step there; 0 < beta_min < beta_max.
+    The rates at t = 0 and t = T, 0 < beta_min < beta_max, are T times the variance of a step there.
     """
     rise = beta_max - beta_min
 
@@ -297,36 +254,31 @@ def vp_sde(T: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Sche
 
 @register("betas")
 def from_betas(betas: Tensor | list[float]) -> Schedule:
-    """Return the schedule with the one-step noise variances beta_1 ... beta_T.
-
-    Args:
-        betas: (T,) numbers in (0, 1]; only the last may be 1.
+    """Return the schedule with the one-step noise variances beta_1 ... beta_T in (0, 1]; only the last may be 1.
 
     Raises:
         UserError: a beta outside its range.
     """
-    return BetaSchedule(torch.as_tensor(betas, dtype=torch.float64))
+    return BetaSchedule(betas)
 
 
-def from_log_snr(
-    log_snr: Callable[[Tensor], Tensor], T: int = 1000, inverse: Callable[[Tensor], Tensor] | None = None
-) -> Schedule:
+def _from_alpha_bar(alpha_bar: Tensor, beta_max: float) -> Schedule:
+    return from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=beta_max))
+
+
+def from_log_snr(log_snr: Formula, T: int = 1000, inverse: Formula | None = None) -> Schedule:
     """Return the schedule with a given log-SNR, alpha^2 = sigmoid(log_snr) and sigma^2 = sigmoid(-log_snr).
 
     Args:
-        log_snr: log(alpha^2 / sigma^2) as a function of time, float64 tensors of any shape, elementwise. It falls
-            strictly from +infinity at t = 0, the clean image; at t = T it may be -infinity, pure noise.
-        T: number of training steps: time runs from 0 to T.
-        inverse: the time of a log-SNR, elementwise; by default found by bisection.
+        log_snr: log(alpha^2 / sigma^2) as an elementwise function of float64 times of any shape. It falls strictly
+            from +infinity at t = 0, the clean image; at t = T it may be -infinity, pure noise.
+        T: number of training steps; time runs from 0 to T.
+        inverse: the time of a log-SNR; by default found by bisection.
 
     Raises:
         UserError: a log-SNR that does not fall strictly from +infinity, or T below 1.
     """
     return LogSNRSchedule(log_snr, T, inverse)
-
-
-def _clipped(alpha_bar: Tensor, beta_max: float) -> Tensor:
-    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=beta_max)
 
 
 def get(name: str, **options: Any) -> Schedule:
@@ -337,9 +289,9 @@ def get(name: str, **options: Any) -> Schedule:
         options: arguments of the function that makes it, e.g. get("cosine", T=500).
 
     Raises:
-        UserError: an unknown name, or a value out of range.
+        UserError: an unknown name, an option that the schedule does not have, or a value out of range.
     """
-    return schedules[name](**options)
+    return schedules.create(name, **options)  # type: ignore[no-any-return]
 
 
 def names() -> list[str]:

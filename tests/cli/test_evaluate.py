@@ -17,6 +17,7 @@ from ddim.cli import main
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate import Evaluation
+from ddim.experiments import compare
 from ddim.files import write_text
 from ddim.pictures import write_each
 from ddim.report.run_folder import read
@@ -136,13 +137,16 @@ def test_a_comparison_in_a_report(run, tmp_path, capsys):
     main(["compare", "./mine", real, *words])
     assert "ddim report ./mine" in capsys.readouterr().out
     record = read(mine)
-    first, second = record.results["compare"].rows
+    result, samples = record.results["compare"], record.samples("compare")
+    assert isinstance(result, compare.Result)
+    first, second = result.rows
     assert (first.name, second.name) == ("real", "./mine")  # no folders of this machine
     assert second.parameters == sum(p.numel() for p in record.model.network.parameters())
     assert first.parameters is None  # a folder of images
     assert second.images_seen == 30 * record.plan["batch_size"]
-    assert record.samples("compare")["images"].shape == (2, 20, 1, 8, 8)
-    (table,) = experiments.experiments["compare"].tables(record.results["compare"])
+    assert samples is not None
+    assert samples["images"].shape == (2, 20, 1, 8, 8)
+    (table,) = experiments.experiments["compare"].tables(result)
     assert [row[0].text for row in table.rows] == ["real images", "real images", "real", "./mine"]
     assert [row[1].text for row in table.rows] == ["300", "40", "300", "40"]
     assert "frechet_low" in (mine / "results/compare.csv").read_text()

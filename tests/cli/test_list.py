@@ -49,7 +49,7 @@ def test_an_unknown_kind(capsys):
 
 
 def test_first_sentences():
-    def function():
+    def function(x=0):
         """Return x (e.g. 1.5, see
         Eq. 9). Then more."""
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ddim.data import build, decode, open_images, to_uint8
+from ddim.data import build, cache, decode, open_images, to_uint8
 from ddim.data.build import held_out
 from ddim.data.folder import scan
 from ddim.errors import Notice, UserError
@@ -31,6 +31,18 @@ def levels(path):
     """The pixels of a file, (C, H, W)."""
     pixels = np.asarray(Image.open(path))
     return torch.from_numpy(pixels[None].copy() if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+
+
+def counted_decoding(monkeypatch):
+    """Return the list to which the name of every file is added that is decoded from now on."""
+    names, real = [], decode.decode
+
+    def decoding(file, size):
+        names.append(file.name)
+        return real(file, size)
+
+    monkeypatch.setattr(decode, "decode", decoding)
+    return names
 
 
 @pytest.fixture
@@ -158,9 +170,7 @@ def test_chosen_classes_alone_are_decoded_in_the_order_asked(zoo, monkeypatch):
         both = open_images(zoo, classes="DOG, cat")
     assert both.classes == ("dog", "cat")
     assert both.labels.bincount().sum() == len(both) == 40
-    opened = []
-    real = decode.decode
-    monkeypatch.setattr(decode, "decode", lambda file, size: opened.append(file.name) or real(file, size))
+    opened = counted_decoding(monkeypatch)
     dogs = open_images(zoo, classes=["dog"])
     assert len(opened) == 12
     assert all("dog" in name for name in opened)
@@ -224,7 +234,7 @@ def no_decoder(monkeypatch):
             raise AssertionError("decoded again")
 
         monkeypatch.setattr(decode, "decode", refuse)
-        monkeypatch.setattr(decode, "measure", refuse)
+        monkeypatch.setattr(build, "_sizes", refuse)  # not even the headers are read
 
     return forbid
 
@@ -346,7 +356,7 @@ def test_an_interrupt_or_a_full_disk_leaves_no_half_copy(zoo, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(build.cache, "write", full)
+        patch.setattr(cache, "write", full)
         with pytest.raises(UserError, match=r"Could not write .*No space left on device; free some space"):
             open_images(zoo)
     assert [path.suffix for path in Path(os.environ["DDIM_CACHE"], "images").iterdir()] == [".lock"]
@@ -361,9 +371,7 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(zoo, tmp_path, monkeypatch
 
 
 def test_of_several_at_once_one_decodes_and_all_are_right(zoo, monkeypatch):
-    decoded = []
-    real = decode.decode
-    monkeypatch.setattr(decode, "decode", lambda file, size: decoded.append(file.name) or real(file, size))
+    decoded = counted_decoding(monkeypatch)
     with ThreadPoolExecutor(4) as pool:
         first, *others = pool.map(lambda _: open_images(zoo), range(4))
     assert all(torch.equal(first.pixels, other.pixels) for other in others)

@@ -88,8 +88,8 @@ def test_an_image_folder_is_read_through_datasets_too(tmp_path):
 
 def test_rows_that_cannot_be_used_are_left_out_with_a_reason(tmp_path):
     label = datasets.ClassLabel(names=["a", "b"])
-    images = [png(noise(0)), {"bytes": b"broken", "path": None}, png(noise(2)), None, png(noise(4))]
-    write(tmp_path / "set", 5, label, [0, 0, -1, 1, 1], images=images)
+    files = [png(noise(0)), {"bytes": b"broken", "path": None}, png(noise(2)), None, png(noise(4))]
+    write(tmp_path / "set", 5, label, [0, 0, -1, 1, 1], images=files)
     reasons = r"train/1 holds no image of a known format; train/2 has no label; train/3 holds no image\."
     with pytest.warns(Notice, match=f"3 of 5 files in .* are left out: {reasons}"):
         images = open_images(f"hf:{tmp_path}/set")

@@ -167,7 +167,8 @@ def test_the_camera_s_orientation_is_undone(kind, orientation, stored):
     image = Image.fromarray(np.array(stored, np.uint8).repeat(32, 0).repeat(32, 1))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    lossless: dict[str, dict[str, int]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options = lossless.get(kind, {})
     np.testing.assert_allclose(quarters(saved(image, kind, exif=exif, **options)), QUARTERS, atol=12)
 
 
@@ -218,7 +219,7 @@ def test_what_is_broken_is_left_out_with_a_reason(data, reason, tmp_path):
         decode(io.BytesIO(data), 16)
     (tmp_path / "a.png").write_bytes(data)
     scene.save(tmp_path / "b.png")
-    [(name, said)] = build.stored(scan(tmp_path), 16).about.skipped
+    [(name, said)] = build.stored(scan(tmp_path), 16).skipped
     assert name == "a.png"
     assert "\n" not in said
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
@@ -232,7 +233,7 @@ def test_the_suffix_does_not_matter_to_the_decoder(tmp_path):
     (tmp_path / "really-a.jpg").write_bytes(saved(scene, "PNG"))
     (tmp_path / "LOUD.PNG").write_bytes(saved(scene, "PNG"))
     found = build.stored(scan(tmp_path), 16)
-    assert found.about.skipped == ()
+    assert found.skipped == ()
     assert [row[7] for row in found.files()] == ["PNG", "PNG"]
 
 
@@ -289,9 +290,7 @@ def test_files_that_are_no_images_are_left_aside(tmp_path):
 def test_a_file_without_permission_is_left_out(tmp_path):
     put(tmp_path / "good.png")
     put(tmp_path / "secret.png").chmod(0)
-    assert build.stored(scan(tmp_path), 16).about.skipped == (
-        ("secret.png", "cannot be opened: Permission denied"),
-    )
+    assert build.stored(scan(tmp_path), 16).skipped == (("secret.png", "cannot be opened: Permission denied"),)
 
 
 def test_a_name_of_broken_bytes_is_read(tmp_path):

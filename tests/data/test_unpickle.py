@@ -29,7 +29,11 @@ class Asks:
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_plain_data_comes_back(protocol):
     shared = [1, 300, 70000, -1]
-    data = {"a": shared, "b": (shared, (), (1,), (1, 2, 3), (1, 2, 3, 4)), "c": [None, True, False, "ü", []]}
+    data: dict[str, object] = {
+        "a": shared,
+        "b": (shared, (), (1,), (1, 2, 3), (1, 2, 3, 4)),
+        "c": [None, True, False, "ü", []],
+    }
     data |= {"one": [7], "more": {"x": b"\xff\x00"}}
     assert unpickle.read(pickle.dumps(data, protocol), "file") == data
 

@@ -123,7 +123,7 @@ def test_a_line_and_a_grid_hold_their_ends():
 
 def test_lines_and_grids_that_cannot_be():
     with pytest.raises(UserError, match="at least 2"):
-        line(*noises(2), 1)
+        line(noises(2)[0], noises(2)[1], 1)
     with pytest.raises(UserError, match="four corners"):
         grid(noises(3), 2, 2)
 

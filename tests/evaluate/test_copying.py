@@ -132,7 +132,7 @@ def test_the_nearest_by_brute_force(digits, monkeypatch):
 def test_the_share_of_pairs():
     """Mann and Whitney's U, and a standard error that is that of new draws."""
     rng = np.random.default_rng(0)
-    a, b = rng.integers(0, 20, 30), rng.integers(2, 22, 40)
+    a, b = rng.integers(0, 20, 30).astype(float), rng.integers(2, 22, 40).astype(float)
     pairs = np.mean([(one < other) + (one == other) / 2 for one in a for other in b])
     assert nearer_share(a, b)[0] == pytest.approx(pairs)
     assert nearer_share(a, b)[0] == pytest.approx(mannwhitneyu(b, a).statistic / (30 * 40))

@@ -8,7 +8,7 @@ import torch
 from ddim.errors import UserError
 from ddim.evaluate.dequantise import decoder_nll, decoder_std, dequantisations
 from ddim.noise import stream
-from ddim.samplers import DDPM
+from ddim.samplers import DDIM
 from ddim.schedule import linear
 from known import images
 
@@ -125,6 +125,6 @@ def test_the_images_of_a_batch_are_summed_apart():
 
 def test_the_variance_is_that_of_ddpm_s_step_from_2_to_1():
     table = linear()
-    assert decoder_std(table) == pytest.approx(float(DDPM().std(table(2), table(1))[0]), rel=1e-9)
+    assert decoder_std(table) == pytest.approx(float(DDIM(eta=1.0).std(table(2), table(1))[0]), rel=1e-9)
     with pytest.raises(UserError, match="at least 2 steps"):
         decoder_std(linear(T=1))

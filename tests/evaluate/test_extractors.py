@@ -9,6 +9,8 @@ import ddim
 from ddim.data import Images
 from ddim.errors import UserError
 from ddim.evaluate import Classifier, extractors
+from ddim.evaluate.scoring import ScoringOptions
+from ddim.registry import Registry
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_what_there_is_not_is_said_in_a_sentence(name, shape, reason):
 @pytest.fixture
 def halves(monkeypatch):
     """Another file's extractor, complete by the protocol: the mean of each half, and which half is brighter."""
-    monkeypatch.setattr(extractors, "extractors", extractors.Registry("extractor"))
+    monkeypatch.setattr(extractors, "extractors", Registry("extractor"))
     monkeypatch.setattr(extractors, "_defaults", {})
 
     @ddim.evaluate.register("halves", default_for="bars")
@@ -91,5 +93,5 @@ def test_an_extractor_of_one_s_own(halves):
     assert ddim.evaluate.score(bars, turned, labels=labels, extractor="halves", progress=False)["accuracy"] == 0
     with pytest.raises(UserError, match="does not know the classes up, down"):
         ddim.evaluate.score(bars, replace(bars, classes=("up", "down")), labels=labels, progress=False)
-    options = {"labels": labels, "extractor": chosen, "progress": False}
+    options: ScoringOptions = {"labels": labels, "extractor": chosen, "progress": False}
     assert ddim.evaluate.score(bars.pixels, bars.pixels, **options)["accuracy"] == 1

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddim.data import Images, digits, to_uint8
+from ddim import open_images
+from ddim.data import Images, to_uint8
 from ddim.errors import Notice, UserError
 from ddim.evaluate import extractors
 from ddim.evaluate.features import as_pixels, cached_features, features
@@ -46,7 +47,7 @@ def test_pixels_are_taken_as_they_are():
 
 
 def test_few_grey_levels_are_spread_over_all():
-    images = digits.load("test")
+    images = open_images("digits", split="test")
     found = as_pixels(images)
     assert found.unique().tolist() == [round(255 * v / 16) for v in range(17)]
     assert torch.equal(found, as_pixels(images.batch(torch.arange(len(images)))[0]))

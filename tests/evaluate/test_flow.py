@@ -154,9 +154,9 @@ def test_with_the_bound_s_decoder_it_lies_between_the_entropy_and_the_bound(gaus
     p = discretised(mean, std, 256)
     pixels = torch.multinomial(p, 200 * 16, True, generator=torch.Generator().manual_seed(0)).view(200, 1, 4, 4)
     known = model(gaussian(mean, std), schedule.linear(T=100, beta_start=1e-4, beta_end=0.2), (1, 4, 4))
-    some, options = images(pixels, 256), {"batch_size": 200, "progress": False}
-    found = flow.measure(known, some, steps=40, dequantisation="noise", **options)
-    above = bound.measure(known, some, times=None, **options)
+    some = images(pixels, 256)
+    found = flow.measure(known, some, steps=40, dequantisation="noise", batch_size=200, progress=False)
+    above = bound.measure(known, some, times=None, batch_size=200, progress=False)
     assert float(-(p[p > 0] * p[p > 0].log2()).sum()) < found.bits.mean + found.bits.margin
     assert found.bits.mean < above.bits.mean - 0.1
 

@@ -60,9 +60,11 @@ def test_counted_twice_is_there_twice():
 def test_torchmetrics_agrees():
     image = pytest.importorskip("torchmetrics.image.fid")
     a, b = features(300, 24, 0), features(200, 24, 1)
-    identity = torch.nn.Identity()
-    identity.num_features = 24
-    peer = image.FrechetInceptionDistance(feature=identity).set_dtype(torch.float64)
+
+    class Features(torch.nn.Identity):
+        num_features = 24
+
+    peer = image.FrechetInceptionDistance(feature=Features()).set_dtype(torch.float64)
     peer.update(torch.from_numpy(a), real=True)
     peer.update(torch.from_numpy(b), real=False)
     assert of(a, b) == pytest.approx(peer.compute().item(), rel=1e-6)

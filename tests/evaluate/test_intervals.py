@@ -9,7 +9,7 @@ import pytest
 
 from ddim.evaluate import Metric
 from ddim.evaluate.frechet import frechet, frechet_error, gaussian
-from ddim.evaluate.intervals import Range, bootstrap_counts, confidence_interval, prediction_interval, wilson
+from ddim.evaluate.intervals import Range, confidence_interval, prediction_interval, two_sample_bootstrap, wilson
 from ddim.evaluate.kid import kid, kid_error
 from ddim.evaluate.metrics import Reference, floor_of_others, floor_of_splits
 from ddim.files import json_values
@@ -18,11 +18,13 @@ ANY = Range(-math.inf, math.inf)
 
 
 def test_a_resampling_draws_as_many_and_each_alike():
-    times = bootstrap_counts(50, 4000, (0,))
-    assert times.shape == (50, 4000)
-    assert (times.sum(0) == 50).all()
-    assert times.mean(1) == pytest.approx(np.ones(50), abs=5 / math.sqrt(4000))
-    assert np.array_equal(times, bootstrap_counts(50, 4000, (0,)))
+    x, y = np.zeros((50, 2)), np.zeros((30, 2))
+    both, again = (list(two_sample_bootstrap(x, y, 4000, 0)) for _ in range(2))
+    for times, repeated, count in zip(both, again, (50, 30), strict=True):
+        assert times.shape == (count, 4000)
+        assert (times.sum(0) == count).all()
+        assert times.mean(1) == pytest.approx(np.ones(count), abs=5 / math.sqrt(4000))
+        assert np.array_equal(times, repeated)
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 20), (0.3, 20), (1.0, 20), (0.5, 4)])

@@ -55,7 +55,8 @@ def test_counted_twice_is_there_twice():
     tx, ty = rng.integers(0, 3, (40, 2)), rng.integers(0, 3, (30, 2))
     for column in range(2):
         a, b = x.repeat(tx[:, column], 0), y.repeat(ty[:, column], 0)
-        assert between(x, y, tx, ty)[column] == pytest.approx(kernel(a, b).mean(), rel=1e-12)
+        found = between(x, y, tx.astype(float), ty.astype(float))
+        assert found[column] == pytest.approx(kernel(a, b).mean(), rel=1e-12)
         where = np.arange(40).repeat(tx[:, column])
         pairs = kernel(a, a)[where[:, None] != where]
         assert within(x, tx.astype(float))[column] == pytest.approx(pairs.mean(), rel=1e-12)
@@ -64,9 +65,11 @@ def test_counted_twice_is_there_twice():
 def test_torchmetrics_agrees():
     image = pytest.importorskip("torchmetrics.image.kid")
     x, y = sets(50, 50, 24)
-    identity = torch.nn.Identity()
-    identity.num_features = 24
-    peer = image.KernelInceptionDistance(feature=identity, subsets=1, subset_size=50).set_dtype(torch.float64)
+
+    class Features(torch.nn.Identity):
+        num_features = 24
+
+    peer = image.KernelInceptionDistance(feature=Features(), subsets=1, subset_size=50).set_dtype(torch.float64)
     peer.update(torch.from_numpy(x), real=True)
     peer.update(torch.from_numpy(y), real=False)
     assert kid(x, y) == pytest.approx(peer.compute()[0].item(), rel=1e-6)

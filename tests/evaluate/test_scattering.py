@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, pad
 
-from ddim.data import digits
+from ddim import open_images
 from ddim.evaluate.extractors.scattering import (
     COLOURS,
     DETAILS,
@@ -176,7 +176,7 @@ def test_a_shift_is_no_damage(clean, distance):
 
 
 def test_the_distance_grows_with_every_class_that_is_missing():
-    train = digits.load("train")
+    train = open_images("digits", split="train")
     seen = features(Scattering((1, 8, 8)), as_pixels(train))
     reference, rest, labels = gaussian(seen[:750]), seen[750:], train.labels[750:].numpy()
     distances = [frechet(gaussian(rest[labels < kinds]), reference) for kinds in (10, 8, 6, 4, 2)]

@@ -1,5 +1,6 @@
 """A score as a whole: on real digits, worse images score worse, and real ones as real ones do."""
 
+import functools
 import json
 import os
 from dataclasses import replace
@@ -12,7 +13,7 @@ from torch.nn.functional import avg_pool2d
 import ddim
 from ddim.data import to_uint8
 from ddim.errors import UserError
-from ddim.evaluate import Evaluation, Metric, get, measure, score
+from ddim.evaluate import Classifier, Evaluation, Metric, get, measure, score
 from ddim.evaluate.features import as_pixels, features
 from ddim.evaluate.frechet import frechet, frechet_error, gaussian
 from ddim.evaluate.kid import kid, kid_error
@@ -58,10 +59,10 @@ def test_real_digits_score_as_real_digits(digits):
 def test_only_as_many_real_images_vouch_for_samples(digits):
     """Real digits, of which a floor of fewer, or against fewer, would say that they are real too easily."""
     samples, reference, real = digits
-    options = {"extractor": Pixels(), "progress": False}
-    alike = measure(samples[:300], reference, real=real, **options)
-    fewer = measure(samples, reference, real=real, **options)
-    halved = measure(samples[:200], reference, **options)
+    of_pixels = functools.partial(measure, extractor=Pixels(), progress=False)
+    alike = of_pixels(samples[:300], reference, real=real)
+    fewer = of_pixels(samples, reference, real=real)
+    halved = of_pixels(samples[:200], reference)
     assert [(one.floor_count, one.floor_reference_count) for one in (alike, fewer, halved)] == [
         (300, 500),
         (333, 500),
@@ -172,6 +173,7 @@ def test_accuracy():
     """A classifier names the digits that it was asked for, not others; a subset of the classes keeps its names."""
     images = ddim.open_images("digits", split="test")
     extractor = get("digits", images.shape)
+    assert isinstance(extractor, Classifier)
     right = (extractor.classify(images.pixels * 15) == images.labels).double().mean().item()
     found = score(images, images, extractor=extractor, labels=images.labels, progress=False)
     assert found["accuracy"] == found["accuracy_floor"] > 0.9

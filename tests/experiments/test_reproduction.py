@@ -100,7 +100,7 @@ def test_the_estimate_counts_the_calls_that_are_made(setup, monkeypatch):
 def test_consistency_measures_against_the_largest_s(setup, monkeypatch):
     monkeypatch.setattr(consistency, "STEPS", (5, 10, 20))
     result, samples = registry["consistency"].run(setup)
-    images = {S: setup.model.sample(8, steps=S, eta=0.0, progress=False) for S in (5, 10, 20)}
+    images = {S: setup.model.sample(8, steps=S, eta=0.0) for S in (5, 10, 20)}
     for row, pixels in zip(result.rows, samples["images"], strict=True):
         assert torch.equal(pixels, to_uint8(images[row.steps]))
         assert row.rms == pytest.approx(float((images[row.steps] - images[20]).square().mean().sqrt()))
@@ -120,7 +120,7 @@ def test_interpolation_ends_in_the_samples_of_its_noises(tmp_path, save_model, c
     drawn = samples["images"]
     assert drawn.shape == (result.rows, result.columns, 1, 8, 8)
     labels = None if classes is None else [row % 3 for row in range(6) for _ in range(2)]
-    ends = model.sample(12, steps=result.steps, eta=0.0, labels=labels, progress=False)
+    ends = model.sample(12, steps=result.steps, eta=0.0, labels=labels)
     assert torch.equal(drawn[:, [0, -1]].flatten(0, 1), to_uint8(ends))
     halfway = drawn[:, 5].float()
     assert all((halfway - drawn[:, side].float()).abs().mean() > 1 for side in (0, -1))
@@ -198,7 +198,7 @@ def test_the_distances_of_the_grid_are_those_of_its_samples(setup, monkeypatch):
     reference = gaussian(features(eye, setup.test))
     for row in rows[:3] + rows[-1:]:
         eta = 0.0 if row.eta == "0" else "hat"
-        images = setup.model.sample(40, steps=row.steps, eta=eta, spacing=row.spacing, progress=False)
+        images = setup.model.sample(40, steps=row.steps, eta=eta, spacing=row.spacing)
         own = gaussian(features(eye, to_uint8(images)))
         assert row.frechet == pytest.approx(frechet(own, reference))
         assert row.low < row.frechet < row.high

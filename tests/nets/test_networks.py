@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -72,7 +74,7 @@ def test_time_and_label_matter_and_no_label_is_the_null_class(name):
 
 def test_config_rebuilds_the_network():
     for name in nets.names():
-        network = nets.build(name, 3, "small", classes=10)
+        network: Any = nets.build(name, 3, "small", classes=10)
         twin = nets.from_config(network.config)
         twin.load_state_dict(network.state_dict())
         assert twin.config == network.config
@@ -177,9 +179,14 @@ def test_a_subclass_that_is_not_registered_has_no_config():
         pass
 
     assert not hasattr(Wider(1, widths=(8, 16)), "config")
-    assert nets.PlainUNet(1, widths=(8, 16)).config["widths"] == [8, 16]
+    network: Any = nets.PlainUNet(1, widths=(8, 16))
+    assert network.config["widths"] == [8, 16]
 
 
 def test_only_classes_are_registered():
+    def function(channels, classes=None):
+        return nn.Conv2d(channels, channels, 1)
+
+    decorate: Any = nets.register("function")
     with pytest.raises(UserError, match="must be a class"):
-        nets.register("function")(lambda channels, classes=None: nn.Conv2d(channels, channels, 1))
+        decorate(function)

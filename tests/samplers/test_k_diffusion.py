@@ -29,8 +29,8 @@ def peer():
     file = Path(next(iter(spec.submodule_search_locations))) / "sampling.py"
     package, utils = ModuleType("k_diffusion_alone"), ModuleType("k_diffusion_alone.utils")
     package.__path__ = []
-    utils.append_dims = lambda x, ndim: x.reshape(*x.shape, *[1] * (ndim - x.ndim))
-    package.utils = utils
+    vars(utils)["append_dims"] = lambda x, ndim: x.reshape(*x.shape, *[1] * (ndim - x.ndim))
+    vars(package)["utils"] = utils
     stubs = {"k_diffusion_alone": package, "k_diffusion_alone.utils": utils}
     for name, used in (("torchsde", None), ("torchdiffeq", "odeint")):
         if importlib.util.find_spec(name) is None:
@@ -40,6 +40,8 @@ def peer():
         for name, stub in stubs.items():
             patch.setitem(sys.modules, name, stub)
         found = importlib.util.spec_from_file_location("k_diffusion_alone.sampling", file)
+        assert found is not None
+        assert found.loader is not None
         module = importlib.util.module_from_spec(found)
         found.loader.exec_module(module)
         yield module

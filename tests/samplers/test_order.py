@@ -12,8 +12,7 @@ from ddim import schedule as schedules
 from ddim.samplers import DEIS, ERSDE, DPMpp2M, DPMpp3M, Heun, UniPC, get, names, trajectory
 from ddim.timesteps import levels as levels_at
 from ddim.timesteps import timesteps
-from ddim.verify.exact import MIXTURE
-from ddim.verify.marginals import law
+from ddim.verify.exact import MIXTURE, law
 
 PROBLEMS = {"gaussian": (gaussian, GAUSSIAN.flow), "mixture": (mixture, flow_mixture)}
 VARIANTS = [

@@ -2,6 +2,7 @@
 
 import threading
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def test_the_next_batches_are_begun_and_no_more():
             all_begun.set()
         return step
 
-    prefetch = Prefetcher(record, torch.device("cpu"))
+    prefetch: Any = Prefetcher(record, torch.device("cpu"))  # of steps in place of batches
     assert prefetch(1, range(8)) == 1
     assert all_begun.wait(10)
     assert sorted(begun) == list(range(1, PREFETCH + 1))

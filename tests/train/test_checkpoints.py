@@ -112,12 +112,10 @@ DAMAGES = {
     "a flipped bit in the last tensor": lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
     "no header": lambda whole: b"\x02\0\0\0\0\0\0\0{}",
     "a header that is not ours": lambda whole: b'\x1c\0\0\0\0\0\0\0{"__metadata__":{"ddim":"5"}}',
-    "of another step": None,
-    "a folder": None,
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [*DAMAGES, "of another step", "a folder"])
 def test_the_newest_whole_one_is_found(tmp_path, damage):
     state = tiny()
     put(state, tmp_path, 4, 8)

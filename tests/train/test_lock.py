@@ -13,9 +13,9 @@ from ddim.cli import main
 from ddim.data.images import Images
 from ddim.errors import UserError
 from ddim.train import checkpoints, fit
-from ddim.train.lock import exclusive
+from ddim.train.guards import exclusive
 
-HOLD = "import sys, time, pathlib; from ddim.train.lock import exclusive\n"
+HOLD = "import sys, time, pathlib; from ddim.train.guards import exclusive\n"
 HOLD += "with exclusive(pathlib.Path(sys.argv[1]), True): print('held', flush=True); sys.stdin.read()"
 
 

@@ -16,8 +16,8 @@ from ddim.noise import DROPOUT, stream
 from ddim.train import Plan, fit
 from ddim.train.batches import draw_batch, image_indices
 from ddim.train.distributed import Distributed
-from ddim.train.ema import Average, gamma
 from ddim.train.loss import losses_by_level
+from ddim.train.state import Average, gamma
 
 
 @pytest.fixture
@@ -121,7 +121,8 @@ def test_labels_are_told_and_dropped(digits, dropout):
 
     network = nets.build("plain", 1, "tiny", classes=10)
     model = Spy(network, schedule.linear(), shape=(1, 8, 8), classes=10)
-    before = network.condition.label.weight.clone()
+    table = network.get_parameter("condition.label.weight")
+    before = table.clone()
     plan = Plan(steps=8, label_dropout=dropout)
     list(fit(model, digits, plan))
     true = torch.cat([digits.labels[image_indices(plan, len(digits), step, range(64))] for step in range(1, 9)])
@@ -129,7 +130,7 @@ def test_labels_are_told_and_dropped(digits, dropout):
     dropped = labels == -1
     assert torch.equal(labels[~dropped], true[~dropped])
     assert abs(dropped.float().mean() - dropout) < 0.1
-    moved = (network.condition.label.weight - before).abs().sum(dim=1) > 0
+    moved = (table - before).abs().sum(dim=1) > 0
     assert moved[1:].all()
     assert moved[0] == (dropout > 0)
 
@@ -220,7 +221,8 @@ def test_average_weighs_each_step_by_a_power_of_it(width):
         average.update()
     density = steps ** gamma(width)
     density /= density.sum()
-    assert average.network.weight.item() == pytest.approx((density * values).sum().item(), rel=2e-3)
+    averaged = average.network.get_parameter("weight").item()
+    assert averaged == pytest.approx((density * values).sum().item(), rel=2e-3)
     mean = (density * steps).sum()
     spread = (density * (steps - mean) ** 2).sum().sqrt() / 3000
     assert spread.item() == pytest.approx(width, rel=2e-3)
@@ -238,11 +240,13 @@ def test_average_copies_buffers():
     average = Average(network, 0.1)
     network(torch.randn(4, 2, 3, 3) + 5)
     average.update()
-    assert torch.equal(average.network.running_mean, network.running_mean)
+    assert torch.equal(average.network.get_buffer("running_mean"), network.get_buffer("running_mean"))
 
 
 def test_average_copies_buffers_that_are_replaced():
     class Counting(nn.Linear):
+        seen: torch.Tensor
+
         def __init__(self):
             super().__init__(1, 1)
             self.register_buffer("seen", torch.zeros(()))
@@ -313,6 +317,8 @@ def test_too_little_memory_halves_the_parts_until_they_fit(digits):
     sizes = []
 
     class Greedy(Denoiser):
+        room: int
+
         def loss(self, x0, t, noise, label=None):
             sizes.append(len(x0))
             if len(x0) > self.room:

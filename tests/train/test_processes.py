@@ -11,6 +11,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from ddim.train.state import State
 
 pytestmark = pytest.mark.slow
 
-FULL = {"times": "stratified", "weighting": "min-snr", "label_dropout": 0.3, "warmup": 5}
+FULL: dict[str, Any] = {"times": "stratified", "weighting": "min-snr", "label_dropout": 0.3, "warmup": 5}
 PLANS = {
     "even": Plan(steps=10, batch_size=12),
     "odd, in three parts": Plan(steps=10, batch_size=13, accumulate=3, **FULL),

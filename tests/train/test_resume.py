@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ ALL = Plan(  # 3.08 updates to an epoch, and as much as possible of what depends
     ema=(0.1, 0.05, 0.0),
     precision="fp32",
 )
-CASES = {
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], torch.dtype]] = {
     "unet with dropout": ("unet", {"width": 8, "dropout": 0.3}, {}, torch.float32),
     "plain": ("plain", {"widths": (8, 16)}, {"times": "uniform", "weighting": "simple"}, torch.float32),
     "bf16": ("unet", {"width": 8, "dropout": 0.3}, {"precision": "bf16"}, torch.float32),
@@ -66,8 +67,8 @@ def in_legs(case, folder, stops, **changes):
 
     Returns the last state and the loss of each step.
     """
-    kind, options, plan, dtype = CASES[case]
-    plan = replace(ALL, **{**plan, **changes})
+    kind, options, of_case, dtype = CASES[case]
+    plan = replace(ALL, **{**of_case, **changes})
     losses = {}
     for leg, stop in enumerate([*stops, None]):
         torch.manual_seed(leg)  # the first weights of a later leg are others, and must not matter
@@ -227,7 +228,7 @@ def ended(folder, how, step, *words, **options):
         patch.setattr("ddim.train.run.fit", until)
         with pytest.raises(SystemExit if how == "asked" else Killed) as end:
             go(folder, *words, **options)
-    if how == "asked":
+    if isinstance(end.value, SystemExit):
         assert end.value.code == 130
         assert checkpoints.newest(folder) == step
     if how == "torn":

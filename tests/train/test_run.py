@@ -6,8 +6,8 @@ from ddim.errors import UserError
 from ddim.train import Plan, Recipe
 from ddim.train.guards import Breakdown
 from ddim.train.logger import lines_due
+from ddim.train.loop import Update
 from ddim.train.run import train
-from ddim.train.update import Update
 
 
 def test_a_line_of_metrics_for_each_epoch_that_is_long_enough():

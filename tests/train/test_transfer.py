@@ -44,7 +44,7 @@ def test_a_run_starts_where_the_other_stands(tmp_path):
     """After one update with a tiny learning rate the model is still the one it started from."""
     torch.manual_seed(1)
     source = Denoiser(network(), schedule.linear(), shape=(1, 8, 8))
-    torch.nn.init.normal_(source.network.head.weight)
+    torch.nn.init.normal_(source.network.get_parameter("head.weight"))
     model_io.save(source, tmp_path / "first")
     plan = Plan(steps=1, learning_rate=1e-9, batch_size=4)
     model = train(Recipe(network="plain", size="tiny", plan=plan), tmp_path / "second", init=source).cpu()

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from ddim.samplers import DDIM, DDPM
-from ddim.schedule import Schedule, linear
-from ddim.verify.exact import GAUSSIAN, MIXTURE, POINT, Gaussian, Mixture
-from ddim.verify.marginals import Law, error, law, sampled
+from ddim.schedule import from_betas, linear
+from ddim.verify.exact import GAUSSIAN, MIXTURE, POINT, Gaussian, Law, Mixture, error, law, sampled
 from ddim.verify.orders import SCHEDULE, stretched
 
 AT = SCHEDULE(600.3)
@@ -16,7 +15,7 @@ AT = SCHEDULE(600.3)
 
 def test_the_schedule_is_ddpm_s_and_agrees_with_itself():
     for t in (1.0, 10.0, 500.0, 1000.0):
-        level, table = SCHEDULE(t), Schedule(SCHEDULE.betas[1:])(t)
+        level, table = SCHEDULE(t), from_betas(SCHEDULE.betas[1:])(t)
         torch.testing.assert_close(level.sigma, table.sigma, rtol=1e-9, atol=0)
         torch.testing.assert_close(level.alpha**2 + level.sigma**2, torch.ones_like(level.alpha))
         assert float(level.alpha) == pytest.approx(float(linear()(t).alpha), rel=0.05)
@@ -67,5 +66,5 @@ def test_the_law_of_a_trajectory_is_what_samples_show():
     assert error(Law(found.mean[None], found.std[None]), exact) < 0.004
     wide = law(DDIM(), GAUSSIAN, levels, SCHEDULE)
     assert wide.mean.shape == wide.std.shape == (4,)
-    assert error(wide, Law(*GAUSSIAN.law(levels[-1]))) > 0.01  # six steps are few, unless there is one image only
-    assert error(law(DDIM(), POINT, levels, SCHEDULE), Law(*POINT.law(levels[-1]))) < 1e-12
+    assert error(wide, GAUSSIAN.law(levels[-1])) > 0.01  # six steps are few, unless there is one image only
+    assert error(law(DDIM(), POINT, levels, SCHEDULE), POINT.law(levels[-1])) < 1e-12

@@ -107,9 +107,7 @@ def test_every_name_is_put_to_the_proof():
 
 
 def test_a_new_solver_and_its_variants_are_proven_without_an_edit(monkeypatch):
-    class Half(wrong.SecondOrder):
-        variants = ({"half": 0.6},)
-
+    Half = type("Half", (wrong.SecondOrder,), {"variants": ({"half": 0.6},)})
     monkeypatch.setitem(samplers.samplers, "half", Half)
     makers = solvers()
     assert judge("half", makers["half"]).passed

@@ -47,12 +47,9 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command.
+    """Run the command and flags that `arguments` lists; None takes those of the process.
 
     The exit code is 2, with one sentence, for a request that cannot be met, and 130 for Ctrl-C.
-
-    Args:
-        arguments: the command and its flags; None takes those of the process.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM interrupts as Ctrl-C does
     warnings.formatwarning = _format_warning
@@ -94,27 +91,18 @@ def parse(arguments: list[str]) -> Any:
     def read(command: Any, words: list[str], **options: Any) -> Any:
         return tyro.cli(command, args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
 
-    if not arguments or arguments[0] not in COMMANDS:
-        subcommands = (
-            Annotated[_command(name), tyro.conf.subcommand(name, description=_summary(_command(name)))]
-            for name in COMMANDS
-        )
+    commands = {name: getattr(import_module(f"ddim.cli.{cls.lower()}"), cls) for name, cls in COMMANDS.items()}
+    if not arguments or arguments[0] not in commands:
+        subcommands: list[Any] = []
+        for name, command in commands.items():
+            summary = (command.__doc__ or "").split("\n\n")[0]
+            subcommands.append(Annotated[command, tyro.conf.subcommand(name, description=summary)])
         return read(reduce(or_, subcommands), arguments, prog="ddim", description=DESCRIPTION)
     name, *flags = arguments
-    command = read(_command(name), flags, prog=f"ddim {name}")
+    command = read(commands[name], flags, prog=f"ddim {name}")
     if name == "train":  # its recipe sets the defaults of all other flags: parse those again
-        command = read(_command(name), flags, prog=f"ddim {name}", default=command.with_recipe(flags))
+        command = read(commands[name], flags, prog=f"ddim {name}", default=command.with_recipe(flags))
     return command
-
-
-def _command(name: str) -> type:
-    """Return the class of a command."""
-    return getattr(import_module(f"ddim.cli.{COMMANDS[name].lower()}"), COMMANDS[name])  # type: ignore[no-any-return]
-
-
-def _summary(command: type) -> str:
-    """Return the first paragraph of a command's docstring."""
-    return (command.__doc__ or "").split("\n\n")[0]
 
 
 _default_format = warnings.formatwarning

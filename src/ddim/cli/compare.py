@@ -29,31 +29,22 @@ class Compare:
 
     what: Annotated[Positional[tuple[str, ...]], arg(metavar="WHAT [WHAT ...]")]
     """Runs, models that come with ddim (see `ddim list models`), or folders of images."""
-
     count: int = 1000
     """Number of samples to draw from each model. Of a folder, all images are used."""
-
     steps: Steps = None
-
     seed: int = 0
     """Seed of the samples' noise and of the bootstrap."""
-
     out: Path = Path("compare")
     """Folder for the numbers and the picture."""
-
     report: bool = False
     """Also write the result into the first run, so that `ddim report` shows it."""
-
     device: Device = None
-
     reference: RealFlags = field(default_factory=RealFlags)
 
     def run(self) -> None:
         import torch
 
         from ddim.evaluate import evaluation, measure
-        from ddim.evaluate.features import as_pixels
-        from ddim.evaluate.scoring import check_counts
         from ddim.experiments import compare, experiments, results
         from ddim.files import write_text
         from ddim.pictures import write_grid
@@ -67,20 +58,14 @@ class Compare:
                 f"--report writes into the folder of the first subject, and {first.name} is not one of your runs; "
                 "name one of your runs first."
             )
-        real = self.reference.open(first)
-        for subject in subjects:
-            subject.check_shape(real.reference.shape)
-        extractor = self.reference.open_extractor(real)
+        real = self.reference.open(subjects, self.count)
+        extractor = real.extractor
         found, rows, about = {}, {}, {}
-        if any(subject.is_model for subject in subjects):
-            check_counts(extractor, self.count, len(real.reference))  # before sampling, which takes minutes
         for subject in subjects:
             name = subject.name
-            if subject.is_model:
-                pixels = as_pixels(subject.sample(self.count, self.device, seed=self.seed, steps=self.steps))
-                about[name] = {**subject.facts(), "sampling": subject.describe_sampling(steps=self.steps)}
-            else:
-                pixels, about[name] = subject.images(real.reference.shape), {}
+            pixels, about[name] = subject.pixels(
+                real.reference.shape, self.count, self.device, self.seed, steps=self.steps
+            )
             found[name] = measure(pixels, real.reference, extractor=extractor, real=real.others, seed=self.seed)
             rows[name] = pixels[:SHOWN]
         ranked = evaluation.ranked(found)

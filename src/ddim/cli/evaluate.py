@@ -2,17 +2,16 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Guidance, SamplingFlags
-from ddim.cli.subjects import RealFlags, Subject
+from ddim.cli.options import Device, Guidance, SamplingFlags, refuse
+from ddim.cli.subjects import Real, RealFlags, Subject
 from ddim.errors import UserError
 
 if TYPE_CHECKING:
-    from ddim.data import Images
-    from ddim.evaluate import Extractor
+    from ddim.denoiser import Denoiser
 
 
 @dataclass(frozen=True)
@@ -31,81 +30,57 @@ class Evaluate:
 
     what: Annotated[Positional[str], arg(metavar="WHAT")]
     """A run, a model that comes with ddim (see `ddim list models`), or a folder of images."""
-
     count: int = 1000
     """Number of samples to draw from a model. Of a folder, all images are used."""
-
     guidance: Guidance = 1.0
-
     seed: int = 0
     """Seed of the samples' noise and of the bootstrap."""
-
     out: Path | None = None
     """Folder for the results; RUN/evaluate for a run, else evaluate/NAME, if not given."""
-
     device: Device = None
-
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
-
     reference: RealFlags = field(default_factory=RealFlags)
 
     def run(self) -> None:
         from ddim.device import choose_device
         from ddim.evaluate import copies, measure
-        from ddim.evaluate.scoring import check_counts
 
         subject = Subject.find(self.what)
         if not subject.is_model:
-            self._check_flags()
-        real = self.reference.open(subject)
-        subject.check_shape(real.reference.shape)
-        extractor = self.reference.open_extractor(real)
-        about: dict[str, Any] = {"what": self.what, "reference": real.facts()}
-        labels = None
-        if subject.is_model:
-            check_counts(extractor, self.count, len(real.reference))  # before sampling, which takes minutes
-            labels = self._labels(subject, extractor, real.reference)
-            options: dict[str, Any] = {**self.sampling.options(), "guidance": self.guidance}
-            samples = subject.sample(self.count, self.device, seed=self.seed, **options)
-            about |= {**subject.facts(), "sampling": subject.describe_sampling(**options)}
-        else:
-            samples = subject.images(real.reference.shape)
-        evaluation = measure(
-            samples, real.reference, extractor=extractor, real=real.others, labels=labels, seed=self.seed
+            reason = f"is for samples of a model; {self.what} is a folder of images."
+            refuse(self, ("count", "guidance"), reason)
+            refuse(self.sampling, asdict(self.sampling), reason)
+        real = self.reference.open([subject], self.count)
+        labels = self._labels(subject.model, real) if subject.is_model else None
+        samples, facts = subject.pixels(
+            real.reference.shape, self.count, self.device, self.seed, self.guidance, **self.sampling.options()
         )
-        folder = self.out or subject.results_folder
+        about = {"what": self.what, "reference": real.facts(), **facts}
+        evaluation = measure(
+            samples, real.reference, extractor=real.extractor, real=real.others, labels=labels, seed=self.seed
+        )
+        elsewhere = Path("evaluate", subject.folder.resolve().name)  # never in the package or among images
+        folder = self.out or (subject.folder / "evaluate" if subject.is_run else elsewhere)
         files = [evaluation.save(folder, **about)]
         print("\n".join(evaluation.lines()))
-        if real.training is not None and real.held_out is not None:
-            copied = copies(samples, real.training, real.held_out, device=choose_device(self.device))
-            files.append(copied.save(folder, samples, real.training, **about))
+        if real.splits is not None:
+            training, held_out = real.splits
+            copied = copies(samples, training, held_out, device=choose_device(self.device))
+            files.append(copied.save(folder, samples, training, **about))
             print("\n".join(copied.lines()))
         closest = f" The samples closest to training images are in {files[1]}." if files[1:] else ""
         print(f"The numbers are in {files[0]}.{closest}")
 
-    def _labels(self, subject: Subject, extractor: "Extractor", reference: "Images") -> list[int] | None:
-        """Return the classes to sample, if the extractor can recognise them; else None.
-
-        Raises:
-            UserError: the model has more classes than the images that it was trained on.
-        """
+    def _labels(self, model: "Denoiser", real: Real) -> list[int] | None:
+        """Return the class of each sample, all in turn, if the extractor can recognise the classes; else None."""
         from ddim.evaluate.accuracy import knows
 
-        classes = subject.model.classes
-        if classes is None or self.reference.against is not None or not knows(extractor, reference.classes):
+        classes, reference = model.classes, real.reference
+        if classes is None or self.reference.against is not None or not knows(real.extractor, reference.classes):
             return None
         if classes > len(reference.classes):
             raise UserError(
                 f"{self.what} has {classes} classes, but its training data, {reference.name}, has "
                 f"{len(reference.classes)}; name the images to compare with, e.g. --against {reference.name}."
             )
-        return subject.labels(self.count)
-
-    def _check_flags(self) -> None:
-        """Raise `UserError` if a flag for sampling was given for a folder of images."""
-        default = Evaluate(self.what)
-        given = {"count": self.count, "guidance": self.guidance, **asdict(self.sampling)}
-        defaults = {"count": default.count, "guidance": default.guidance, **asdict(default.sampling)}
-        for name, value in given.items():
-            if value != defaults[name]:
-                raise UserError(f"--{name} is for samples of a model; {self.what} is a folder of images.")
+        return [i % classes for i in range(self.count)]

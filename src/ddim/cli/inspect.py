@@ -34,19 +34,14 @@ class Inspect:
 
     what: Annotated[Positional[str], arg(metavar="DATA")]
     """A folder of images, a named data set (see `ddim list data`), or a hub id."""
-
     size: int | None = None
     """Side length of the images in pixels; if not given, small squares keep their size and others become 32."""
-
     classes: str | None = None
     """Use only these classes, e.g. cat,dog."""
-
     all: bool = False
     """List every unreadable file and every duplicate, not only the first 20."""
-
     out: Path | None = None
     """File for the picture; NAME-inspect.png if not given."""
-
     data_dir: DataDir = None
 
     def run(self) -> None:
@@ -59,16 +54,11 @@ class Inspect:
                 open_images(self.what, classes=self.classes, size=self.size, split=split, data_dir=self.data_dir)
                 for split in ("train", "test")
             )
-            classes = len(images.classes)
-            counts = zip(
-                images.classes,
-                images.labels.bincount(minlength=classes).tolist(),
-                held_out.labels.bincount(minlength=classes).tolist(),
-                strict=True,
-            )
+            classes = images.classes
+            counts = (part.labels.bincount(minlength=len(classes)).tolist() for part in (images, held_out))
             lines = [
                 f"{images.name}: {len(images):,} images for training, {len(held_out):,} for testing",
-                *(f"  {name}: {train:,} and {test:,}" for name, train, test in counts),
+                *(f"  {name}: {train:,} and {test:,}" for name, train, test in zip(classes, *counts, strict=True)),
                 f"Training images: {_shape(images.shape)}, {_mirror(images.mirror)}.",
             ]
             name, shown = images.name, to_uint8(images.batch(spread(len(images), 64))[0])
@@ -96,10 +86,8 @@ def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
     yield f"Sizes: smallest {sizes[0]}, median {sizes[1]}, largest {sizes[2]}"
     yield "Formats: " + ", ".join(f"{count:,} {kind}" for kind, count in found.kinds)
     if found.ignored:
-        suffixes = ", ".join(
-            f"{count:,} {printable(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10)
-        )
-        yield f"Ignored, not images: {found.ignored.total():,} ({suffixes})"
+        kinds = (f"{count:,} {printable(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10))
+        yield f"Ignored, not images: {found.ignored.total():,} ({', '.join(kinds)})"
     if found.skipped:
         yield f"Left out, unreadable: {len(found.skipped):,}"
         yield from _list([f"{printable(name)} {reason}" for name, reason in found.skipped], most)

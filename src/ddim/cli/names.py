@@ -14,21 +14,19 @@ from ddim.registry import Registry
 
 KINDS: Registry[tuple[str, str]] = Registry("kind of names")
 """kind -> (module with a registry, the registry's name there); "" for the two that are files."""
-KINDS.update(
-    {
-        "samplers": ("ddim.samplers", "samplers"),
-        "spacings": ("ddim.timesteps", "spacings"),
-        "schedules": ("ddim.schedule", "schedules"),
-        "networks": ("ddim.nets", "networks"),
-        "predictions": ("ddim.predict", "predictions"),
-        "weightings": ("ddim.train.loss", "weightings"),
-        "data": ("ddim.data.images", "loaders"),
-        "extractors": ("ddim.evaluate.extractors", "extractors"),
-        "experiments": ("ddim.experiments", "experiments"),
-        "recipes": ("ddim.train.recipe", ""),
-        "models": ("ddim.loading", ""),
-    }
-)
+KINDS |= {
+    "samplers": ("ddim.samplers", "samplers"),
+    "spacings": ("ddim.timesteps", "spacings"),
+    "schedules": ("ddim.schedule", "schedules"),
+    "networks": ("ddim.nets", "networks"),
+    "predictions": ("ddim.predict", "predictions"),
+    "weightings": ("ddim.train.loss", "weightings"),
+    "data": ("ddim.data.images", "loaders"),
+    "extractors": ("ddim.evaluate.extractors", "extractors"),
+    "experiments": ("ddim.experiments", "experiments"),
+    "recipes": ("ddim.train.recipe", ""),
+    "models": ("ddim.loading", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,13 @@ class Names:
 def described(kind: str) -> Iterator[tuple[str, str]]:
     """Yield each name of a kind with one sentence. Raises `UserError` for an unknown kind."""
     module, registry = KINDS[kind]
-    if kind == "recipes":
-        yield from _recipes()
-    elif kind == "models":
-        yield from _models()
-    else:
-        home = import_module(module)
-        registered = getattr(home, registry)
-        names = home.names() if hasattr(home, "names") else registered  # those that work without options
-        yield from ((name, first_sentence(registered[name])) for name in names)
+    if not registry:
+        yield from _recipes() if kind == "recipes" else _models()
+        return
+    home = import_module(module)
+    registered = getattr(home, registry)
+    names = home.names() if hasattr(home, "names") else registered  # those that work without options
+    yield from ((name, first_sentence(registered[name])) for name in names)
 
 
 def first_sentence(registered: Any) -> str:

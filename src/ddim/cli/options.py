@@ -1,8 +1,9 @@
-"""Flags that several commands share, each with one help text."""
+"""Flags that several commands share, each with one help text, and what reads their values."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import arg
 
@@ -30,22 +31,15 @@ class SamplingFlags:
     """How samples are drawn. A flag that is not given takes the model's own default."""
 
     steps: Steps = None
-
     sampler: str | None = None
     """Name of a sampler (see `ddim list samplers`)."""
-
     eta: float | Literal["hat"] | None = None
     """Noise to inject, at least 0: 0 is DDIM, 1 is DDPM, hat is sigma-hat. Without --sampler, it selects ddim."""
-
     spacing: str | None = None
     """Name of a spacing (see `ddim list spacings`), or descending timesteps from at most T, e.g. 1000,500,250."""
 
     def options(self) -> "SamplingOptions":
-        """Return the options as `ddim.Denoiser.sample` takes them.
-
-        Raises:
-            UserError: a list of timesteps that are not numbers.
-        """
+        """Return the options of `ddim.Denoiser.sample`. Raises `UserError` for timesteps that are not numbers."""
         spacing: str | list[float] | None = self.spacing
         if self.spacing and ("," in self.spacing or self.spacing.replace(".", "", 1).isdigit()):
             spacing = numbers("spacing", self.spacing, float)
@@ -53,11 +47,7 @@ class SamplingFlags:
 
 
 def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
-    """Return the comma-separated numbers of a flag.
-
-    Raises:
-        UserError: an entry that is not a number of that kind.
-    """
+    """Return the comma-separated numbers of a flag. Raises `UserError` for another entry."""
     try:
         return [kind(number) for number in text.split(",")]
     except ValueError:
@@ -68,3 +58,10 @@ def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
 def names(text: str | None) -> list[str] | None:
     """Return comma-separated names; None if the flag was not given."""
     return None if text is None else text.split(",")
+
+
+def refuse(flags: Any, names: Iterable[str], reason: str) -> None:
+    """Raise `UserError` if one of the named flags, fields of a dataclass, has a value other than its default."""
+    for flag in fields(flags):
+        if flag.name in names and getattr(flags, flag.name) != flag.default:
+            raise UserError(f"--{flag.name} {reason}")

@@ -23,16 +23,12 @@ class Report:
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run, e.g. runs/digits."""
-
     minutes: float | None = None
     """Approximate time limit in minutes, to which the experiments are shortened; no limit if not given."""
-
     redo: bool = False
     """Compute results again that are already in the folder."""
-
     digest: Path | None = None
     """Folder for a short version to commit to a repository: README.md, pictures and numbers.json."""
-
     device: Device = None
 
     def run(self) -> None:

@@ -39,24 +39,17 @@ class Reproduce:
 
     what: Annotated[Positional[str], arg(metavar="[RECIPE]")] = "digits"
     """A recipe that comes with ddim (see `ddim list recipes`)."""
-
     quick: bool = False
     """Finish within minutes: at most 1,800 training steps, and short experiments."""
-
     minutes: float | None = None
     """Time limit in minutes, half of it for training; if not given, the recipe's length and 30 for experiments."""
-
     full: bool = False
     """Run the training and every experiment at full length. This takes hours on a CPU."""
-
     model: str | None = None
     """Use this model instead of training one: a run, or a model that comes with ddim."""
-
     out: Path | None = None
     """Folder of the run; runs/NAME or runs/NAME-quick if not given."""
-
     device: Device = None
-
     data_dir: DataDir = None
 
     def run(self) -> None:
@@ -65,29 +58,20 @@ class Reproduce:
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"--minutes must be above 0; got {self.minutes}.")
         began = time.monotonic()
-        recipe = self._recipe()
+        recipe = recipes.shipped(self.what)
+        plan, minutes = recipe.plan, EXPERIMENTS
+        if self.quick:
+            plan, minutes = replace(plan, epochs=None, steps=QUICK_STEPS, minutes=QUICK_MINUTES), QUICK_EXPERIMENTS
+        elif self.minutes is not None:
+            plan = replace(plan, epochs=None, steps=None, minutes=self.minutes / 2)
+        recipe = replace(recipe, plan=plan)
         out = self.out or Path("runs") / (f"{self.what}-quick" if self.quick else self.what)
         model = self._model(recipe, out)
         if os.environ.get("RANK", "0") != "0":  # of the processes of torchrun, only the first continues
             return
-        minutes: float | None = EXPERIMENTS
-        if self.full:
-            minutes = None
-        elif self.quick:
-            minutes = QUICK_EXPERIMENTS
-        elif self.minutes is not None:
+        if self.minutes is not None:
             minutes = max(0.1, self.minutes - (time.monotonic() - began) / 60)
-        self._experiments(model, recipe, out, minutes)
-
-    def _recipe(self) -> Recipe:
-        recipe = recipes.shipped(self.what)
-        if self.quick:
-            plan = replace(recipe.plan, epochs=None, steps=QUICK_STEPS, minutes=QUICK_MINUTES)
-        elif self.minutes is not None:
-            plan = replace(recipe.plan, epochs=None, steps=None, minutes=self.minutes / 2)
-        else:
-            plan = recipe.plan
-        return replace(recipe, plan=plan)
+        self._experiments(model, recipe, out, None if self.full else minutes)
 
     def _model(self, recipe: Recipe, out: Path) -> "Denoiser":
         """Return the model for the experiments: a given one, one trained earlier, or one trained now."""

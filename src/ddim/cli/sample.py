@@ -26,48 +26,40 @@ class Sample:
 
     run_folder: Annotated[Positional[str], arg(metavar="MODEL")]
     """A run, e.g. runs/digits, or a model that comes with ddim (see `ddim list models`)."""
-
     count: int | None = None
     """Number of images; if not given, one for each of --labels, else 64."""
-
     seed: int = 0
     """Seed of the noise. Image i of a seed is the same in every call."""
-
     first: int = 0
     """Index of the first image of the seed to draw."""
-
     labels: str | None = None
     """Class of each image, e.g. 0,1,2; all classes in turn if not given."""
-
     guidance: Guidance = 1.0
-
     clip: bool = True
     """Clip each predicted x0 to [-1, 1]."""
-
     batch_size: int | None = None
     """Number of images to sample together, 64 if not given; it changes the speed, not the images."""
-
     out: Path | None = None
     """A .png file for one grid, or a folder for one file per image; a grid in RUN/samples if not given."""
-
     checkpoint: int | None = None
     """Use the weights saved at this training step, one of those in RUN/checkpoints."""
-
     raw: bool = False
     """Use the latest weights instead of the averaged ones."""
-
     device: Device = None
-
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
 
     def run(self) -> None:
         from ddim.data import to_uint8
         from ddim.device import choose_device
-        from ddim.loading import find, load
+        from ddim.loading import comes_with_ddim, find, load
         from ddim.pictures import write_each, write_grid
 
         folder = find(self.run_folder)
-        out = self.out or self._default_out(folder)
+        grid = f"seed{self.seed}.png"  # by default inside the run, but never in the package
+        default = (
+            Path(f"samples/{self.run_folder}-{grid}") if comes_with_ddim(folder) else folder / "samples" / grid
+        )
+        out = self.out or default
         if out.suffix.lower() not in ("", ".png"):
             raise UserError(f"Pictures are written as PNG; name a .png file or a folder for --out, not {out}.")
         model = load(folder, checkpoint=self.checkpoint, raw=self.raw).to(choose_device(self.device))
@@ -89,11 +81,3 @@ class Sample:
         else:
             write_each(to_uint8(images), out, self.first)
         print(f"{count} images in {out}.")
-
-    def _default_out(self, folder: Path) -> Path:
-        """Return the grid's path: inside a run, but never in the package."""
-        from ddim.loading import comes_with_ddim
-
-        if not comes_with_ddim(folder):
-            return folder / "samples" / f"seed{self.seed}.png"
-        return Path("samples") / f"{self.run_folder}-seed{self.seed}.png"

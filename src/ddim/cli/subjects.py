@@ -1,5 +1,6 @@
 """What `ddim evaluate` and `ddim compare` measure (models and folders of images), and the real images they use."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,21 +16,13 @@ if TYPE_CHECKING:
     from ddim.denoiser import Denoiser
     from ddim.evaluate import Extractor
 
-KEEPS = 64  # a folder of squares with up to this many pixels a side keeps their size, see `ddim.data.open_images`
-
 
 @dataclass(frozen=True)
 class Subject:
-    """A model (a run, or one that comes with ddim) or a folder of images.
+    """A model (a run, or one that comes with ddim) or a folder of images."""
 
-    Attributes:
-        name: the name or path that the user gave.
-        folder: of the model or of the images.
-        is_model: whether it is a model.
-    """
-
-    name: str
-    folder: Path
+    name: str  # the name or path that the user gave
+    folder: Path  # of the model or of the images
     is_model: bool
 
     @classmethod
@@ -48,11 +41,6 @@ class Subject:
         return self.is_model and not comes_with_ddim(self.folder)
 
     @property
-    def results_folder(self) -> Path:
-        """The default folder for results: inside a run, but never in the package or in a folder of images."""
-        return self.folder / "evaluate" if self.is_run else Path("evaluate") / self.folder.resolve().name
-
-    @property
     def public_name(self) -> str:
         """The name for a report that others read: without the folders of this machine."""
         path = Path(self.name)
@@ -66,76 +54,61 @@ class Subject:
 
         return load(self.folder)
 
-    def check_shape(self, shape: tuple[int, int, int]) -> None:
-        """Raise `UserError` for a model whose images have another shape than the real ones, (C, H, W)."""
-        if self.is_model and self.model.shape != shape:
-            raise UserError(
-                f"{self.name} draws images of {_times(self.model.shape)}, and the real images are {_times(shape)}; "
-                "compare with images of the same shape."
-            )
+    def pixels(
+        self,
+        shape: tuple[int, int, int],
+        count: int,
+        device: str | None,
+        seed: int,
+        guidance: float = 1.0,
+        **options: Any,
+    ) -> tuple["Tensor", dict[str, Any]]:
+        """Return samples of the model or all images of the folder, (N, C, H, W) uint8, and facts about a model.
 
-    def sample(self, count: int, device: str | None, **options: Any) -> "Tensor":
-        """Draw samples of a model, (count, C, H, W) in [-1, 1]; `options` go to `Denoiser.sample`."""
+        Args:
+            shape: (C, H, W) of the real images. Grey images of a folder become RGB where C is 3.
+            count, device, seed, guidance: of the samples.
+            options: see `ddim.sampling.SamplingOptions`.
+
+        Raises:
+            UserError: a folder whose images have another shape or that has none, or what `sample` refuses.
+        """
+        from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
-
-        return self.model.to(choose_device(device)).sample(count, **options)
-
-    def describe_sampling(self, guidance: float = 1.0, **options: Any) -> str:
-        """Return how samples are drawn as text, e.g. "unipc, log-snr, 20 steps"."""
-        guided = f", guidance {guidance:g}" if guidance != 1 else ""
-        return f"{self.model.sampling.describe(**options)}{guided}"
-
-    def facts(self) -> dict[str, Any]:
-        """Return a model's fingerprint, size and, if known, the images it was trained on; {} for a folder."""
+        from ddim.evaluate.features import as_pixels
         from ddim.model_io import fingerprint, read_config
         from ddim.report.run_folder import images_seen, read_metrics
 
-        if not self.is_model:
-            return {}
-        parameters = sum(p.numel() for p in self.model.network.parameters())
-        facts: dict[str, Any] = {"weights": fingerprint(self.folder), "parameters": parameters}
-        seen = images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl"))
-        return facts if seen is None else {**facts, "images_seen": seen}
-
-    def labels(self, count: int) -> "list[int] | None":
-        """Return the classes of `count` samples, all classes in turn; None for a model without classes."""
-        classes = self.model.classes
-        return None if classes is None else [i % classes for i in range(count)]
-
-    def images(self, shape: tuple[int, int, int]) -> "Tensor":
-        """Return all images of a folder, (N, C, H, W) uint8; grey images become RGB where C is 3.
-
-        Raises:
-            UserError: the images have another shape than (C, H, W), or there are none.
-        """
-        from ddim.evaluate.features import as_pixels
-
-        channels, side, _ = shape
-        pixels = as_pixels(_both_splits(self.name, None if side <= KEEPS else side))
+        if self.is_model:
+            model = self.model.to(choose_device(device))
+            pixels = as_pixels(model.sample(count, seed=seed, guidance=guidance, **options))
+            guided = f", guidance {guidance:g}" if guidance != 1 else ""
+            facts = {
+                "weights": fingerprint(self.folder),
+                "parameters": sum(p.numel() for p in model.network.parameters()),
+                "images_seen": images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl")),
+                "sampling": f"{model.sampling.describe(**options)}{guided}",
+            }
+            return pixels, {key: value for key, value in facts.items() if value is not None}
+        pixels = as_pixels(_both_splits(self.name, None if shape[1] <= KEPT_SIZE else shape[1]))
         if pixels.shape[1] == 1:
-            pixels = pixels.expand(-1, channels, -1, -1)
+            pixels = pixels.expand(-1, shape[0], -1, -1)
         if tuple(pixels.shape[1:]) != shape:
             raise UserError(
                 f"The images in {self.name} are {_times(pixels.shape[1:])}, and the real images are "
                 f"{_times(shape)}; resize or convert one of them first."
             )
-        return pixels
+        return pixels, {}
 
 
 @dataclass(frozen=True)
 class Real:
-    """Real images.
-
-    Attributes:
-        reference: the images to compare with.
-        others: the other split, to compute the same metrics between real images; None if there is none.
-        training, held_out: the two splits of the data that a model may have been trained on, if known.
-    """
+    """Real images to compare with, and the extractor of the features to compare."""
 
     reference: "Images"
-    others: "Images | None" = None
-    training: "Images | None" = None
-    held_out: "Images | None" = None
+    extractor: "Extractor"
+    others: "Images | None" = None  # the other split, to compute the same metrics between real images
+    splits: "tuple[Images, Images] | None" = None  # what a model may have been trained on, and the held-out images
 
     def facts(self) -> dict[str, Any]:
         """Return the reference's name, split, number of images and shape, for a JSON file."""
@@ -149,42 +122,49 @@ class RealFlags:
 
     against: str | None = None
     """Real images: a named data set, a hub id or a folder; the (first) model's training data if not given."""
-
     split: Literal["test", "train"] = "test"
     """Split of the real images. A folder given by --against is used whole."""
-
     extractor: str | None = None
     """Name of a feature extractor (see `ddim list extractors`); the best one for the data if not given."""
-
     data_dir: DataDir = None
 
-    def open(self, subject: Subject) -> Real:
-        """Return the real images for a subject.
+    def open(self, subjects: Sequence[Subject], count: int) -> Real:
+        """Return the real images for subjects, of each of which `count` samples will be drawn if it is a model.
 
         Raises:
-            UserError: a folder of images without --against, a model whose training data is unknown, or images
-                that cannot be opened.
+            UserError: a folder of images without --against, a model whose training data is unknown, images that
+                cannot be opened or have another shape than a model's, or too few images for the extractor.
         """
         from ddim.data import names, open_images
-
-        side = subject.model.shape[-1] if subject.is_model else None
-        if self.against is None:
-            source = _training_data(subject)
-        elif self.against not in names() and Path(self.against).expanduser().is_dir():
-            return Real(_both_splits(self.against, side))
-        else:
-            source = {"name_or_path": self.against, "size": side}
-        data_dir = self.data_dir if source["name_or_path"] in names() else None
-        train, test = (open_images(**source, split=split, data_dir=data_dir) for split in ("train", "test"))
-        reference, others = (train, test) if self.split == "train" else (test, train)
-        return Real(reference, others, train, test)
-
-    def open_extractor(self, real: Real) -> "Extractor":
-        """Return the extractor. Raises `UserError` for an unknown name or images that it cannot take."""
         from ddim.evaluate import choose, get
+        from ddim.evaluate.scoring import check_counts
 
-        images = real.reference
-        return choose(images.shape, images.name) if self.extractor is None else get(self.extractor, images.shape)
+        first = subjects[0]
+        others: Images | None = None
+        splits: tuple[Images, Images] | None = None
+        size = first.model.shape[-1] if first.is_model else None
+        if self.against is not None and self.against not in names() and Path(self.against).expanduser().is_dir():
+            reference = _both_splits(self.against, size)
+        else:
+            source = (
+                {"name_or_path": self.against, "size": size} if self.against is not None else _training_data(first)
+            )
+            data_dir = self.data_dir if source["name_or_path"] in names() else None
+            train, test = (open_images(**source, split=split, data_dir=data_dir) for split in ("train", "test"))
+            splits = train, test
+            reference, others = (train, test) if self.split == "train" else (test, train)
+        shape = reference.shape
+        models = [subject for subject in subjects if subject.is_model]
+        for subject in models:
+            if subject.model.shape != shape:
+                raise UserError(
+                    f"{subject.name} draws images of {_times(subject.model.shape)}, and the real images are "
+                    f"{_times(shape)}; compare with images of the same shape."
+                )
+        extractor = choose(shape, reference.name) if self.extractor is None else get(self.extractor, shape)
+        if models:
+            check_counts(extractor, count, len(reference))  # before sampling, which takes minutes
+        return Real(reference, extractor, others, splits)
 
 
 def _training_data(subject: Subject) -> dict[str, Any]:

@@ -30,43 +30,30 @@ class Train:
 
     what: Annotated[Positional[str], arg(metavar="[WHAT]")] = "digits"
     """A recipe (`ddim list recipes` or a TOML file), a data set, a folder of images, a hub id, or a run."""
-
     out: Path | None = None
     """Folder of the run; runs/NAME if not given."""
-
     device: Device = None
-
     data_dir: DataDir = None
-
     url: str | None = None
     """URL to download the data set from, instead of the official ones."""
-
     overwrite: bool = False
     """Replace the run in the folder, if there is one."""
-
     resume: bool = False
     """Continue the run in the folder from its newest checkpoint; start it if the folder is empty."""
-
     init: str | None = None
     """Fine-tune: start from the weights of this run, or of a model that comes with ddim."""
-
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also log the metrics with these services."""
-
     save_every: float = 60.0
     """Seconds between two checkpoints; a killed run loses at most this much."""
-
     recipe: Recipe = field(default_factory=Recipe)
     """What to train, and on which data."""
 
     def with_recipe(self, flags: Sequence[str]) -> "Train":
         """Return the defaults of all flags: those of the recipe that `what` and --resume select.
 
-        Args:
-            flags: the command line. If it limits the training, the recipe's own limits do not apply.
-
-        Raises:
-            UserError: a recipe that cannot be read, or a run to resume that was trained on other data.
+        If the flags limit the training, the recipe's own limits do not apply. Raises `UserError` for a recipe that
+        cannot be read, or a run to resume that was trained on other data.
         """
         if self.what.endswith(".toml"):
             recipe = recipes.read(self.what)

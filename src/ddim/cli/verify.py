@@ -2,14 +2,13 @@
 
 import json
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, names, numbers
-from ddim.errors import UserError
+from ddim.cli.options import Device, names, numbers, refuse
 
 OF_A_RUN = ("spacings", "calls", "count", "seed", "device")  # flags that need a run
 
@@ -31,32 +30,23 @@ class Verify:
 
     run_folder: Annotated[Positional[str | None], arg(metavar="[MODEL]")] = None
     """A run, or a model that comes with ddim, on which to compare the samplers. If not given, run the tests."""
-
     solvers: str | None = None
     """Only these samplers, e.g. ddim,ddpm; `ddim list samplers` shows all."""
-
     spacings: str | None = None
     """With a run: only these spacings, e.g. trailing,log-snr; `ddim list spacings` shows all."""
-
     calls: str = "5,8,10,20,50"
     """With a run: numbers of network calls per image, at least 1 each."""
-
     count: int = 16
     """With a run: number of images, at least 1."""
-
     seed: int = 0
     """With a run: seed of the noise that all samplers start from."""
-
     out: Path | None = None
     """Folder for the figure and, without a run, the numbers; verify/ or RUN/figures if not given."""
-
     device: Device = None
 
     def run(self) -> None:
         if self.run_folder is None:
-            for flag in fields(self):
-                if flag.name in OF_A_RUN and getattr(self, flag.name) != flag.default:
-                    raise UserError(f"--{flag.name} is for comparing samplers on a run; name the run too.")
+            refuse(self, OF_A_RUN, "is for comparing samplers on a run; name the run too.")
             if not prove(self.out or Path("verify"), names(self.solvers)):
                 raise SystemExit(1)
         else:
@@ -96,15 +86,7 @@ class Verify:
 
 
 def prove(out: Path, only: list[str] | None = None) -> bool:
-    """Test the samplers, print the results, and write solvers.json and the figure.
-
-    Args:
-        out: the folder to write into.
-        only: names of the samplers to test; None tests all.
-
-    Returns:
-        Whether every test passed.
-    """
+    """Test all samplers, or only the named ones; write the results into `out`; return whether all tests passed."""
     from ddim.files import write_text
     from ddim.plots import canvas
     from ddim.progress import bar

@@ -33,7 +33,7 @@ def open_images(
     data_dir: str | Path | None = None,
     url: str | None = None,
 ) -> Images:
-    """Open a registered data set, a folder of images, or a data set of the Hugging Face hub.
+    """Open a registered data set, a folder of images, or a data set of the Hugging Face hub, as `Images`.
 
     The files of a registered set are looked for in `data_dir`; without it in the folder that $DDIM_DATA names,
     then in the cache ($DDIM_CACHE, else ~/.cache/ddim), and then downloaded into the cache.
@@ -52,9 +52,6 @@ def open_images(
         data_dir: the folder with the files of a registered set. If they are missing, that is an error: nothing
             is downloaded.
         url: where to download from instead of the known mirrors; the checksum must be the same.
-
-    Returns:
-        A data set of (image, (C, H, W) float32 in [-1, 1]; label, int).
 
     Raises:
         UserError: the data set, folder, split, class or size does not exist; the files are missing, damaged or
@@ -78,11 +75,7 @@ def open_images(
 
 
 def catalogue(name_or_path: str | Path, classes: str | Sequence[str | int] | None = None) -> Catalogue:
-    """Return the catalogue of a folder or of a data set of the hub; nothing is decoded.
-
-    Args:
-        name_or_path: the path or the hub id.
-        classes: as in `open_images`.
+    """Return the catalogue of a folder or of a data set of the hub, see `open_images`; nothing is decoded.
 
     Raises:
         UserError: the folder, data set or class does not exist.
@@ -105,24 +98,16 @@ def catalogue(name_or_path: str | Path, classes: str | Sequence[str | int] | Non
 
 def _decoded(files: Catalogue, name: str, size: int | None, split: str) -> Images:
     stored = build.stored(files, size)
-    if skipped := stored.about.skipped:
+    if skipped := stored.skipped:
         count = f"{len(skipped):,} of {len(skipped) + len(stored.labels):,} files"
         warnings.warn(
             f"{count} in {name} are left out: {summary(skipped, 5)}. See them all: ddim inspect {name} --all",
             Notice,
             stacklevel=3,
         )
-    train = stored.about.train
-    rows = slice(0, train) if split == "train" else slice(train, None)
+    rows = slice(stored.train) if split == "train" else slice(stored.train, None)
     if not len(stored.labels[rows]):
         raise UserError(
             f"{name} holds no image for the split {split!r} that differs from those of the other split; add images."
         )
-    return Images(
-        pixels=stored.pixels[rows],
-        labels=stored.labels[rows],
-        classes=stored.about.classes,
-        name=files.name,
-        split=split,
-        mirror=True,
-    )
+    return Images(stored.pixels[rows], stored.labels[rows], stored.classes, files.name, split, mirror=True)

@@ -8,9 +8,9 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ from filelock import FileLock
 from PIL import Image
 
 from ddim.data import cache, decode
-from ddim.data.cache import About, Stored
-from ddim.data.catalogue import Catalogue, Entry, Skipped, none_readable
-from ddim.data.decode import Picture, Unreadable
+from ddim.data.cache import Fact, Stored
+from ddim.data.catalogue import Catalogue, Entry, Skipped, summary
+from ddim.data.decode import Unreadable
 from ddim.data.download import cache_folder
 from ddim.errors import UserError
 from ddim.files import refusal
@@ -34,25 +34,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Fact(NamedTuple):
-    """What the cache stores of each file besides its pixels."""
-
-    name: str
-    label: int
-    split: str
-    digest: str
-    width: int
-    height: int
-    mode: str
-    format: str
-    colour: bool
-
-
 def stored(catalogue: Catalogue, size: int | None) -> Stored:
     """Return the decoded images of a catalogue, from the cache if they are in it.
 
-    If several processes call this at once, one decodes and the others wait for it. Cached copies of an earlier
-    state of the same files are removed.
+    If several processes call this at once, one decodes and the others wait for it. Where the file system refuses
+    the lock, nothing waits: `cache.write` makes whole files, so two processes at once merely do the work twice.
+    Cached copies of an earlier state of the same files are removed.
 
     Args:
         catalogue: the files to read.
@@ -71,7 +58,10 @@ def stored(catalogue: Catalogue, size: int | None) -> Stored:
     path = folder / f"{prefix}-{_short(f'{decode.VERSION} {catalogue.state}')}.safetensors"
     if images := cache.read(path):
         return images
-    with exclusive(folder / f"{prefix}.lock"):
+    with ExitStack() as stack:
+        with suppress(OSError, NotImplementedError):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / f"{prefix}.lock"))
         if images := cache.read(path):  # another process was faster
             return images
         _build(catalogue, size, path)
@@ -87,29 +77,12 @@ def stored(catalogue: Catalogue, size: int | None) -> Stored:
 def held_out(digests: Iterable[str]) -> set[str]:
     """Return the contents to test on: one in 20 of the distinct ones, at least 1 if there are 2, at most 1,000.
 
-    They are the smallest digests. The choice looks random, yet depends on the files alone: copies of a file are in
-    the same split whatever their names, and a new file moves at most one other file.
-
-    Args:
-        digests: a hash of each file's bytes.
+    They are the smallest `digests`, the hashes of the files' bytes. The choice looks random, yet depends on the
+    files alone: copies are in the same split whatever their names, and a new file moves at most one other.
     """
     distinct = sorted(set(digests))
     count = min(max(round(len(distinct) / HELD_OUT_ONE_IN), 1), MAX_HELD_OUT, max(len(distinct) - 1, 0))
     return set(distinct[:count])
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Within this context, hold the lock file `path`; wait for a process that holds it.
-
-    Where the file system refuses the lock, nothing waits: `cache.write` makes whole files, so two processes at
-    once merely do the work twice.
-    """
-    with ExitStack() as stack:
-        with suppress(OSError, NotImplementedError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(path))
-        yield
 
 
 def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
@@ -123,7 +96,11 @@ def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
                 with tempfile.TemporaryFile(dir=path.parent) as spool:
                     facts, skipped = _decode_all(catalogue, side, pool, spool)
                     if not facts:
-                        raise none_readable(catalogue.name, [*catalogue.skipped, *skipped])
+                        reasons = summary([*catalogue.skipped, *skipped], 3)
+                        raise UserError(
+                            f"No image in {catalogue.name} can be read ({reasons}); replace the files or name "
+                            "another folder."
+                        )
                     actual = size or _common((fact.width, fact.height) for fact in facts)
                     if actual == side:
                         _write(catalogue, facts, skipped, side, spool, path)
@@ -135,17 +112,15 @@ def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
 
 def _sizes(catalogue: Catalogue, pool: ThreadPoolExecutor) -> Iterator[tuple[int, int]]:
     def measure(entry: Entry) -> tuple[int, int] | None:
-        try:
-            with entry.open() as file:
-                return decode.measure(file)
-        except (Unreadable, OSError):
-            return None
+        with suppress(Exception), entry.open() as file, Image.open(file, formats=decode.FORMATS) as image:
+            return image.size
+        return None  # what cannot be read is listed when it is decoded
 
     return (size for size in _in_order(pool, measure, catalogue.entries) if size)
 
 
 def _common(sizes: Iterator[tuple[int, int]]) -> int:
-    """The side of the images if all are small squares of one size; the first other one ends the search."""
+    """Return the side of the images if all are small squares of one size; the first other one ends the search."""
     width, height = next(sizes, (0, 0))
     same = width == height <= KEPT_SIZE and all(size == (width, height) for size in sizes)
     return width if same and width else DEFAULT_SIZE
@@ -156,28 +131,28 @@ def _decode_all(
 ) -> tuple[list[Fact], list[Skipped]]:
     """Write (3, size, size) bytes to `spool` for each readable image; return the facts, and the files skipped."""
 
-    def read(entry: Entry) -> tuple[str, Picture] | str:
+    def read(entry: Entry) -> tuple[Fact, npt.NDArray[np.uint8]] | Skipped:
         try:
             with entry.open() as file:
                 digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
                 file.seek(0)
-                return digest, decode.decode(file, size)
+                picture = decode.decode(file, size)
         except Unreadable as reason:
-            return str(reason)
+            return Skipped(entry.name, str(reason))
         except OSError as error:
-            return f"cannot be opened: {error.strerror or error}"
+            return Skipped(entry.name, f"cannot be opened: {error.strerror or error}")
+        pixels = picture.pixels
+        colour = bool((pixels[0] != pixels[1]).any() or (pixels[1] != pixels[2]).any())
+        return Fact(entry.name, entry.label, entry.split or "", digest, *picture[1:], colour), pixels
 
     facts, skipped = [], []
-    files = bar(catalogue.entries, desc=f"decoding {catalogue.name}", unit="image")
-    for entry, result in zip(files, _in_order(pool, read, catalogue.entries), strict=True):
-        if isinstance(result, str):
-            skipped.append(Skipped(entry.name, result))
-            continue
-        digest, picture = result
-        pixels = picture.pixels
-        spool.write(pixels.tobytes())
-        colour = bool((pixels[0] != pixels[1]).any() or (pixels[1] != pixels[2]).any())
-        facts.append(Fact(entry.name, entry.label, entry.split or "", digest, *picture[1:], colour))
+    results = _in_order(pool, read, catalogue.entries)
+    for result in bar(results, total=len(catalogue.entries), desc=f"decoding {catalogue.name}", unit="image"):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+        else:
+            facts.append(result[0])
+            spool.write(result[1].tobytes())
     spool.flush()
     return facts, skipped
 
@@ -186,8 +161,8 @@ def _write(
     catalogue: Catalogue, facts: Sequence[Fact], skipped: Sequence[Skipped], size: int, spool: BinaryIO, path: Path
 ) -> None:
     """Write the rows of the spool in order: training images first, and one channel if no image has colour."""
-    kept = held_out(fact.digest for fact in facts if not fact.split)
-    splits = [fact.split or ("test" if fact.digest in kept else "train") for fact in facts]
+    tested = held_out(fact.digest for fact in facts if not fact.split)
+    splits = [fact.split or ("test" if fact.digest in tested else "train") for fact in facts]
     order = sorted(range(len(facts)), key=lambda i: splits[i] == "test")  # stable: by name in each split
     channels = 3 if any(fact.colour for fact in facts) else 1
     labels = sorted({fact.label for fact in facts})
@@ -200,13 +175,12 @@ def _write(
         path,
         (rows[order[at : at + step], :channels] for at in range(0, len(order), step)),
         (len(facts), channels, size, size),
-        [labels.index(facts[i].label) for i in order],
-        About(
-            tuple(catalogue.classes[label] for label in labels),
-            splits.count("train"),
-            tuple(sorted([*catalogue.skipped, *skipped])),
-        ),
         [facts[i]._replace(split=splits[i], label=labels.index(facts[i].label)) for i in order],
+        {
+            "classes": [catalogue.classes[label] for label in labels],
+            "train": splits.count("train"),
+            "skipped": sorted([*catalogue.skipped, *skipped]),
+        },
     )
 
 

@@ -8,10 +8,10 @@ here writes it block by block, which the safetensors package cannot.
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,37 +25,37 @@ BLOCK = 1 << 20  # bytes of pixels per checksum, approximately
 CHECKED = 64  # blocks verified at each opening; a truncated file has the wrong length
 
 
-@dataclass(frozen=True)
-class About:
-    """What is stored besides the pixels, labels and files.
+class Fact(NamedTuple):
+    """What is stored of each image file besides its pixels."""
 
-    Args:
-        classes: the name of each class.
-        train: the number of training images, which come first.
-        skipped: (file, reason) of each file that was left out.
-    """
-
-    classes: tuple[str, ...]
-    train: int
-    skipped: tuple[Skipped, ...]
+    name: str
+    label: int
+    split: str
+    digest: str
+    width: int
+    height: int
+    mode: str
+    format: str
+    colour: bool
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A cached copy: pixels (N, C, H, W) uint8, mapped; labels (N,) int64; and the byte range of `files`."""
+    """A cached copy of a folder or hub data set."""
 
-    pixels: Tensor
-    labels: Tensor
-    about: About
+    pixels: Tensor  # (N, C, H, W) uint8, memory-mapped; training images come first
+    labels: Tensor  # (N,) int64
+    classes: tuple[str, ...]
+    train: int  # number of training images
+    skipped: tuple[Skipped, ...]  # the files that were left out
     path: Path
-    files_at: tuple[int, int]
+    files_at: tuple[int, int]  # byte range of `files`
 
-    def files(self) -> list[list[Any]]:
-        """Return the row that `write` stored for each image."""
+    def files(self) -> list[Fact]:
+        """Return what is stored of the file of each image."""
         with self.path.open("rb") as file:
             file.seek(self.files_at[0])
-            rows: list[list[Any]] = json.loads(file.read(self.files_at[1] - self.files_at[0]))
-        return rows
+            return [Fact(*row) for row in json.loads(file.read(self.files_at[1] - self.files_at[0]))]
 
 
 def rows_in_block(shape: Sequence[int]) -> int:
@@ -67,9 +67,8 @@ def write(
     path: Path,
     blocks: Iterable[npt.NDArray[np.uint8]],
     shape: tuple[int, int, int, int],
-    labels: Sequence[int],
-    about: About,
-    files: Sequence[Sequence[Any]],
+    files: Sequence[Fact],
+    about: dict[str, Any],
 ) -> None:
     """Write a file block by block, so that only one block is in memory at a time.
 
@@ -77,22 +76,20 @@ def write(
         path: the file; it appears when it is complete.
         blocks: the pixels in order, `rows_in_block` images in each but the last.
         shape: (N, C, H, W) of all pixels.
-        labels: N indices into the classes.
-        about: the classes, the number of training images, and the skipped files.
-        files: N rows of numbers and text, to store for each image.
+        files: what to store of each of the N image files.
+        about: the `classes`, the number of `train` images, and the `skipped` files.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
     small = {
-        "labels": ("I64", (len(labels),), np.asarray(labels, "<i8").tobytes()),
-        "about": ("U8", None, json.dumps(asdict(about)).encode()),
+        "labels": ("I64", (len(files),), np.asarray([fact.label for fact in files], "<i8").tobytes()),
+        "about": ("U8", None, json.dumps(about).encode()),
         "files": ("U8", None, json.dumps(files, separators=(",", ":")).encode()),
     }
     rest = b"".join(data for _, _, data in small.values())
-    table: dict[str, Any] = {}
     end = math.prod(shape)
-    table["pixels"] = {"dtype": "U8", "shape": shape, "data_offsets": (0, end)}
+    table: dict[str, Any] = {"pixels": {"dtype": "U8", "shape": shape, "data_offsets": (0, end)}}
     for name, (kind, dims, data) in small.items():
         table[name] = {"dtype": kind, "shape": dims or (len(data),), "data_offsets": (end, end + len(data))}
         end += len(data)
@@ -124,39 +121,36 @@ def read(path: Path) -> Stored | None:
             if not 0 < length <= file_size:
                 return None
             table, start = json.loads(file.read(length)), 8 + length
-            spans = {name: tuple(start + at for at in table[name]["data_offsets"]) for name in _PARTS}
-            if spans["files"][1] != file_size:
+            (first, _), (middle, _), (last, end) = (
+                table[name]["data_offsets"] for name in ("labels", "about", "files")
+            )
+            if start + end != file_size:
                 return None
-            file.seek(spans["labels"][0])
+            file.seek(start + first)
             rest = file.read()
-        if zlib.crc32(rest) != int(table["__metadata__"]["rest"], 16):
-            return None
-        first = spans["labels"][0]
-        labels, about = (rest[begin - first : end - first] for begin, end in (spans["labels"], spans["about"]))
-        shape = tuple(table["pixels"]["shape"])
+        sums = table["__metadata__"]
         # "c", copy on write: PyTorch wants memory that may be written; the file is never changed
-        pixels = np.memmap(path, np.uint8, "c", start, shape)
-        if not all(_intact(pixels, [int(crc, 16) for crc in table["__metadata__"]["crc32"].split()])):
+        pixels = np.memmap(path, np.uint8, "c", start, tuple(table["pixels"]["shape"]))
+        if zlib.crc32(rest) != int(sums["rest"], 16) or not _intact(pixels, sums["crc32"].split()):
             return None
-        known = json.loads(about)
-        skipped = tuple(Skipped(*pair) for pair in known["skipped"])
+        about = json.loads(rest[middle - first : last - first])
         return Stored(
-            torch.from_numpy(pixels),
-            torch.from_numpy(np.frombuffer(labels, "<i8").astype(np.int64)),
-            About(tuple(known["classes"]), known["train"], skipped),
-            path,
-            (spans["files"][0], spans["files"][1]),
+            pixels=torch.from_numpy(pixels),
+            labels=torch.from_numpy(np.frombuffer(rest[: middle - first], "<i8").astype(np.int64)),
+            classes=tuple(about["classes"]),
+            train=about["train"],
+            skipped=tuple(Skipped(*pair) for pair in about["skipped"]),
+            path=path,
+            files_at=(start + last, start + end),
         )
     except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError):  # from damaged JSON
         return None
 
 
-_PARTS = ("pixels", "labels", "about", "files")
-
-
-def _intact(pixels: npt.NDArray[np.uint8], sums: list[int]) -> Iterator[bool]:
-    """Yield whether each checked block is as it was written: at most `CHECKED` of them, evenly spread."""
+def _intact(pixels: npt.NDArray[np.uint8], sums: list[str]) -> bool:
+    """Return whether the blocks are as they were written; of many, `CHECKED` are read, evenly spread."""
     rows = rows_in_block(pixels.shape[1:])
-    yield len(sums) == -(-len(pixels) // rows)
-    for i in sorted({round(at) for at in np.linspace(0, len(sums) - 1, min(CHECKED, len(sums)))}):
-        yield zlib.crc32(pixels[i * rows : (i + 1) * rows].tobytes()) == sums[i]
+    checked = {round(at) for at in np.linspace(0, len(sums) - 1, min(CHECKED, len(sums)))}
+    return len(sums) == -(-len(pixels) // rows) and all(
+        zlib.crc32(pixels[i * rows : (i + 1) * rows].tobytes()) == int(sums[i], 16) for i in sorted(checked)
+    )

@@ -6,7 +6,6 @@ from io import BufferedReader, BytesIO
 from typing import NamedTuple
 
 from ddim.data.images import class_indices
-from ddim.errors import UserError
 
 
 class Skipped(NamedTuple):
@@ -18,51 +17,29 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image file.
+    """One image file."""
 
-    Args:
-        name: its path in the set, e.g. "cat/001.png"; unique.
-        label: index into the catalogue's classes.
-        split: "train", "test", or None to let `ddim.data.build.held_out` decide.
-        open: returns the open file. The caller closes it.
-    """
-
-    name: str
-    label: int
-    split: str | None
-    open: Callable[[], BufferedReader | BytesIO]
+    name: str  # its path in the set, e.g. "cat/001.png"; unique
+    label: int  # index into the catalogue's classes
+    split: str | None  # "train", "test", or None to let `ddim.data.build.held_out` decide
+    open: Callable[[], BufferedReader | BytesIO]  # the caller closes the file
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The image files of one folder or hub data set.
-
-    Args:
-        name: the name of the set.
-        classes: the name of each class.
-        entries: the images, in order.
-        identity: where they come from; one cached copy is kept for each identity and image size.
-        state: changes whenever one of the files does; a cached copy of another state is out of date.
-        skipped: files that look like images and cannot be read.
-        ignored: suffix -> number of files that are not images.
-        selected: whether the user selected exactly these classes.
-    """
+    """The image files of one folder or hub data set."""
 
     name: str
     classes: tuple[str, ...]
-    entries: Sequence[Entry]
-    identity: str
-    state: str
-    skipped: tuple[Skipped, ...] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    selected: bool = False
+    entries: Sequence[Entry]  # in order
+    identity: str  # where the files come from; one cached copy is kept for each identity and image size
+    state: str  # changes whenever one of the files does; a cached copy of another state is out of date
+    skipped: tuple[Skipped, ...] = ()  # files that look like images and cannot be read
+    ignored: Mapping[str, int] = field(default_factory=dict)  # suffix -> number of files that are not images
+    selected: bool = False  # whether the user selected exactly these classes
 
     def select(self, classes: str | Sequence[str | int]) -> "Catalogue":
-        """Return only some classes, relabelled in the given order; images of other classes are never decoded.
-
-        Raises:
-            UserError: as `Images.select`.
-        """
+        """Return only some classes, as `Images.select` does; images of other classes are never decoded."""
         labels = {old: new for new, old in enumerate(class_indices(classes, self.classes, self.name))}
         names = tuple(self.classes[old] for old in labels)
         return replace(
@@ -72,13 +49,6 @@ class Catalogue:
             identity=f"{self.identity} {names!a}",
             selected=True,
         )
-
-
-def none_readable(name: str, skipped: Sequence[Skipped]) -> UserError:
-    """Return the error for a set that holds files but no readable image."""
-    return UserError(
-        f"No image in {name} can be read ({summary(skipped, 3)}); replace the files or name another folder."
-    )
 
 
 def summary(skipped: Sequence[Skipped], count: int) -> str:

@@ -40,7 +40,6 @@ def read_python(data: bytes, source: str) -> Batch:
     """Return a batch of the "python version": a pickled dict of an (N, 3072) array and a list of labels.
 
     The pickle is never executed, see `ddim.data.unpickle`: the array is rebuilt from its bytes.
-
     Reference: Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html.
 
     Args:
@@ -70,10 +69,7 @@ def read_python(data: bytes, source: str) -> Batch:
 
 
 def read_binary(data: bytes, source: str) -> Batch:
-    """Return a batch of the "binary version": for each image one byte of label, then 3072 of pixels.
-
-    Reference, arguments and errors: as `read_python`.
-    """
+    """Return a batch of the "binary version": for each image one byte of label, then 3072 of pixels."""
     if len(data) % (1 + PIXELS):
         raise UserError(
             f"{source} holds {len(data)} bytes, not a multiple of {1 + PIXELS}; remove it and download it again."
@@ -124,44 +120,29 @@ MIRRORS = (
 def load(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
     """Return the 50,000 training images or the 10,000 test images; other files may hold fewer.
 
-    Reference: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
-
-    Args:
-        split: "train" or "test".
-        data_dir: the folder of the batches or of an archive of them, in the python or the binary layout;
-            None to look in $DDIM_DATA, then download.
-        url: where a download comes from instead of the mirrors: the address of one of the two archives.
-
-    Raises:
-        UserError: the files are missing, damaged or not the official ones, or every mirror failed.
+    Reference: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. Arguments and errors: as
+    `open_images`. The folder holds the batches, or an archive of them, in the python or the binary layout; `url` is
+    the address of one of the two archives.
     """
     wanted = (
         f"{' or '.join(BATCHES[split])} (or with .bin) there, in {PYTHON.folder} or in {BINARY.folder}, "
         f"{PYTHON.archive} or {BINARY.archive}"
     )
     batches = locate(lambda folder: _find(folder, split), wanted, data_dir) or _download(split, url)
-    pixels = np.concatenate([batch.pixels for batch in batches])
-    labels = np.concatenate([batch.labels for batch in batches])
+    pixels, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*batches, strict=True))
     if not len(pixels):
         raise UserError(f"The {split} files of cifar10 hold no image; replace them by the official files.")
-    return Images(
-        pixels=torch.from_numpy(pixels),
-        labels=torch.from_numpy(labels).long(),
-        classes=CLASSES,
-        name="cifar10",
-        split=split,
-        mirror=True,
-    )
+    return Images(pixels, labels.long(), CLASSES, "cifar10", split, mirror=True)
 
 
 @register("airplanes")
 def load_airplanes(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
-    """Return the airplanes of CIFAR-10: 5,000 training or 1,000 test images. Arguments and errors as `load`."""
+    """Return the airplanes of CIFAR-10: 5,000 training or 1,000 test images."""
     return replace(load(split, data_dir, url).select(CLASSES[:1]), name="airplanes")
 
 
 def _find(folder: Path, split: str) -> list[Batch] | None:
-    """The batches of the split in the first layout and folder that has any."""
+    """Return the batches of the split in the first layout and folder that has any."""
     for layout in (PYTHON, BINARY):
         for subfolder in (folder, folder / layout.folder):
             paths = [path for name in layout.files(split) if (path := subfolder / name).is_file()]
@@ -187,14 +168,9 @@ def _unpack(path: Path, layout: Layout, split: str) -> list[Batch]:
 
 
 def read_archive(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
-    """Return the contents of some files in an archive, read in memory: nothing is written to the disk.
+    """Return name -> content of the `wanted` files in a gzipped tar archive; nothing is written to the disk.
 
-    Args:
-        path: a gzipped tar archive.
-        wanted: file names without their folders.
-
-    Returns:
-        Name -> content, for those that the archive holds.
+    The names are without folders; names that the archive does not hold are left out.
 
     Raises:
         UserError: the archive cannot be read or is damaged, or a member points outside of it. That would be
@@ -217,7 +193,7 @@ def read_archive(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
 
 
 def _suspicion(member: tarfile.TarInfo) -> str | None:
-    """The reason to refuse a member, or None."""
+    """Return the reason to refuse a member, or None."""
     if not (member.isfile() or member.isdir()):
         return "is a link or a device"
     name = PurePosixPath(member.name)

@@ -1,5 +1,6 @@
 """Decode an image file of any usual format to a small square of 8-bit pixels."""
 
+from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -30,15 +31,6 @@ class Picture(NamedTuple):
     format: str
 
 
-def measure(file: BinaryIO) -> tuple[int, int]:
-    """Return width and height from the header of the file. Raises `Unreadable` if they cannot be read."""
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            return image.size
-    except Exception as error:
-        raise Unreadable(_reason(error)) from error
-
-
 def decode(file: BinaryIO, size: int) -> Picture:
     """Return the central square of an image at size x size pixels.
 
@@ -64,31 +56,23 @@ def decode(file: BinaryIO, size: int) -> Picture:
             # needed, the difference is invisible.
             image.draft(image.mode, (3 * size, 3 * size))
             image.load()
-            square = _square(flatten(_upright(image)), size)
+            upright: Image.Image = image
+            with suppress(Exception):  # broken EXIF data are ignored
+                upright = ImageOps.exif_transpose(image)
+            flat = flatten(upright)
+            side = min(flat.size)
+            left, top = (flat.width - side) // 2, (flat.height - side) // 2
+            box = (left, top, left + side, top + side)
+            if side == size:
+                square = flat.crop(box)
+            else:
+                square = flat.resize((size, size), Image.Resampling.BICUBIC, box=box)
+            pixels = np.moveaxis(np.asarray(square.convert("RGB")), -1, 0)
     except Unreadable:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file
         raise Unreadable(_reason(error)) from error
-    return Picture(np.ascontiguousarray(np.moveaxis(np.asarray(square), -1, 0)), width, height, mode, kind)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; broken EXIF data are ignored."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = (left, top, left + side, top + side)
-    if side == size:
-        image = image.crop(square)
-    else:
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=square)
-    return image.convert("RGB")
+    return Picture(np.ascontiguousarray(pixels), width, height, mode, kind)
 
 
 def _reason(error: Exception) -> str:
@@ -114,12 +98,11 @@ def flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits in older versions of Pillow
-        return Image.fromarray(_scaled(np.asarray(image), (65535,)))
-    if image.mode == "I":
-        return Image.fromarray(_scaled(np.asarray(image), (255, 65535)))
-    if image.mode == "F":
-        return Image.fromarray(_scaled(np.asarray(image), (1, 255, 65535)))
+    if image.mode in ("I", "F"):
+        whites: tuple[int, ...] = (255, 65535) if image.mode == "I" else (1, 255, 65535)
+        if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits in older versions of Pillow
+            whites = (65535,)
+        return Image.fromarray(_scaled(np.asarray(image), whites))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -18,11 +18,7 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
 
     The images come in blocks, one block per writer, so the last 297 would be from writers that are not in the
     training split. The split is therefore shuffled by a hash of the index. It is the same on every machine; the
-    stream of a random generator may change with its library's version.
-
-    Args:
-        split: "train" or "test".
-        data_dir, url: not used; the images are part of scikit-learn.
+    stream of a random generator may change with its library's version. `data_dir` and `url` are not used.
     """
     from sklearn.datasets import load_digits  # takes a second to import
 

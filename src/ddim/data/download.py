@@ -20,7 +20,6 @@ TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 16
 DATA_DIR = "put the data set in a folder and name that folder as data_dir (--data-dir)"
 
-
 Files = TypeVar("Files")
 
 
@@ -31,13 +30,12 @@ class _MirrorError(Exception):
 def locate(find: Callable[[Path], Files | None], wanted: str, data_dir: str | Path | None) -> Files | None:
     """Look for a data set in `data_dir`, or, if that is None, in the folder that $DDIM_DATA names.
 
+    Return what `find` returns; None, only without `data_dir`, if the data set is to be downloaded.
+
     Args:
         find: looks into a folder, and returns None if the data set is not in it.
         wanted: the files that `find` looks for, for the error message.
         data_dir: the user's folder. With it, nothing is downloaded.
-
-    Returns:
-        What `find` returns. None, only without `data_dir`, if the data set is to be downloaded.
 
     Raises:
         UserError: `data_dir` is missing or lacks the files, or a folder cannot be read.
@@ -73,16 +71,12 @@ def fetch(urls: Sequence[str], to: Path, sha256: str, remedy: str = DATA_DIR) ->
     """Download a file unless it exists, trying each mirror in turn.
 
     The bytes received so far are in `to`.part, from where this mirror, the next one or the next run continues.
-    Only a complete file with the right checksum is renamed to `to`.
+    Only a complete file with the right checksum is renamed to `to`, which is returned.
 
     Args:
         urls: http or https addresses of the same file, best first.
-        to: the path of the downloaded file.
-        sha256: its checksum, in hexadecimal.
+        to, sha256: the path of the downloaded file, and its checksum in hexadecimal.
         remedy: what to do if every mirror fails, for the error message.
-
-    Returns:
-        `to`.
 
     Raises:
         UserError: an address is not http(s), every mirror failed, or the disk cannot take the file.
@@ -98,27 +92,20 @@ def fetch(urls: Sequence[str], to: Path, sha256: str, remedy: str = DATA_DIR) ->
         to.parent.mkdir(parents=True, exist_ok=True)
         for url in urls:
             try:
-                _complete(part, url, sha256)
+                if not part.exists() or _sha256(part) != sha256:
+                    _append(part, url)
+                if (actual := _sha256(part)) == sha256:
+                    return part.replace(to)
+                part.unlink()
+                reasons.append(f"{url}: the file has sha256 {actual} instead of {sha256}")
             except _MirrorError as reason:
                 reasons.append(f"{url}: {reason}")
-            else:
-                return part.replace(to)
     except OSError as error:
         raise UserError(
             f"Could not write {part}: {error.strerror or error}; free some space, or set DDIM_CACHE to "
             "another folder."
         ) from error
     raise UserError(f"Could not download {to.name} ({'; '.join(reasons)}); try again later to resume, or {remedy}.")
-
-
-def _complete(part: Path, url: str, sha256: str) -> None:
-    """Download the rest of `part` and verify it; remove a complete file with a wrong checksum."""
-    if part.exists() and _sha256(part) == sha256:
-        return
-    _append(part, url)
-    if (actual := _sha256(part)) != sha256:
-        part.unlink()
-        raise _MirrorError(f"the file has sha256 {actual} instead of {sha256}")
 
 
 def _append(part: Path, url: str) -> None:
@@ -160,7 +147,7 @@ def _open(url: str, start: int) -> HTTPResponse:
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The body. An error of the network is not taken for an error of the disk."""
+    """Yield the body. An error of the network is not taken for an error of the disk."""
     try:
         while chunk := response.read(CHUNK):
             yield chunk

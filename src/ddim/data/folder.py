@@ -19,11 +19,9 @@ TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is 
 
 
 class _File(NamedTuple):
-    """An image file: its path, its path from the root, and a stamp that differs once the file has changed."""
-
     path: str
-    name: str
-    stamp: tuple[int, ...]
+    name: str  # path from the root
+    stamp: tuple[int, ...]  # differs once the file has changed
 
 
 def scan(root: Path) -> Catalogue:
@@ -62,23 +60,21 @@ def scan(root: Path) -> Catalogue:
             f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files."
         )
     images.sort(key=lambda image: image[2].name)
+    skipped.sort()
     classes = sorted_classes(class_name for class_name, _, _ in images)
-    index = {class_name: label for label, class_name in enumerate(classes)}
     state = hashlib.sha256()
     for _, _, file in images:
         state.update(f"{file.name!a} {file.stamp}\n".encode())
-    for left_out in sorted(skipped):
+    for left_out in skipped:
         state.update(f"{left_out!a}\n".encode())
+    index = {class_name: label for label, class_name in enumerate(classes)}
     return Catalogue(
         name=set_name,
         classes=tuple(classes),
-        entries=[
-            Entry(file.name, index[class_name], split, partial(_open, file.path))
-            for class_name, split, file in images
-        ],
+        entries=[Entry(file.name, index[name], split, partial(_open, file.path)) for name, split, file in images],
         identity=f"folder {str(real)!a}",
         state=state.hexdigest(),
-        skipped=tuple(sorted(skipped)),
+        skipped=tuple(skipped),
         ignored=ignored,
     )
 
@@ -88,7 +84,7 @@ def _open(path: str) -> BufferedReader:
 
 
 def _parts(root: Path) -> dict[str | None, Path]:
-    """Split -> folder; only the key None if the root has no folders of splits."""
+    """Return split -> folder; only the key None if the root has no folders of splits."""
     with os.scandir(root) as items:
         folders = {item.name.lower(): Path(item.path) for item in items if _is_folder(item)}
     test = next((folders[name] for name in TEST_NAMES if name in folders), None)
@@ -98,7 +94,7 @@ def _parts(root: Path) -> dict[str | None, Path]:
 
 
 def _files(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str]) -> Iterator[_File]:
-    """Every image file under `part`; all other files are added to `skipped` or `ignored`."""
+    """Yield every image file under `part`; add all other files to `skipped` or `ignored`."""
     seen: set[tuple[int, int]] = set()  # each real folder once: links may lead in circles
     folders = [str(part)]
     while folders:
@@ -141,7 +137,7 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
 
 
 def _stamp(item: os.DirEntry[str], suffix: str) -> tuple[tuple[int, ...], str]:
-    """Size, time of the last change and permissions; or the reason to leave the file out."""
+    """Return size, time of the last change and permissions; or the reason to leave the file out."""
     try:
         status = item.stat()
     except OSError as error:

@@ -1,9 +1,9 @@
 """Data sets of the Hugging Face hub, or in its formats on the disk, read by the library `datasets`."""
 
-import io
 import re
 from collections.abc import Sequence
 from functools import partial
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +52,20 @@ def scan(name: str) -> Catalogue:
             f"The data set {name} cannot be loaded ({type(error).__name__}: {reason}); check the name "
             '(a path, "user/name" or "user/name#config") and the network.'
         ) from error
-    roles = _roles(splits)
+    roles: dict[str, str | None] = dict.fromkeys(splits)  # None: `held_out` decides
+    if "train" in splits:
+        test = next((name for name in TEST_NAMES if name in splits), None)
+        roles = {"train": "train", test: "test"} if test else {"train": None}
     image, label = _columns(name, splits[next(iter(roles))].features)
-    rows: list[tuple[str, str | None, Any, Any]] = []  # name, split, class, function that opens it
+    rows: list[tuple[str, str | None, str, Any]] = []  # name, split, class, function that opens the file
     skipped: list[Skipped] = []
     for split, role in roles.items():
         data = splits[split].cast_column(image, datasets.Image(decode=False))
-        labels = _class_names(data, label, name)
-        for i, class_name in enumerate(labels):
-            row = f"{split}/{i}"
+        for i, class_name in enumerate(_class_names(data, label, name)):
             if class_name is None:
-                skipped.append(Skipped(row, "has no label"))
+                skipped.append(Skipped(f"{split}/{i}", "has no label"))
             else:
-                rows.append((row, role, class_name, partial(_open, data, image, i)))
+                rows.append((f"{split}/{i}", role, class_name, partial(_open, data, image, i)))
     present = {class_name for _, _, class_name, _ in rows}
     feature = splits[next(iter(roles))].features[label] if label else None
     official = getattr(feature, "names", None)
@@ -80,16 +81,8 @@ def scan(name: str) -> Catalogue:
     )
 
 
-def _roles(splits: dict[str, Any]) -> dict[str, str | None]:
-    """Split -> "train", "test", or None to let `held_out` decide."""
-    test = next((name for name in TEST_NAMES if name in splits), None)
-    if "train" in splits:
-        return {"train": "train", test: "test"} if test else {"train": None}
-    return dict.fromkeys(splits, None)
-
-
 def _columns(name: str, features: Any) -> tuple[str, str | None]:
-    """The name of the column of images, and of the column of labels if there is one."""
+    """Return the name of the column of images, and of the column of labels if there is one."""
     kinds = {column: type(feature).__name__ for column, feature in features.items()}
     images = [column for column, kind in kinds.items() if kind == "Image"]
     if not images:
@@ -101,7 +94,7 @@ def _columns(name: str, features: Any) -> tuple[str, str | None]:
 
 
 def _class_names(data: Any, label: str | None, name: str) -> Sequence[str | None]:
-    """The class of each row; None where it is unknown, as in the test splits of competitions."""
+    """Return the class of each row; None where it is unknown, as in the test splits of competitions."""
     if label is None:
         return [Path(name).name.partition("#")[0]] * len(data)
     values = data[label][:]
@@ -111,10 +104,10 @@ def _class_names(data: Any, label: str | None, name: str) -> Sequence[str | None
     return [None if value is None or value < 0 else names[value] for value in values]
 
 
-def _open(data: Any, column: str, i: int) -> io.BufferedReader | io.BytesIO:
+def _open(data: Any, column: str, i: int) -> BufferedReader | BytesIO:
     image = data[i][column]
     if image is None:
         raise Unreadable("holds no image")
     if image["bytes"] is not None:
-        return io.BytesIO(image["bytes"])
+        return BytesIO(image["bytes"])
     return Path(image["path"]).open("rb")

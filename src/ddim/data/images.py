@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,10 +22,8 @@ class Images(Dataset[tuple[Tensor, int]]):
 
     Args:
         pixels: (N, C, H, W) uint8, grey levels 0 .. grey_levels - 1.
-        labels: (N,) int64, indices into `classes`.
-        classes: the name of each class.
-        name: the name of the set, e.g. "mnist".
-        split: "train" or "test".
+        labels, classes: (N,) int64, indices into `classes`; the name of each class.
+        name, split: the name of the set, e.g. "mnist"; "train" or "test".
         grey_levels: the number of values of a pixel; a likelihood in bits depends on it.
         mirror: whether training may mirror images left to right: airplanes, not digits.
     """
@@ -57,8 +56,7 @@ class Images(Dataset[tuple[Tensor, int]]):
     def select(self, classes: str | Sequence[str | int]) -> "Images":
         """Return only the images of some classes, relabelled 0 .. k - 1 in the given order.
 
-        Args:
-            classes: names in any case, as a sequence or as one string with commas: "cat, dog" or [3, 8].
+        The names may be in any case, as a sequence or as one string with commas: "cat, dog" or [3, 8].
 
         Raises:
             UserError: no class is given, one is unknown or given twice, or one has no image in this split.
@@ -107,8 +105,7 @@ def class_indices(selected: str | Sequence[str | int], classes: Sequence[str], n
 
     Args:
         selected: names in any case, as a sequence or as one string with commas.
-        classes: the names of all classes.
-        name: of the data set, for the error message.
+        classes, name: the names of all classes; of the data set, for the error message.
 
     Raises:
         UserError: no class is given, or one is unknown or given twice.
@@ -138,13 +135,18 @@ def to_uint8(images: Tensor) -> Tensor:
 Loader = Callable[[str, str | Path | None, str | None], Images]
 """(split, data_dir, url) -> the images, as in `ddim.data.open_images`."""
 
+Registered = TypeVar("Registered", bound=Loader)
 loaders: Registry[Loader] = Registry("data set")
 
 
-def register(name: str) -> Callable[[Loader], Loader]:
+def register(name: str) -> Callable[[Registered], Registered]:
     """Register a loader, so that `open_images`, `ddim train` and recipes know the data set by `name`.
 
-    The loader is called as `(split, data_dir, url)`: "train" or "test"; the folder with the files, or None; the
-    address to download from, or None. It returns the `Images` of the split.
+    The loader is called as `(split, data_dir, url)`, see `open_images`, and returns the `Images` of the split.
     """
-    return loaders.register(name)
+
+    def record(loader: Registered) -> Registered:
+        loaders[name] = loader
+        return loader
+
+    return record

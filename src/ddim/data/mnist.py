@@ -36,19 +36,12 @@ REMEDY = "remove it and download it again"
 def load(split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
     """Return the 60,000 training images or the 10,000 test images; other files may hold fewer.
 
-    Reference: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/.
-
-    Args:
-        split: "train" or "test".
-        data_dir: the folder of the IDX files, gzipped or not; None to look in $DDIM_DATA, then download.
-        url: where a download comes from instead of the mirrors; the file names are appended.
-
-    Raises:
-        UserError: the files are missing, damaged or do not belong together, or every mirror failed.
+    Reference: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/. Arguments and errors: as `open_images`.
+    The IDX files may be gzipped or not; their names are appended to `url`.
     """
     files = f"{' and '.join(FILES[split])} (.gz or not, also in MNIST/raw or mnist)"
     paths = locate(lambda folder: _find(folder, split), files, data_dir)
-    images, labels = paths or _download(split, (url,) if url else MIRRORS)
+    images, labels = paths or [_download(name, (url,) if url else MIRRORS) for name in FILES[split]]
     pixels, classes = read_idx(images, dims=3), read_idx(labels, dims=1)
     if len(pixels) != len(classes):
         raise UserError(
@@ -57,40 +50,26 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
         )
     if classes.max() > 9:
         raise UserError(f"{labels} holds the label {classes.max()}, but MNIST's go from 0 to 9; replace it.")
-    return Images(
-        pixels=torch.from_numpy(pixels).unsqueeze(1),
-        labels=torch.from_numpy(classes).long(),
-        classes=tuple("0123456789"),
-        name="mnist",
-        split=split,
-    )
+    digits = tuple("0123456789")
+    return Images(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(classes).long(), digits, "mnist", split)
 
 
-def _find(folder: Path, split: str) -> tuple[Path, Path] | None:
-    """The paths of the images and the labels, if one of the folders has both."""
+def _find(folder: Path, split: str) -> list[Path] | None:
+    """Return the paths of the images and the labels, if one of the folders has both."""
     for subfolder in FOLDERS:
-        images, labels = (_spelled(folder / subfolder, name) for name in FILES[split])
-        if images and labels:
-            return images, labels
+        paths = []
+        for name in FILES[split]:
+            spellings = (f"{name}.gz", name, name.replace("-idx", ".idx"))  # the last is what some unpackers write
+            files = (folder / subfolder / spelling for spelling in spellings)
+            paths += [path for path in files if path.is_file()][:1]
+        if len(paths) == 2:
+            return paths
     return None
 
 
-def _spelled(folder: Path, name: str) -> Path | None:
-    """The file under the first of its usual spellings; the last is what some unpackers write."""
-    spellings = (f"{name}.gz", name, name.replace("-idx", ".idx"))
-    return next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), None)
-
-
-def _download(split: str, bases: tuple[str, ...]) -> tuple[Path, Path]:
-    images, labels = (
-        fetch(
-            [f"{base.rstrip('/')}/{name}.gz" for base in bases],
-            cache_folder() / "mnist" / f"{name}.gz",
-            SHA256[name],
-        )
-        for name in FILES[split]
-    )
-    return images, labels
+def _download(name: str, bases: tuple[str, ...]) -> Path:
+    urls = [f"{base.rstrip('/')}/{name}.gz" for base in bases]
+    return fetch(urls, cache_folder() / "mnist" / f"{name}.gz", SHA256[name])
 
 
 def read_idx(path: Path, dims: int) -> npt.NDArray[np.uint8]:

@@ -9,29 +9,21 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from ddim.data.build import Fact, stored
+from ddim.data.build import stored
+from ddim.data.cache import Fact
 from ddim.data.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Statistics of the images of one catalogue.
-
-    Args:
-        name: the name of the set.
-        classes: the name of each class.
-        facts: a record of each readable image, in the order of the pixels.
-        skipped: (file, reason) of each other image.
-        ignored: suffix -> number of files that are not images.
-        pixels: (N, C, size, size) uint8, as in training.
-    """
+    """Statistics of the images of one catalogue."""
 
     name: str
     classes: tuple[str, ...]
-    facts: Sequence[Fact]
-    skipped: Sequence[tuple[str, str]]
-    ignored: Counter[str]
-    pixels: Tensor
+    facts: Sequence[Fact]  # of each readable image, in the order of the pixels
+    skipped: Sequence[tuple[str, str]]  # file and reason
+    ignored: Counter[str]  # suffix -> number of files that are not images
+    pixels: Tensor  # (N, C, size, size) uint8, as in training
 
     @property
     def size(self) -> int:
@@ -87,19 +79,10 @@ class Survey:
 
 
 def survey(catalogue: Catalogue, size: int | None = None) -> Survey:
-    """Decode every image, into the same cache as training, and count.
-
-    Args:
-        catalogue: the images, from `ddim.data.catalogue`.
-        size: as in `open_images`.
-
-    Raises:
-        UserError: as `open_images`.
-    """
+    """Decode every image, into the same cache as training, and count; `size` and errors as in `open_images`."""
     images = stored(catalogue, size)
-    facts = [Fact(*row) for row in images.files()]
-    about = images.about
-    return Survey(catalogue.name, about.classes, facts, about.skipped, Counter(catalogue.ignored), images.pixels)
+    ignored = Counter(catalogue.ignored)
+    return Survey(catalogue.name, images.classes, images.files(), images.skipped, ignored, images.pixels)
 
 
 def spread(total: int, count: int) -> Tensor:

@@ -42,11 +42,7 @@ def slerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
 
 
 def line(start: Tensor, end: Tensor, count: int) -> Tensor:
-    """Return the noise at `count` equal steps along the arc, both ends included: (count, ...).
-
-    Args:
-        start, end: as for `slerp`.
-        count: number of points, at least 2.
+    """Return the noise at `count` >= 2 equally spaced points of the arc, both ends included: (count, ...).
 
     Raises:
         UserError: a count below 2, or noise that `slerp` refuses.

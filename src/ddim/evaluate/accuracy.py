@@ -15,14 +15,13 @@ from ddim.evaluate.intervals import wilson
 
 
 def accuracy(extractor: Extractor, pixels: Tensor, labels: Sequence[int] | Tensor, reference: object) -> Metric:
-    """Return the share of samples that the extractor assigns to the requested class; the floor is of real images.
+    """Return the share of samples that the extractor, a `Classifier`, assigns to the requested class.
 
     Args:
-        extractor: must be a `Classifier`.
-        pixels: samples, (N, C, H, W) uint8.
+        extractor, pixels: the classifier, and the samples, (N, C, H, W) uint8.
         labels: (N,) indices into the classes of the reference if that is an `Images`, otherwise into those of the
             classifier.
-        reference: real images. An `Images` has labels, so that the floor can be measured.
+        reference: real images. The floor is known only for an `Images`, which has labels.
 
     Raises:
         UserError: no classifier, classes that it does not know, or labels out of range.
@@ -40,11 +39,11 @@ def accuracy(extractor: Extractor, pixels: Tensor, labels: Sequence[int] | Tenso
         raise UserError(
             f"The labels must be {len(pixels):,} whole numbers from 0 to {len(classes) - 1}; correct them."
         )
-    share = _correct(extractor, pixels, classes[requested])
+    share = (extractor.classify(pixels) == classes[requested]).double().mean().item()
     low, high = wilson(share, len(pixels))
     if not isinstance(reference, Images):
         return Metric(share, low, high, math.nan, math.nan, math.nan)
-    floor = _correct(extractor, as_pixels(reference), classes[reference.labels])
+    floor = (extractor.classify(as_pixels(reference)) == classes[reference.labels]).double().mean().item()
     return Metric(share, low, high, floor, *wilson(floor, len(pixels)))
 
 
@@ -57,7 +56,3 @@ def _index(classifier: Classifier, name: str) -> int | None:
     if name.isdecimal():
         name = str(int(name))  # the class "03" is "3"
     return list(classifier.classes).index(name) if name in classifier.classes else None
-
-
-def _correct(classifier: Classifier, pixels: Tensor, classes: Tensor) -> float:
-    return (classifier.classify(pixels) == classes).double().mean().item()

@@ -12,26 +12,15 @@ from ddim.errors import UserError
 
 
 class Batch(NamedTuple):
-    """Some images of a set.
+    """Some images of a set."""
 
-    Attributes:
-        rows: their indices in the set, which select their noise.
-        x0: (B, C, H, W) in [-1, 1], on the device and in the dtype of the model.
-        label: (B,), None for a model without classes.
-    """
-
-    rows: list[int]
-    x0: Tensor
-    label: Tensor | None
+    rows: list[int]  # their indices in the set, which select their noise
+    x0: Tensor  # (B, C, H, W) in [-1, 1], on the device and in the dtype of the model
+    label: Tensor | None  # (B,), None for a model without classes
 
 
 def spread_rows(model: Denoiser, images: Images, count: int | None) -> Tensor:
-    """Return the indices of `count` images, spread evenly over a set that fits the model.
-
-    Args:
-        model: takes the images.
-        images: usually a held-out split.
-        count: how many; None is all.
+    """Return the indices of `count` images, or of all, spread evenly over a set that fits the model.
 
     Raises:
         UserError: a count out of range, or images of another shape or with more classes than the model's.
@@ -53,13 +42,7 @@ def spread_rows(model: Denoiser, images: Images, count: int | None) -> Tensor:
 
 
 def batches(model: Denoiser, images: Images, rows: Tensor, size: int) -> Iterator[Batch]:
-    """Yield images in batches of at most `size`.
-
-    Args:
-        model: takes the images.
-        images: the set.
-        rows: indices, from `spread_rows`.
-        size: images at a time.
+    """Yield the images at `rows`, from `spread_rows`, in batches of at most `size`.
 
     Raises:
         UserError: a size below 1, at the first batch.

@@ -37,16 +37,13 @@ WeightedTimes = Iterator[tuple[Tensor, Tensor]]
 class Bound:
     """The bound and its terms.
 
-    Attributes:
-        bits: bits per dimension; the interval is over images and over their times and noise.
-        terms: (T + 1,) float64, the means of L_0, L_1, ..., L_T in bits per dimension, each over the images that
-            drew its time; NaN if none did. With all times they add up to `bits`.
-        calls: network calls for each image.
+    `terms` holds the means of L_0, L_1, ..., L_T, (T + 1,) float64, each over the images that drew its time; NaN if
+    none did. With all times they add up to `bits`.
     """
 
-    bits: Mean
-    terms: Tensor
-    calls: int
+    bits: Mean  # bits per dimension; the interval is over images and over their times and noise
+    terms: Tensor  # bits per dimension
+    calls: int  # network calls for each image
 
 
 @torch.no_grad()
@@ -71,8 +68,7 @@ def measure(
         images: usually a held-out split; the bits are those of its grey levels.
         count: number of images, spread over the set; None is all.
         times: number of terms L_1 ... L_(T-1) that are computed for each image; None is all.
-        seed: of times and noise.
-        batch_size: images at a time.
+        seed, batch_size: seed of times and noise, and images at a time.
         progress: whether to show a bar.
 
     Raises:
@@ -99,16 +95,13 @@ def measure(
 def _terms(
     model: Denoiser, batch: Batch, grey_levels: int, times: int | None, seed: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each image the index k of a term, its weight, and L_k in bits per dimension: (B,) each; L_T first."""
+    """Yield the index k of a term, its weight, and L_k in bits per dimension, all (B,); L_T first."""
     schedule, noise = model.schedule, ImageNoise(seed, batch.rows, LIKELIHOOD)
     denoise, clean = model.denoise(batch.label), batch.x0.cpu().double()  # not every device has float64
     scale = 1 / (math.log(2) * clean[0].numel())  # from nats to bits per dimension
     every = torch.ones(len(clean), dtype=torch.int64)
     yield every * schedule.T, every.double(), scale * prior(clean, schedule(schedule.T))
-    if times is None:
-        weighted = all_times(schedule, len(clean))
-    else:
-        weighted = sampled_times(schedule, times, noise.streams)
+    weighted = all_times(schedule, len(clean)) if times is None else sampled_times(schedule, times, noise.streams)
     for t, weight in weighted:
         at = schedule(t).like(batch.x0)
         x0 = denoise(q_sample(batch.x0, at, noise(batch.x0)), at).x0.cpu().double()
@@ -120,7 +113,7 @@ def _terms(
 
 
 def prior(x0: Tensor, last: Level) -> Tensor:
-    """L_T = KL(q(x_T | x0) || N(0, I)) = sum (abar_T x0^2 + sigma_T^2 - 1 - log sigma_T^2) / 2: (B,) nats."""
+    """Return KL(q(x_T | x0) || N(0, I)) = sum (abar_T x0^2 + sigma_T^2 - 1 - log sigma_T^2) / 2: L_T, (B,) nats."""
     return ((last.alpha * x0) ** 2 + last.sigma**2 - 1 - 2 * last.sigma.log()).flatten(1).sum(1) / 2
 
 
@@ -130,8 +123,7 @@ def divergence(x0: Tensor, predicted: Tensor, t: Tensor, schedule: Schedule) -> 
     It equals ||mu-tilde_t - mu_theta||^2 / (2 beta-tilde_t), the KL of two Gaussians of variance beta-tilde_t.
 
     Args:
-        x0: clean images, (B, C, H, W) float64.
-        predicted: the network's clipped prediction of x0, shaped like `x0`.
+        x0, predicted: clean images and the network's clipped prediction of them, (B, C, H, W) float64.
         t: (B,) integer times from 2 to T.
         schedule: of the model.
 
@@ -152,12 +144,7 @@ def sampled_times(schedule: Schedule, count: int, streams: Sequence[np.random.Ge
     """Yield t = 1, and `count` of the times 2 ... T: one from each of `count` strata of equal probability.
 
     The weight of a time is 1 / (count p(t)), so that the expected weighted sum of any terms is their sum over
-    2 ... T.
-
-    Args:
-        schedule: of the model.
-        count: number of times.
-        streams: one generator for each image; `count` numbers are drawn from each.
+    2 ... T. `streams` holds a generator for each image; `count` numbers are drawn from each.
     """
     p = probabilities(schedule)
     drawn = torch.from_numpy(np.stack([stream.random(count) for stream in streams]))
@@ -170,10 +157,7 @@ def sampled_times(schedule: Schedule, count: int, streams: Sequence[np.random.Ge
 def probabilities(schedule: Schedule) -> Tensor:
     """Return p(t) ~ (SNR(t-1) - SNR(t)) / (1 + SNR(t)) for t = 2 ... T: the size of L_(t-1) for pixels of N(0, 1).
 
-    Given x_t, such a pixel has the variance 1 / (1 + SNR(t)).
-
-    Returns:
-        (T - 1,) float64, positive, with the sum 1.
+    Given x_t, such a pixel has the variance 1 / (1 + SNR(t)). The result is (T - 1,) float64, positive, of sum 1.
     """
     snr = schedule.log_snr.exp()
     size = (snr[1:-1] - snr[2:]) / (1 + snr[2:])

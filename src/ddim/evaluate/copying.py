@@ -7,7 +7,11 @@ a whole are nearer to the training images than held-out images are (Meehan et al
 space as one cell).
 """
 
-from typing import NamedTuple
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +21,87 @@ from torch import Tensor
 
 from ddim.data.images import Images
 from ddim.errors import UserError
-from ddim.evaluate.features import as_pixels
-from ddim.evaluate.intervals import Range, confidence_interval
-from ddim.evaluate.memorisation import RARE, Memorisation, Suspect
+from ddim.evaluate.features import as_pixels, take
+from ddim.evaluate.intervals import Array, Range, confidence_interval
+from ddim.files import write_text
+from ddim.pictures import write_grid
 from ddim.progress import bar, hidden
 
-Array = NDArray[np.float64]
+RARE = 1000  # at most one in so many held-out images may be flagged
 NEXT = 50  # training images after the nearest
 SHOWN, BESIDE = 12, 3  # suspects, and nearest training images of each
 ROWS, BLOCK = 500, 20_000  # images at a time, training images at a time
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A sample that is unusually close to one training image."""
+
+    sample: int  # index of the sample
+    neighbours: tuple[int, ...]  # indices of its nearest training images, the nearest first
+    mirrored: tuple[bool, ...]  # for each of them, whether the mirrored image is the near one
+    distance: float  # to the nearest one, the root mean square over the pixels, for images in [-1, 1]
+    ratio: float  # this distance over the mean distance of the next 50
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How many samples look like copies, and the most suspicious ones.
+
+    `nearer` is the share of pairs of a sample and a held-out image in which the sample is nearer to its nearest
+    training image; one half without copying.
+    """
+
+    count: int  # numbers of samples and of real images
+    train_count: int
+    held_out_count: int
+    level: float  # the ratio below which an image is flagged
+    flagged: int  # number of flagged samples
+    expected: float  # the number expected for samples that are no copies
+    p_value: float  # the probability of so many or more flagged samples without copying
+    nearer: float
+    nearer_low: float  # 95% interval of `nearer`
+    nearer_high: float
+    suspects: tuple[Suspect, ...]  # the samples with the lowest ratios, the lowest first
+
+    def lines(self) -> Iterator[str]:
+        """Yield the result as sentences."""
+        allowed = self.held_out_count // RARE
+        others = f"all but {allowed} of" if allowed else "any of"
+        yield (
+            f"Copies: {self.flagged} of {self.count:,} samples are closer to one of {self.train_count:,} training "
+            f"images than {others} {self.held_out_count:,} held-out images; {self.expected:.1f} expected, "
+            f"p = {self.p_value:.2g}."
+        )
+        yield (
+            f"A sample is nearer to the training images than a held-out image is in {self.nearer:.1%} of pairs "
+            f"({self.nearer_low:.1%} to {self.nearer_high:.1%}); 50% is expected, more means copying or blur."
+        )
+
+    def pictures(self, samples: Tensor, training: Images) -> dict[str, Tensor]:
+        """Return the suspects, "samples" (K, C, H, W), and their "neighbours" (K, 3, C, H, W), uint8.
+
+        The samples and training images must be those that were given to `copies`.
+        """
+        rows = torch.tensor([suspect.neighbours for suspect in self.suspects])
+        mirrored = torch.tensor([suspect.mirrored for suspect in self.suspects])[..., None, None, None]
+        near = as_pixels(take(training, rows.flatten()))
+        near = near.reshape(*rows.shape, *near.shape[1:])
+        return {
+            "samples": as_pixels(samples)[[suspect.sample for suspect in self.suspects]],
+            "neighbours": near.where(~mirrored, near.flip(-1)),
+        }
+
+    def save(self, folder: Path, samples: Tensor, training: Images, **details: Any) -> Path:
+        """Write `memorisation.json`, with the `details` as further entries, and `memorisation.png`.
+
+        Each row of the picture shows a sample and its three nearest training images. Its path is returned.
+        """
+        write_text(folder / "memorisation.json", json.dumps({**details, **asdict(self)}, indent=2) + "\n")
+        pictures, path = self.pictures(samples, training), folder / "memorisation.png"
+        rows = torch.cat([pictures["samples"][:, None], pictures["neighbours"]], dim=1)
+        write_grid(rows.flatten(0, 1), path, columns=rows.shape[1])
+        return path
 
 
 def copies(
@@ -41,11 +117,9 @@ def copies(
 
     Args:
         samples: (N, C, H, W), uint8 or floats in [-1, 1].
-        training: the training images of the model, at least 51.
-        held_out: real images of the same kind that it was not trained on.
+        training, held_out: the training images of the model, at least 51, and images that it was not trained on.
         mirror: whether a mirrored training image counts too; None is `training.mirror`.
-        device: where to compare.
-        progress: whether to show a bar.
+        device, progress: where to compare, and whether to show a bar.
 
     Raises:
         UserError: images of different shapes, or too few training images.
@@ -60,24 +134,12 @@ def copies(
         near, held_out_near = (nearest(images, base, NEXT + 1, mirror, device) for images in (pixels, others))
     ratios = ratio(near)
     share, error = nearer_share(near.distances[:, 0], held_out_near.distances[:, 0])
-    return Memorisation(
-        len(pixels),
-        len(base),
-        len(others),
-        *flag(ratios, ratio(held_out_near)),
-        share,
-        *confidence_interval(share, error, Range(0, 1)),
-        tuple(
-            Suspect(
-                int(i),
-                tuple(near.indices[i, :BESIDE].tolist()),
-                tuple(near.mirrored[i, :BESIDE].tolist()),
-                float(near.distances[i, 0]),
-                float(ratios[i]),
-            )
-            for i in np.argsort(ratios, kind="stable")[:SHOWN]
-        ),
-    )
+    suspects = []
+    for i in np.argsort(ratios, kind="stable")[:SHOWN]:
+        neighbours, mirrored = (tuple(one[i, :BESIDE].tolist()) for one in (near.indices, near.mirrored))
+        suspects.append(Suspect(int(i), neighbours, mirrored, float(near.distances[i, 0]), float(ratios[i])))
+    flags, interval = flag(ratios, ratio(held_out_near)), confidence_interval(share, error, Range(0, 1))
+    return Memorisation(len(pixels), len(base), len(others), *flags, share, *interval, tuple(suspects))
 
 
 def flag(ratios: Array, held_out: Array) -> tuple[float, int, float, float]:
@@ -85,10 +147,6 @@ def flag(ratios: Array, held_out: Array) -> tuple[float, int, float, float]:
 
     Without copying, the rank of a sample among the held-out images is uniform. So the number of N samples below the
     k-th smallest of H held-out ratios is beta-binomial with parameters k and H + 1 - k.
-
-    Args:
-        ratios: (N,) of the samples.
-        held_out: (H,) of held-out images.
 
     Returns:
         The level, the number below it, the expected number without copying, and the probability of so many or more.
@@ -109,9 +167,6 @@ def nearer_share(x: Array, y: Array) -> tuple[float, float]:
     """Return the share of pairs with x < y, ties counting half, and its standard error (DeLong et al., 1988).
 
     It is Mann and Whitney's U over N M; 1 minus this share is the U statistic of arXiv 2004.05675, section 3.
-
-    Args:
-        x, y: (N,) and (M,) distances.
     """
     n, m = len(x), len(y)
     both = rankdata(np.concatenate([x, y]))
@@ -121,37 +176,21 @@ def nearer_share(x: Array, y: Array) -> tuple[float, float]:
 
 
 class Nearest(NamedTuple):
-    """The k nearest training images of N images, the nearest first.
+    """The k nearest training images of N images, the nearest first: (N, k) each."""
 
-    Attributes:
-        distances: (N, k), the root mean square over the pixels, for images in [-1, 1].
-        indices: (N, k) into the training images.
-        mirrored: (N, k) whether the mirrored training image is the near one.
-    """
-
-    distances: NDArray[np.float64]
-    indices: NDArray[np.int64]
-    mirrored: NDArray[np.bool_]
+    distances: Array  # the root mean square over the pixels, for images in [-1, 1]
+    indices: NDArray[np.int64]  # into the training images
+    mirrored: NDArray[np.bool_]  # whether the mirrored training image is the near one
 
 
 def nearest(
-    images: Tensor,
-    training: Tensor,
-    k: int,
-    mirror: bool = False,
-    device: str | torch.device = "cpu",
+    images: Tensor, training: Tensor, k: int, mirror: bool = False, device: str | torch.device = "cpu"
 ) -> Nearest:
     """Return the k nearest training images of each image.
 
     |x - y|^2 = |x|^2 + |y|^2 - 2 x . y finds them in float32. Their distances are then computed from integer grey
-    levels, so that the distance of a copy is exactly 0.
-
-    Args:
-        images: (N, C, H, W) uint8.
-        training: (M, C, H, W) uint8, M at least k.
-        k: how many.
-        mirror: whether the mirrored training image counts too, at the smaller of the two distances.
-        device: where to compare.
+    levels, so that the distance of a copy is exactly 0. With `mirror`, a mirrored training image counts too, at the
+    smaller of the two distances. The images are (N, C, H, W) and (M, C, H, W) uint8, M at least k.
     """
     results: list[tuple[Tensor, Tensor, Tensor]] = []
     blocks = range(0, len(training), BLOCK)
@@ -167,20 +206,16 @@ def nearest(
                 if mirror:
                     squared = torch.minimum(squared, _squared_distances(x, _flat(block.flip(-1), device)))
                 near = squared.topk(min(k, len(block)), largest=False)
-                merged = (
-                    torch.cat([best[0], near.values.cpu()], 1),
-                    torch.cat([best[1], near.indices.cpu() + start], 1),
-                )
-                keep = merged[0].topk(min(k, merged[0].shape[1]), largest=False).indices
-                best = merged[0].gather(1, keep), merged[1].gather(1, keep)
+                values = torch.cat([best[0], near.values.cpu()], 1)
+                indices = torch.cat([best[1], near.indices.cpu() + start], 1)
+                keep = values.topk(min(k, values.shape[1]), largest=False).indices
+                best = values.gather(1, keep), indices.gather(1, keep)
                 shown.update()
             results.append(_exact(batch, training, best[1], mirror))
-    distances, indices, mirrored = (torch.cat(parts).numpy() for parts in zip(*results, strict=True))
-    return Nearest(distances, indices, mirrored)
+    return Nearest(*(torch.cat(parts).numpy() for parts in zip(*results, strict=True)))
 
 
 def _flat(pixels: Tensor, device: str | torch.device) -> Tensor:
-    """(N, C H W) in [-1, 1]."""
     return pixels.to(device).flatten(1).float() / 127.5 - 1
 
 
@@ -189,11 +224,9 @@ def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _exact(images: Tensor, training: Tensor, indices: Tensor, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances, indices and mirroring of these training images, by distance."""
-    distances, mirrored = (
-        torch.empty(indices.shape, dtype=torch.float64),
-        torch.zeros(indices.shape, dtype=torch.bool),
-    )
+    """Return distances, indices and mirroring of these training images, sorted by distance."""
+    distances = torch.empty(indices.shape, dtype=torch.float64)
+    mirrored = torch.zeros(indices.shape, dtype=torch.bool)
     for i, (image, rows) in enumerate(zip(images.int(), indices, strict=True)):
         near = training[rows].int()
         distances[i] = _rms(image - near)

@@ -28,15 +28,10 @@ Streams = Sequence[np.random.Generator]
 
 
 class Dequantised(NamedTuple):
-    """Dequantised images.
+    """Dequantised images."""
 
-    Attributes:
-        y: (B, C, H, W).
-        cost: log q(y | v) - log P(v | y) in nats, (B,) float64.
-    """
-
-    y: Tensor
-    cost: Tensor
+    y: Tensor  # (B, C, H, W)
+    cost: Tensor  # log q(y | v) - log P(v | y) in nats, (B,) float64
 
 
 Dequantisation = Callable[[Denoise, Tensor, Streams, Schedule, int], Dequantised]
@@ -50,11 +45,10 @@ def uniform(denoise: Denoise, x0: Tensor, streams: Streams, schedule: Schedule, 
 
     Then q(y | v) = ((G - 1) / 2)^d and P(v | y) = 1. The data stay centred around the levels that the model knows.
     """
+    half = half_width(grey_levels)
     u = _stacked(x0, [stream.random(x0.shape[1:], dtype=np.float32) for stream in streams])
-    cost = -x0[0].numel() * math.log(2 * half_width(grey_levels))
-    return Dequantised(
-        x0 + (2 * u - 1) * half_width(grey_levels), torch.full((len(x0),), cost, dtype=torch.float64)
-    )
+    cost = -x0[0].numel() * math.log(2 * half)
+    return Dequantised(x0 + (2 * u - 1) * half, torch.full((len(x0),), cost, dtype=torch.float64))
 
 
 @dequantisations.register("noise")
@@ -102,8 +96,7 @@ def decoder_nll(x0: Tensor, mean: Tensor, std: float, grey_levels: int) -> Tenso
     The cells of black and white extend to infinity, so that the probabilities of the grey levels add up to 1.
 
     Args:
-        x0: images in [-1, 1], at grey levels, (B, C, H, W) float64.
-        mean: the predicted clean images, shaped like `x0`.
+        x0, mean: images in [-1, 1], at grey levels, and the predicted clean images, (B, C, H, W) float64.
         std: of the Gaussian, `decoder_std`.
         grey_levels: G, of the data set.
 

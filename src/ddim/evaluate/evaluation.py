@@ -15,20 +15,13 @@ OLD_NAMES = {"agreement": "accuracy"}  # of metrics in files written before
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric with its interval and its floor; floors are NaN where they are not known.
+    """A metric with its interval and its floor; floors are NaN where they are not known."""
 
-    Attributes:
-        value: of the samples.
-        low, high: 95% confidence interval.
-        floor: mean of the same metric for real images in the place of the samples.
-        floor_low, floor_high: 95% of such draws of real images lie here, and so would a perfect sampler.
-    """
-
-    value: float
-    low: float
+    value: float  # of the samples
+    low: float  # 95% confidence interval
     high: float
-    floor: float
-    floor_low: float
+    floor: float  # mean of the same metric for real images in the place of the samples
+    floor_low: float  # 95% of such draws of real images lie here, and so would a perfect sampler
     floor_high: float
 
     @classmethod
@@ -39,33 +32,21 @@ class Metric:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All metrics, and how they were measured.
+    """All metrics, and how they were measured."""
 
-    Attributes:
-        metrics: by name: those of `ddim.evaluate.metrics.LIMITS`, and "accuracy" where labels were given.
-        extractor, about, fingerprint: the feature extractor.
-        dim: F, the feature dimension.
-        count, reference_count: numbers of samples and of real images.
-        equal: how many images of each set precision, recall, density and coverage use.
-        resamples: bootstrap resamples behind the intervals of frechet and kid.
-        floor_count, floor_reference_count: how many real images stand for the samples, and for the reference.
-        floor: how the images of the floor were drawn, as text.
-        seed: of the bootstrap and of the draws.
-    """
-
-    metrics: dict[str, Metric]
-    extractor: str
+    metrics: dict[str, Metric]  # those of `ddim.evaluate.metrics.LIMITS`, and "accuracy" where labels were given
+    extractor: str  # name, description and fingerprint of the feature extractor
     about: str
     fingerprint: str
-    dim: int
-    count: int
+    dim: int  # F, the feature dimension
+    count: int  # numbers of samples and of real images
     reference_count: int
-    equal: int
-    resamples: int
-    floor_count: int
+    equal: int  # how many images of each set precision, recall, density and coverage use
+    resamples: int  # bootstrap resamples behind the intervals of frechet and kid
+    floor_count: int  # how many real images stand for the samples, and for the reference
     floor_reference_count: int
-    floor: str
-    seed: int
+    floor: str  # how the images of the floor were drawn
+    seed: int  # of the bootstrap and of the draws
 
     @property
     def figures(self) -> dict[str, Metric]:
@@ -108,15 +89,7 @@ class Evaluation:
         return cls({OLD_NAMES.get(name, name): Metric.from_dict(one) for name, one in metrics.items()}, **known)
 
     def save(self, folder: Path, **details: Any) -> Path:
-        """Write `evaluation.json`.
-
-        Args:
-            folder: where to write.
-            details: more entries, e.g. "weights", the fingerprint of the model.
-
-        Returns:
-            The path of the file.
-        """
+        """Write `evaluation.json`, with the `details` as further entries, and return its path."""
         path = folder / "evaluation.json"
         write_text(path, json.dumps({**details, **self.to_dict()}, indent=2) + "\n")
         return path
@@ -156,13 +129,15 @@ def comparison(evaluations: Mapping[str, Evaluation]) -> Iterator[str]:
     names = [name for name in first.metrics if all(name in one.metrics for one in evaluations.values())]
     rows = [["", "images", "above floor", *names]]
     for one in {(one.floor_count, one.equal): one for one in evaluations.values()}.values():
-        rows.append(
-            ["real images", f"{one.floor_count:,}", "", *(_floor_cell(one.metrics[name]) for name in names)]
-        )
+        metrics = [one.metrics[name] for name in names]
+        cells = [_cell(metric.floor, metric.floor_low, metric.floor_high, " ") for metric in metrics]
+        rows.append(["real images", f"{one.floor_count:,}", "", *cells])
     for subject in ranked(evaluations):
         one = evaluations[subject]
-        above = number(above_floor(one))
-        rows.append([subject, f"{one.count:,}", above, *(_value_cell(one, name) for name in names)])
+        metrics = [one.metrics[name] for name in names]
+        marks = ["*" if one.at_floor(name) else " " for name in names]
+        cells = [_cell(m.value, m.low, m.high, mark) for m, mark in zip(metrics, marks, strict=True)]
+        rows.append([subject, f"{one.count:,}", number(above_floor(one)), *cells])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for first_cell, *cells in rows:
         aligned = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
@@ -187,14 +162,5 @@ def span(low: float, high: float) -> str:
     return "-" if math.isnan(low) else f"{number(low)} to {number(high)}"
 
 
-def _value_cell(evaluation: Evaluation, name: str) -> str:
-    metric = evaluation.metrics[name]
-    return _cell(metric.value, metric.low, metric.high) + ("*" if evaluation.at_floor(name) else " ")
-
-
-def _floor_cell(metric: Metric) -> str:
-    return _cell(metric.floor, metric.floor_low, metric.floor_high) + " "
-
-
-def _cell(value: float, low: float, high: float) -> str:
-    return f"{number(value)} ± {number(max(value - low, high - value))}"
+def _cell(value: float, low: float, high: float, mark: str) -> str:
+    return f"{number(value)} ± {number(max(value - low, high - value))}{mark}"

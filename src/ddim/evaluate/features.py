@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,15 +48,17 @@ def as_pixels(images: Pictures) -> Tensor:
     if images.ndim != 4 or not len(images):
         raise UserError(f"Images must have the shape (N, C, H, W), N at least 1; these have {tuple(images.shape)}.")
     if isinstance(images, np.ndarray):
-        if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-            raise _unknown(images.dtype)
+        allowed = images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)
+    else:
+        allowed = images.dtype == torch.uint8 or images.is_floating_point()
+    if not allowed:
+        raise UserError(f"Pixels must be uint8, or floats in [-1, 1], not {images.dtype}; convert them.")
+    if isinstance(images, np.ndarray):
         kind = np.uint8 if images.dtype == np.uint8 else np.float32
         images = torch.from_numpy(np.array(images, kind, order="C"))  # a copy: it may be read-only or mirrored
     images = images.detach().cpu()
     if images.dtype == torch.uint8:
         return images
-    if not images.is_floating_point():
-        raise _unknown(images.dtype)
     images = images.float()
     low, high = (bound.item() for bound in images.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -65,23 +68,23 @@ def as_pixels(images: Pictures) -> Tensor:
             f"Pixels from {low:.4g} to {high:.4g} are not in [-1, 1]; clamp them, or pass grey levels as uint8."
         )
     if low >= 0:
-        warnings.warn(
-            "No pixel is below 0, which is mid-grey; if these images are in [0, 1], pass 2 x - 1.",
-            Notice,
-            stacklevel=2,
-        )
+        text = "No pixel is below 0, which is mid-grey; if these images are in [0, 1], pass 2 x - 1."
+        warnings.warn(text, Notice, stacklevel=2)
     return to_uint8(images)
 
 
-def features(extractor: Extractor, images: Pictures) -> NDArray[np.float64]:
-    """Return the features of images, (N, F).
+def take(images: Pictures, rows: Tensor) -> Pictures:
+    """Return the images at `rows`."""
+    if isinstance(images, Images):
+        return replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
+    return torch.as_tensor(images)[rows]
 
-    Args:
-        extractor: of `ddim.evaluate.extractors`, or your own.
-        images: as `as_pixels` takes them.
+
+def features(extractor: Extractor, images: Pictures) -> NDArray[np.float64]:
+    """Return the features of images, (N, F). The images are as for `as_pixels`, and so are the errors.
 
     Raises:
-        UserError: as `as_pixels`, or images of another shape than the extractor's.
+        UserError: also for images of another shape than the extractor's.
     """
     pixels = as_pixels(images)
     if tuple(pixels.shape[1:]) != tuple(extractor.shape):
@@ -116,7 +119,3 @@ def cached_features(extractor: Extractor, images: Pictures) -> NDArray[np.float6
     with contextlib.suppress(UserError):
         write_bytes(path, save({"features": computed}, metadata={"sha256": checksum}))
     return computed
-
-
-def _unknown(dtype: object) -> UserError:
-    return UserError(f"Pixels must be uint8, or floats in [-1, 1], not {dtype}; convert them.")

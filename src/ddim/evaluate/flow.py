@@ -6,7 +6,7 @@ dx/dlambda = -alpha sigma v with v = alpha eps - sigma x0 is the same path.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddim import noise
 from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
@@ -22,7 +23,6 @@ from ddim.evaluate.batches import batches, spread_rows
 from ddim.evaluate.dequantise import dequantisations
 from ddim.evaluate.intervals import Mean
 from ddim.level import Denoise
-from ddim.noise import LIKELIHOOD, stream
 from ddim.progress import bar, hidden
 from ddim.schedule import Schedule
 
@@ -36,19 +36,14 @@ Trace = Callable[[Tensor, Tensor], Tensor]
 class Flow(NamedTuple):
     """The likelihood, also with half as many steps: the difference shows the error of the integral.
 
-    Attributes:
-        bits: bits per dimension, an upper bound because of the dequantisation. The interval is over images and over
-            their random numbers.
-        halved: the same with `steps` / 2 steps and the same random numbers.
-        steps: S.
-        calls: network calls with a backward pass, for each image: 4 S, and 2 S for `halved`. (The dequantisation
-            "noise" makes one more, without a backward pass.)
+    The result is an upper bound because of the dequantisation. `calls` counts network calls with a backward pass;
+    the dequantisation "noise" makes one more, without a backward pass.
     """
 
-    bits: Mean
-    halved: Mean
-    steps: int
-    calls: int
+    bits: Mean  # bits per dimension; the interval is over images and over their random numbers
+    halved: Mean  # the same with `steps` / 2 steps and the same random numbers
+    steps: int  # S
+    calls: int  # for each image: 4 S, and 2 S for `halved`
 
 
 def measure(
@@ -78,8 +73,7 @@ def measure(
         steps: S of the classical Runge-Kutta method, even.
         dequantisation: a name from `ddim.evaluate.dequantise.dequantisations`.
         seed: of the dequantisation and of the probe for the trace, one stream for each image.
-        batch_size: images at a time.
-        progress: whether to show a bar.
+        batch_size, progress: images at a time, and whether to show a bar.
 
     Raises:
         UserError: images that do not fit the model, a count or number of steps out of range, an unknown
@@ -96,8 +90,9 @@ def measure(
     bits: dict[int, list[Tensor]] = {steps: [], steps // 2: []}
     with hidden(not progress), bar(total=len(rows) * calls, desc="flow", unit="call") as shown:
         for batch in batches(model, images, rows, batch_size):
-            streams = [stream(seed, row, LIKELIHOOD) for row in batch.rows]
-            trace = Hutchinson(_signs(batch.x0, streams))
+            streams = [noise.stream(seed, row, noise.LIKELIHOOD) for row in batch.rows]
+            signs = np.stack([2 * stream.integers(0, 2, batch.x0.shape[1:]) - 1 for stream in streams])
+            trace = Hutchinson(torch.from_numpy(signs).to(batch.x0))
             denoise = model.denoise(batch.label, clip=False)
             y, cost = dequantise(denoise, batch.x0, streams, model.schedule, images.grey_levels)
             for S, values in bits.items():
@@ -110,10 +105,7 @@ def measure(
 class Hutchinson:
     """The estimate e^T J e of the trace of J, unbiased for random signs e (arXiv 1810.01367, section 3.1).
 
-    It takes one backward pass.
-
-    Args:
-        probe: e, each number -1 or 1, shaped like the images; it stays the same along the whole path.
+    It takes one backward pass. The signs, `probe`, stay the same along the whole path.
     """
 
     def __init__(self, probe: Tensor) -> None:
@@ -122,12 +114,6 @@ class Hutchinson:
     def __call__(self, f: Tensor, x: Tensor) -> Tensor:
         (product,) = torch.autograd.grad(f, x, self.probe)  # e^T J
         return (product * self.probe).flatten(1).sum(1)
-
-
-def _signs(like: Tensor, streams: Sequence[np.random.Generator]) -> Tensor:
-    """-1 or 1 for each number of each image, from the stream of the image."""
-    signs = [2 * generator.integers(0, 2, like.shape[1:]) - 1 for generator in streams]
-    return torch.from_numpy(np.stack(signs)).to(like)
 
 
 def log_density(
@@ -144,9 +130,8 @@ def log_density(
     (arXiv 2011.13456, Eq. 39).
 
     Args:
-        denoise: the network, differentiable and unclipped.
+        denoise, schedule: the network, differentiable and unclipped, and its schedule.
         y: (B, C, H, W).
-        schedule: of the network.
         steps: S, with four network calls and divergences each.
         trace: computes the divergence, e.g. `Hutchinson`.
         tick: called after each network call.
@@ -161,7 +146,7 @@ def log_density(
         raise UserError("This schedule ends at alpha_T = 0, where log-SNR is infinite; take one with alpha_T > 0.")
 
     def slope(x: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
-        """dx/dlambda = -alpha sigma v = alpha sigma (sigma x0 - alpha eps), and its divergence."""
+        """Return dx/dlambda = -alpha sigma v = alpha sigma (sigma x0 - alpha eps), and its divergence."""
         at = schedule.at_log_snr(2 * lam)
         with torch.enable_grad():
             x = x.detach().requires_grad_()

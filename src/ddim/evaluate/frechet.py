@@ -10,19 +10,15 @@ from numpy.typing import NDArray
 from ddim.evaluate.intervals import Estimate, standard_error, two_sample_bootstrap
 
 Array = NDArray[np.float64]
+Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """Mean and covariance of a set of features.
+    """Mean and covariance of a set of features."""
 
-    Attributes:
-        mean: (F,).
-        covariance: (F, F).
-    """
-
-    mean: Array
-    covariance: Array
+    mean: Array  # (F,)
+    covariance: Array  # (F, F)
 
     @cached_property
     def root(self) -> Array:
@@ -31,12 +27,10 @@ class Gaussian:
         return (vectors * np.sqrt(values.clip(0))) @ vectors.T  # type: ignore[no-any-return]
 
 
-def gaussian(features: Array, times: NDArray[np.int64] | None = None) -> Gaussian:
-    """Return the mean and the unbiased covariance of a set.
+def gaussian(features: Array, times: Times | None = None) -> Gaussian:
+    """Return the mean and the unbiased covariance of a set, (N, F).
 
-    Args:
-        features: (N, F).
-        times: (N,) how often each image counts in a bootstrap resample; None is once.
+    `times`, (N,), tells how often each image counts in a bootstrap resample; None is once.
     """
     covariance = np.cov(features, rowvar=False, fweights=times)
     return Gaussian(np.average(features, axis=0, weights=times), np.atleast_2d(covariance))
@@ -63,7 +57,7 @@ def frechet_error(x: Array, y: Array, resamples: int, seed: int) -> float:
 def frechet_bootstrap(x: Array, y: Array, resamples: int, seed: int) -> Iterator[tuple[float, float, float]]:
     """Yield for each resample the distance of both sets, and of each set to the one that it is drawn from."""
     original_x, original_y = gaussian(x), gaussian(y)
-    for times_x, times_y in zip(*(times.T for times in two_sample_bootstrap(x, y, resamples, seed)), strict=True):
+    for times_x, times_y in _resamples(x, y, resamples, seed):
         a, b = gaussian(x, times_x), gaussian(y, times_y)
         yield frechet(a, b), frechet(a, original_x), frechet(b, original_y)
 
@@ -72,18 +66,17 @@ def frechet_excess(x: Array, base: Array, y: Array, resamples: int, seed: int) -
     """Return by how much the Fréchet distance of x to y exceeds that of `base`, with its standard error.
 
     Image i of x and image i of `base` come from the same noise, so they are resampled together: the noise that both
-    distances share cancels.
-
-    Args:
-        x, base: (N, F), paired row by row.
-        y: (M, F).
-        resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+    distances share cancels. x and `base` are (N, F), and y is (M, F).
     """
     excesses = []
-    for times_x, times_y in zip(*(times.T for times in two_sample_bootstrap(x, y, resamples, seed)), strict=True):
+    for times_x, times_y in _resamples(x, y, resamples, seed):
         real = gaussian(y, times_y)
         excesses.append(frechet(gaussian(x, times_x), real) - frechet(gaussian(base, times_x), real))
     real = gaussian(y)
     value = frechet(gaussian(x), real) - frechet(gaussian(base), real)
     return Estimate(value, float(np.std(excesses, ddof=1)))
+
+
+def _resamples(x: Array, y: Array, resamples: int, seed: int) -> Iterator[tuple[Times, Times]]:
+    times_x, times_y = two_sample_bootstrap(x, y, resamples, seed)
+    return zip(times_x.T, times_y.T, strict=True)

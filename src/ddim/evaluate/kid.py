@@ -9,11 +9,9 @@ Reference: Binkowski et al., arXiv 1801.01401, section 4; the estimator is Grett
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ddim.evaluate.intervals import standard_error, two_sample_bootstrap
+from ddim.evaluate.intervals import Array, standard_error, two_sample_bootstrap
 
-Array = NDArray[np.float64]
 CHUNK = 1 << 22  # pairs at a time
 
 
@@ -38,17 +36,14 @@ def kid_error(x: Array, y: Array, resamples: int, seed: int) -> float:
 
 
 def within(x: Array, times: Array) -> Array:
-    """Return the mean of the kernel over the pairs of different images of one set.
+    """Return the mean of the kernel over the pairs of different images of one set, (N, F), in each resample: (R,).
 
     Args:
-        x: (N, F).
-        times: (N, R) how often each image counts, in each of R bootstrap resamples.
-
-    Returns:
-        (R,).
+        x, times: the features, and how often each image counts in each of R bootstrap resamples, (N, R).
     """
     squares = np.square(times)
-    own = kernel_with_itself(x) @ squares
+    base: Array = np.square(x).sum(1) / x.shape[1] + 1
+    own = (base * base * base) @ squares  # k(x, x)
     mean: Array = (_sum(x, x, times, times) - own) / (np.square(times.sum(0)) - squares.sum(0))
     return mean
 
@@ -59,14 +54,8 @@ def between(x: Array, y: Array, times_x: Array, times_y: Array) -> Array:
     return mean
 
 
-def kernel_with_itself(x: Array) -> Array:
-    """Return k(x, x) for each row: (N,)."""
-    base: Array = np.square(x).sum(1) / x.shape[1] + 1
-    return base * base * base
-
-
 def _sum(x: Array, y: Array, times_x: Array, times_y: Array) -> Array:
-    """The weighted sum of the kernel over all pairs, for each resample."""
+    """Return the weighted sum of the kernel over all pairs, for each resample."""
     total: Array = np.zeros(times_x.shape[1])
     for rows in chunks(len(x), len(y)):
         total += (times_x[rows] * (kernel(x[rows], y) @ times_y)).sum(0)

@@ -5,7 +5,7 @@ it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddim.evaluate.frechet import Gaussian, frechet, frechet_bootstrap, gaussian
-from ddim.evaluate.intervals import Estimate, Range, prediction_interval, standard_error
+from ddim.evaluate.intervals import Array, Estimate, Range, prediction_interval, standard_error
 from ddim.evaluate.kid import between, kid_error, within
 from ddim.evaluate.precision_recall import Balls, precision_recall
 from ddim.progress import bar
 
-Array = NDArray[np.float64]
 LIMITS = {
     "frechet": Range(0, math.inf),
     "kid": Range(-math.inf, math.inf),
@@ -32,12 +31,10 @@ FEWER = "; fewer images have larger distances"
 
 
 class Reference:
-    """Real images that samples are compared with, and statistics of them that are computed once.
+    """Real images, (M, F), that samples are compared with, and statistics of them that are computed once.
 
-    Args:
-        features: (M, F).
-        count: N, the number of samples; precision, recall, density and coverage use min(N, M) of both.
-        seed: of the choice of these images.
+    Precision, recall, density and coverage use min(N, M) images of both sets, chosen by `seed`, for N = `count`
+    samples.
     """
 
     def __init__(self, features: Array, count: int, seed: int) -> None:
@@ -86,20 +83,13 @@ def subset(features: Array, count: int, seed: int) -> Array:
 
 @dataclass(frozen=True)
 class Floor:
-    """The metrics of several draws of real images.
-
-    Attributes:
-        draws: the metrics of each draw.
-        count, reference_count: images in each draw, and in the reference of each draw.
-        part: the share of the pool that each draw takes; 0 if each draw is a new split of the reference.
-        about: how the images are drawn, as text.
-    """
+    """The metrics of several draws of real images."""
 
     draws: list[dict[str, float]]
-    count: int
+    count: int  # images in each draw, and in the reference of each draw
     reference_count: int
-    part: float
-    about: str
+    part: float  # share of the pool that each draw takes; 0 if each draw is a new split of the reference
+    about: str  # how the images are drawn
 
     def interval(self, name: str) -> tuple[float, Range]:
         """Return the mean of a metric over the draws, and the interval in which 95% of draws lie."""
@@ -112,39 +102,24 @@ def largest_draw(available: int) -> int:
 
 
 def floor_of_others(reference: Reference, pool: Array, count: int, draws: int) -> Floor:
-    """Return the floor of real images that are not in the reference.
-
-    Args:
-        reference: what they are compared with.
-        pool: (P, F) features of these images, P above `count`.
-        count: images in a draw.
-        draws: number of draws, at least two.
-    """
+    """Return the floor of at least two `draws` of `count` images from a pool, (P, F), not in the reference."""
     about = f"{draws} draws of {count:,} other images against the same {len(reference.features):,}"
     about += FEWER if count < reference.count else ""
-
-    def values(draw: int) -> dict[str, float]:
-        return reference.values(pool[_order(reference.seed, draw, len(pool))[:count]])
-
-    return Floor(_each(draws, values), count, len(reference.features), count / len(pool), about)
+    values = [reference.values(pool[order[:count]]) for order in _orders(reference.seed, draws, len(pool))]
+    return Floor(values, count, len(reference.features), count / len(pool), about)
 
 
 def floor_of_splits(reference: Reference, count: int, draws: int) -> Floor:
     """Return the floor of splits of the reference: `count` of its images against the rest of them."""
     rest = len(reference.features) - count
     about = f"{draws} splits of the reference, {count:,} against {rest:,}, as there are no others{FEWER}"
-
-    def values(draw: int) -> dict[str, float]:
-        order = _order(reference.seed, draw, len(reference.features))
+    values = []
+    for order in _orders(reference.seed, draws, len(reference.features)):
         part = Reference(reference.features[order[count:]], count, reference.seed)
-        return part.values(reference.features[order[:count]])
-
-    return Floor(_each(draws, values), count, rest, 0.0, about)
-
-
-def _order(seed: int, draw: int, count: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, 2, draw]).permutation(count)
+        values.append(part.values(reference.features[order[:count]]))
+    return Floor(values, count, rest, 0.0, about)
 
 
-def _each(draws: int, values: Callable[[int], dict[str, float]]) -> list[dict[str, float]]:
-    return [values(draw) for draw in bar(range(draws), desc="real images", unit="draw")]
+def _orders(seed: int, draws: int, count: int) -> Iterator[NDArray[np.int64]]:
+    for draw in bar(range(draws), desc="real images", unit="draw"):
+        yield np.random.default_rng([seed, 2, draw]).permutation(count)

@@ -17,10 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddim.evaluate.intervals import Estimate
+from ddim.evaluate.intervals import Array, Estimate
 from ddim.evaluate.kid import chunks
 
-Array = NDArray[np.float64]
 RECALL_K, COVERAGE_K = 3, 5
 TIE = 1e-9  # of the mean squared length: closer than rounding can tell apart
 
@@ -35,11 +34,7 @@ class PrecisionRecall(NamedTuple):
 
 
 class Balls:
-    """Real images and the squared radii of their balls.
-
-    Args:
-        features: (M, F) of more than five images.
-    """
+    """Real images, (M, F) features of more than five, and the squared radii of their balls."""
 
     def __init__(self, features: Array) -> None:
         self.centre = features.mean(0)  # distances stay the same, and rounding is least around 0
@@ -49,12 +44,7 @@ class Balls:
 
 
 def precision_recall(samples: Array, real: Balls) -> PrecisionRecall:
-    """Return the four metrics of samples.
-
-    Args:
-        samples: (N, F) features of more than three images.
-        real: the images to compare with.
-    """
+    """Return the four metrics of samples, (N, F) features of more than three images."""
     x, y = samples - real.centre, real.points
     (radii,) = squared_radii(x, RECALL_K) + real.tie
     in_real, in_samples, in_wide = (Incidence(len(x), len(y)) for _ in range(3))
@@ -86,11 +76,7 @@ def squared_distances(x: Array, y: Array) -> Array:
 
 
 class Incidence:
-    """Counts of an N x M incidence matrix, added up in blocks of rows.
-
-    Args:
-        rows, columns: N and M.
-    """
+    """Counts of an N x M incidence matrix, added up in blocks of rows."""
 
     def __init__(self, rows: int, columns: int) -> None:
         self.row_counts, self.column_counts = np.zeros(rows, np.int64), np.zeros(columns, np.int64)
@@ -120,7 +106,7 @@ class Incidence:
 
 
 def _share(counts: NDArray[np.int64], partner: NDArray[np.int64], others: int) -> Estimate:
-    """The share of points with a count above 0; its error is theirs plus, by the jackknife, that of the others.
+    """Return the share of points with a count above 0; its error is theirs plus that of the others (jackknife).
 
     Leaving out one of the others loses the points for which it is the only partner; the balls stay as they are. For
     sets of one distribution the error is up to 1.7 times too wide; without the jackknife it would be down to a

@@ -1,7 +1,6 @@
 """How close samples are to real images: each metric with its interval and its floor."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -13,7 +12,7 @@ from ddim.errors import UserError
 from ddim.evaluate.accuracy import accuracy
 from ddim.evaluate.evaluation import Evaluation, Metric
 from ddim.evaluate.extractors import Extractor, choose, get
-from ddim.evaluate.features import Pictures, as_pixels, cached_features, features
+from ddim.evaluate.features import Pictures, as_pixels, cached_features, features, take
 from ddim.evaluate.intervals import confidence_interval
 from ddim.evaluate.metrics import LIMITS, Floor, Reference, floor_of_others, floor_of_splits, largest_draw
 from ddim.progress import hidden
@@ -23,18 +22,7 @@ RESAMPLES, DRAWS = {True: 200, False: 20}, {True: 20, False: 5}  # with few feat
 
 
 class ScoringOptions(TypedDict, total=False):
-    """Options of `score` and `measure`.
-
-    Attributes:
-        extractor: the feature extractor, a name or an `Extractor`; None is the one for the data.
-        real: more real images, none of them in the reference, for the floor: each draw takes up to two thirds of
-            them. Without them, or with too few, the reference is split.
-        labels: (N,) the requested class of each sample, if the extractor is a `Classifier`: an index into the
-            classes of the reference if that is an `Images`, otherwise into those of the classifier.
-        data: the name of the data set, to choose an extractor by; None is the name of the reference.
-        seed: of the bootstrap and of the draws, from 0.
-        progress: whether to show bars.
-    """
+    """The options of `score`: those of `measure`."""
 
     extractor: str | Extractor | None
     real: Pictures | None
@@ -66,7 +54,13 @@ def measure(
         samples: (N, C, H, W), uint8 in 256 grey levels or floats in [-1, 1], or an `Images`. N must be greater than
             the number of features F.
         reference: real images of the same shape, more than F, preferably held out from training.
-        extractor, real, labels, data, seed, progress: see `ScoringOptions`.
+        extractor: the feature extractor, a name or an `Extractor`; None is the one for the data.
+        real: more real images, none of them in the reference, for the floor: each draw takes up to two thirds of
+            them. Without them, or with too few, the reference is split.
+        labels: (N,) the requested class of each sample, if the extractor is a `Classifier`: an index into the
+            classes of the reference if that is an `Images`, otherwise into those of the classifier.
+        data: the name of the data set, to choose an extractor by; None is the name of the reference.
+        seed, progress: seed of the bootstrap and of the draws, from 0, and whether to show bars.
 
     Raises:
         UserError: invalid images, different shapes, too few images, invalid labels or a negative seed.
@@ -77,13 +71,14 @@ def measure(
     if sample_pixels.shape[1:] != real_pixels.shape[1:]:
         shapes = [" × ".join(map(str, pixels.shape[1:])) for pixels in (sample_pixels, real_pixels)]
         raise UserError(f"The samples are {shapes[0]} and the real images {shapes[1]}; bring both to one shape.")
-    if not isinstance(extractor, str | None):
-        chosen = extractor
-    else:
-        channels, height, width = real_pixels.shape[1:]
+    channels, height, width = real_pixels.shape[1:]
+    if isinstance(extractor, str):
+        chosen = get(extractor, (channels, height, width))
+    elif extractor is None:
         data = data or (reference.name if isinstance(reference, Images) else None)
-        shape = (channels, height, width)
-        chosen = choose(shape, data) if extractor is None else get(extractor, shape)
+        chosen = choose((channels, height, width), data)
+    else:
+        chosen = extractor
     check_counts(chosen, len(sample_pixels), len(real_pixels))
     labelled = {} if labels is None else {"accuracy": accuracy(chosen, sample_pixels, labels, reference)}
     few = chosen.dim <= FEW
@@ -121,22 +116,16 @@ def check_counts(extractor: Extractor, samples: int, reference: int) -> None:
 
 
 def _floor(held: Reference, count: int, real: Pictures | None, extractor: Extractor, draws: int) -> Floor:
-    """The floor of other real images if there are enough, otherwise of splits of the reference."""
+    """Return the floor of other real images if there are enough, otherwise of splits of the reference."""
     available = 0 if real is None else len(real)
     size = min(count, largest_draw(available))
     if real is not None and size > extractor.dim:
         rows = np.random.default_rng([held.seed, 1]).permutation(available)[: draws * size]
-        pool = cached_features(extractor, _rows(real, torch.from_numpy(np.sort(rows))))
+        pool = cached_features(extractor, take(real, torch.from_numpy(np.sort(rows))))
         return floor_of_others(held, pool, size, draws)
     size = min(count, len(held.features) // 2)
     _check_enough(size, extractor, "images in half of the reference")
     return floor_of_splits(held, size, draws)
-
-
-def _rows(images: Pictures, rows: Tensor) -> Pictures:
-    if isinstance(images, Images):
-        return replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
-    return torch.as_tensor(images)[rows]
 
 
 def _check_enough(count: int, extractor: Extractor, kind: str) -> None:

@@ -10,12 +10,7 @@ from torch.nn import functional as F
 def sinusoidal(t: Tensor, width: int) -> Tensor:
     """Return sin and cos of t at `width` / 2 frequencies from 1 to 1/10000 (arXiv 1706.03762, section 3.5).
 
-    Args:
-        t: (B,) times.
-        width: even, at least 4.
-
-    Returns:
-        (B, width) float32.
+    Takes times (B,) and an even width; returns (B, width) float32.
     """
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / max(half - 1, 1))
@@ -24,20 +19,13 @@ def sinusoidal(t: Tensor, width: int) -> Tensor:
 
 
 class Conditioning(nn.Module):
-    """The embedding of the time, and of the class if there are classes: (B, 4 `width`).
-
-    Args:
-        width: width of the sinusoidal embedding.
-        classes: number of classes, or None. The label -1 is the null class.
-    """
+    """The sinusoidal embedding of the time, and of the class if there are `classes`; -1 is the null class."""
 
     def __init__(self, width: int, classes: int | None) -> None:
         super().__init__()
-        self.width = width
-        self.features = 4 * width
-        self.time = nn.Sequential(
-            nn.Linear(width, self.features), nn.SiLU(), nn.Linear(self.features, self.features)
-        )
+        self.width, self.features = width, 4 * width
+        hidden, output = nn.Linear(width, self.features), nn.Linear(self.features, self.features)
+        self.time = nn.Sequential(hidden, nn.SiLU(), output)
         self.label = nn.Embedding(classes + 1, self.features) if classes else None  # row 0 is the null class
 
     def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
@@ -76,7 +64,6 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Return (B, outputs, H, W) for x (B, inputs, H, W) and an embedding (B, features)."""
         h = self.conv1(F.silu(self.norm1(x))) + self.embed(embedding)[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return h + self.shortcut(x)  # type: ignore[no-any-return]
@@ -92,7 +79,6 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, H, W) for x (B, C, H, W)."""
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)  # (B, H W, C) each
         h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         return x + self.out(h.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]

@@ -60,7 +60,6 @@ class DoubleConvolution(nn.Module):
         self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, padding=1), norm(outputs)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Return (B, outputs, H, W) for x (B, inputs, H, W) and an embedding (B, features)."""
         x = F.silu(self.norm1(self.conv1(x))) + self.embed(embedding)[:, :, None, None]
         return F.silu(self.norm2(self.conv2(x)))
 
@@ -74,7 +73,6 @@ class Down(nn.Module):
         self.convolve = DoubleConvolution(outputs, outputs, features)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Return (B, outputs, H, W), or half of H and W with a stride of 2."""
         return self.convolve(self.shrink(x), embedding)  # type: ignore[no-any-return]
 
 
@@ -87,6 +85,5 @@ class Up(nn.Module):
         self.convolve = DoubleConvolution(2 * outputs, outputs, features)
 
     def forward(self, x: Tensor, embedding: Tensor, skip: Tensor) -> Tensor:
-        """Return (B, outputs, H, W) for a skip of (B, outputs, H, W)."""
         x = self.grow(x, output_size=skip.shape[-2:])
         return self.convolve(torch.cat([x, skip], dim=1), embedding)  # type: ignore[no-any-return]

@@ -23,11 +23,7 @@ def register(name: str) -> Callable[[type[Network]], type[Network]]:
     it the only size is "small", with no options. Each new network records `config`, the name and the arguments
     that it was created with, which is saved with a model. The arguments must be plain data, as JSON has it.
 
-    Args:
-        name: a new name, or a registered one to replace.
-
-    Raises:
-        UserError: what is registered is not a class.
+    A registered name is replaced. Raises `UserError` for anything but a class.
     """
 
     def record(cls: type[Network]) -> type[Network]:
@@ -52,24 +48,23 @@ def build(name: str, channels: int, size: str = "small", classes: int | None = N
     """Return a new network of a registered kind and size.
 
     Args:
-        name: one of `names()`.
+        name, size: one of `names()`, and one of `sizes(name)`.
         channels: number of channels of the image.
-        size: one of `sizes(name)`.
         classes: number of classes, or None for a network without labels.
         changes: options of the network that replace those of the size, e.g. dropout=0.2.
 
     Raises:
-        UserError: an unknown name or size.
+        UserError: an unknown name, size or option.
     """
     options = {**sizes(name)[size], "classes": classes, **changes}
-    return networks[name](channels, **options)
+    return networks.create(name, channels, **options)  # type: ignore[no-any-return]
 
 
 def from_config(config: dict[str, Any]) -> nn.Module:
     """Return a network with this `config`, with new weights.
 
     Raises:
-        UserError: the name is not registered.
+        UserError: the name is not registered, or the network does not have an option.
     """
     options = dict(config)
     name = options.pop("name")
@@ -78,7 +73,7 @@ def from_config(config: dict[str, Any]) -> nn.Module:
             f"The network {name!r} is not registered (only {', '.join(networks)}); first import the file that "
             "registers it (on the command line: --plugin FILE), or load the model with network=YourModule(...)."
         )
-    return networks[name](**options)
+    return networks.create(name, **options)  # type: ignore[no-any-return]
 
 
 def names() -> list[str]:
@@ -94,7 +89,7 @@ def sizes(name: str) -> dict[str, dict[str, Any]]:
 
 
 def _arguments(signature: inspect.Signature, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """The arguments of a call with their defaults, as JSON has them."""
+    """Return the arguments of a call with their defaults, as JSON has them."""
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
     table: dict[str, Any] = {}

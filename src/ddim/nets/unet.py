@@ -95,19 +95,17 @@ class Block(nn.Module):
         self.attention = Attention(outputs) if attend else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Return (B, outputs, H, W) for x (B, inputs, H, W) and an embedding (B, features)."""
         return self.attention(self.residual(x, embedding))  # type: ignore[no-any-return]
 
 
 class Down(nn.Module):
-    """One stage on the way down; every activation becomes a skip to the same stage on the way up."""
+    """One stage on the way down; every activation is appended to `skips`, for the same stage on the way up."""
 
     def __init__(self, blocks: Sequence[nn.Module], shrink: nn.Module | None) -> None:
         super().__init__()
         self.blocks, self.shrink = nn.ModuleList(blocks), shrink
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
-        """Return the activation after the stage, and append the skips to `skips`."""
         for block in self.blocks:
             x = block(x, embedding)
             skips.append(x)
@@ -126,19 +124,17 @@ class Middle(nn.Module):
         self.second = ResidualBlock(channels, channels, features, dropout)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Return (B, C, H, W) for x (B, C, H, W)."""
         return self.second(self.first(x, embedding), embedding)  # type: ignore[no-any-return]
 
 
 class Up(nn.Module):
-    """One stage on the way up; it is upsampled to the size of the next skip, so odd sizes need no padding."""
+    """One stage on the way up, from the end of `skips`; upsampled to the next skip's size, odd or even."""
 
     def __init__(self, blocks: Sequence[nn.Module], grow: nn.Module | None) -> None:
         super().__init__()
         self.blocks, self.grow = nn.ModuleList(blocks), grow
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
-        """Return the activation after the stage, and remove its skips from the end of `skips`."""
         for block in self.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), embedding)
         if self.grow is not None:

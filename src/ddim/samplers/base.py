@@ -1,8 +1,8 @@
 """What a sampler is, the registry of samplers, and the loop that runs every sampler."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -20,16 +20,13 @@ State = Any
 class Sampler(ABC):
     """A method that moves images from one noise level to another: differentiable arithmetic in any dtype.
 
-    Attributes:
-        order: order of convergence. The error at the end falls as S^-order, measured on smoothly uneven levels with
-            the first steps included. For a stochastic sampler: the error of the mean and of the variance.
-        stochastic: whether `step` draws noise.
-        variants: options of this class, besides its defaults, that `ddim verify` proves too.
+    The order of convergence is measured on smoothly uneven levels, with the first steps included; for a stochastic
+    sampler it is that of the mean and of the variance.
     """
 
-    order: int = 1
-    stochastic: bool = False
-    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    order: int = 1  # of convergence: the error at the end falls as S^-order
+    stochastic: bool = False  # whether `step` draws noise
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # other options that `ddim verify` proves too
 
     def calls(self, levels: Sequence[Level]) -> int:
         """Return the exact number of network calls along `levels`; by default one per step."""
@@ -43,6 +40,11 @@ class Sampler(ABC):
             schedule: for solvers that evaluate the network between two levels.
         """
         return None
+
+    def __repr__(self) -> str:
+        """Show the arguments of `__init__` that are kept under their own names."""
+        kept = [name for name in signature(type(self)).parameters if name in vars(self)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in kept)})"
 
     @abstractmethod
     def step(
@@ -70,18 +72,14 @@ def trajectory(
     noise: Noise | None = None,
     schedule: Schedule | None = None,
 ) -> Iterator[Tensor]:
-    """Step through the levels and yield the images after each step.
+    """Step through the levels and yield the images at levels[1], levels[2], ..., (B, C, H, W) each.
 
     Args:
-        sampler: the method.
-        denoise: the network.
+        sampler, denoise: the method and the network.
         x: images at the first level, (B, C, H, W).
         levels: noisiest first to generate, clean first to invert; at least two.
         noise: standard normal draws, required by a stochastic sampler.
         schedule: for solvers that evaluate the network between two levels.
-
-    Yields:
-        The images at levels[1], levels[2], ..., (B, C, H, W) each.
 
     Raises:
         UserError: at the call, for a stochastic sampler without noise or for fewer than two levels.
@@ -92,21 +90,14 @@ def trajectory(
         )
     if len(levels) < 2:
         raise UserError("A trajectory needs at least two levels: one to start from and one to reach.")
-    return _steps(sampler, denoise, x, levels, noise, schedule)
 
+    def steps(x: Tensor) -> Iterator[Tensor]:  # a generator, so that the checks above run at the call
+        state = sampler.init(levels, schedule)
+        for at, to in pairwise(levels):
+            x, state = sampler.step(denoise, x, at.like(x), to.like(x), state, noise)
+            yield x
 
-def _steps(
-    sampler: Sampler,
-    denoise: Denoise,
-    x: Tensor,
-    levels: Sequence[Level],
-    noise: Noise | None,
-    schedule: Schedule | None,
-) -> Iterator[Tensor]:
-    state = sampler.init(levels, schedule)
-    for at, to in pairwise(levels):
-        x, state = sampler.step(denoise, x, at.like(x), to.like(x), state, noise)
-        yield x
+    return steps(x)
 
 
 samplers: Registry[Callable[..., Sampler]] = Registry("sampler")
@@ -125,16 +116,7 @@ def get(name: str, **options: Any) -> Sampler:
     Raises:
         UserError: an unknown name, an option that the sampler does not have, or a value out of range.
     """
-    make = samplers[name]
-    signature = inspect.signature(make)
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        accepted = ", ".join(signature.parameters) or "none"
-        raise UserError(
-            f"The sampler {name!r} does not take {', '.join(options)}; the options it has: {accepted}."
-        ) from error
-    return make(**options)
+    return samplers.create(name, **options)  # type: ignore[no-any-return]
 
 
 def names() -> list[str]:

@@ -59,9 +59,6 @@ class DDIM(Sampler):
         std = self.eta * to.sigma / at.sigma * forward  # Eq. 16
         return std, std
 
-    def __repr__(self) -> str:
-        return f"DDIM(eta={self.eta!r})"
-
 
 @register("ddpm")
 def DDPM() -> DDIM:

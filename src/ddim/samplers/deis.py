@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from copy import copy
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ class DEIS(Exponential):
         UserError: another number of nodes or variable.
     """
 
-    space: ClassVar[Literal["x0", "eps"]] = "eps"
+    space = "eps"
     quadratures: dict[tuple[float, float], tuple[Floats, Floats]]
 
     def __init__(self, nodes: int = 3, variable: Literal["t", "lambda"] = "t", corrected: bool = True) -> None:

@@ -1,7 +1,5 @@
 """Singlestep DPM-Solvers: they call the network between two levels and remember nothing from step to step."""
 
-from typing import ClassVar, Literal
-
 from ddim.samplers.base import register
 from ddim.samplers.multistep import phi
 from ddim.samplers.planned import FloatLevel, Singlestep, Step, ddim_update, eps_coefficient
@@ -27,7 +25,7 @@ class DPM2(DPMSolver):
     without memory is needed, e.g. because something else changes the image between steps.
     """
 
-    space: ClassVar[Literal["x0", "eps"]] = "eps"
+    space = "eps"
     order = 2
     inner_stages = 1
 
@@ -47,7 +45,7 @@ class DPM3(DPMSolver):
     Three calls per step, one in the step to t = 0; deterministic, third order. For 30 calls and more.
     """
 
-    space: ClassVar[Literal["x0", "eps"]] = "eps"
+    space = "eps"
     order = 3
     inner_stages = 2
 
@@ -71,7 +69,7 @@ class DPMpp2S(DPMSolver):
     strong guidance.
     """
 
-    space: ClassVar[Literal["x0", "eps"]] = "x0"
+    space = "x0"
     order = 2
     inner_stages = 1
 

@@ -44,9 +44,6 @@ class DPMpp2M(Exponential):
         std = to.sigma * max(0.0, 1 - shrink ** (2 * eta)) ** 0.5
         return Update(to, to.sigma * shrink**eta, history=history, std=std if self.stochastic else None)
 
-    def __repr__(self) -> str:
-        return f"DPMpp2M(eta={self.eta!r})"
-
 
 @register("dpmpp-3m")
 class DPMpp3M(Exponential):
@@ -77,9 +74,6 @@ class DPMpp3M(Exponential):
 
     def corrects(self, levels: Sequence[FloatLevel], n: int) -> bool:
         return self.corrected and not self.history(levels, n - 1)
-
-    def __repr__(self) -> str:
-        return f"DPMpp3M(corrected={self.corrected})"
 
 
 @register("dpmpp-2m-sde")

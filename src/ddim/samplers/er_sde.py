@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -34,7 +33,7 @@ class ERSDE(Multistep):
         UserError: another number of nodes.
     """
 
-    space: ClassVar[Literal["x0", "eps"]] = "x0"
+    space = "x0"
     stochastic = True
 
     def __init__(self, nodes: int = 3) -> None:
@@ -76,6 +75,3 @@ class ERSDE(Multistep):
             history=self.weights(at, to, others) if others else (),
             std=to.sigma * max(0.0, 1 - kept**2) ** 0.5,
         )
-
-    def __repr__(self) -> str:
-        return f"ERSDE(nodes={self.nodes})"

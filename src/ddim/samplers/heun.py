@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import ClassVar, Literal
 
 from ddim.errors import UserError
 from ddim.samplers.base import register
@@ -30,7 +28,7 @@ class Heun(Singlestep):
         UserError: a churn or standard deviation below 0.
     """
 
-    space: ClassVar[Literal["x0", "eps"]] = "eps"
+    space = "eps"
     order = 2
     inner_stages = 1
     variants = ({"churn": 10},)
@@ -47,15 +45,12 @@ class Heun(Singlestep):
         half = eps_coefficient(at, to) / 2
         return Step(at, ddim_update(to)._replace(stages=(half,)), stages=(ddim_update(to),))
 
-    def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
+    def plan_step(self, levels: Sequence[FloatLevel], n: int, schedule: Schedule | None) -> Step:
         if not self.stochastic:
-            return super().plan(levels, schedule)
-        steps = []
-        for at, to in pairwise(levels):
-            churn = self.churned(at, len(levels) - 1, schedule)
-            (step,) = super().plan((churn.to, to), schedule)
-            steps.append(step._replace(at=at, churn=churn))
-        return steps
+            return super().plan_step(levels, n, schedule)
+        churn = self.churned(levels[n], len(levels) - 1, schedule)
+        step = super().plan_step((churn.to, levels[n + 1]), 0, schedule)
+        return step._replace(at=levels[n], churn=churn)
 
     def churned(self, at: FloatLevel, S: int, schedule: Schedule | None) -> Churn:
         """Return the churn of one of S steps, from level `at`; rho_hat is at most the schedule's last rho."""

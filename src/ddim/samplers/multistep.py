@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from ddim.samplers.planned import FloatLevel, Planned, Step, Update, ddim_update
 from ddim.schedule import Schedule
@@ -20,12 +20,9 @@ class Multistep(Planned):
 
     A clean level, or one of pure noise, is never a node; the step from or to it is DDIM's. Where the levels change
     direction or repeat, the nodes before that are dropped.
-
-    Attributes:
-        nodes: maximum number of predictions that the polynomial passes through; its degree is `nodes` - 1.
     """
 
-    nodes: int
+    nodes: int  # maximum number of predictions that the polynomial passes through; its degree is `nodes` - 1
 
     @abstractmethod
     def variable(self, level: FloatLevel) -> float:
@@ -53,11 +50,8 @@ class Multistep(Planned):
         """Return whether step n first corrects the previous step, if both ends of that are usable."""
         return False
 
-    def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
-        return [
-            Step(levels[n], self.update(levels, n), correction=self.correction(levels, n))
-            for n in range(len(levels) - 1)
-        ]
+    def plan_step(self, levels: Sequence[FloatLevel], n: int, schedule: Schedule | None) -> Step:
+        return Step(levels[n], self.update(levels, n), correction=self.correction(levels, n))
 
     def update(self, levels: Sequence[FloatLevel], n: int) -> Update:
         """Return the update of step n: the predictor."""
@@ -93,7 +87,7 @@ class Exponential(Multistep):
     too long for extrapolation there is DDIM's; the leading and linear spacings have one before t = 0.
     """
 
-    space: ClassVar[Literal["x0", "eps"]] = "x0"
+    space: Literal["x0", "eps"] = "x0"
 
     def history(self, levels: Sequence[FloatLevel], n: int) -> list[FloatLevel]:
         others = super().history(levels, n)

@@ -7,7 +7,7 @@ noise levels alone, so they are plain floats, computed once per trajectory in fl
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,20 +86,13 @@ class Update(NamedTuple):
 
     x0 and eps are predicted at the start of the step, y is one of the two (`Planned.space`), and the y_j are
     predictions of the same kind made elsewhere.
-
-    Attributes:
-        to: level s.
-        direction: coefficient of eps: sigma_s, or less where fresh noise takes a share.
-        stages: weights w_j of the predictions at the inner stages of this step, in their order.
-        history: weights w_j of the predictions at the starts of the earlier steps, latest first.
-        std: standard deviation of the injected noise; None draws no noise.
     """
 
-    to: FloatLevel
-    direction: float
-    stages: tuple[float, ...] = ()
-    history: tuple[float, ...] = ()
-    std: float | None = None
+    to: FloatLevel  # level s
+    direction: float  # coefficient of eps: sigma_s, or less where fresh noise takes a share
+    stages: tuple[float, ...] = ()  # w_j of the predictions at the inner stages of this step, in their order
+    history: tuple[float, ...] = ()  # w_j of the predictions at the starts of the earlier steps, latest first
+    std: float | None = None  # standard deviation of the injected noise; None draws no noise
 
 
 class Churn(NamedTuple):
@@ -113,52 +106,39 @@ class Churn(NamedTuple):
 class Step(NamedTuple):
     """One step of a plan.
 
-    Attributes:
-        at: level at which the step starts.
-        update: how it reaches its end.
-        stages: updates to the inner stages, where the network is called again before the end.
-        correction: the previous step again, with the prediction at its end as its one stage. Its result replaces
-            the image before this step's update. None for no correction.
-        churn: noise added before the first network call; None for no churn.
+    A correction is the previous step again, with the prediction at its end as its one stage. Its result replaces
+    the image before this step's update.
     """
 
-    at: FloatLevel
-    update: Update
-    stages: tuple[Update, ...] = ()
+    at: FloatLevel  # where the step starts
+    update: Update  # how it reaches its end
+    stages: tuple[Update, ...] = ()  # to the inner stages, where the network is called again before the end
     correction: Update | None = None
-    churn: Churn | None = None
+    churn: Churn | None = None  # noise added before the first network call
 
 
 class PlanState(NamedTuple):
-    """The state of a planned solver between two steps.
-
-    Attributes:
-        plan: all steps.
-        n: index of the next step.
-        previous: prediction at the start of the previous step; None at the first step.
-        history: the y of the previous steps, latest first.
-    """
+    """The state of a planned solver between two steps."""
 
     plan: list[Step]
-    n: int = 0
-    previous: Prediction | None = None
-    history: tuple[Tensor, ...] = ()
+    n: int = 0  # index of the next step
+    previous: Prediction | None = None  # at the start of the previous step; None at the first step
+    history: tuple[Tensor, ...] = ()  # the y of the previous steps, latest first
 
 
 class Planned(Sampler):
-    """A solver whose coefficients are known before the first step.
+    """A solver whose coefficients are known before the first step."""
 
-    Attributes:
-        space: whether y is the predicted image, "x0", or the predicted noise, "eps".
-        memory: how many earlier predictions it keeps.
-    """
+    space: Literal["x0", "eps"]  # whether y is the predicted image or the predicted noise
+    memory: int = 0  # how many earlier predictions it keeps
 
-    space: ClassVar[Literal["x0", "eps"]]
-    memory: int = 0
-
-    @abstractmethod
     def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
         """Return all steps along `levels`; `schedule` is for solvers that need levels between these."""
+        return [self.plan_step(levels, n, schedule) for n in range(len(levels) - 1)]
+
+    @abstractmethod
+    def plan_step(self, levels: Sequence[FloatLevel], n: int, schedule: Schedule | None) -> Step:
+        """Return the step from levels[n] to levels[n + 1]."""
 
     def inner_calls(self, levels: Sequence[FloatLevel], n: int) -> int:
         """Return the number of network calls of step n after its first; by default none."""
@@ -209,7 +189,7 @@ class Planned(Sampler):
         history: Sequence[Tensor],
         noise: Noise | None = None,
     ) -> Tensor:
-        """The formula of `Update`; `to` is `update.to` as tensors."""
+        """Return the value of `update`; `to` is `update.to` as tensors."""
         y = self._y(prediction)
         x = to.alpha * prediction.x0 + update.direction * prediction.eps  # DDIM, Eq. 12
         for w, y_j in [*zip(update.stages, stages, strict=False), *zip(update.history, history, strict=False)]:
@@ -223,7 +203,7 @@ class Planned(Sampler):
         return [FloatLevel.of(level, self) for level in levels]
 
     def _next(self, state: PlanState, at: Level, to: Level) -> Step:
-        """The next step of the plan, if it leads from `at` to `to`."""
+        """Return the next step of the plan, if it leads from `at` to `to`."""
         if state.n == len(state.plan):
             raise UserError(
                 f"{self} has taken all {state.n} steps of its plan; call `init` for another trajectory."
@@ -236,30 +216,20 @@ class Planned(Sampler):
             )
         return step
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
 
 class Singlestep(Planned):
-    """A one-step method of higher order; from or to a level that is not `usable`, its step is DDIM's.
+    """A one-step method of higher order; from or to a level that is not `usable`, its step is DDIM's."""
 
-    Attributes:
-        inner_stages: network calls of a step after its first.
-    """
-
-    inner_stages: int
+    inner_stages: int  # network calls of a step after its first
 
     @abstractmethod
     def between(self, at: FloatLevel, to: FloatLevel, schedule: Schedule | None) -> Step:
         """Return the step between two usable levels."""
 
-    def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
-        return [
-            self.between(levels[n], levels[n + 1], schedule)
-            if self.inner_calls(levels, n)
-            else Step(levels[n], ddim_update(levels[n + 1]))
-            for n in range(len(levels) - 1)
-        ]
+    def plan_step(self, levels: Sequence[FloatLevel], n: int, schedule: Schedule | None) -> Step:
+        if self.inner_calls(levels, n):
+            return self.between(levels[n], levels[n + 1], schedule)
+        return Step(levels[n], ddim_update(levels[n + 1]))
 
     def inner_calls(self, levels: Sequence[FloatLevel], n: int) -> int:
         return self.inner_stages if levels[n].usable and levels[n + 1].usable else 0

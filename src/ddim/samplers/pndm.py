@@ -1,19 +1,10 @@
 """PNDM and its relatives: DDIM's step with an Adams-Bashforth combination of eps (arXiv 2202.09778)."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
 
 from ddim.samplers.base import register
 from ddim.samplers.multistep import earlier
-from ddim.samplers.planned import (
-    FloatLevel,
-    Planned,
-    Step,
-    Update,
-    ddim_update,
-    eps_coefficient,
-    with_times,
-)
+from ddim.samplers.planned import FloatLevel, Planned, Step, ddim_update, eps_coefficient, with_times
 from ddim.schedule import Schedule
 
 ADAMS_BASHFORTH = ((), (-1 / 2,), (-16 / 12, 5 / 12), (-59 / 24, 37 / 24, -9 / 24))
@@ -31,29 +22,22 @@ class LinearMultistep(Planned):
     The weights are those of equal steps in sigma / alpha: fourth order there, second order on other smooth levels.
     """
 
-    space: ClassVar[Literal["x0", "eps"]] = "eps"
+    space = "eps"
     memory = 3
     order = 2
 
-    def plan(self, levels: Sequence[FloatLevel], schedule: Schedule | None) -> list[Step]:
-        return [
-            self.start(levels[n], levels[n + 1], schedule)
-            if self.inner_calls(levels, n)
-            else Step(levels[n], self.adams_bashforth(levels, n))
-            for n in range(len(levels) - 1)
-        ]
+    def plan_step(self, levels: Sequence[FloatLevel], n: int, schedule: Schedule | None) -> Step:
+        at, to = levels[n], levels[n + 1]
+        if self.inner_calls(levels, n):
+            return self.start(at, to, schedule)
+        if not at.usable or to.pure_noise:
+            return Step(at, ddim_update(to))
+        weights = ADAMS_BASHFORTH[len(earlier(levels, n, 3))]  # of the order that their number allows
+        return Step(at, ddim_update(to)._replace(history=tuple(eps_coefficient(at, to) * w for w in weights)))
 
     def start(self, at: FloatLevel, to: FloatLevel, schedule: Schedule | None) -> Step:
         """Return a first step, which has `inner_calls`."""
         raise NotImplementedError
-
-    def adams_bashforth(self, levels: Sequence[FloatLevel], n: int) -> Update:
-        """Return step n, of the order that the number of earlier predictions allows."""
-        at, to = levels[n], levels[n + 1]
-        if not at.usable or to.pure_noise:
-            return ddim_update(to)
-        weights = ADAMS_BASHFORTH[len(earlier(levels, n, 3))]
-        return ddim_update(to)._replace(history=tuple(eps_coefficient(at, to) * w for w in weights))
 
 
 @register("plms")

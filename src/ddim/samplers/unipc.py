@@ -26,15 +26,13 @@ class UniPC(Exponential):
     and the sum is the exact integral of a polynomial in lambda (`Multistep.weights`). For a single D_m the paper
     sets a_1 = 1/2 instead, and B(h) matters.
 
+    The attribute `order` is the order of convergence, as for every `Sampler`, measured: DDIM's first step limits it
+    to 2, or to 3 with the corrector. UniPC(order=2).order is therefore 3; its argument is kept as `p`.
+
     Args:
         order: the paper's p, the order of the predictor, from 1 to 3.
         variant: B(h): "bh1" is h, "bh2" is e^h - 1 (1 - e^-h for predictions of x0).
         corrector: whether UniC-p is used.
-
-    Attributes:
-        p: the argument `order`: the paper's name for its methods, UniPC-p.
-        order: the order of convergence, as for every `Sampler`, measured: DDIM's first step limits it to 2, or to 3
-            with the corrector. UniPC(order=2).order is therefore 3.
 
     Raises:
         UserError: another order or variant.

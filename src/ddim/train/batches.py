@@ -23,19 +23,12 @@ PREFETCH = 4  # updates, one thread each: a single thread may draw fewer images 
 
 
 class Batch(NamedTuple):
-    """A part of a batch of B images.
+    """A part of a batch of B images."""
 
-    Args:
-        x0: (B, C, H, W) clean images in [-1, 1], on the device of the data set's pixels.
-        label: (B,) int64 classes, on the CPU, like the rest.
-        t: (B,) int64 times, 1 ... T.
-        noise: (B, C, H, W) float32, standard normal.
-    """
-
-    x0: Tensor
-    label: Tensor
-    t: Tensor
-    noise: Tensor
+    x0: Tensor  # (B, C, H, W) clean images in [-1, 1], on the device of the data set's pixels
+    label: Tensor  # (B,) int64 classes, on the CPU, like the rest
+    t: Tensor  # (B,) int64 times, 1 ... T
+    noise: Tensor  # (B, C, H, W) float32, standard normal
 
 
 def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) -> Batch:
@@ -45,8 +38,7 @@ def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) 
     dropped labels, and the noise.
 
     Args:
-        plan: the batch size, the seed and the augmentations.
-        images: the training images.
+        plan, images: the batch size, the seed and the augmentations; the training images.
         T: the last time.
         step: the update, from 1 on.
         positions: a part of 0 ... `plan.batch_size` - 1.

@@ -79,13 +79,7 @@ def read(folder: str | Path, step: int) -> tuple[dict[str, Tensor], dict[str, An
 def resume(state: State, folder: str | Path, before: float = math.inf) -> int | None:
     """Set `state` to the newest whole checkpoint of a run.
 
-    Args:
-        state: of a model in training.
-        folder: of the run.
-        before: only checkpoints of earlier steps than this are considered.
-
-    Returns:
-        The step of the checkpoint; None if there is none, and `state` is unchanged.
+    Return the step of the checkpoint, or None if there is none of a step below `before`; `state` is then unchanged.
 
     Raises:
         UserError: every checkpoint is damaged, or the newest whole one belongs to another network.
@@ -110,11 +104,7 @@ def resume(state: State, folder: str | Path, before: float = math.inf) -> int | 
 
 
 def weights(folder: str | Path, step: int, raw: bool) -> dict[str, Tensor]:
-    """Return the averaged or the latest (`raw`) weights of one checkpoint, as a network's state dict.
-
-    Raises:
-        UserError: as `read`.
-    """
+    """Return the averaged or the latest (`raw`) weights of one checkpoint, as a state dict; see `read`."""
     tensors, numbers = read(folder, step)
     group = "raw/" if raw else f"{numbers['average']}/"
     return {name.removeprefix(group): tensor for name, tensor in tensors.items() if name.startswith(group)}

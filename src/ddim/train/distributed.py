@@ -17,10 +17,7 @@ from torch import Tensor, nn
 from ddim.device import choose_device
 from ddim.errors import UserError
 
-_AVAILABLE = {
-    "tensorboard": lambda: tracking.is_tensorboard_available(),
-    "wandb": lambda: tracking.is_wandb_available(),
-}
+TRACKERS = ("tensorboard", "wandb")
 _failed_groups: list[object] = []  # kept alive: PyTorch deadlocks if it frees a process group that is still in use
 
 
@@ -29,13 +26,9 @@ class Distributed:
 
     Args:
         device: "cpu", "cuda" or "mps"; None is the first available of cuda, mps and cpu. Each of many processes
-            has its own GPU.
+            has its own GPU. Attribute `device` is the one that this process's model belongs on.
         trackers: "tensorboard" or "wandb", whose packages must be installed.
         folder: where trackers write.
-
-    Attributes:
-        rank, processes: the index of this process, and their number.
-        device: where this process's model belongs.
 
     Raises:
         UserError: a device or tracker is not available, or the processes do not find each other.
@@ -46,9 +39,9 @@ class Distributed:
     ) -> None:
         self.device = torch.device(choose_device(device))
         for tracker in trackers:
-            if tracker not in _AVAILABLE:
-                raise UserError(f"There is no tracker {tracker!r}; choose one of {', '.join(_AVAILABLE)}.")
-            if not _AVAILABLE[tracker]():
+            if tracker not in TRACKERS:
+                raise UserError(f"There is no tracker {tracker!r}; choose one of {', '.join(TRACKERS)}.")
+            if not getattr(tracking, f"is_{tracker}_available")():
                 raise UserError(f"{tracker} is not installed; install it with: pip install 'ddim[{tracker}]'.")
         started, local_rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
         if started > 1 and self.device.type == "cuda" and local_rank >= torch.cuda.device_count():

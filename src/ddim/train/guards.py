@@ -1,31 +1,28 @@
-"""What can end a training early: a loss that is NaN or explodes, too little memory, and a signal to stop."""
+"""What protects a run: checks of the loss and of memory, the end by a signal, and the lock of the run folder."""
 
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 import torch
+from filelock import FileLock, Timeout
 
 from ddim.errors import UserError
+from ddim.files import refusal
 
 WINDOW = 50  # updates that the running loss averages over
 EXPLODED = 10.0  # times its lowest value: a running loss above this is lost, not noisy
-PATIENCE = (
-    3.0  # seconds after the first signal: torchrun forwards a Ctrl-C that its processes have already received
-)
+# Seconds after the first signal: torchrun forwards a Ctrl-C that its processes have already received.
+PATIENCE = 3.0
 
 
 class Breakdown(UserError):
-    """A training that has lost what it had learned.
-
-    Attributes:
-        step: the update that showed it, which was not made.
-        cause: what was seen, as a clause: "the loss is nan, ...".
-    """
+    """A training that has lost what it had learned: `step` is the update that showed it, `cause` a clause."""
 
     def __init__(self, step: int, cause: str, learning_rate: float) -> None:
         super().__init__(
@@ -36,25 +33,13 @@ class Breakdown(UserError):
 
 
 class Guard:
-    """A check of the loss of every update.
-
-    Attributes:
-        running: the running mean of the loss.
-        lowest: the lowest value of that mean so far.
-        seen: the number of losses checked.
-    """
+    """A check of the loss of every update: its running mean, the lowest value of that, and the losses seen."""
 
     def __init__(self) -> None:
         self.running, self.lowest, self.seen = 0.0, math.inf, 0
 
     def check(self, step: int, loss: float, norm: float, learning_rate: float) -> None:
-        """Check an update before it is made.
-
-        Args:
-            step: the number of the update.
-            loss: the mean loss of its batch.
-            norm: the norm of its gradient, before clipping.
-            learning_rate: the current one, for the error message.
+        """Check the loss of an update, and the norm of its gradient before clipping, before it is made.
 
         Raises:
             Breakdown: the loss or the gradient is not finite, or the running loss is far above its lowest value.
@@ -76,12 +61,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def out_of_memory(images: int, parts: int) -> UserError:
-    """Return the error for a share of a batch that does not fit into memory.
-
-    Args:
-        images: the number of images in this process's share of a batch.
-        parts: the number of parts in which they were processed.
-    """
+    """Return the error for a process's share of a batch, `images` in `parts`, that does not fit into memory."""
     at_once = -(-images // parts)
     if at_once == 1:
         return UserError("Not even one image at a time fits into memory; choose a smaller --size or --image-size.")
@@ -95,10 +75,8 @@ def out_of_memory(images: int, parts: int) -> UserError:
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Within this context, SIGINT and SIGTERM are remembered, for the loop to ask between two updates.
 
-    A second Ctrl-C, some seconds later, raises KeyboardInterrupt at once.
-
-    Yields:
-        A function that returns whether a signal has arrived.
+    The context yields a function that returns whether a signal has arrived. A second Ctrl-C, some seconds later,
+    raises KeyboardInterrupt at once.
     """
     received: list[float] = []
 
@@ -116,3 +94,39 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def exclusive(folder: Path, main: bool) -> Iterator[None]:
+    """Within this context, hold the lock of a run folder, if this is the main process: it alone writes.
+
+    The operating system releases the lock when the process ends, however it ends. Folders that were created for
+    the lock and are empty at the end are removed.
+
+    Raises:
+        UserError: another process holds the lock, or the folder cannot be created.
+    """
+    if not main:
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    created: list[Path] = []
+    try:
+        created = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"Another process is training in {folder}; wait for it, or choose another --out."
+        ) from error
+    except OSError as error:
+        raise refusal(folder, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()  # while it is held: a process that has it open then sees that it is gone
+        lock.release()
+        with suppress(OSError):
+            for path in created:
+                path.rmdir()

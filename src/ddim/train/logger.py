@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,37 +35,33 @@ LONG = 6 * 3600.0  # seconds from which the length of a run is announced
 ESTIMATE_AFTER = 20.0  # seconds of training before that length is estimated
 
 
+@dataclass(eq=False)
 class RunLogger:
     """The files of one run. Every process has one; only the main process's writes.
 
     A context. On entering, a new run gets its files; a resumed run loses the records of updates that will be made
-    again.
-
-    Attributes:
-        saved: `time.monotonic()` of the last checkpoint.
+    again. Attribute `saved` is `time.monotonic()` of the last checkpoint.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        recipe: Recipe,
-        model: Denoiser,
-        images: Images,
-        held_out: Images,
-        data: dict[str, Any],
-        state: State,
-        distributed: Distributed,
-    ) -> None:
-        self.folder, self.recipe, self.model = folder, recipe, model
-        self.state, self.distributed = state, distributed
-        self.images, self.held_out, self.data = images, held_out, data
-        self.average = model.with_network(state.averages[0].network)
+    folder: Path
+    recipe: Recipe
+    model: Denoiser
+    images: Images
+    held_out: Images
+    data: dict[str, Any]  # see `ddim.train.run.identity`
+    state: State
+    distributed: Distributed
+
+    def __post_init__(self) -> None:
+        self.average = self.model.with_network(self.state.averages[0].network)
         self.sampled, self.sampling_time = time.monotonic(), 0.0  # of the last samples: when, and how long it took
         self.estimated = False
 
     def __enter__(self) -> "RunLogger":
         if self.distributed.main:
-            self._sweep()
+            sweep(self.folder, "config", "model", "metrics", "environment")  # left by a run that was killed
+            sweep(self.folder / "checkpoints", "*")
+            sweep(self.folder / "samples", "data", "step-*")
             if self.state.step == 0:
                 self._begin()
             else:
@@ -78,7 +74,10 @@ class RunLogger:
             unit="step",
             disable=None if self.distributed.main else True,
         )
-        self.distributed.start_trackers("tracked", _flat(asdict(self.recipe)))
+        fields = {**vars(self.recipe), **vars(self.recipe.plan)}
+        del fields["plan"]
+        tracked = {name: v if isinstance(v, int | float | str) else str(v) for name, v in fields.items()}
+        self.distributed.start_trackers("tracked", tracked)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,8 +126,7 @@ class RunLogger:
     def recover(self, breakdown: Breakdown) -> bool:
         """Set the state to a checkpoint from well before a breakdown, and halve the learning rate from then on.
 
-        Returns:
-            False if there is no such checkpoint, or the learning rate has been halved `MAX_RECOVERIES` times.
+        Return False if there is no such checkpoint, or the rate has been halved `MAX_RECOVERIES` times.
         """
         factor = self.state.rate / 2
         before = breakdown.step - WINDOW
@@ -178,12 +176,6 @@ class RunLogger:
         earlier = "".join(f"{line}\n" for line in text.splitlines() if _step(line) <= self.state.step)
         if earlier != text:
             write_text(path, earlier)
-
-    def _sweep(self) -> None:
-        """Remove the temporary files of a run that was killed."""
-        sweep(self.folder, "config", "model", "metrics", "environment")
-        sweep(self.folder / "checkpoints", "*")
-        sweep(self.folder / "samples", "data", "step-*")
 
     def _show(self, progress: Progress) -> None:
         self.bar.total = round(progress.step / progress.fraction)  # under a time limit: an estimate, which settles
@@ -240,10 +232,9 @@ def lines_due(step: int, epoch: float, fraction: float) -> int:
 
 def duration(seconds: float) -> str:
     """Return a time in its two largest units: "2 days 3 hours", "4 hours 10 minutes", "50 seconds"."""
-    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
     parts: list[str] = []
     rest = round(seconds)
-    for name, length in units:
+    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
         number, rest = divmod(rest, length)
         if number or (name == "second" and not parts):
             parts.append(f"{number} {name}{'s' * (number != 1)}")
@@ -255,10 +246,3 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # half a line, of a run that was killed while it wrote
-
-
-def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe as trackers take it: one table of numbers and strings."""
-    table = {**recipe, **recipe["plan"]}
-    del table["plan"]
-    return {name: value if isinstance(value, int | float | str) else str(value) for name, value in table.items()}

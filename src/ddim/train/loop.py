@@ -1,39 +1,40 @@
 """The training loop, as a generator: the caller decides what to print, save and draw."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
+
+import torch
 
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
+from ddim.device import autocast, choose_precision
+from ddim.errors import UserError
+from ddim.noise import DROPOUT, stream
+from ddim.train.batches import Prefetcher, draw_batch
 from ddim.train.distributed import Distributed
-from ddim.train.guards import Breakdown
+from ddim.train.guards import Breakdown, is_out_of_memory, out_of_memory
+from ddim.train.loss import weight, weightings
 from ddim.train.recipe import Plan
 from ddim.train.state import State
-from ddim.train.update import Update
 
 
 class Progress(NamedTuple):
-    """The state of a training after an update.
+    """The state of a training after an update. Training continues to change `average` and `state`."""
 
-    Attributes:
-        step: updates made.
-        epoch: passes over the images made, a real number.
-        fraction: share of the whole training that is done, in (0, 1]; 1 after the last update.
-        loss: mean loss of this batch, weighted as in the plan.
-        seconds: time since training began, with evaluation, without interruptions.
-        average: the model with the averaged weights so far; training continues to change it.
-        state: everything that a checkpoint needs; training continues to change it, too.
-    """
-
-    step: int
-    epoch: float
-    fraction: float
-    loss: float
-    seconds: float
-    average: Denoiser
-    state: State
+    step: int  # updates made
+    epoch: float  # passes over the images made
+    fraction: float  # share of the whole training that is done, in (0, 1]; 1 after the last update
+    loss: float  # mean loss of this batch, weighted as in the plan
+    seconds: float  # time since training began, with evaluation, without interruptions
+    average: Denoiser  # the model with the averaged weights so far
+    state: State  # everything that a checkpoint needs
 
 
 def fit(
@@ -47,7 +48,7 @@ def fit(
     recover: Callable[[Breakdown], bool] = lambda breakdown: False,
     engine: Distributed | None = None,
 ) -> Iterator[Progress]:
-    """Train a model in place, on the device where it is.
+    """Train a model in place, on the device where it is, and yield the progress after each update.
 
     The data of an update depend on (seed, step, position in the batch) alone, see `ddim.train.batches`. So a
     training that continues from a saved state makes the same updates as an uninterrupted one, and any number of
@@ -63,9 +64,6 @@ def fit(
         recover: called when training breaks down; if it returns True, it has set `state` to an earlier step, and
             training continues from there.
         engine: deprecated name of `distributed`.
-
-    Yields:
-        The progress after each update.
 
     Raises:
         UserError: a weighting that is not registered, a loss that is NaN or explodes, or too little memory. The
@@ -104,3 +102,100 @@ def fit(
         state.step, state.losses = state.step + 1, (state.losses[0] + loss, state.losses[1] + 1)
         epoch = state.step * plan.batch_size / len(images)
         yield Progress(state.step, epoch, fraction(), loss, state.seconds, averaged, state)
+
+
+class Update:
+    """One update of the weights for each call: the clipped gradient of a batch, a step of AdamW, the averages.
+
+    The images' pixels are kept on the model's GPU, as uint8, if they fill at most half of its free memory.
+
+    Raises:
+        UserError: a batch of fewer images than there are processes, or a weighting that is not registered.
+    """
+
+    def __init__(self, model: Denoiser, images: Images, plan: Plan, distributed: Distributed, state: State) -> None:
+        if plan.batch_size < distributed.processes:
+            raise UserError(
+                f"A batch of {plan.batch_size} images cannot be shared by {distributed.processes} processes; raise "
+                "--batch-size."
+            )
+        _ = weightings[plan.weighting]  # refuses an unknown name before the first update
+        self.format = torch.channels_last if plan.channels_last else torch.contiguous_format
+        network = model.network.to(memory_format=self.format)  # type: ignore[call-overload]
+        if plan.compile:
+            network.compile()
+        self.network = distributed.wrap(network)
+        self.model = model if self.network is model.network else model.with_network(self.network)
+        self.precision = "fp32" if model.dtype != torch.float32 else choose_precision(plan.precision, model.device)
+        on_gpu = model.device.type == "cuda"
+        if on_gpu and images.pixels.nbytes <= torch.cuda.mem_get_info(model.device)[0] / 2:
+            images = replace(images, pixels=images.pixels.to(model.device))
+        draw = partial(draw_batch, plan, images, model.schedule.T)
+        self.draw = Prefetcher(draw, model.device) if on_gpu else draw
+        self.plan, self.distributed, self.state = plan, distributed, state
+        self.weights = list(state.network.parameters())
+
+    def __call__(self, step: int, left: float) -> float:
+        """Make update `step`, from 1 on, and return the mean loss of its batch. Raises `UserError` as `fit`.
+
+        `left` is the share of the training that is left before it, in (0, 1].
+        """
+        state, plan = self.state, self.plan
+        for group in state.optimizer.param_groups:
+            group["lr"] = state.rate * plan.learning_rate * plan.learning_rate_factor(step, left)
+        (loss,) = self.distributed.sum(self._gradient(step))
+        state.scaler.unscale_(state.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, plan.clip).item()
+        overflow = state.scaler.is_enabled() and not math.isfinite(norm) and state.scaler.get_scale() > 1
+        # fp16 overflows at times: the scaler skips that update
+        state.guard.check(step, loss, 0.0 if overflow else norm, state.rate * plan.learning_rate)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        for average in state.averages:
+            average.update()
+        return loss
+
+    def _gradient(self, step: int) -> float:
+        """Compute the gradients of the batch's mean loss; return this process's share of that loss."""
+        share = self.distributed.share(self.plan.batch_size)
+        while True:
+            self.state.optimizer.zero_grad()
+            count = self.state.parts
+            cuts = [share.start + len(share) * i // count for i in range(count + 1)]
+            parts = [range(a, b) for a, b in pairwise(cuts) if a < b]
+            try:
+                return math.fsum(self._part(step, part, part is parts[-1]) for part in parts)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.distributed.processes > 1 or count >= len(share):
+                    raise out_of_memory(len(share), count) from error
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.state.parts *= 2  # from here on, the same batch in smaller parts
+
+    def _part(self, step: int, positions: range, last: bool) -> float:
+        model, plan, device = self.model, self.plan, self.model.device
+        x0, label, t, noise = self.draw(step, positions)
+        x0 = x0.to(device, model.dtype, memory_format=self.format)
+        index = (step - 1) * plan.batch_size + positions.start
+        model.train()
+        with (
+            seeded(int(stream(plan.seed, index, DROPOUT).integers(2**63)), device),  # PyTorch's own dropout
+            nullcontext() if last else self.distributed.no_sync(self.network),
+        ):
+            with autocast(self.precision, device):
+                losses = model.loss(x0, t, noise.to(x0), None if model.classes is None else label)
+            losses = weight(plan.weighting, model.predicts, model.schedule(t)).to(losses) * losses
+            share = losses.sum() / plan.batch_size
+            # DDP averages the processes' gradients: times their number, that is the sum of the shares.
+            self.distributed.backward(self.state.scaler.scale(share * self.distributed.processes))
+        return share.item()
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within this context, PyTorch's generators start from `seed`; afterwards their states are as before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -5,6 +5,7 @@ The loss itself is `Denoiser.loss`. A weighting is a function of SNR = alpha^2 /
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,18 +56,12 @@ def names() -> list[str]:
 
 
 def weight(weighting: str, predicts: str, at: Level) -> Tensor:
-    """Return the factor for the loss of each image.
+    """Return the factor for the loss of each image, (B,), in the dtype of the level.
 
     Args:
-        weighting: the name of a registered weighting.
+        weighting: the name of a registered weighting; another one raises `UserError`.
         predicts: "eps", "x0" or "v".
         at: a level for each image, (B, 1, 1, 1).
-
-    Returns:
-        (B,) in the dtype of the level.
-
-    Raises:
-        UserError: an unknown weighting.
     """
     return weightings[weighting]((at.alpha / at.sigma).square().flatten(), predicts)
 
@@ -94,12 +89,9 @@ def losses_by_level(
     for rows in torch.arange(count).tensor_split(-(-count // batch_size)):
         x0, label = images.batch(indices[rows])
         x0 = x0.to(model.device, model.dtype)
-        noise = torch.stack([_noise(int(i), x0.shape[1:]) for i in rows]).to(x0)
+        normals = [stream(0, int(i), HELD_OUT).standard_normal(x0.shape[1:], dtype="float32") for i in rows]
+        noise = torch.from_numpy(np.stack(normals)).to(x0)
         t = model.schedule.T * (place[rows] + 0.5) / count
         losses.append(model.loss(x0, t, noise, None if model.classes is None else label).float().cpu())
     by_time = torch.cat(losses)[place.argsort()]
     return [part.mean().item() for part in by_time.tensor_split(BINS) if len(part)]
-
-
-def _noise(i: int, shape: torch.Size) -> Tensor:
-    return torch.from_numpy(stream(0, i, HELD_OUT).standard_normal(shape, dtype="float32"))

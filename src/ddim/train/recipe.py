@@ -6,10 +6,11 @@ Nothing here imports torch, so that `ddim --help` is fast; `ddim.train.run.train
 import json
 import math
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from ddim.errors import UserError
 
@@ -73,10 +74,8 @@ class Plan:
     """Seed of the first weights, the order of the images, the times and the noise."""
 
     def __post_init__(self) -> None:
-        limits = {name: getattr(self, name) for name in ("epochs", "steps", "minutes")}
-        positive = {**limits, "batch_size": self.batch_size, "learning_rate": self.learning_rate, "clip": self.clip}
-        positive["accumulate"] = self.accumulate
-        for name, value in positive.items():
+        for name in ("epochs", "steps", "minutes", "batch_size", "learning_rate", "clip", "accumulate"):
+            value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"{name} must be a number above 0; got {value}.")
         for name, hint in get_type_hints(Plan).items():
@@ -105,9 +104,7 @@ class Plan:
     def learning_rate_factor(self, step: int, left: float) -> float:
         """Return the factor of the learning rate at an update: it rises, stays at 1, and falls (arXiv 2405.18392).
 
-        Args:
-            step: the number of the update, from 1 on.
-            left: the share of the training that is left before this update, in (0, 1].
+        `step` counts from 1 on; `left` is the share of the training that is left before this update, in (0, 1].
         """
         rise, fall = step / max(1, self.warmup), left / self.cooldown if self.cooldown else 1.0
         return min(1.0, rise, fall)
@@ -160,11 +157,9 @@ def read(path: str | Path) -> Recipe:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}; correct it and try again.") from error
-    plan_table = table.pop("plan", {})
-    if not isinstance(plan_table, dict):
-        raise UserError(f"{path} sets plan = {plan_table!r}; write the plan as a table, under a line [plan].")
-    plan = _fill(Plan(), plan_table, path)
-    return _fill(Recipe(plan=plan), table, path)
+    if not isinstance(table.setdefault("plan", {}), dict):
+        raise UserError(f"{path} sets plan = {table['plan']!r}; write the plan as a table, under a line [plan].")
+    return _typed(table, path)
 
 
 def of_run(folder: str | Path) -> Recipe:
@@ -172,7 +167,7 @@ def of_run(folder: str | Path) -> Recipe:
     path = Path(folder) / "config.json"
     try:
         table = json.loads(path.read_text(encoding="utf-8"))["recipe"]
-        return _fill(Recipe(plan=_fill(Plan(), table.pop("plan"), path)), table, path)
+        return _typed(table, path)
     except UserError as error:
         raise UserError(
             f"{folder} was trained by another version of ddim, whose recipe this one cannot resume; start from its "
@@ -200,33 +195,25 @@ def names() -> list[str]:
 
 
 _FOLDER = Path(__file__).parent / "recipes"
-Fields = TypeVar("Fields", Recipe, Plan)
 
 
-def _fill(default: Fields, table: dict[str, Any], path: Path) -> Fields:
-    hints = get_type_hints(type(default))
+def _typed(table: dict[str, Any], path: Path) -> Recipe:
+    plan = Plan(**_checked(Plan, table["plan"], path))
+    rest = {name: value for name, value in table.items() if name != "plan"}
+    return Recipe(**_checked(Recipe, rest, path), plan=plan)
+
+
+def _checked(fields: type, table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Check the names and types in a table against the fields of a dataclass; lists become tuples."""
+    hints = get_type_hints(fields)
     for name, value in table.items():
         if name not in hints:
             raise UserError(f"{path} sets {name!r}, which is not one of {', '.join(hints)}; correct it.")
-        if not _fits(value, hints[name]):
-            raise UserError(f"{path} sets {name} = {value!r}; it must be {_allowed(hints[name])}.")
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()}
-    return replace(default, **values)
-
-
-def _allowed(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    return f"of the type {hint.__name__ if isinstance(hint, type) else hint}"
-
-
-def _fits(value: object, hint: Any) -> bool:
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if isinstance(hint, UnionType):
-        return any(_fits(value, member) for member in get_args(hint))
-    if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is hint
+        hint = hints[name]
+        try:
+            msgspec.convert(value, hint)
+        except msgspec.ValidationError as error:
+            of_type = f"of the type {hint.__name__ if isinstance(hint, type) else hint}"
+            allowed = f"one of {', '.join(get_args(hint))}" if get_origin(hint) is Literal else of_type
+            raise UserError(f"{path} sets {name} = {value!r}; it must be {allowed}.") from error
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}

@@ -5,7 +5,9 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,16 @@ from ddim.errors import UserError
 from ddim.predict import predictions
 from ddim.train import checkpoints
 from ddim.train.distributed import Distributed
-from ddim.train.guards import interruptible
-from ddim.train.lock import exclusive
+from ddim.train.guards import exclusive, interruptible
 from ddim.train.logger import RunLogger
-from ddim.train.loop import fit
+from ddim.train.loop import fit, seeded
 from ddim.train.loss import weightings
 from ddim.train.recipe import Recipe
 from ddim.train.state import State
-from ddim.train.update import seeded
 
 SAVE_EVERY = 60.0  # seconds between two checkpoints: the most that a killed run loses
-CHANGEABLE = {"epochs", "steps", "minutes", "learning_rate", "cooldown"}
-CHANGEABLE |= {"clip", "accumulate", "channels_last", "compile"}
-"""The fields of a plan that may differ when a run is resumed."""
+CHANGEABLE = {"epochs", "steps", "minutes", "learning_rate", "cooldown", "clip", "accumulate"}
+CHANGEABLE |= {"channels_last", "compile"}  # the fields of a plan that may differ when a run is resumed
 
 
 def train(
@@ -49,7 +48,7 @@ def train(
     trackers: Sequence[str] = (),
     save_every: float = SAVE_EVERY,
 ) -> Denoiser:
-    """Train by a recipe into a run folder, with a progress bar.
+    """Train by a recipe into a run folder, and return the model with the averaged weights, in eval mode.
 
     The folder holds `config.json`, `model.safetensors` (the averaged weights), `checkpoints/` (what `resume`
     needs), `metrics.jsonl`, `environment.json` and `samples/` (some of the training images, and samples drawn on
@@ -70,9 +69,6 @@ def train(
         trackers: "tensorboard" or "wandb", which receive the metrics, too.
         save_every: seconds between two checkpoints.
 
-    Returns:
-        The model with the averaged weights, in eval mode.
-
     Raises:
         UserError: a name that is not registered, a folder that holds a run or that another process trains in, a
             checkpoint of another recipe, an unknown data set or device, images that cannot be read, or a training
@@ -91,18 +87,14 @@ def train(
         )
     distributed = Distributed(device, trackers, folder)
     with distributed.main_first():  # the main process downloads and decodes, the others read its files
-        images, held_out = (
-            open_images(
-                recipe.data,
-                classes=recipe.classes,
-                size=recipe.image_size,
-                split=split,
-                data_dir=data_dir,
-                url=url,
-            )
-            for split in ("train", "test")
+        opened = partial(
+            open_images, recipe.data, classes=recipe.classes, size=recipe.image_size, data_dir=data_dir, url=url
         )
-    before = _precision(folder) if resume and recipe.plan.precision == "auto" else None
+        images, held_out = opened(split="train"), opened(split="test")
+    before = None
+    if resume and recipe.plan.precision == "auto":  # keep the precision of the run in the folder, if there is one
+        with suppress(UserError, KeyError, TypeError):
+            before = str(model_io.read_config(folder)["recipe"]["plan"]["precision"])
     precision = choose_precision(before or recipe.plan.precision, distributed.device)
     recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
     data = identity(images, held_out)
@@ -149,8 +141,7 @@ def check_names(recipe: Recipe) -> None:
     """Check that the names in a recipe are registered.
 
     Raises:
-        UserError: an unknown network, size, schedule, parameterisation or weighting; the message lists the
-            registered names.
+        UserError: an unknown network, size, schedule, parameterisation or weighting.
     """
     _ = nets.sizes(recipe.network)[recipe.size]
     if recipe.schedule not in schedule.names():
@@ -173,12 +164,7 @@ def transfer(source: nn.Module, network: nn.Module) -> list[str]:
 
     A model with other classes or channels keeps all layers but those that depend on them.
 
-    Args:
-        source: a trained network.
-        network: the network whose weights are replaced in place.
-
-    Returns:
-        The names of the tensors of `network` that are unchanged.
+    Return the names of the tensors of `network` that are unchanged.
 
     Raises:
         UserError: fewer than half of the weights fit, so the networks differ in kind.
@@ -213,8 +199,16 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
                 f"{folder} holds a model but no checkpoints to resume from; start from its weights with --init, or "
                 "begin anew with --overwrite."
             )
-        _check_unchanged(recipe, folder)
-        if model_io.read_config(folder).get("data", data) != data:
+        config = model_io.read_config(folder)
+        before, now = (_fixed(table) for table in (config.get("recipe", {}), asdict(recipe)))
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if changed:
+            name = changed[0]
+            raise UserError(
+                f"{folder} was begun with {name} = {before.get(name)!r}, not {now.get(name)!r}; resume without "
+                "changing it, or train into another --out."
+            )
+        if config.get("data", data) != data:
             raise UserError(
                 f"The images are not those that {folder} was trained on; restore them, or start from its weights "
                 "with --init in another --out."
@@ -227,28 +221,8 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
         raise UserError(f"Not all processes see the same checkpoints; put {folder} where all machines see it.")
 
 
-def _precision(folder: Path) -> str | None:
-    """The precision of the run in the folder; None if there is no run."""
-    try:
-        return str(model_io.read_config(folder)["recipe"]["plan"]["precision"])
-    except (UserError, KeyError, TypeError):
-        return None
-
-
-def _check_unchanged(recipe: Recipe, folder: Path) -> None:
-    """Refuse a recipe that differs from that of the run in the folder, except in `CHANGEABLE`."""
-    before, now = (_fixed(table) for table in (model_io.read_config(folder).get("recipe", {}), asdict(recipe)))
-    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    if changed:
-        name = changed[0]
-        raise UserError(
-            f"{folder} was begun with {name} = {before.get(name)!r}, not {now.get(name)!r}; resume without "
-            "changing it, or train into another --out."
-        )
-
-
 def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a recipe that a resumed run must keep, as one table of plain data."""
+    """Return the fields of a recipe that a resumed run must keep, as one table of plain data."""
     table: dict[str, Any] = json.loads(json.dumps(recipe))
     plan = table.pop("plan", {})
     return table | {name: value for name, value in plan.items() if name not in CHANGEABLE}

@@ -1,16 +1,56 @@
 """Everything that training carries from one update to the next. Random numbers depend on the step alone."""
 
+import copy
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ddim.errors import UserError
-from ddim.train.ema import Average
 from ddim.train.guards import Guard
 from ddim.train.recipe import Plan
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
+
+
+class Average:
+    """A power-function average of a network's weights (arXiv 2312.02696, section 3.1).
+
+    The weights of step tau count as tau^gamma. The average therefore covers the same share of the training,
+    however long that has been: no decay depends on its length, and no start-up phase needs a correction.
+    Attribute `network` is a separate module with the averaged weights.
+
+    Args:
+        network: the network whose weights are averaged; they are copied now, and read in each `update`.
+        width: standard deviation of the steps that count, as a share of the steps so far, in [0, 0.25].
+            0 is no averaging: the latest weights.
+    """
+
+    def __init__(self, network: nn.Module, width: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.width, self.updates = width, 0
+        # Listed once: iterating over the modules at each update takes milliseconds.
+        self._weights: list[Tensor] = list(self.network.parameters())
+        self._latest: list[Tensor] = list(network.parameters())
+        self._source = network
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the network's current weights; copy its buffers."""
+        self.updates += 1
+        share = 1 - (1 - 1 / self.updates) ** (gamma(self.width) + 1) if self.width else 1.0  # 1 - beta
+        torch._foreach_lerp_(self._weights, self._latest, share)
+        for averaged, latest in zip(self.network.buffers(), self._source.buffers(), strict=True):
+            averaged.copy_(latest)
+
+
+@cache
+def gamma(width: float) -> float:
+    """Return the exponent for a width: width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3))."""
+    roots = np.roots([1, 7, 16 - width**-2, 12 - width**-2])
+    return float(roots.real.max())
 
 
 class State:
@@ -19,15 +59,6 @@ class State:
     Args:
         network: the network to train; it is not copied.
         plan: how to train.
-
-    Attributes:
-        step: updates made.
-        seconds: time spent on them.
-        parts: parts in which each process computes its share of a batch.
-        rate: factor of the plan's learning rate, below 1 after a breakdown.
-        guard: the check of the loss, which detects a breakdown.
-        lines: lines of metrics that were due so far.
-        losses: (sum, count) of the losses since the last line.
 
     Raises:
         UserError: the network has no trainable weights.
@@ -39,21 +70,24 @@ class State:
                 "The network has no weights to train; choose another network, or unfreeze some of its weights."
             )
         # The fused AdamW reads memory in order, so moments need the memory format of their weights from the start.
-        self.network = network.to(memory_format=_format(plan))  # type: ignore[call-overload]
+        memory_format = torch.channels_last if plan.channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.averages = [Average(network, width) for width in plan.ema]
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True
         )
-        self.scaler = torch.amp.GradScaler(_device(network).type, enabled=plan.precision == "fp16")
-        self.accumulate = plan.accumulate
-        self.step, self.seconds, self.parts = 0, 0.0, plan.accumulate
-        self.lines, self.losses = 0, (0.0, 0)
-        self.rate, self.guard = 1.0, Guard()
+        device = next(network.parameters()).device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
+        self.step, self.seconds = 0, 0.0  # updates made, and the time spent on them
+        self.accumulate, self.parts = plan.accumulate, plan.accumulate  # parts of a process's share of a batch
+        self.rate, self.guard = 1.0, Guard()  # factor of the learning rate, below 1 after a breakdown
+        self.lines = 0  # lines of metrics that were due so far
+        self.losses = (0.0, 0)  # sum and count of the losses since the last line
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by name: raw/..., averages by width, e.g. 0.1/..., and moments, e.g. exp_avg/..."""
         groups = {"raw": self.network.state_dict()}
-        groups |= {_name(average.width): average.network.state_dict() for average in self.averages}
+        groups |= {f"{average.width:g}": average.network.state_dict() for average in self.averages}
         parameters = dict(self.network.named_parameters())
         moments = self.optimizer.state  # none for parameters that are frozen or not used
         for moment in MOMENTS:
@@ -62,9 +96,10 @@ class State:
 
     def numbers(self) -> dict[str, Any]:
         """Return everything that is not a tensor, ready for JSON, which keeps every bit of a float."""
+        moments = next(iter(self.optimizer.state.values()), {"step": 0})
         return {
             "step": self.step,
-            "average": _name(self.averages[0].width),  # the one that is saved for use
+            "average": f"{self.averages[0].width:g}",  # the one that is saved for use
             "seconds": self.seconds,
             "accumulate": self.accumulate,
             "parts": self.parts,
@@ -72,13 +107,9 @@ class State:
             "guard": vars(self.guard).copy(),
             "lines": self.lines,
             "losses": list(self.losses),
-            "updates": self._updates(),
+            "updates": int(moments["step"]),  # made by the optimizer: in fp16 it may skip some
             "scaler": self.scaler.state_dict(),
         }
-
-    def _updates(self) -> int:
-        """The number of updates that the optimizer made: in fp16 it may skip some."""
-        return int(next((moments["step"] for moments in self.optimizer.state.values()), 0))
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
@@ -87,10 +118,12 @@ class State:
         Raises:
             KeyError, RuntimeError: they belong to another network or plan.
         """
-        _copy(self.network, tensors, "raw")
+        networks = {"raw": self.network}
         for average in self.averages:
-            _copy(average.network, tensors, _name(average.width))
+            networks[f"{average.width:g}"] = average.network
             average.updates = numbers["step"]
+        for group, network in networks.items():
+            network.load_state_dict({name: tensors[f"{group}/{name}"] for name in network.state_dict()})
         for name, parameter in self.network.named_parameters():
             if f"{MOMENTS[0]}/{name}" in tensors:
                 moments = {m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS}
@@ -103,19 +136,3 @@ class State:
         self.lines, self.losses = numbers["lines"], tuple(numbers["losses"])
         if numbers["accumulate"] == self.accumulate:  # else the plan has changed
             self.parts = numbers["parts"]
-
-
-def _copy(network: nn.Module, tensors: dict[str, Tensor], group: str) -> None:
-    network.load_state_dict({name: tensors[f"{group}/{name}"] for name in network.state_dict()})
-
-
-def _format(plan: Plan) -> torch.memory_format:
-    return torch.channels_last if plan.channels_last else torch.contiguous_format
-
-
-def _name(width: float) -> str:
-    return f"{width:g}"
-
-
-def _device(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device

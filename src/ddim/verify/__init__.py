@@ -3,8 +3,7 @@
 import warnings
 from typing import Any
 
-from ddim.verify.checks import prove_identities
-from ddim.verify.prove import judge, solvers
+from ddim.verify.checks import judge, prove_identities, solvers
 from ddim.verify.verdict import Curve, Proof, Verdict, table_lines
 
 __all__ = ["Curve", "Proof", "Verdict", "judge", "prove_identities", "solvers", "table_lines"]

@@ -1,21 +1,22 @@
-"""Checks of single properties: exactness, network calls, repeatability, and the identities of DDIM's paper."""
+"""All proofs: the order, exactness, calls and repeatability of each solver, and the identities of DDIM's paper."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from ddim import timesteps
-from ddim.level import Denoise, Level, Prediction
+from ddim import samplers, timesteps
+from ddim.level import Denoise, Level, Noise, Prediction
 from ddim.noise import ImageNoise
 from ddim.samplers import DDIM, Sampler, trajectory
 from ddim.schedule import Schedule, linear
-from ddim.verify.exact import GAUSSIAN, POINT
-from ddim.verify.marginals import Law, error, law
-from ddim.verify.orders import SCHEDULE, stretched
-from ddim.verify.verdict import Proof, worst
+from ddim.verify import orders
+from ddim.verify.exact import GAUSSIAN, MIXTURE, POINT, sampled
+from ddim.verify.orders import SCHEDULE, law_error, stretched
+from ddim.verify.verdict import Proof, Verdict, worst
 
 Factory = Callable[[], Sampler]
 """Returns a new sampler, so that no proof depends on the state that another left."""
@@ -26,18 +27,59 @@ COUNTS = (1, 2, 3, 5, 10, 20, 50)  # steps
 ROUNDING = 1e-9
 IMAGES = 3
 TIMES = (2, 10, 300, 999, 1000)
+TOLERANCE = 0.2  # a measured order may be lower by so much
+SAMPLES, SAMPLED_STEPS = 40_000, 160
+SIGMAS = 4.5  # standard errors that chance may add
 
 
-class CountedDenoise:
-    """The denoiser of `GAUSSIAN`. It counts its calls, and those at sigma = 0, where no network is trained."""
+def solvers(only: Sequence[str] | None = None) -> dict[str, Factory]:
+    """Return a factory for each registered solver and each of its `variants`, or for the named solvers only.
 
-    def __init__(self) -> None:
-        self.calls, self.calls_at_zero = 0, 0
+    Raises:
+        UserError: an unknown name.
+    """
+    factories: dict[str, Factory] = {}
+    for name in samplers.names() if only is None else only:
+        samplers.get(name)  # refuses an unknown name
+        factories[name] = partial(samplers.get, name)
+    if only is None:
+        for name, sampler in samplers.samplers.items():
+            for options in getattr(sampler, "__dict__", {}).get("variants", ()):
+                text = ", ".join(f"{option} = {value}" for option, value in options.items())
+                factories[f"{name}, {text}"] = partial(samplers.get, name, **options)
+    return factories
 
-    def __call__(self, x: Tensor, at: Level) -> Prediction:
-        self.calls += 1
-        self.calls_at_zero += bool((at.sigma == 0).any())
-        return GAUSSIAN.denoise(x, at)
+
+def judge(name: str, factory: Factory) -> Verdict:
+    """Return the verdict on one solver, which the report calls `name`."""
+    sampler = factory()
+    curves = orders.measure(factory)
+    proofs = []
+    for problem in dict.fromkeys(curve.problem for curve in curves):
+        lowest = -worst(-curve.order for curve in curves if curve.problem == problem)
+        proofs.append(Proof(problem, lowest, sampler.order - TOLERANCE, "least"))
+    if sampler.stochastic:
+        proofs.append(mixture_samples(factory))
+    proofs += [check(factory) for check in (point_mass, promised_calls, repeatable, independent_of_batch)]
+    calls = calls_per_step(sampler)
+    return Verdict(name, sampler.order, sampler.stochastic, calls, tuple(proofs), tuple(curves))
+
+
+def mixture_samples(factory: Factory) -> Proof:
+    """Check the mean and the standard deviation of many samples of the mixture.
+
+    The difference between S and S / 2 steps estimates the bias at S steps, which is allowed on top of chance. The
+    value is the larger of the two errors over the allowed error, so it must not exceed 1.
+    """
+    coarse, fine = (
+        sampled(factory(), MIXTURE, stretched(S), SCHEDULE, SAMPLES) for S in (SAMPLED_STEPS // 2, SAMPLED_STEPS)
+    )
+    exact = MIXTURE.law(stretched(1)[-1])
+    chance = SIGMAS * float(exact.std) / math.sqrt(SAMPLES)
+    values = []
+    for at_fine, at_coarse, at_exact in zip(fine, coarse, exact, strict=True):
+        values.append(float((at_fine - at_exact).abs()) / (chance + float((at_fine - at_coarse).abs())))
+    return Proof("samples", worst(values), 1.0)
 
 
 def promised_calls(factory: Factory) -> Proof:
@@ -45,15 +87,21 @@ def promised_calls(factory: Factory) -> Proof:
 
     The value is the number of trajectories for which that is false.
     """
-    schedule, wrong = linear(), 0
-    for spacing in timesteps.names():
-        for S in COUNTS:
-            sampler, denoise = factory(), CountedDenoise()
-            levels = timesteps.levels(schedule, timesteps.timesteps(schedule, S, spacing))
-            end = _run(sampler, denoise, levels, range(IMAGES), schedule)
-            expected = sampler.calls(levels)
-            wrong += denoise.calls != expected or denoise.calls_at_zero > 0 or not bool(end.isfinite().all())
-    return Proof("calls", wrong, 0)
+    cases = product(timesteps.names(), COUNTS)
+    return Proof("calls", sum(not _keeps_calls(factory(), spacing, S) for spacing, S in cases), 0)
+
+
+def _keeps_calls(sampler: Sampler, spacing: str, S: int) -> bool:
+    schedule, called = linear(), []
+
+    def denoise(x: Tensor, at: Level) -> Prediction:
+        called.append(at)
+        return GAUSSIAN.denoise(x, at)
+
+    levels = timesteps.levels(schedule, timesteps.timesteps(schedule, S, spacing))
+    end = _run(sampler, denoise, levels, range(IMAGES), schedule)
+    at_zero = any((at.sigma == 0).any() for at in called)  # where no network is trained
+    return len(called) == sampler.calls(levels) and not at_zero and bool(end.isfinite().all())
 
 
 def repeatable(factory: Factory) -> Proof:
@@ -76,7 +124,7 @@ def point_mass(factory: Factory) -> Proof:
     """
     to_zero, from_T = SCHEDULE(0.0), SCHEDULE(float(SCHEDULE.T))
     cases = [stretched(7), [*stretched(7), to_zero], [from_T, to_zero]]
-    errors = [error(law(factory(), POINT, levels, SCHEDULE), Law(*POINT.law(levels[-1]))) for levels in cases]
+    errors = [law_error(factory(), POINT, levels) for levels in cases]
     return Proof("point mass", max(e if math.isfinite(e) else math.inf for e in errors), ROUNDING)
 
 
@@ -87,17 +135,14 @@ def calls_per_step(sampler: Sampler, S: int = 50) -> float:
 
 
 def prove_identities(family: Family = DDIM) -> Iterator[Proof]:
-    """Yield a proof for each identity that DDIM's paper states of its family; values are the largest differences.
-
-    Args:
-        family: makes the sampler with a given eta.
-    """
+    """Yield a proof for each identity that DDIM's paper states of its family; a value is the largest difference."""
     yield Proof("eta = 0: one step is alpha_s x0 + sigma_s eps (Eq. 12)", _one_step(family(0.0)), ROUNDING)
     yield Proof(
         "eta = 1: the mean and variance of DDPM's posterior (DDPM, Eqs. 6 and 7)", _ddpm(family(1.0)), ROUNDING
     )
     claim = "every eta: q(x_s | x_0) is kept (DDIM, Lemma 1)"
-    yield Proof(claim, worst(_marginals(family(eta)) for eta in (0.0, 0.2, 0.5, 0.8, 1.0)), ROUNDING)
+    cases = product((0.0, 0.2, 0.5, 0.8, 1.0), (stretched(5), stretched(5)[:2]))
+    yield Proof(claim, worst(law_error(family(eta), POINT, levels) for eta, levels in cases), ROUNDING)
     claim = "every eta: the injected standard deviation is eta times DDPM's (Eq. 16)"
     yield Proof(claim, worst(_injected(family, eta) for eta in (0.2, 0.5, 0.8)), ROUNDING)
 
@@ -108,7 +153,7 @@ def _one_step(sampler: Sampler) -> float:
     errors = []
     for at, to in product([SCHEDULE(1000.0), SCHEDULE(333.3)], [SCHEDULE(300.5), SCHEDULE(0.0)]):
         x0, eps = GAUSSIAN.denoise(x, at)
-        end, _ = sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], SCHEDULE), None)
+        end = _step(sampler, x, at, to, SCHEDULE)
         errors.append(float((end - (to.alpha * x0 + to.sigma * eps)).abs().max()))
     return worst(errors)
 
@@ -123,18 +168,9 @@ def _ddpm(sampler: Sampler) -> float:
         x0 = GAUSSIAN.denoise(x, at).x0
         mean = (before.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - before) * x) / (1 - bar)  # Eq. 7
         std = ((1 - before) / (1 - bar) * beta).sqrt()
-        ends = [
-            sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], schedule), noise)[0]
-            for noise in (torch.zeros_like, torch.ones_like)
-        ]
+        ends = [_step(sampler, x, at, to, schedule, noise) for noise in (torch.zeros_like, torch.ones_like)]
         errors += [float((end - exact).abs().max()) for end, exact in zip(ends, (mean, mean + std), strict=True)]
     return worst(errors)
-
-
-def _marginals(sampler: Sampler) -> float:
-    levels = stretched(5)
-    cases = (levels, levels[:2])
-    return worst(error(law(sampler, POINT, case, SCHEDULE), Law(*POINT.law(case[-1]))) for case in cases)
 
 
 def _injected(family: Family, eta: float) -> float:
@@ -142,10 +178,15 @@ def _injected(family: Family, eta: float) -> float:
     x = torch.zeros(1, 1, 1, 4, dtype=torch.float64)
     std = []
     for sampler in (family(eta), family(1.0)):
-        state = sampler.init([at, to], SCHEDULE)
-        ends = [sampler.step(GAUSSIAN.denoise, x, at, to, state, z)[0] for z in (torch.zeros_like, torch.ones_like)]
+        ends = [_step(sampler, x, at, to, SCHEDULE, noise) for noise in (torch.zeros_like, torch.ones_like)]
         std.append(ends[1] - ends[0])
     return float((std[0] - eta * std[1]).abs().max())
+
+
+def _step(
+    sampler: Sampler, x: Tensor, at: Level, to: Level, schedule: Schedule, noise: Noise | None = None
+) -> Tensor:
+    return sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], schedule), noise)[0]
 
 
 def _example(factory: Factory, rows: Sequence[int]) -> Tensor:
@@ -162,5 +203,5 @@ def _run(
 
 
 def _difference(a: Tensor, b: Tensor) -> float:
-    """The largest difference; infinite where one of the two is NaN."""
+    """Return the largest difference; infinite where one of the two is NaN."""
     return 0.0 if torch.equal(a, b) else float((a - b).abs().max().nan_to_num(math.inf))

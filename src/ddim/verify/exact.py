@@ -1,9 +1,13 @@
-"""Data whose exact denoiser and probability flow are formulas. Pixels are independent, (B, 1, 1, W)."""
+"""Data whose exact denoiser and probability flow are formulas, and the law at the end of a sampler's trajectory.
+
+Pixels are independent, (B, 1, 1, W).
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,20 +15,22 @@ from torch import Tensor
 from ddim.forward import q_sample
 from ddim.level import Level, Prediction
 from ddim.predict import from_x0
-from ddim.schedule import vp_sde
+from ddim.samplers import Sampler, trajectory
+from ddim.schedule import Schedule, vp_sde
 
-Smooth = (
-    vp_sde  # DDPM's linear schedule as a formula, smooth in the real time t; a table has a kink at every integer
-)
+Smooth = vp_sde  # DDPM's linear schedule as a formula, smooth in the real time t; a table has kinks at the integers
+
+
+class Law(NamedTuple):
+    """The mean and the standard deviation of each pixel, (W,)."""
+
+    mean: Tensor
+    std: Tensor
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Pixels of N(mean, std^2); std = 0 is a point mass.
-
-    Args:
-        mean, std: a number for each of the W pixels.
-    """
+    """Pixels of N(mean, std^2), with a mean and std for each of the W pixels; std = 0 is a point mass."""
 
     mean: Sequence[float]
     std: Sequence[float]
@@ -35,9 +41,9 @@ class Gaussian:
         gain = at.alpha * std**2 / (at.alpha**2 * std**2 + at.sigma**2)
         return from_x0(x, at, mean + gain * (x - at.alpha * mean))
 
-    def law(self, at: Level) -> tuple[Tensor, Tensor]:
-        """Return the mean and the standard deviation of x_t, (W,)."""
-        return at.alpha * _row(self.mean), (at.alpha**2 * _row(self.std) ** 2 + at.sigma**2).sqrt()
+    def law(self, at: Level) -> Law:
+        """Return the law of x_t."""
+        return Law(at.alpha * _row(self.mean), (at.alpha**2 * _row(self.std) ** 2 + at.sigma**2).sqrt())
 
     def flow(self, x: Tensor, at: Level, to: Level) -> Tensor:
         """Return x_s on the probability flow through x_t: (x_s - m_s) / std_s = (x_t - m_t) / std_t."""
@@ -63,11 +69,11 @@ class Mixture:
         mean = self.low + (self.high - self.low) * odds.sigmoid()
         return from_x0(x, at, mean + gain * (x - at.alpha * mean))
 
-    def law(self, at: Level) -> tuple[Tensor, Tensor]:
-        """Return the mean and the standard deviation of x_t, 0-d."""
+    def law(self, at: Level) -> Law:
+        """Return the law of x_t, 0-d."""
         mean = self.low + (self.high - self.low) * self.share
         variance = self.std**2 + (self.high - self.low) ** 2 * self.share * (1 - self.share)
-        return at.alpha * mean, (at.alpha**2 * variance + at.sigma**2).sqrt()
+        return Law(at.alpha * mean, (at.alpha**2 * variance + at.sigma**2).sqrt())
 
     def draw(self, at: Level, count: int, generator: torch.Generator) -> Tensor:
         """Return samples of x_t, (count, 1, 1, 1)."""
@@ -108,3 +114,57 @@ def _row(numbers: Sequence[float]) -> Tensor:
 GAUSSIAN = Gaussian((0.3, -0.2, 0.5, 0.0), (0.2, 0.5, 0.8, 0.35))
 MIXTURE = Mixture()
 POINT = Gaussian((0.3, -0.7, 1.0, 0.0), (0.0, 0.0, 0.0, 0.0))
+
+
+def law(sampler: Sampler, data: Gaussian, levels: Sequence[Level], schedule: Schedule) -> Law:
+    """Return the exact mean and standard deviation at the last level, from the exact ones at the first.
+
+    With Gaussian data every step is affine, so the end is c + a x_T + b_1 z_1 + b_2 z_2 + ... One trajectory of
+    a batch gives c, a and all b: its rows start from x_T = 0 and x_T = 1, and each noise is 1 in one row only.
+    """
+    draws, width = 0, len(data.mean)
+
+    def counted(like: Tensor) -> Tensor:
+        nonlocal draws
+        draws += 1
+        return torch.zeros_like(like)
+
+    if sampler.stochastic:
+        *_, _ = trajectory(sampler, data.denoise, _zeros(1, width), levels, counted, schedule)
+    x = _zeros(2 + draws, width)
+    x[1] = 1
+    rows = iter(range(2, len(x)))
+
+    def unit(like: Tensor) -> Tensor:
+        noise = torch.zeros_like(like)
+        noise[next(rows)] = 1
+        return noise
+
+    *_, end = trajectory(sampler, data.denoise, x, levels, unit, schedule)
+    c, slopes = end[0], end[1:] - end[0]
+    mean, std = data.law(levels[0])
+    spread = torch.cat([slopes[:1] * std, slopes[1:]]).square().sum(0).sqrt()
+    return Law((c + slopes[0] * mean).flatten(), spread.flatten())
+
+
+def sampled(
+    sampler: Sampler, data: Mixture, levels: Sequence[Level], schedule: Schedule, count: int, seed: int = 0
+) -> Law:
+    """Return the same from `count` samples, for any data; the standard error of the mean is std / sqrt(count)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype)
+
+    x = data.draw(levels[0], count, generator)
+    *_, end = trajectory(sampler, data.denoise, x, levels, noise, schedule)
+    return Law(end.mean(), end.std())
+
+
+def error(measured: Law, exact: Law) -> float:
+    """Return the root mean square of the differences in means and standard deviations."""
+    return float(torch.cat([a - b for a, b in zip(measured, exact, strict=True)]).square().mean().sqrt())
+
+
+def _zeros(rows: int, width: int) -> Tensor:
+    return torch.zeros(rows, 1, 1, width, dtype=torch.float64)

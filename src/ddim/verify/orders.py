@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ddim.level import Level
 from ddim.samplers import Sampler, trajectory
-from ddim.verify.exact import GAUSSIAN, MIXTURE, Gaussian, Mixture, Smooth
-from ddim.verify.marginals import Law, error, law
+from ddim.verify.exact import GAUSSIAN, MIXTURE, Gaussian, Mixture, Smooth, error, law
 from ddim.verify.verdict import Curve
 
 STEPS = (20, 40, 80, 160, 320)
@@ -41,15 +40,12 @@ def measure(factory: Callable[[], Sampler], steps: tuple[int, ...] = STEPS) -> l
     """Return the error curves of a sampler on both kinds of data and with both spacings.
 
     On Gaussian data the error is that of the mean and standard deviation at the end, exact also for stochastic
-    samplers. On the mixture it is the error of each path, for deterministic samplers only.
-
-    Args:
-        factory: returns a new sampler.
-        steps: the numbers of steps.
+    samplers. On the mixture it is the error of each path, for deterministic samplers only. Each of `steps` is a
+    number of steps, and `factory` returns a new sampler for each.
     """
     curves = []
     for name, spacing in SPACINGS.items():
-        errors = tuple(_law_error(factory(), GAUSSIAN, spacing(S, MIDDLE)) for S in steps)
+        errors = tuple(law_error(factory(), GAUSSIAN, spacing(S, MIDDLE)) for S in steps)
         curves.append(Curve("Gaussian", name, steps, errors, slope(steps, errors)))
         if not factory().stochastic:
             errors = tuple(_path_error(factory(), MIXTURE, spacing(S, MIDDLE)) for S in steps)
@@ -70,23 +66,21 @@ def slope(steps: tuple[int, ...], errors: tuple[float, ...]) -> float:
     return -float((x * y).sum() / (x * x).sum())
 
 
-def _law_error(sampler: Sampler, data: Gaussian, levels: list[Level]) -> float:
-    return error(law(sampler, data, levels, SCHEDULE), Law(*data.law(levels[-1])))
+def law_error(sampler: Sampler, data: Gaussian, levels: list[Level]) -> float:
+    """Return the error of the mean and standard deviation at the last level."""
+    return error(law(sampler, data, levels, SCHEDULE), data.law(levels[-1]))
 
 
 def _path_error(sampler: Sampler, data: Mixture, levels: list[Level]) -> float:
-    *_, end = trajectory(sampler, data.denoise, starts(data), levels, schedule=SCHEDULE)
-    return float((end - ends(data)).square().mean().sqrt())
+    starts, exact = _paths(data)
+    *_, end = trajectory(sampler, data.denoise, starts, levels, schedule=SCHEDULE)
+    return float((end - exact).square().mean().sqrt())
 
 
 @cache
-def starts(data: Mixture) -> Tensor:
-    """Return starts of paths at the first level, (1, 1, 1, 33), within 2.5 standard deviations."""
-    mean, std = data.law(SCHEDULE.at_log_snr(MIDDLE))
-    return (mean + std * torch.linspace(-2.5, 2.5, 33, dtype=torch.float64)).reshape(1, 1, 1, -1)
-
-
-@cache
-def ends(data: Mixture) -> Tensor:
-    """Return the exact ends of these paths."""
-    return data.flow(starts(data), SCHEDULE.at_log_snr(MIDDLE), SCHEDULE.at_log_snr(END))
+def _paths(data: Mixture) -> tuple[Tensor, Tensor]:
+    """Return the starts of 33 paths, within 2.5 standard deviations, and their exact ends: (1, 1, 1, 33) each."""
+    start, end = SCHEDULE.at_log_snr(MIDDLE), SCHEDULE.at_log_snr(END)
+    mean, std = data.law(start)
+    x = (mean + std * torch.linspace(-2.5, 2.5, 33, dtype=torch.float64)).reshape(1, 1, 1, -1)
+    return x, data.flow(x, start, end)

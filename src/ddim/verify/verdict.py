@@ -17,18 +17,11 @@ repeat, batch: difference between two equal runs, and between an image alone and
 
 @dataclass(frozen=True)
 class Proof:
-    """A claim and the number that decides it.
+    """A claim and the number that decides it."""
 
-    Attributes:
-        claim: one or two words, the head of a column in the table.
-        value: the measured number.
-        limit: the bound on it.
-        need: whether the limit is a lower bound ("least") or an upper bound ("most").
-    """
-
-    claim: str
-    value: float
-    limit: float
+    claim: str  # one or two words, the head of a column in the table
+    value: float  # measured
+    limit: float  # a lower bound on the value ("least") or an upper bound ("most")
     need: Literal["least", "most"] = "most"
 
     @property
@@ -49,41 +42,25 @@ def worst(values: Iterable[float]) -> float:
 
 @dataclass(frozen=True)
 class Curve:
-    """The error at the end of the trajectory against the number of steps.
+    """The error at the end of the trajectory against the number of steps."""
 
-    Attributes:
-        problem: the data, "Gaussian" or "mixture".
-        spacing: a name from `ddim.verify.orders.SPACINGS`.
-        steps, errors: one error for each number of steps.
-        order: the slope at many steps.
-    """
-
-    problem: str
-    spacing: str
+    problem: str  # the data, "Gaussian" or "mixture"
+    spacing: str  # a name from `ddim.verify.orders.SPACINGS`
     steps: tuple[int, ...]
-    errors: tuple[float, ...]
-    order: float
+    errors: tuple[float, ...]  # one for each number of steps
+    order: float  # the slope at many steps
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The proofs of one solver.
+    """The proofs of one solver."""
 
-    Attributes:
-        solver: its name, with its options if there are any.
-        order: the order of convergence that it states.
-        stochastic: whether it injects noise.
-        calls: network calls per step over 50 steps.
-        proofs: one for each claim.
-        curves: behind the measured orders.
-    """
-
-    solver: str
-    order: int
-    stochastic: bool
-    calls: float
-    proofs: tuple[Proof, ...]
-    curves: tuple[Curve, ...] = ()
+    solver: str  # its name, with its options if there are any
+    order: int  # the order of convergence that it states
+    stochastic: bool  # whether it injects noise
+    calls: float  # network calls per step over 50 steps
+    proofs: tuple[Proof, ...]  # one for each claim
+    curves: tuple[Curve, ...] = ()  # behind the measured orders
 
     @property
     def passed(self) -> bool:

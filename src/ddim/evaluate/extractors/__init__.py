@@ -14,26 +14,17 @@ from torch import Tensor
 from ddim.errors import UserError
 from ddim.registry import Registry
 
-Shape = tuple[int, int, int]
-"""(C, H, W) of every image."""
+Shape = tuple[int, int, int]  # (C, H, W) of every image
 
 
 class Extractor(Protocol):
-    """A fixed function from an image to its features. Compare distances of one fingerprint only.
+    """A fixed function from an image to its features. Compare distances of one fingerprint only."""
 
-    Attributes:
-        name: the name that `get` takes.
-        about: one line for reports: what the features are and how good they are.
-        fingerprint: changes with the weights and with the arithmetic.
-        shape: (C, H, W) of the images that it takes.
-        dim: F, the number of features of an image.
-    """
-
-    name: str
-    about: str
-    fingerprint: str
-    shape: Shape
-    dim: int
+    name: str  # the name that `get` takes
+    about: str  # one line for reports: what the features are and how good they are
+    fingerprint: str  # changes with the weights and with the arithmetic
+    shape: Shape  # (C, H, W) of the images that it takes
+    dim: int  # F, the number of features of an image
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return the features, (B, F) float64, of pixels (B, C, H, W) uint8 in 256 grey levels."""
@@ -42,13 +33,9 @@ class Extractor(Protocol):
 
 @runtime_checkable
 class Classifier(Extractor, Protocol):
-    """An extractor that also classifies, so that the accuracy of conditional samples can be measured.
+    """An extractor that also classifies, so that the accuracy of conditional samples can be measured."""
 
-    Attributes:
-        classes: the names of the classes. The classes of real images are matched to them by name.
-    """
-
-    classes: Sequence[str]
+    classes: Sequence[str]  # names of the classes; the classes of real images are matched to them by name
 
     def classify(self, pixels: Tensor) -> Tensor:
         """Return indices into `classes`, (B,) int64, for pixels (B, C, H, W) uint8."""
@@ -66,8 +53,7 @@ def register(name: str, *, default_for: str | None = None) -> Callable[[Factory]
 
     Args:
         name: the name for `get` and for `--extractor`.
-        default_for: the name of a data set. `choose` takes this extractor for its images, unless the extractor
-            refuses their shape with a `UserError`.
+        default_for: the name of a data set, for whose images `choose` takes this extractor unless it refuses them.
     """
 
     def add(factory: Factory) -> Factory:
@@ -80,11 +66,7 @@ def register(name: str, *, default_for: str | None = None) -> Callable[[Factory]
 
 
 def get(name: str, shape: Shape) -> Extractor:
-    """Return the extractor called `name`, for images of one shape.
-
-    Args:
-        name: one of `names()`.
-        shape: (C, H, W) of the images.
+    """Return the extractor called `name`, one of `names()`, for images of one shape.
 
     Raises:
         UserError: an unknown name, a shape that the extractor does not take, or weights that cannot be read or
@@ -94,11 +76,7 @@ def get(name: str, shape: Shape) -> Extractor:
 
 
 def choose(shape: Shape, data: str | None = None) -> Extractor:
-    """Return the extractor for a data set: the one registered as its default, otherwise "scattering".
-
-    Args:
-        shape: (C, H, W) of the images.
-        data: the name of the data set, if it has one, e.g. "mnist".
+    """Return the extractor registered as the default of the data set called `data`, otherwise "scattering".
 
     Raises:
         UserError: a shape that "scattering" does not take.

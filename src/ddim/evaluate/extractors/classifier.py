@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,18 +40,13 @@ SIZES = {"mnist": Size(28, 64), "digits": Size(8, 32)}
 
 
 class Network(nn.Module):
-    """Three convolutions and two linear layers. The input of the last layer gives the features.
-
-    Args:
-        size: the side of the images must be a multiple of 4.
-    """
+    """Three convolutions and two linear layers, for sides that are a multiple of 4."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        widths = (1, 16, 32, 64)
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
-            for a, b in pairwise(widths)
+            for a, b in pairwise((1, 16, 32, 64))
         )
         self.features = nn.Linear(64 * (size.side // 4) ** 2, size.features)
         self.classify = nn.Linear(size.features, 10)
@@ -72,10 +68,7 @@ class DigitClassifier:
 
     Args:
         name: the data set that it was trained on, a key of `SIZES`.
-        shape: (C, H, W) of the images, 1x28x28 for "mnist" or 1x8x8 for "digits".
-
-    Raises:
-        UserError: another shape.
+        shape: (C, H, W) of the images. Raises `UserError` if they are not those of the data set.
     """
 
     def __init__(self, name: str, shape: Shape) -> None:
@@ -84,13 +77,10 @@ class DigitClassifier:
             expected, given = ("x".join(map(str, sides)) for sides in (size.shape, shape))
             raise UserError(f"The extractor {name} takes images of {expected}, not of {given}; take scattering.")
         self.network, self.accuracy, self.fingerprint = _trained(name)
-        self.name = name
-        self.about = (
-            f"{size.features} features of a small classifier of {name} with an accuracy of {self.accuracy:.2%} on "
-            "the test images"
-        )
-        self.shape, self.dim = size.shape, size.features
-        self.classes = tuple("0123456789")
+        self.name, self.shape, self.dim = name, size.shape, size.features
+        accuracy = f"an accuracy of {self.accuracy:.2%} on the test images"
+        self.about = f"{self.dim} features of a small classifier of {name} with {accuracy}"
+        self.classes: Sequence[str] = tuple("0123456789")
 
     @torch.no_grad()
     def predict(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +89,6 @@ class DigitClassifier:
         return torch.cat([f for f, _ in parts]).double(), torch.cat([logits.argmax(1) for _, logits in parts])
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return the features, (B, F) float64 and at least 0, of pixels (B, C, H, W) uint8."""
         return self.predict(pixels)[0]
 
     def classify(self, pixels: Tensor) -> Tensor:
@@ -109,14 +98,12 @@ class DigitClassifier:
 
 @cache
 def _trained(name: str) -> tuple[Network, float, str]:
-    """The network, its test accuracy as measured after its training, and its fingerprint."""
-    path = WEIGHTS / f"{name}.safetensors"
-    data = path.read_bytes()
-    network = Network(SIZES[name])
-    network.load_state_dict(load(data))
+    """Return the network, its test accuracy as measured after its training, and its fingerprint."""
+    path, network = WEIGHTS / f"{name}.safetensors", Network(SIZES[name])
+    network.load_state_dict(load_file(path))
     with safe_open(path, "pt") as file:
         accuracy = float(file.metadata()["test_accuracy"])
-    return network.eval(), accuracy, f"{name} {VERSION} {hashlib.sha256(data).hexdigest()}"
+    return network.eval(), accuracy, f"{name} {VERSION} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 for _name in SIZES:

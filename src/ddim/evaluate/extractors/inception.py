@@ -53,8 +53,7 @@ class Inception:
             )
         path = weights_file()
         self.network, checksum = _loaded(path)
-        self.shape, self.dim = shape, 2048
-        self.name = "inception"
+        self.name, self.shape, self.dim = "inception", shape, 2048
         self.about = f"{self.dim:,} features of Inception-v3 with " + (
             "the weights of the published FIDs (pytorch-fid)"
             if checksum == SHA256
@@ -93,7 +92,7 @@ def weights_file() -> Path:
 
 @lru_cache(maxsize=1)
 def _loaded(path: Path) -> tuple[nn.Module, str]:
-    """The network with the weights of a file, and the SHA-256 of the file. Nothing in the file is executed."""
+    """Return the network with the weights of a file, and the SHA-256 of the file. Nothing in it is executed."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -102,16 +101,10 @@ def _loaded(path: Path) -> tuple[nn.Module, str]:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # any other file may raise anything
         raise UserError(f"{path} holds no weights; replace it by {FILE} from {URLS[0]}.") from error
-    inception = network()
-    inception.load_state_dict(_matching(state, inception.state_dict(), path))
-    return inception.eval(), hashlib.sha256(data).hexdigest()
-
-
-def _matching(state: object, expected: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights of a file that the network takes: all but those of the last layer."""
     weights = state if isinstance(state, dict) else {}
-    matching = {}
-    for name, own in expected.items():
+    inception = network()
+    matching = {}  # without the last layer's
+    for name, own in inception.state_dict().items():
         given = weights.get(name, own if name.endswith("num_batches_tracked") else None)  # missing in older files
         if not isinstance(given, Tensor) or given.shape != own.shape:
             raise UserError(
@@ -119,13 +112,15 @@ def _matching(state: object, expected: dict[str, Tensor], path: Path) -> dict[st
                 f"replace it by {FILE} from {URLS[0]}."
             )
         matching[name] = given
-    return matching
+    inception.load_state_dict(matching)
+    return inception.eval(), hashlib.sha256(data).hexdigest()
 
 
+# A convolution: channels out, and the side or (height, width) of its kernel. Those in a list are parallel.
 Step = tuple[int, int | tuple[int, int]]
-"""One convolution: channels out, and the side or (height, width) of its kernel."""
-Branches = Mapping[str, Sequence[Step | list[Step]]]
-"""The convolutions of each branch in sequence; those in a list are parallel."""
+Branch = Sequence[Step | list[Step]]
+
+DOUBLE: Branch = [(64, 1), (96, 3), (96, 3)]
 
 
 class Convolution(nn.Module):
@@ -149,11 +144,10 @@ class Mixed(nn.Module):
         a: input channels.
         branches: by name. The convolutions of branch B are called branchB_1, branchB_2 and so on, branchB_2a and
             branchB_2b if they are parallel, and branchB if there is only one. "_pool" begins with pooling.
-        average: whether to pool by the average or by the maximum over 3x3.
-        stride: of the last convolution of each branch, and of the pooling.
+        average, stride: pool by the average or by the maximum over 3x3; stride of the pooling and of each branch.
     """
 
-    def __init__(self, a: int, branches: Branches, average: bool = True, stride: int = 1) -> None:
+    def __init__(self, a: int, branches: Mapping[str, Branch], average: bool = True, stride: int = 1) -> None:
         super().__init__()
         self.average, self.stride = average, stride
         self.paths: dict[str, list[list[str]]] = {}
@@ -172,13 +166,13 @@ class Mixed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         ends = []
         for branch, path in self.paths.items():
-            y = self.pooled(x) if branch == "_pool" else x
+            y = self._pooled(x) if branch == "_pool" else x
             for names in path:
                 y = torch.cat([self.get_submodule(name)(y) for name in names], dim=1)
             ends.append(y)
         return torch.cat(ends, dim=1)
 
-    def pooled(self, x: Tensor) -> Tensor:
+    def _pooled(self, x: Tensor) -> Tensor:
         """Pool over 3x3: with a stride without padding, otherwise with padding that averages do not count."""
         if self.average:
             return F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)
@@ -193,6 +187,7 @@ def network() -> nn.Sequential:
 
     Reference: Szegedy et al., arXiv 1512.00567, section 6.
     """
+    long: Branch = [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]
     layers: dict[str, nn.Module] = {
         "Conv2d_1a_3x3": Convolution(3, 32, 3, stride=2),
         "Conv2d_2a_3x3": Convolution(32, 32, 3, padded=False),
@@ -204,19 +199,12 @@ def network() -> nn.Sequential:
         "Mixed_5b": _grid35(192, pool=32),
         "Mixed_5c": _grid35(256, pool=64),
         "Mixed_5d": _grid35(288, pool=64),
-        "Mixed_6a": Mixed(
-            288, {"3x3": [(384, 3)], "3x3dbl": [(64, 1), (96, 3), (96, 3)], "_pool": []}, average=False, stride=2
-        ),
+        "Mixed_6a": Mixed(288, {"3x3": [(384, 3)], "3x3dbl": DOUBLE, "_pool": []}, average=False, stride=2),
         "Mixed_6b": _grid17(128),
         "Mixed_6c": _grid17(160),
         "Mixed_6d": _grid17(160),
         "Mixed_6e": _grid17(192),
-        "Mixed_7a": Mixed(
-            768,
-            {"3x3": [(192, 1), (320, 3)], "7x7x3": [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)], "_pool": []},
-            average=False,
-            stride=2,
-        ),
+        "Mixed_7a": Mixed(768, {"3x3": [(192, 1), (320, 3)], "7x7x3": long, "_pool": []}, average=False, stride=2),
         "Mixed_7b": _grid8(1280),
         "Mixed_7c": _grid8(2048, average=False),
         "avgpool": nn.AdaptiveAvgPool2d(1),
@@ -226,32 +214,19 @@ def network() -> nn.Sequential:
 
 
 def _grid35(a: int, pool: int) -> Mixed:
-    """A block at 35x35."""
-    return Mixed(
-        a,
-        {"1x1": [(64, 1)], "5x5": [(48, 1), (64, 5)], "3x3dbl": [(64, 1), (96, 3), (96, 3)], "_pool": [(pool, 1)]},
-    )
+    return Mixed(a, {"1x1": [(64, 1)], "5x5": [(48, 1), (64, 5)], "3x3dbl": DOUBLE, "_pool": [(pool, 1)]})
 
 
 def _grid17(c: int) -> Mixed:
-    """A block at 17x17, with c channels inside its two chains of long kernels."""
+    """Return a block at 17x17, with c channels inside its two chains of long kernels."""
     flat, tall = (1, 7), (7, 1)
-    return Mixed(
-        768,
-        {
-            "1x1": [(192, 1)],
-            "7x7": [(c, 1), (c, flat), (192, tall)],
-            "7x7dbl": [(c, 1), (c, tall), (c, flat), (c, tall), (192, flat)],
-            "_pool": [(192, 1)],
-        },
-    )
+    once: Branch = [(c, 1), (c, flat), (192, tall)]
+    twice: Branch = [(c, 1), (c, tall), (c, flat), (c, tall), (192, flat)]
+    return Mixed(768, {"1x1": [(192, 1)], "7x7": once, "7x7dbl": twice, "_pool": [(192, 1)]})
 
 
 def _grid8(a: int, average: bool = True) -> Mixed:
-    """A block at 8x8, whose chains end in a flat and a tall kernel in parallel."""
+    """Return a block at 8x8, whose chains end in a flat and a tall kernel in parallel."""
     both: list[Step] = [(384, (1, 3)), (384, (3, 1))]
-    return Mixed(
-        a,
-        {"1x1": [(320, 1)], "3x3": [(384, 1), both], "3x3dbl": [(448, 1), (384, 3), both], "_pool": [(192, 1)]},
-        average,
-    )
+    double: Branch = [(448, 1), (384, 3), both]
+    return Mixed(a, {"1x1": [(320, 1)], "3x3": [(384, 1), both], "3x3dbl": double, "_pool": [(192, 1)]}, average)

@@ -38,10 +38,7 @@ class Scattering:
     distances at one shape and with one another only: they are not FIDs, nor estimates of FIDs.
 
     Args:
-        shape: (C, H, W) of the images, C 1 or 3, H and W 8 to 256.
-
-    Raises:
-        UserError: another shape.
+        shape: (C, H, W) of the images, C 1 or 3, H and W 8 to 256. Raises `UserError` for others.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -53,10 +50,8 @@ class Scattering:
             )
         self.scales = max(3, round(math.log2(min(sides) / COLOURS)))  # down to the cells of the grid of colours
         self.wavelets = wavelets(2 * sides[0], 2 * sides[1], self.scales)
-        filters = len(self.wavelets)
-        self.shape = (channels, sides[0], sides[1])
-        self.dim = channels * COLOURS**2 + filters * (DETAILS**2 + channels - 1)
-        self.name = "scattering"
+        self.name, self.shape = "scattering", shape
+        self.dim = channels * COLOURS**2 + len(self.wavelets) * (DETAILS**2 + channels - 1)
         self.about = (
             f"{self.dim} features by first-order wavelet scattering (arXiv 1203.1513), {self.scales} scales in "
             f"{ORIENTATIONS} orientations, without training"
@@ -78,19 +73,15 @@ class Scattering:
 
 
 def wavelets(height: int, width: int, scales: int) -> Tensor:
-    """Return oriented band-pass filters one octave apart, at the frequencies of `torch.fft.fft2`.
+    """Return oriented band-pass filters at scales one octave apart, at the frequencies of `torch.fft.fft2`.
 
     psi_(j,k)(omega) = 2 cos(pi/2 log2(|omega| / (2^-j pi))) cos(K/2 (arg omega - pi k / K)), each cosine within its
     first zeros; the finest filters pass all frequencies above pi too. The squares of neighbouring filters add up to
     a constant, a wave at the centre of one filter passes no other, and the modulus of the output is the amplitude
     of the wave at any phase.
 
-    Args:
-        height, width: of the images.
-        scales: j = 0 .. scales - 1, from fine to coarse.
-
     Returns:
-        (scales * ORIENTATIONS, height, width) float64, real, and 0 at frequency 0.
+        (scales * ORIENTATIONS, height, width) float64, from fine to coarse, real, and 0 at frequency 0.
     """
     y, x = (2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in (height, width))
     octave = torch.log2(torch.hypot(y[:, None], x) / math.pi)
@@ -111,5 +102,5 @@ def mirrored(x: Tensor) -> Tensor:
 
 
 def _bump(x: Tensor) -> Tensor:
-    """cos(pi x / 2) within (-1, 1), exactly 0 elsewhere."""
+    """Return cos(pi x / 2) within (-1, 1), exactly 0 elsewhere."""
     return torch.where(x.abs() < 1, torch.cos(math.pi / 2 * x), 0.0)
