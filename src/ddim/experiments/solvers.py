@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -304,12 +305,9 @@ def distance(one: Tensor, other: Tensor) -> float | None:
 
 def load_reference(folder: Path, weights: str, start: Start) -> dict[str, Tensor] | None:
     """Return the reference that a run folder holds for these weights and this noise; None if there is none."""
-    try:
-        with safe_open(folder / REFERENCE, "pt") as file:
-            if file.metadata() == _about(weights, start):
-                return {name: file.get_tensor(name) for name in ("whole", "half")}
-    except (OSError, SafetensorError):
-        pass  # missing or damaged
+    with suppress(OSError, SafetensorError), safe_open(folder / REFERENCE, "pt") as file:  # missing or damaged
+        if file.metadata() == _about(weights, start):
+            return {name: file.get_tensor(name) for name in ("whole", "half")}
     return None
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from itertools import product
 from pathlib import Path
@@ -218,13 +219,11 @@ class Grid:
 
     def _seconds(self, cell: GridCell) -> float | None:
         """Return the seconds per image in a cell's file; None if the file has too few images or other weights."""
-        try:
-            with safe_open(self._path(cell), "pt") as file:
-                about = file.metadata()
-        except (OSError, SafetensorError):
-            return None  # missing or damaged
-        known = about["weights"] == self.weights and int(about["count"]) >= cell.count
-        return float(about["seconds"]) if known else None
+        with suppress(OSError, SafetensorError), safe_open(self._path(cell), "pt") as file:  # missing or damaged
+            about = file.metadata()
+            if about["weights"] == self.weights and int(about["count"]) >= cell.count:
+                return float(about["seconds"])
+        return None
 
     def _path(self, cell: GridCell) -> Path:
         return self.folder / f"{cell.spacing}-{cell.steps}-{cell.eta}.safetensors"
