@@ -136,9 +136,7 @@ def train() -> dict[str, Any]:
 
 def alone(part: str, name: str) -> dict[str, Any]:
     """Measure one row in its own process."""
-    done = subprocess.run(
-        [sys.executable, __file__, part, "--row", name], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, __file__, part, "--row", name], capture_output=True, text=True, check=False)
     row = json.loads(done.stdout.rsplit("row", 1)[1]) if done.returncode == 0 else {"failed": done.stderr[-600:]}
     print(name, row, file=sys.stderr, flush=True)
     return row  # type: ignore[no-any-return]

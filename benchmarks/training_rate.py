@@ -60,9 +60,7 @@ class Worker:
         self.name, self.rates, self.memory = name, [], {}
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process is
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
-        self.process = subprocess.Popen(
-            command(name, options), env=environment(options.threads), text=True, **pipes
-        )
+        self.process = subprocess.Popen(command(name, options), env=environment(options.threads), text=True, **pipes)
         self.first_step = self.answer()["first_step"]
         self.steps = 1
         began = time.perf_counter()

@@ -26,9 +26,7 @@ class Formula(nn.Module):
         return self.denoise(x.double(), self.schedule(t.double())).x0.to(x)
 
 
-def model(
-    denoise: Denoise, schedule: Schedule, shape: tuple[int, int, int], classes: int | None = None
-) -> Denoiser:
+def model(denoise: Denoise, schedule: Schedule, shape: tuple[int, int, int], classes: int | None = None) -> Denoiser:
     return Denoiser(Formula(denoise, schedule), schedule, "x0", shape, classes)
 
 

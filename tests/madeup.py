@@ -1,6 +1,7 @@
 """A run as `ddim train` leaves it, and results as `ddim reproduce` leaves them, with made-up numbers."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def trained(tmp_path):
         model_io.save(Denoiser(network, schedule.linear(T=20), shape=(1, 8, 8)), tmp_path, recipe=recipe)
         images = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
         write_bytes(tmp_path / "samples/data.safetensors", to_bytes({"images": images}))
-        metrics = [
+        metrics: list[dict[str, Any]] = [
             {"step": 9 * i, "epoch": float(i), "loss": 1 / i, "held_out": 0.9 / i, "seconds": 100.0 * i}
             for i in range(1, lines + 1)
         ]

@@ -69,9 +69,7 @@ def test_the_same_seeds_give_the_same_images_as_before(name):
         torch.set_num_threads(threads)
     assert found.keys() >= known[name].keys()
     if known["machine"] == machine():
-        assert {way: found[way]["sha256"] for way in known[name]} == {
-            w: f["sha256"] for w, f in known[name].items()
-        }
+        assert {way: found[way]["sha256"] for way in known[name]} == {w: f["sha256"] for w, f in known[name].items()}
     for way, before in known[name].items():
         assert found[way]["pixels"] == pytest.approx(before["pixels"], abs=CLOSE), way
 

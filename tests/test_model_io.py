@@ -72,9 +72,7 @@ def test_newer_format(run_folder):
         ddim.load(run_folder)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": "new"}', "\x00", '{"format": 1e999}', "[" * 100_000]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "new"}', "\x00", '{"format": 1e999}', "[" * 100_000])
 def test_broken_config(run_folder, text):
     (run_folder / "config.json").write_text(text)
     with pytest.raises(UserError, match="not a config that ddim wrote"):

@@ -57,9 +57,7 @@ def test_a_sampler_in_a_file_of_the_user(mine, run_folder, words, capsys):
 
 def test_the_file_is_imported_before_the_process_parses_its_command(mine, run_folder):
     words = ["sample", run_folder, "--count", "1", "--steps", "2", "--sampler", "mine", "--plugin", mine]
-    done = subprocess.run(
-        [sys.executable, "-m", "ddim", *map(str, words)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "ddim", *map(str, words)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -91,9 +89,7 @@ def test_an_installed_package(mine, monkeypatch, capsys):
     finally:
         sys.modules.pop("my_installed_samplers", None)
     entry.write_text("[ddim.plugins]\nsamplers = nowhere_to_be_found\n")
-    with pytest.raises(
-        UserError, match=r"'samplers' of the installed package 'my-samplers' could not be imported: "
-    ):
+    with pytest.raises(UserError, match=r"'samplers' of the installed package 'my-samplers' could not be imported: "):
         plugins.load()
 
 

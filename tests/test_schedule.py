@@ -193,9 +193,7 @@ def test_a_schedule_from_outside(shifted_cosine, tmp_path):
     assert again.schedule.config == s.config
     assert torch.equal(again.sample(2, steps=4, seed=1, progress=False), samples)
     del schedule.schedules["shifted-cosine"]  # as in another process, where the file is not imported
-    with pytest.raises(
-        UserError, match=r"'shifted-cosine' is not registered \(only linear, .*import.*--plugin FILE"
-    ):
+    with pytest.raises(UserError, match=r"'shifted-cosine' is not registered \(only linear, .*import.*--plugin FILE"):
         model_io.load(tmp_path, network=Scale())
 
 

@@ -60,9 +60,7 @@ class Denoiser(nn.Module):
         if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
             raise UserError(f"The shape of an image is three whole numbers above 0, (C, H, W); got {shape!r}.")
         if classes is not None and not (isinstance(classes, int) and classes > 0):
-            raise UserError(
-                f"classes must be a whole number above 0, or None for a model without; got {classes!r}."
-            )
+            raise UserError(f"classes must be a whole number above 0, or None for a model without; got {classes!r}.")
         if predicts == "eps" and schedule.alpha_bar[-1] == 0:
             raise UserError(
                 "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T contains "

@@ -100,13 +100,9 @@ def _listed(T: int, steps: int | None, listed: Sequence[float] | Tensor) -> Tens
     if len(times) and times[-1] != 0:
         times = torch.cat([times, times.new_zeros(1)])
     if len(times) < 2 or times[0] > T or not (times.diff() < 0).all():
-        raise UserError(
-            f"A list of times must descend strictly from at most T = {T} to 0; got {times.tolist()[:6]}."
-        )
+        raise UserError(f"A list of times must descend strictly from at most T = {T} to 0; got {times.tolist()[:6]}.")
     if steps is not None and steps != len(times) - 1:
-        raise UserError(
-            f"The list of times makes {len(times) - 1} steps, not {steps}; leave the number of steps out."
-        )
+        raise UserError(f"The list of times makes {len(times) - 1} steps, not {steps}; leave the number of steps out.")
     return times
 
 

@@ -112,9 +112,7 @@ def test_a_training_after_it_decodes_nothing(zoo, monkeypatch):
 def test_a_known_set_is_described_shortly(capsys, tmp_path):
     main(["inspect", "digits", "--classes", "3,8"])
     said = capsys.readouterr().out
-    train, test = (
-        open_images("digits", classes="3,8", split=split).labels.bincount() for split in ("train", "test")
-    )
+    train, test = (open_images("digits", classes="3,8", split=split).labels.bincount() for split in ("train", "test"))
     assert f"digits: {train.sum()} images for training, {test.sum()} for testing\n" in said
     assert f"  3: {train[0]} and {test[0]}\n  8: {train[1]} and {test[1]}\n" in said
     assert "8 × 8 pixels, grey, never mirrored." in said

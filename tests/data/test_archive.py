@@ -29,9 +29,7 @@ def special(name, kind, target=""):
 
 
 def test_wanted_members_come_out_of_whatever_folder(tmp_path):
-    path = pack(
-        tmp_path / "a.tar.gz", special("x", tarfile.DIRTYPE), ("x/one", b"1"), ("two", b"2"), ("x/three", b"3")
-    )
+    path = pack(tmp_path / "a.tar.gz", special("x", tarfile.DIRTYPE), ("x/one", b"1"), ("two", b"2"), ("x/three", b"3"))
     assert read_archive(path, {"one", "two", "four"}) == {"one": b"1", "two": b"2"}
 
 

@@ -39,9 +39,9 @@ def write(folder, count, label, values, *, first=0, split="train", column="image
     features = {column: datasets.Image(decode=False)}
     if label is not None:
         columns["label"], features["label"] = values, label
-    datasets.Dataset.from_dict(columns, datasets.Features(features)).cast_column(
-        column, datasets.Image()
-    ).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    datasets.Dataset.from_dict(columns, datasets.Features(features)).cast_column(column, datasets.Image()).to_parquet(
+        folder / f"{split}-00000-of-00001.parquet"
+    )
 
 
 def test_parquet_with_named_classes_and_splits(tmp_path):

@@ -174,8 +174,6 @@ def test_images_of_another_kind(known, gaussian):
     with pytest.raises(UserError, match="shape"):
         bound.measure(known, images(torch.zeros(2, 1, 8, 8)), progress=False)
     with pytest.raises(UserError, match="knows 2 classes"):
-        bound.measure(
-            model(gaussian(0, 1), SHORT, (1, 4, 4), classes=2), images(torch.zeros(3, 1, 4, 4), classes=3)
-        )
+        bound.measure(model(gaussian(0, 1), SHORT, (1, 4, 4), classes=2), images(torch.zeros(3, 1, 4, 4), classes=3))
     with pytest.raises(UserError, match="at least 2"):
         bound.measure(model(gaussian(0, 1), linear(T=1), (1, 4, 4)), drawn(2), progress=False)

@@ -123,9 +123,7 @@ def test_the_nearest_by_brute_force(digits, monkeypatch):
         np.testing.assert_allclose(found.distances, expected.sort(1).values[:, :5], rtol=1e-12)
         rows = torch.arange(150)[:, None]
         np.testing.assert_allclose(expected[rows, torch.from_numpy(found.indices)], found.distances, rtol=1e-12)
-        there = torch.where(
-            torch.from_numpy(found.mirrored), flipped[rows, found.indices], apart[rows, found.indices]
-        )
+        there = torch.where(torch.from_numpy(found.mirrored), flipped[rows, found.indices], apart[rows, found.indices])
         np.testing.assert_allclose(there, found.distances, rtol=1e-12)
 
 

@@ -59,9 +59,7 @@ def test_the_density_of_a_gaussian_is_exact_and_of_fourth_order():
     y = 0.4 * places(6, 4)
     expected = density_of_gaussian(y)
     steps = (20, 40, 80, 160)
-    errors = [
-        float((flow.log_density(GAUSSIAN.denoise, y, SMOOTH, S, exact) - expected).abs().max()) for S in steps
-    ]
+    errors = [float((flow.log_density(GAUSSIAN.denoise, y, SMOOTH, S, exact) - expected).abs().max()) for S in steps]
     assert errors[0] < 1e-2
     assert errors[-1] < 1e-6
     assert slope(steps, tuple(errors)) > 3.8

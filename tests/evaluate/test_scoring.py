@@ -79,9 +79,7 @@ def test_only_as_many_real_images_vouch_for_samples(digits):
 
 
 def noisy(images, strength):
-    return (images + strength * torch.from_numpy(np.random.default_rng(0).standard_normal(images.shape))).clamp(
-        -1, 1
-    )
+    return (images + strength * torch.from_numpy(np.random.default_rng(0).standard_normal(images.shape))).clamp(-1, 1)
 
 
 def blurred(images, strength):
@@ -179,10 +177,7 @@ def test_accuracy():
     assert found["accuracy"] == found["accuracy_floor"] > 0.9
     assert found["accuracy"] == pytest.approx(right, abs=0.02)
     assert found["accuracy_low"] < found["accuracy"] <= found["accuracy_high"]
-    assert (
-        score(images, images, extractor=extractor, labels=(images.labels + 1) % 10, progress=False)["accuracy"]
-        < 0.1
-    )
+    assert score(images, images, extractor=extractor, labels=(images.labels + 1) % 10, progress=False)["accuracy"] < 0.1
     few = ddim.open_images("digits", classes="7,1,3,5")
     assert score(few, few, labels=few.labels, progress=False)["accuracy"] > 0.9
 

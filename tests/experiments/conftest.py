@@ -13,7 +13,7 @@ def save_model(tmp_path):
     def save(T=20, classes=None):
         torch.manual_seed(0)
         network = nets.build("plain", 1, "tiny", classes=classes, widths=(8, 16))
-        torch.nn.init.normal_(network.head.weight)  # it starts at zero, and zero hides mistakes
+        torch.nn.init.normal_(network.get_parameter("head.weight"))  # it starts at zero, and zero hides mistakes
         model_io.save(Denoiser(network, schedule.linear(T=T), shape=(1, 8, 8), classes=classes), tmp_path)
         return model_io.load(tmp_path)
 

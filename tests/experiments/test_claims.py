@@ -56,11 +56,7 @@ def trials(*excesses, whole=30.0, half=1.0):
         ([(2, 2.01), (10, 0.0)], "open", "The smallest S that is as good is 10."),
         ([(2, 4.0), (10, 0.0)], "open", "The nearest is S = 2"),  # and here it begins there
         ([(2, 4.01), (10, 0.0)], "fails", "The smallest S that is as good is 10."),
-        (
-            [(2, 4.5), (10, 9.0)],
-            "fails",
-            "that of all steps, 30.0 [29.0, 31.0], by 4.5 [3.5, 5.5]",
-        ),
+        ([(2, 4.5), (10, 9.0)], "fails", "that of all steps, 30.0 [29.0, 31.0], by 4.5 [3.5, 5.5]"),
         ([(2, 1.0), (10, 4.0)], "open", "The nearest is S = 2"),  # chance, as S = 10 is worse
         ([(1, 1.0), (2, 1.0), (10, 1.0)], "holds", "S = 1 with linear spacing, 20 times fewer"),
         ([(1, 9.0), (2, -5.0), (10, 1.0)], "holds", "S = 2 with"),
@@ -173,9 +169,7 @@ def test_the_longest_walk_alone_says_nothing():
     ],
 )
 def test_the_error_falls_from_the_first_to_the_last(errors, verdict):
-    rows = [
-        {"steps": S, "error": error, **interval(error, 0.001)} for S, error in zip((2, 10, T), errors, strict=True)
-    ]
+    rows = [{"steps": S, "error": error, **interval(error, 0.001)} for S, error in zip((2, 10, T), errors, strict=True)]
     found = claim("reconstruction", {"count": 64, "rows": rows[::-1]})
     assert found.verdict == verdict
     assert ("it rises from" in found.evidence) == (errors[2] > errors[1] + 0.001 or errors[1] > errors[0] + 0.001)

@@ -69,9 +69,7 @@ def brightness():
 
 def test_one_class_is_on_the_page_in_the_markdown_and_in_the_list(brightness, trained, tmp_path):
     folder = trained()
-    assert (
-        "Bright samples</b> is not shown. Its result is not in the folder yet." in report.write(folder).read_text()
-    )
+    assert "Bright samples</b> is not shown. Its result is not in the folder yet." in report.write(folder).read_text()
     assert "brightness" in experiments.runnable()
     model = report.run_folder.read(folder).model
     setup = experiments.Setup(folder, model)
@@ -94,9 +92,7 @@ def test_a_count_of_zero_is_a_count(brightness, trained):
     assert read(folder, brightness).result is None
 
 
-@pytest.mark.parametrize(
-    "part", ["title", "reference", "caption", "result_type", "share", "calls", "run", "figure"]
-)
+@pytest.mark.parametrize("part", ["title", "reference", "caption", "result_type", "share", "calls", "run", "figure"])
 def test_a_forgotten_part_is_an_error_at_import(part):
     parts = {name: one for name, one in vars(Brightness).items() if name not in (part, "__dict__", "__weakref__")}
     with pytest.raises(TypeError, match=f"'dim' .* lacks {part}"):
@@ -143,6 +139,7 @@ def test_numbers_that_are_not_finite_are_written_as_null(tmp_path):
         row["distance"] = distance
         (tmp_path / "old.json").write_text(json.dumps(facts))
         result = convert(one, load_json(tmp_path / "old.json"))
+        assert result is not None
         experiments.results.keep(tmp_path, one, "these", result, {})
         assert json.loads((tmp_path / "results/solvers.json").read_text())["rows"][0]["distance"] is None
         assert read(tmp_path, one).result == result

@@ -104,6 +104,7 @@ def test_the_reference_is_kept_for_these_weights_and_this_noise(run_folder, mode
     monkeypatch.setattr(start, "reference", lambda: reference)
     assert keep_reference(run_folder, "these", start) is reference
     again = load_reference(run_folder, "these", start)
+    assert again is not None
     assert all(torch.equal(again[name], reference[name]) for name in reference)
     assert load_reference(run_folder, "these", Start(model, 3)) is None
     assert load_reference(run_folder, "these", Start(model, 2, seed=1)) is None
@@ -125,6 +126,6 @@ def test_trials_that_cannot_be(short, options, said):
         trials(short, **options)
 
 
-def test_no_images():
+def test_no_images(model):
     with pytest.raises(UserError, match="at least 1 image"):
-        Start(None, 0)
+        Start(model, 0)

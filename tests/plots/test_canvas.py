@@ -27,7 +27,7 @@ def test_rows_leave_out_what_does_not_fit():
     block = Rows(torch.zeros(2, 11, 1, 100, 100, dtype=torch.uint8), 600)
     assert block.shown == [0, 2, 5, 8, 10]
     assert block.width <= 600
-    assert len(block.ys(0)) == 2
+    assert [len(middles) for middles in block.draw(Canvas(500), 0, 0)] == [5, 2]
 
 
 def test_the_axis_holds_what_it_can():

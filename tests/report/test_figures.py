@@ -2,7 +2,7 @@ import io
 
 import pytest
 import torch
-from PIL import Image
+from PIL import GifImagePlugin
 from safetensors.torch import load_file
 from torch import nn
 
@@ -126,11 +126,17 @@ def test_strips_pair_each_frame_with_its_guess(complete):
 
 def animation(folder):
     one = experiments["strips"]
-    return one.extras[0].figure(read_result(folder, one).result, load_samples(folder, one, (1, 8, 8)))
+    samples = load_samples(folder, one, (1, 8, 8))
+    assert samples is not None
+    return one.extras[0].figure(read_result(folder, one).result, samples)
+
+
+def opened(gif):
+    return GifImagePlugin.GifImageFile(io.BytesIO(gif))
 
 
 def test_the_animation_has_a_frame_for_each_time_and_rests_on_the_last(complete):
-    with Image.open(io.BytesIO(animation(complete))) as gif:
+    with opened(animation(complete)) as gif:
         assert gif.n_frames == len(load_file(complete / "samples/strips.safetensors")["times"]) == 21
         durations = []
         for i in range(gif.n_frames):
@@ -142,5 +148,5 @@ def test_the_animation_has_a_frame_for_each_time_and_rests_on_the_last(complete)
 
 def test_the_animation_is_cut_to_its_size(complete, monkeypatch):
     monkeypatch.setattr(strips, "LARGEST", 1)
-    with Image.open(io.BytesIO(animation(complete))) as smallest:
+    with opened(animation(complete)) as smallest:
         assert smallest.n_frames == 6  # one frame in four

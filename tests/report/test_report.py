@@ -168,9 +168,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def lines(*numbers):
-    return "".join(
-        json.dumps(dict(zip(("epoch", "loss", "held_out"), three, strict=True))) + "\n" for three in numbers
-    )
+    return "".join(json.dumps(dict(zip(("epoch", "loss", "held_out"), three, strict=True))) + "\n" for three in numbers)
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,9 @@ def test_earlier_lines_halve_the_way_back(trained, count, earlier):
     folder = trained(lines=count)
     every = [line["held_out_by_level"] for line in lines_of(folder)]
     faint = [
-        list(one.get_ydata())
+        np.asarray(one.get_ydata()).tolist()
         for one in levels(read(folder)).axes[0].lines
-        if one.get_alpha() and len(one.get_xdata())
+        if one.get_alpha() and np.asarray(one.get_xdata()).size
     ]
     assert faint == [every[i] for i in earlier]
 
@@ -209,18 +209,19 @@ def test_large_images_are_fewer(trained, size, columns):
 # What is broken is absent
 
 
-UINT8 = {"dtype": torch.uint8}
+def black(*shape):
+    return torch.zeros(*shape, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize(
     "tensors",
     [
-        {"averaged": torch.zeros(16, 1, 8, 8, **UINT8)},
-        {"averaged": torch.zeros(16, 1, 8, 8, **UINT8), "latest": torch.zeros(9, 1, 8, 8, **UINT8)},
+        {"averaged": black(16, 1, 8, 8)},
+        {"averaged": black(16, 1, 8, 8), "latest": black(9, 1, 8, 8)},
         {"averaged": torch.zeros(16, 1, 8, 8), "latest": torch.zeros(16, 1, 8, 8)},
-        {"averaged": torch.zeros(0, 1, 8, 8, **UINT8), "latest": torch.zeros(0, 1, 8, 8, **UINT8)},
-        {"averaged": torch.zeros(16, 3, 8, 8, **UINT8), "latest": torch.zeros(16, 3, 8, 8, **UINT8)},
-        {"averaged": torch.zeros(2, 16, 1, 8, 8, **UINT8), "latest": torch.zeros(2, 16, 1, 8, 8, **UINT8)},
+        {"averaged": black(0, 1, 8, 8), "latest": black(0, 1, 8, 8)},
+        {"averaged": black(16, 3, 8, 8), "latest": black(16, 3, 8, 8)},
+        {"averaged": black(2, 16, 1, 8, 8), "latest": black(2, 16, 1, 8, 8)},
     ],
 )
 def test_samples_of_another_kind_are_no_row(trained, tensors):
@@ -313,9 +314,7 @@ def going_on(folder, finished=False):
     with torch.no_grad():
         next(model.network.parameters()).add_(1)
     recipe = model_io.read_config(folder)["recipe"]
-    model_io.save(
-        Denoiser(model.network, model.schedule, shape=model.shape), folder, recipe=recipe, finished=finished
-    )
+    model_io.save(Denoiser(model.network, model.schedule, shape=model.shape), folder, recipe=recipe, finished=finished)
 
 
 @pytest.mark.slow

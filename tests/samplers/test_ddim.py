@@ -176,17 +176,13 @@ def test_sigma_hat():
 
 def test_one_step_from_T_returns_the_predicted_image():
     x = torch.randn(2, 1, 4, 4)
-    (only,) = trajectory(
-        DDIM(), lambda x, at: Prediction(x * 0 + 0.5, x), x, levels_at(LINEAR, timesteps(LINEAR, 1))
-    )
+    (only,) = trajectory(DDIM(), lambda x, at: Prediction(x * 0 + 0.5, x), x, levels_at(LINEAR, timesteps(LINEAR, 1)))
     assert torch.equal(only, torch.full_like(x, 0.5))
 
 
 def test_on_a_schedule_that_is_not_variance_preserving():
     """EDM's levels, alpha = 1 and any sigma: the point mass is exact there too, for every eta."""
-    levels = [
-        Level(*(torch.tensor(v, dtype=torch.float64) for v in (s, 1.0, s))) for s in (80.0, 10.0, 2.0, 0.1, 0.0)
-    ]
+    levels = [Level(*(torch.tensor(v, dtype=torch.float64) for v in (s, 1.0, s))) for s in (80.0, 10.0, 2.0, 0.1, 0.0)]
     for eta in ETAS:
         variance = 80.0**2
         for at, to in itertools.pairwise(levels):

@@ -179,9 +179,7 @@ def test_unipc(S, order, variant):
 @pytest.mark.parametrize("order", [2, 3])
 def test_unipc_of_many_steps(order):
     """From 15 steps on they lower the last orders too, which is meant for few steps; with that off, they agree."""
-    peer = UniPCMultistepScheduler(
-        solver_order=order, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
-    )
+    peer = UniPCMultistepScheduler(solver_order=order, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS)
     levels = on_sigmas(peer, 30, final=20.0)
     close(ours(UniPC(order), levels), theirs(peer), 1e-10)
 
@@ -196,9 +194,7 @@ def test_unipc_without_corrector(corrector):
 @pytest.mark.parametrize("order", [2, 3])
 def test_they_extrapolate_over_a_wide_last_step(order, monkeypatch):
     """From t = 34 to t = 0.5 the step is several times as wide as the one before: ours is DDIM there."""
-    peer = UniPCMultistepScheduler(
-        solver_order=order, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS
-    )
+    peer = UniPCMultistepScheduler(solver_order=order, final_sigmas_type="sigma_min", lower_order_final=False, **BETAS)
     levels = on_sigmas(peer, 30, final=0.5)
     mine, other = ours(UniPC(order), levels), theirs(peer)
     close(mine[:-1], other[:-1], 1e-10)

@@ -385,8 +385,7 @@ def test_a_solver_from_outside(monkeypatch):
     assert "midpoint" in names()
     levels = levels_at(LINEAR, timesteps(LINEAR, 7))
     ends = [
-        list(trajectory(get(name), network, images(2)[0], levels, None, LINEAR))[-1]
-        for name in ("midpoint", "dpm-2")
+        list(trajectory(get(name), network, images(2)[0], levels, None, LINEAR))[-1] for name in ("midpoint", "dpm-2")
     ]
     assert torch.equal(*ends)
 

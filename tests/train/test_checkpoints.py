@@ -55,9 +55,7 @@ def test_as_many_are_kept_as_the_steps_have_binary_digits(stride):
 def test_the_others_are_removed(tmp_path):
     put(tiny(), tmp_path, *range(41))
     assert checkpoints.steps(tmp_path) == [0, 1, 3, 7, 15, 31, 39, 40]
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == [
-        f"{s:08d}.safetensors" for s in checkpoints.steps(tmp_path)
-    ]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == [f"{s:08d}.safetensors" for s in checkpoints.steps(tmp_path)]
 
 
 def test_what_was_saved_comes_back(tmp_path):

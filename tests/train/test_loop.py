@@ -351,9 +351,7 @@ def test_half_precision_learns_like_full(digits, precision):
 
 
 def test_an_interrupt_ends_after_the_update_under_way(digits):
-    steps = [
-        now.step for now in fit(small(), digits, Plan(steps=9), interrupted=iter([False, False, True]).__next__)
-    ]
+    steps = [now.step for now in fit(small(), digits, Plan(steps=9), interrupted=iter([False, False, True]).__next__)]
     assert steps == [1, 2, 3]
 
 

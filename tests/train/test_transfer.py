@@ -18,9 +18,7 @@ def test_the_same_kind_is_taken_over_whole():
     torch.manual_seed(0)
     source, new = network(), network()
     assert transfer(source, new) == []
-    assert all(
-        torch.equal(a, b) for a, b in zip(source.state_dict().values(), new.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), new.state_dict().values(), strict=True))
 
 
 def test_other_classes_leave_the_label_table_alone():

@@ -103,9 +103,7 @@ class Reproduce:
             )
         spread_rows(load(name), self._images(recipe, "test"), 1)
         if (out / "model.safetensors").is_file() and fingerprint(out) != fingerprint(folder):
-            raise UserError(
-                f"{out} contains a model other than {name}; choose another --out, or remove the folder."
-            )
+            raise UserError(f"{out} contains a model other than {name}; choose another --out, or remove the folder.")
         for file in MODEL_FILES:
             if (folder / file).is_file() and folder.resolve() != out.resolve():
                 write_bytes(out / file, (folder / file).read_bytes())

@@ -56,9 +56,7 @@ class Sample:
 
         folder = find(self.run_folder)
         grid = f"seed{self.seed}.png"  # by default inside the run, but never in the package
-        default = (
-            Path(f"samples/{self.run_folder}-{grid}") if comes_with_ddim(folder) else folder / "samples" / grid
-        )
+        default = Path(f"samples/{self.run_folder}-{grid}") if comes_with_ddim(folder) else folder / "samples" / grid
         out = self.out or default
         if out.suffix.lower() not in ("", ".png"):
             raise UserError(f"Pictures are written as PNG; name a .png file or a folder for --out, not {out}.")

@@ -146,9 +146,7 @@ class RealFlags:
         if self.against is not None and self.against not in names() and Path(self.against).expanduser().is_dir():
             reference = _both_splits(self.against, size)
         else:
-            source = (
-                {"name_or_path": self.against, "size": size} if self.against is not None else _training_data(first)
-            )
+            source = {"name_or_path": self.against, "size": size} if self.against is not None else _training_data(first)
             data_dir = self.data_dir if source["name_or_path"] in names() else None
             train, test = (open_images(**source, split=split, data_dir=data_dir) for split in ("train", "test"))
             splits = train, test

@@ -62,9 +62,7 @@ class Train:
             if self.resume and (self.folder / "config.json").is_file():
                 data, recipe = recipe.data, recipes.of_run(self.folder)
                 if data != recipe.data and not _is_run(Path(self.what)):
-                    raise UserError(
-                        f"{self.folder} was trained on {recipe.data}, not on {data}; choose another --out."
-                    )
+                    raise UserError(f"{self.folder} was trained on {recipe.data}, not on {data}; choose another --out.")
         if any(flag.split("=")[0] in ("--epochs", "--steps", "--minutes") for flag in flags):
             recipe = replace(recipe, plan=replace(recipe.plan, epochs=None, steps=None, minutes=None))
         return Train(self.what, recipe=recipe)

@@ -102,8 +102,7 @@ def fetch(urls: Sequence[str], to: Path, sha256: str, remedy: str = DATA_DIR) ->
                 reasons.append(f"{url}: {reason}")
     except OSError as error:
         raise UserError(
-            f"Could not write {part}: {error.strerror or error}; free some space, or set DDIM_CACHE to "
-            "another folder."
+            f"Could not write {part}: {error.strerror or error}; free some space, or set DDIM_CACHE to another folder."
         ) from error
     raise UserError(f"Could not download {to.name} ({'; '.join(reasons)}); try again later to resume, or {remedy}.")
 

@@ -56,9 +56,7 @@ def scan(root: Path) -> Catalogue:
             images.append((within[0] if len(within) > 1 else set_name, split, file))
     if not images and not skipped:
         others = f"only {sum(ignored.values()):,} other files" if ignored else "nothing"
-        raise UserError(
-            f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files."
-        )
+        raise UserError(f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files.")
     images.sort(key=lambda image: image[2].name)
     skipped.sort()
     classes = sorted_classes(class_name for class_name, _, _ in images)

@@ -29,9 +29,7 @@ def invert(
         UserError: a stochastic sampler, which has no inverse.
     """
     if sampler.stochastic:
-        raise UserError(
-            f"{sampler} injects noise and cannot be inverted; use a deterministic one such as DDIM(eta=0)."
-        )
+        raise UserError(f"{sampler} injects noise and cannot be inverted; use a deterministic one such as DDIM(eta=0).")
     clean, first = levels[-1], levels[-2]
 
     def never_at_zero(x: Tensor, at: Level) -> Prediction:

@@ -81,9 +81,7 @@ def measure(
     """
     rows, dequantise = spread_rows(model, images, count), dequantisations[dequantisation]
     if steps < 2 or steps % 2:
-        raise UserError(
-            f"The number of steps must be even, at least 2, since half as many are used too; got {steps}."
-        )
+        raise UserError(f"The number of steps must be even, at least 2, since half as many are used too; got {steps}.")
     model.eval()
     scale = 1 / (math.log(2) * math.prod(model.shape))  # from nats to bits per dimension
     calls = STAGES * (steps + steps // 2)

@@ -158,9 +158,7 @@ def accuracy(extractor: Extractor, pixels: Tensor, labels: Sequence[int] | Tenso
     classes = torch.tensor([_index(extractor, name) for name in names])  # in mnist --classes 3,8, class 0 is the 3
     requested = torch.as_tensor(labels, dtype=torch.long)
     if requested.shape != (len(pixels),) or not ((requested >= 0) & (requested < len(classes))).all():
-        raise UserError(
-            f"The labels must be {len(pixels):,} whole numbers from 0 to {len(classes) - 1}; correct them."
-        )
+        raise UserError(f"The labels must be {len(pixels):,} whole numbers from 0 to {len(classes) - 1}; correct them.")
     share = (extractor.classify(pixels) == classes[requested]).double().mean().item()
     low, high = wilson(share, len(pixels))
     if not isinstance(reference, Images):

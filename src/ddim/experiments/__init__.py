@@ -5,7 +5,7 @@ Each module of this package holds one experiment. Another one may be registered 
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -54,20 +54,17 @@ for _module in iter_modules(__path__):
 def runnable(command: str | None = None) -> list[str]:
     """Return the names of the experiments that `run` can compute, in the order in which they run.
 
-    Args:
-        command: only those that this command makes, e.g. "ddim report RUN"; None is all.
+    With a command, e.g. "ddim report RUN", only those that it makes, and what they need.
     """
-    names = [name for name, one in experiments.items() if one.share and command in (None, one.command)]
+    return _in_order(name for name, one in experiments.items() if one.share and command in (None, one.command))
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Return experiments in the order in which they run, each after those that it needs."""
     ordered: list[str] = []
-
-    def add(name: str) -> None:
-        for needed in experiments[name].needs:
-            add(needed)
-        if name not in ordered:
-            ordered.append(name)
-
     for name in sorted(names, key=lambda name: (experiments[name].runs_last, experiments[name].place)):
-        add(name)
+        needed = _in_order(experiments[name].needs)
+        ordered += [one for one in (*needed, name) if one not in ordered]
     return ordered
 
 
@@ -86,8 +83,7 @@ def run(
 
     Args:
         setup: the run's folder, its model and, for experiments that need them, its images.
-        minutes: approximate limit. What does not fit takes fewer steps and images, and its result says so. None is
-            no limit.
+        minutes: approximate limit; what does not fit takes fewer steps and images, and its result says so.
         redo: run all of them again.
         whole: run again those that a limit has cut.
         names: which, with the experiments that they need; None is those of `ddim report`.
@@ -100,17 +96,17 @@ def run(
     """
     if minutes is not None and not minutes > 0:
         raise UserError(f"minutes must be above 0; got {minutes}.")
-    chosen = _with_needs(runnable(REPORT) if names is None else names)
+    chosen = _in_order(runnable(REPORT) if names is None else names)
     weights = fingerprint(setup.folder)
     todo: list[str] = []
     for name in chosen:
+        if not experiments[name].share:
+            raise UserError(f"The experiment {name!r} is made by `{experiments[name].command}`.")
         if redo or set(experiments[name].needs) & set(todo) or not _done(setup, name, weights, whole):
             todo.append(name)
     for name in todo:
         if experiments[name].needs_images and (setup.train is None or setup.test is None):
-            raise UserError(
-                f"The experiment {name!r} needs the images that the model was trained on; give them too."
-            )
+            raise UserError(f"The experiment {name!r} needs the images that the model was trained on; give them too.")
     end = time.monotonic() + 60 * (minutes or 0)
     for name in chosen:
         if name in todo:
@@ -126,17 +122,6 @@ def seconds_whole(model: Denoiser) -> float:
     """Return the seconds that all experiments take on this machine if nothing is cut, by a timed network call."""
     call = forward_seconds(model, 64, repeats=3) / 64
     return sum(experiments[name].calls(model) for name in runnable()) * call
-
-
-def _with_needs(chosen: Sequence[str]) -> list[str]:
-    wanted = set(chosen)
-    for name in reversed(runnable()):
-        if name in wanted:
-            wanted.update(experiments[name].needs)
-    for name in wanted:
-        if not experiments[name].share:
-            raise UserError(f"The experiment {name!r} is made by `{experiments[name].command}`.")
-    return [name for name in runnable() if name in wanted]
 
 
 def _done(setup: Setup, name: str, weights: str, whole: bool) -> bool:

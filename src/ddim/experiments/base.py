@@ -33,30 +33,19 @@ Drawing = Figure | bytes | None
 
 @dataclass(frozen=True)
 class Setup:
-    """What experiments are run on.
+    """What experiments are run on."""
 
-    Attributes:
-        folder: of the run.
-        model: of that run, in eval mode, on the device to use.
-        train, test: training and held-out images; None if no chosen experiment needs images.
-    """
-
-    folder: Path
-    model: Denoiser
-    train: Images | None = None
+    folder: Path  # of the run
+    model: Denoiser  # of that run, in eval mode, on the device to use
+    train: Images | None = None  # None if no chosen experiment needs images
     test: Images | None = None
 
     @property
-    def training(self) -> Images:
-        """The training images, for an experiment with `needs_images`."""
+    def images(self) -> tuple[Images, Images]:
+        """The training and the held-out images, for an experiment with `needs_images`."""
         assert self.train is not None
-        return self.train
-
-    @property
-    def held_out(self) -> Images:
-        """The held-out images, for an experiment with `needs_images`."""
         assert self.test is not None
-        return self.test
+        return self.train, self.test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,23 +53,18 @@ class Result:
     """Base class of the results of all experiments.
 
     The fields of a subclass are the keys of `results/NAME.json`. Reading checks their types; NaN and Infinity are
-    read as None. `cut` says what a limit of time took away.
+    read as None.
     """
 
-    cut: str | None = None
+    cut: str | None = None  # what a limit of time took away
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: what it shows.
-        value: the number to sort the column by; None for text and for empty cells.
-    """
+    """A cell of a table."""
 
     text: str
-    value: float | None = None
+    value: float | None = None  # to sort the column by
 
     @classmethod
     def count(cls, number: int) -> "Cell":
@@ -98,15 +82,9 @@ EMPTY = Cell("–")
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table, with plain text above and below."""
 
-    Attributes:
-        head: names of the columns.
-        rows: one cell for each column.
-        caption, note: plain text above and below the table; may be empty.
-    """
-
-    head: list[str]
+    head: list[str]  # names of the columns
     rows: list[list[Cell]]
     caption: str = ""
     note: str = ""
@@ -117,19 +95,12 @@ MARKS = {"holds": "✓", "fails": "✗", "open": "?", "not measured": "–"}
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper, and what the measured numbers say about it.
+    """A claim of a paper, and what the measured numbers say about it."""
 
-    Attributes:
-        claim: one sentence.
-        holds: whether the claim holds; None if the intervals leave it open, or if nothing was measured.
-        evidence: the numbers and their intervals, in sentences.
-        measured: whether there are such numbers.
-    """
-
-    claim: str
-    holds: bool | None
-    evidence: str
-    measured: bool = True
+    claim: str  # one sentence
+    holds: bool | None  # None if the intervals leave it open, or if nothing was measured
+    evidence: str  # the numbers and their intervals, in sentences
+    measured: bool = True  # whether there are such numbers
 
     @classmethod
     def not_measured(cls, claim: str, required: str) -> "Claim":
@@ -146,61 +117,37 @@ class Claim:
 
 @dataclass(frozen=True)
 class Extra:
-    """One more figure of the same result, in a section of its own below the experiment's.
+    """One more figure of the same result, in a section of its own below the experiment's."""
 
-    Attributes:
-        name: of its file in `figures/` and of its section.
-        title: a few words.
-        caption: HTML.
-        figure: (result, samples) -> the figure.
-    """
-
-    name: str
-    title: str
-    caption: str
-    figure: Callable[[Any, Samples], Drawing]
+    name: str  # of its file in `figures/` and of its section
+    title: str  # a few words
+    caption: str  # HTML
+    figure: Callable[[Any, Samples], Drawing]  # (result, samples) -> the figure
 
 
 R = TypeVar("R", bound=Result)
 
 
 class Experiment(Generic[R]):
-    """Base class of experiments.
-
-    Attributes:
-        title: of its section, a few words.
-        reference: where the papers show the same, e.g. "DDIM, Table 2".
-        caption: what the figure shows, in HTML.
-        result_type: the dataclass of its result, a subclass of `Result`.
-        share: of the minutes, in proportion to the other experiments' shares. 0 if only `command` makes the result;
-            then `calls` and `run` are not needed.
-        command: the command that makes the result.
-        place: sections are sorted by it, and experiments run in that order.
-        runs_last: whether it runs after all others and gets the time that they left.
-        needs: names of experiments whose samples it uses; they run first.
-        needs_images: whether it needs the data set.
-        tensors: the samples that it keeps, by name, with their number of dimensions. With four dimensions or more
-            they are uint8 images of the model's shape. They lie in `samples/NAME.safetensors`; a name such as
-            "ddim/images" means the tensor "images" in `samples/ddim.safetensors`.
-        shows_samples: whether `figure` uses the samples.
-        section: name of its section and of its files in `figures/`; the experiment's name if empty.
-        extras: more figures of the same result.
-    """
+    """Base class of experiments."""
 
     name: str
-    title: ClassVar[str]
-    reference: ClassVar[str]
-    caption: ClassVar[str]
-    result_type: ClassVar[type[Result]]
-    share: ClassVar[float]
-    command: ClassVar[str] = REPRODUCE
-    place: ClassVar[int] = 1000
-    runs_last: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
-    needs_images: ClassVar[bool] = True
+    title: ClassVar[str]  # of its section, a few words
+    reference: ClassVar[str]  # where the papers show the same, e.g. "DDIM, Table 2"
+    caption: ClassVar[str]  # what the figure shows, in HTML
+    result_type: ClassVar[type[Result]]  # the dataclass of its result
+    share: ClassVar[float]  # of the minutes, relative to the others; 0 if only `command` makes it, without `run`
+    command: ClassVar[str] = REPRODUCE  # makes the result
+    place: ClassVar[int] = 1000  # sections are sorted by it, and experiments run in that order
+    runs_last: ClassVar[bool] = False  # whether it runs after all others and gets the time that they left
+    needs: ClassVar[tuple[str, ...]] = ()  # names of experiments whose samples it uses; they run first
+    needs_images: ClassVar[bool] = True  # whether it needs the data set
     tensors: ClassVar[dict[str, int]] = {}
-    shows_samples: ClassVar[bool] = True
-    section: ClassVar[str] = ""
+    """The samples that it keeps, by name, with their number of dimensions; with four or more they are uint8 images
+    of the model's shape. They lie in `samples/NAME.safetensors`; a name such as "ddim/images" means the tensor
+    "images" in `samples/ddim.safetensors`."""
+    shows_samples: ClassVar[bool] = True  # whether `figure` uses the samples
+    section: ClassVar[str] = ""  # name of its section and files in `figures/`; the experiment's name if empty
     extras: ClassVar[tuple[Extra, ...]] = ()
 
     def calls(self, model: Denoiser) -> float:
@@ -208,12 +155,7 @@ class Experiment(Generic[R]):
         raise NotImplementedError
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[R, Samples]:
-        """Compute the result and the samples named in `tensors`.
-
-        Args:
-            setup: the model and, if `needs_images`, the images.
-            seconds: approximate limit of time, to which the experiment is cut; None is no limit.
-        """
+        """Compute the result and the samples named in `tensors`, cut to about `seconds` unless that is None."""
         raise NotImplementedError
 
     def figure(self, result: R, samples: Samples) -> Drawing:
@@ -237,6 +179,7 @@ class Experiment(Generic[R]):
         return facts
 
 
+PARTS = ("title", "reference", "caption", "result_type", "share")  # that an experiment needs
 experiments: Registry[Experiment[Any]] = Registry("experiment")
 
 _Class = TypeVar("_Class", bound=type[Experiment[Any]])
@@ -250,16 +193,13 @@ def register(name: str) -> Callable[[_Class], _Class]:
     """
 
     def file(cls: _Class) -> _Class:
-        lacking = [
-            part for part in ("title", "reference", "caption", "result_type", "share") if not hasattr(cls, part)
-        ]
+        lacking = [part for part in PARTS if not hasattr(cls, part)]
         methods = ("figure", "calls", "run") if getattr(cls, "share", 1) else ("figure",)
         lacking += [part for part in methods if getattr(cls, part) is getattr(Experiment, part)]
         if lacking:
             raise TypeError(f"The experiment {name!r} ({cls.__name__}) lacks {', '.join(lacking)}.")
-        experiment = cls()
-        experiment.name = name
-        experiments[name] = experiment
+        experiments[name] = cls()
+        experiments[name].name = name
         return cls
 
     return file

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-import torch
 
 from ddim.experiments import base
 from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Table, register
@@ -20,21 +19,13 @@ PARTS = ("low", "high", "floor", "floor_low", "floor_high")
 
 @dataclass(frozen=True)
 class Row:
-    """A model or a folder of images.
+    """A model or a folder of images."""
 
-    Attributes:
-        name: as the user gave it, without the folders of the machine.
-        count, floor_count: its images, and the real images of the floor.
-        metrics: by name.
-        parameters, images_seen: of a model, as far as they are known.
-        sampling, weights: of a model.
-    """
-
-    name: str
+    name: str  # as the user gave it, without the folders of the machine
     count: base.NonNegative
-    floor_count: base.NonNegative
+    floor_count: base.NonNegative  # real images of the floor
     metrics: dict[str, Metric]
-    parameters: base.Positive | None = None
+    parameters: base.Positive | None = None  # this and the rest: of a model, as far as they are known
     images_seen: base.Positive | None = None
     sampling: str | None = None
     weights: str | None = None
@@ -48,9 +39,7 @@ class Row:
     def above_floor(self) -> float:
         """The Fréchet distance, minus that of equally many real images."""
         frechet = self.metrics["frechet"]
-        assert frechet.value is not None
-        assert frechet.floor is not None
-        return frechet.value - frechet.floor
+        return (frechet.value or 0.0) - (frechet.floor or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +76,8 @@ class Compare(Experiment[Result]):
         images = samples["images"]
         if len(images) != len(result.rows) or images.shape[1] < 2 * COLUMNS:
             return None
-        blocks = [
-            Rows(torch.stack([one[:COLUMNS], one[COLUMNS : 2 * COLUMNS]]), WIDTH - LEFT - MARGIN) for one in images
-        ]
+        pairs = images[:, : 2 * COLUMNS].reshape(-1, 2, COLUMNS, *images.shape[2:])
+        blocks = [Rows(pair, WIDTH - LEFT - MARGIN) for pair in pairs]
         high = blocks[0].height
         canvas = Canvas(2 * MARGIN + len(blocks) * (high + GAP) - GAP)
         for i, (row, block) in enumerate(zip(result.rows, blocks, strict=True)):
@@ -97,21 +85,21 @@ class Compare(Experiment[Result]):
             middle = top + high / 2
             name = row.name if len(row.name) <= LONGEST else f"…{row.name[1 - LONGEST :]}"
             frechet = row.metrics["frechet"].samples
+            known = ((row.parameters, "parameters"), (row.images_seen, "images seen"))
+            size = ", ".join(f"{short(number)} {unit}" for number, unit in known if number is not None)
             canvas.text(MARGIN, middle - 55, literal(name), ha="left", fontsize=11, weight="bold")
             canvas.text(MARGIN, middle, f"distance {frechet.short if frechet else ''}", ha="left")
-            canvas.text(MARGIN, middle + 45, _size(row), ha="left", color=FAINT, fontsize=9.5)
+            canvas.text(MARGIN, middle + 45, size, ha="left", color=FAINT, fontsize=9.5)
             block.draw(canvas, LEFT, top)
         return canvas.figure
 
     def tables(self, result: Result) -> list[Table]:
-        """The models in their order, below the real images for each number of them."""
+        """List the models in their order, below the real images for each number of them."""
         shown = [name for name in METRICS if all(row.metrics.get(name, Metric()).samples for row in result.rows)]
         rows = []
         for row in {row.floor_count: row for row in result.rows}.values():
             real = (Cell.estimate(row.metrics[name].real) for name in shown)
-            rows.append(
-                [Cell("real images"), Cell.count(round(row.floor_count)), base.EMPTY, base.EMPTY, base.EMPTY, *real]
-            )
+            rows.append([Cell("real images"), Cell.count(round(row.floor_count)), *3 * [base.EMPTY], *real])
         for row in result.rows:
             sizes = [base.EMPTY if one is None else Cell.count(one) for one in (row.parameters, row.images_seen)]
             above = Cell(small(row.above_floor), row.above_floor)
@@ -125,30 +113,15 @@ class Compare(Experiment[Result]):
 
 
 def result(about: str, reference_count: int, rows: Sequence[dict[str, Any]]) -> Result:
-    """Return a result.
-
-    Args:
-        about: what computed the features.
-        reference_count: real images in the reference.
-        rows: the best first: what `ddim.evaluate.Evaluation.flat` returns, and the other attributes of `Row` as far
-            as they are known.
-    """
+    """Return a result; the rows, the best first, are `Evaluation.flat` and what else is known of a `Row`."""
     nested = [{**row, "metrics": _nested(row)} for row in rows]
     return msgspec.convert({"about": about, "reference_count": reference_count, "rows": nested}, Result)
 
 
 def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
     """{"frechet": 1, "frechet_low": 0} becomes {"frechet": {"value": 1, "low": 0}}."""
-    names = [name for name in row if f"{name}_low" in row and f"{name}_high" in row]
-    return renamed(
-        {
-            name: {"value": row[name]} | {part: row[f"{name}_{part}"] for part in PARTS if f"{name}_{part}" in row}
-            for name in names
-        }
-    )
-
-
-def _size(row: Row) -> str:
-    """The parameters and the images seen, as far as they are known."""
-    known = ((row.parameters, "parameters"), (row.images_seen, "images seen"))
-    return ", ".join(f"{short(number)} {unit}" for number, unit in known if number is not None)
+    metrics = {}
+    for name in (name for name in row if f"{name}_low" in row and f"{name}_high" in row):
+        parts = {part: row[f"{name}_{part}"] for part in PARTS if f"{name}_{part}" in row}
+        metrics[name] = {"value": row[name], **parts}
+    return renamed(metrics)

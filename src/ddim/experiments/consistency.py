@@ -29,12 +29,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
-    """A row for each S; `between` is the rms between images of different noise, the scale to compare with.
+    """A row for each S. All rms are over pixels in [-1, 1]."""
 
-    All rms are over pixels in [-1, 1].
-    """
-
-    between: base.NonNegative
+    between: base.NonNegative  # the rms between images of different noise, the scale to compare with
     rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
     seed: int = SEED
     count: int = COUNT
@@ -82,10 +79,10 @@ class Consistency(Experiment[Result]):
         block = Rows(images, WIDTH - LABEL - NUMBER)
         left, top = LABEL + (WIDTH - LABEL - NUMBER - block.width) // 2, 130
         canvas = Canvas(top + block.height + 130)
-        block.draw(canvas, left, top)
+        _, ys = block.draw(canvas, left, top)
         right = left + block.width + 110
         canvas.text(right, top - 55, f"rms to\n$S={longest}$", color=FAINT)
-        for row, y in zip(result.rows, block.ys(top), strict=True):
+        for row, y in zip(result.rows, ys, strict=True):
             canvas.text(left - 25, y, f"$S={row.steps}$", ha="right", fontsize=12)
             last = row.steps == longest
             canvas.text(right, y, "–" if last else f"{row.rms:.3f}", fontsize=12, color=FAINT if last else INK)

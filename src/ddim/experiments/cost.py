@@ -13,12 +13,9 @@ Choice = TypeVar("Choice")
 
 
 def affordable(choices: Sequence[Choice], cost: Callable[[Choice], float], seconds: float | None) -> Choice:
-    """Return the first choice whose cost fits into `seconds`, or the last one if none fits.
+    """Return the first choice whose cost in seconds fits into a limit, or the last one if none fits.
 
-    Args:
-        choices: the whole experiment first, the cheapest extent last.
-        cost: seconds that a choice takes.
-        seconds: the limit; None is no limit.
+    The whole experiment comes first in `choices`, the cheapest extent last.
     """
     return next((choice for choice in choices if seconds is None or cost(choice) <= seconds), choices[-1])
 

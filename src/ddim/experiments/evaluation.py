@@ -36,10 +36,7 @@ PITCH, CLOSE = 190, 115  # from one metric to the next, with and without tick la
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the samples with its 95% interval, and its floor: the same metric of real images.
-
-    None stands for a number that is not finite.
-    """
+    """A metric of the samples with its 95% interval, and its floor: the same of real images. None is not finite."""
 
     value: float | None = None
     low: float | None = None
@@ -51,12 +48,12 @@ class Metric:
     @property
     def samples(self) -> Estimate | None:
         """The metric of the samples; None if it is not finite."""
-        return _estimate(self.value, self.low, self.high)
+        return Estimate.of(self.value, self.low, self.high)
 
     @property
     def real(self) -> Estimate | None:
         """The metric of real images; None if it is unknown."""
-        return _estimate(self.floor, self.floor_low, self.floor_high)
+        return Estimate.of(self.floor, self.floor_low, self.floor_high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +104,10 @@ class Evaluation(Experiment[Result]):
         return float(COUNTS[0] * model.sampling.steps)
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, test = setup.model, setup.held_out
+        model, (train, test) = setup.model, setup.images
         extractor = choose(test.shape, test.name)
         call = batch_seconds(model, 64, seconds) / 64
-        limit = max(
-            largest_draw(len(setup.training)), extractor.dim + 1
-        )  # the floor needs equally many training images
+        limit = max(largest_draw(len(train)), extractor.dim + 1)  # the floor needs equally many training images
         counts = sorted({min(count, limit) for count in COUNTS}, reverse=True)
         choices = [count for count in counts if count > extractor.dim]
         count = affordable(choices, lambda one: call * one * model.sampling.steps, seconds)
@@ -120,19 +115,15 @@ class Evaluation(Experiment[Result]):
         labels = None
         if isinstance(extractor, Classifier) and len(extractor.classes) == model.classes:
             labels = [i % model.classes for i in range(count)]
-        evaluation = measure(images, test, extractor=extractor, real=setup.training, labels=labels, seed=SEED)
-        facts = {
-            **evaluation.to_dict(),
-            "sampling": model.sampling.describe(),
-            "cut": cut(seconds, fewer(choices[0], count, "images")),
-        }
-        return msgspec.convert(facts, Result), {"images": images}
+        evaluation = measure(images, test, extractor=extractor, real=train, labels=labels, seed=SEED)
+        facts = {"sampling": model.sampling.describe(), "cut": cut(seconds, fewer(choices[0], count, "images"))}
+        return msgspec.convert({**evaluation.to_dict(), **facts}, Result), {"images": images}
 
     def upgrade(self, facts: dict[str, Any]) -> dict[str, Any]:
         return {**facts, "metrics": renamed(facts.get("metrics") or facts["figures"])}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
-        """A strip for each metric; the shares come last and have one common axis."""
+        """Draw a strip for each metric; the shares come last and have one common axis."""
         metrics = result.estimates
         if not metrics:
             return None
@@ -145,9 +136,7 @@ class Evaluation(Experiment[Result]):
         for name, top in zip(order, tops, strict=True):
             own, real = metrics[name]
             axes = canvas.axes(LEFT, top, WIDTH - LEFT - RIGHT, HEIGHT)
-            axes.set(
-                xlim=common if name in shares else _limits([0.0, *_numbers(own, real)]), ylim=(-1, 1), yticks=()
-            )
+            axes.set(xlim=common if name in shares else _limits([0.0, *_numbers(own, real)]), ylim=(-1, 1), yticks=())
             axes.xaxis.set_major_locator(MaxNLocator(6))
             axes.tick_params(labelbottom=name not in shares[:-1])
             axes.spines["left"].set_visible(False)
@@ -186,16 +175,12 @@ def renamed(metrics: dict[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): one if isinstance(one, dict) else {} for name, one in metrics.items()}
 
 
-def _estimate(value: float | None, low: float | None, high: float | None) -> Estimate | None:
-    return None if value is None or low is None or high is None else Estimate(value, low, high)
-
-
 def _numbers(own: Estimate, real: Estimate | None) -> list[float]:
     return [*own.ends, *(real.ends if real else ())]
 
 
 def _limits(numbers: list[float]) -> tuple[float, float]:
-    """The ends of an axis that holds these numbers with some room."""
+    """Return the ends of an axis that holds these numbers with some room."""
     low, high = min(numbers, default=0.0), max(numbers, default=1.0)
     room = 0.05 * (high - low) or 1.0
     return low - room, high + room

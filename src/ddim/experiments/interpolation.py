@@ -72,13 +72,12 @@ class Interpolation(Experiment[Result]):
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
         """As DDIM's Figure 6."""
-        images = samples["images"]
-        block = Rows(images, WIDTH - 4 * MARGIN)
+        block = Rows(samples["images"], WIDTH - 4 * MARGIN)
         left, top = (WIDTH - block.width) // 2, 110
         canvas = Canvas(top + block.height + MARGIN)
-        block.draw(canvas, left, top)
-        whole = max(images.shape[1] - 1, 1)
+        xs, _ = block.draw(canvas, left, top)
+        whole = max(samples["images"].shape[1] - 1, 1)
         ends = {0: r"$x_T^{(0)}$", whole: r"$x_T^{(1)}$"}
-        for i, x in zip(block.shown, block.xs(left), strict=True):
+        for i, x in zip(block.shown, xs, strict=True):
             canvas.text(x, top - 45, ends.get(i, f"{i / whole:.2g}"), fontsize=13 if i in ends else 10.5)
         return canvas.figure

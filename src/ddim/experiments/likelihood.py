@@ -15,7 +15,7 @@ from ddim.plots.numbers import Estimate, small
 
 COUNTS = (256, 64, 32, 16, 8)  # images
 BACK = 3  # cost of a call with its backward pass, in calls
-STEPS = flow.STEPS
+CALLS = 1 + bound.TIMES + BACK * flow.STAGES * (flow.STEPS + flow.STEPS // 2)  # for an image
 TOP, HEIGHT = 90, 620
 
 
@@ -87,13 +87,13 @@ class Likelihood(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(COUNTS[0] * _calls())
+        return float(COUNTS[0] * CALLS)
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, images = setup.model, setup.held_out
+        model, images = setup.model, setup.images[1]
         call = batch_seconds(model, COUNTS[-1], seconds) / COUNTS[-1]
         choices = [count for count in COUNTS if count <= len(images)] or [len(images)]
-        count = affordable(choices, lambda one: call * one * _calls(), seconds)
+        count = affordable(choices, lambda one: call * one * CALLS, seconds)
         above = bound.measure(model, images, count=count)
         terms = above.terms.tolist()  # of L_0, which is that of t = 1, ..., L_T
         rows = tuple(Term(t + 1, bits) for t, bits in enumerate(terms[1:-1], 1) if math.isfinite(bits))
@@ -158,10 +158,6 @@ class Likelihood(Experiment[Result]):
         if result.flow or model.schedule.alpha_bar[-1] > 0:
             return ""
         return "The flow does not apply to this model: its schedule ends at ᾱ = 0, where log-SNR has no end."
-
-
-def _calls() -> float:
-    return 1 + bound.TIMES + BACK * flow.STAGES * (STEPS + STEPS // 2)
 
 
 def _interval(bits: Mean) -> tuple[float, float, float]:

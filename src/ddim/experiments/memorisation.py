@@ -60,8 +60,8 @@ class Memorisation(Experiment[Result]):
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
         images = load_file(setup.folder / "samples/evaluation.safetensors")["images"][:COUNT]
         few = f"the evaluation has only {len(images):,} samples, where {COUNT:,} were wanted"
-        memorisation = copies(images, setup.training, setup.held_out, device=setup.model.device)
-        pictures = memorisation.pictures(images, setup.training)
+        memorisation = copies(images, *setup.images, device=setup.model.device)
+        pictures = memorisation.pictures(images, setup.images[0])
         result = Result(**asdict(memorisation), cut=few if len(images) < COUNT else None)
         return result, {name: one.contiguous() for name, one in pictures.items()}
 
@@ -70,12 +70,8 @@ class Memorisation(Experiment[Result]):
         suspects, neighbours = samples["samples"][:MOST], samples["neighbours"][:MOST]
         if len(suspects) != len(neighbours):
             return None
-        high = -(-len(suspects) // COLUMNS)  # samples in each column
-        parts = [slice(i, i + high) for i in range(0, len(suspects), high)]
-        grids = [
-            (mosaic(suspects[part], 1), mosaic(neighbours[part].flatten(0, 1), neighbours.shape[1]))
-            for part in parts
-        ]
+        columns = zip(suspects.chunk(COLUMNS), neighbours.chunk(COLUMNS), strict=True)
+        grids = [(mosaic(one, 1), mosaic(near.flatten(0, 1), near.shape[1])) for one, near in columns]
         wide = grids[0][0].shape[1], grids[0][1].shape[1]
         space = (WIDTH - 2 * MARGIN - (COLUMNS - 1) * BETWEEN) // COLUMNS - GAP
         scale = max(1, space // sum(wide))
@@ -101,15 +97,11 @@ class Memorisation(Experiment[Result]):
         claim = "No near-exact copies of training images are found among the samples."
         if result is None:
             return [Claim.not_measured(claim, "the distances of the samples to the training images")]
-        return [Claim(claim, self._verdict(result), self._evidence(result))]
+        holds = False if result.p_value < CHANCE else True if result.nearer_low <= 0.5 else None
+        return [Claim(claim, holds, self._evidence(result))]
 
     def note(self, result: Result, model: Denoiser) -> str:
         return self._evidence(result)
-
-    def _verdict(self, result: Result) -> bool | None:
-        if result.p_value < CHANCE:
-            return False
-        return True if result.nearer_low <= 0.5 else None
 
     def _evidence(self, result: Result) -> str:
         chance = "p < 0.001" if result.p_value < 0.001 else f"p = {result.p_value:.2g}"

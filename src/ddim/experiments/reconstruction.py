@@ -6,21 +6,21 @@ from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import torch
-from matplotlib.ticker import NullLocator
 from torch import Tensor
 
 from ddim import progress
 from ddim.data import Images, to_uint8
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.evaluate.batches import batches, spread_rows
+from ddim.evaluate.batches import Batch, batches, spread_rows
 from ddim.evaluate.intervals import Mean
 from ddim.experiments import base
 from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachable
-from ddim.plots.canvas import BLUE, MARGIN, WIDTH, Canvas, Rows, curve, log_limits
+from ddim.plots.canvas import BLUE, MARGIN, WIDTH, Canvas, Rows, curve, log_limits, step_ticks
 from ddim.plots.numbers import Estimate
 from ddim.samplers import DDIM
+from ddim.sampling import SamplingOptions
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
 COUNTS = (256, 64, 16)  # images
@@ -95,13 +95,17 @@ def measure(
             for S in every:
                 found = []
                 for batch in batches(model, images, rows, batch_size):
-                    xT = model.encode(batch.x0, steps=S, sampler=DDIM(), spacing=spacing, labels=batch.label)
-                    back = model.decode(xT, steps=S, sampler=DDIM(), spacing=spacing, labels=batch.label)
-                    found.append(squared_error(batch.x0, back))
+                    found.append(squared_error(batch.x0, there_and_back(model, batch, S, spacing)))
                     bar.update(2 * S * len(batch.rows))
                 yield Error(S, Mean.of(torch.cat(found)))
 
     return errors()
+
+
+def there_and_back(model: Denoiser, batch: Batch, S: int, spacing: str) -> Tensor:
+    """Encode and decode a batch by DDIM (eta = 0) in S steps each way."""
+    options: SamplingOptions = {"steps": S, "sampler": DDIM(), "spacing": spacing}
+    return model.decode(model.encode(batch.x0, labels=batch.label, **options), labels=batch.label, **options)
 
 
 def squared_error(x0: Tensor, back: Tensor) -> Tensor:
@@ -132,30 +136,26 @@ class Reconstruction(Experiment[Result]):
         return float(2 * (COUNTS[0] + SHOWN) * sum(reachable(STEPS, model.schedule.T)))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, images, every = setup.model, setup.held_out, reachable(STEPS, setup.model.schedule.T)
+        model, images, every = setup.model, setup.images[1], reachable(STEPS, setup.model.schedule.T)
         call = batch_seconds(model, COUNTS[-1], seconds) / COUNTS[-1]
         counts = [count for count in COUNTS if count <= len(images)] or [len(images)]
         choices = [(count, every) for count in counts[:2]]
-        choices += [
-            (count, every[:n]) for count in counts[1:] for n in range(len(every) - 1, 1, -1)
-        ]  # two at least
+        fewest = range(len(every) - 1, 1, -1)  # two at least
+        choices += [(count, every[:n]) for count in counts[1:] for n in fewest]
         count, steps = affordable(choices, lambda one: 2 * call * (one[0] + SHOWN) * sum(one[1]), seconds)
         rows = tuple(
             Row(S, error.mean, max(error.mean - error.margin, 0), error.mean + error.margin)
             for S, error in measure(model, images, count=count, steps=steps, spacing=SPACING)
         )
         batch = next(batches(model, images, spread_rows(model, images, min(SHOWN, len(images))), SHOWN))
-        shown = [batch.x0]
-        for S in steps:
-            xT = model.encode(batch.x0, steps=S, spacing=SPACING, labels=batch.label)
-            shown.append(model.decode(xT, steps=S, spacing=SPACING, labels=batch.label))
+        shown = [batch.x0, *(there_and_back(model, batch, S, SPACING) for S in steps)]
         pixels = to_uint8(torch.stack(shown).float().cpu())
         changes = fewer(choices[0][0], count, "images")
         changes += [f"to at most {steps[-1]} steps"] if steps != every else []
         return Result(count=count, rows=rows, cut=cut(seconds, changes)), {"images": pixels}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
-        """The error on the left; on the right held-out images and their reconstructions."""
+        """Draw the error on the left; on the right held-out images and their reconstructions."""
         images = samples["images"]
         if len(images) != 1 + len(result.rows):
             return None
@@ -165,9 +165,9 @@ class Reconstruction(Experiment[Result]):
         left, height = WIDTH - MARGIN - block.width, max(block.height, 520)
         canvas = Canvas(TOP + height + 130)
         top = TOP + (height - block.height) // 2
-        block.draw(canvas, left, top)
+        _, ys = block.draw(canvas, left, top)
         labels = ["original", *(f"$S={row.steps}$" for row in result.rows)]
-        for label, y in zip(labels, block.ys(top), strict=True):
+        for label, y in zip(labels, ys, strict=True):
             canvas.text(left - 20, y, label, ha="right")
 
         axes = canvas.axes(LEFT, TOP, left - LABEL - LEFT, height)
@@ -176,8 +176,7 @@ class Reconstruction(Experiment[Result]):
         curve(axes, steps, errors, BLUE)
         axes.set(xscale="log", yscale="log", xlim=(steps[0] / 1.4, steps[-1] * 1.4), xlabel="steps $S$, each way")
         axes.set(ylabel="mean squared error", ylim=log_limits([number for one in errors for number in one.ends]))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(steps, [f"{S}" for S in steps], fontsize=9)
+        step_ticks(axes, steps, fontsize=9)
         return canvas.figure
 
     def tables(self, result: Result) -> list[Table]:
@@ -186,7 +185,7 @@ class Reconstruction(Experiment[Result]):
         return [Table(["steps S", "mean squared error"], rows, note=note)]
 
     def claims(self, result: Result | None, T: int) -> list[Claim]:
-        """The error falls if the intervals of the first and the last S do not overlap and no error rises.
+        """Say that the error falls if the intervals of the first and the last S do not overlap and no error rises.
 
         An error rises if it lies above the interval of the one before; if the two intervals do not overlap either,
         the claim fails.
@@ -199,10 +198,7 @@ class Reconstruction(Experiment[Result]):
         falls = errors[-1].below(errors[0]) and all(b.no_worse(a) for a, b in pairwise(errors))
         rises = any(a.below(b) for a, b in pairwise(errors))
         each = [f"{row.estimate} at S = {row.steps:,}" for row in rows]
-        worse = [
-            f"it rises from {each[i]} to {each[i + 1]}"
-            for i, (a, b) in enumerate(pairwise(errors))
-            if not b.no_worse(a)
-        ]
+        steps = zip(pairwise(each), pairwise(errors), strict=True)
+        worse = [f"it rises from {one} to {next_}" for (one, next_), (a, b) in steps if not b.no_worse(a)]
         evidence = f"Mean squared error of pixels from 0 to 1: {'; '.join([f'{each[0]}, {each[-1]}', *worse])}."
         return [Claim(claim, True if falls else False if rises else None, evidence)]

@@ -26,15 +26,9 @@ def forget(folder: Path, name: str) -> None:
 
 
 def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result, samples: Samples) -> Path:
-    """Write what `Experiment.run` returned: the samples, `results/NAME.json` and, if there are rows, NAME.csv.
+    """Write the samples, `results/NAME.json` and, if there are rows, NAME.csv; return the path of the JSON file.
 
-    Args:
-        folder: of the run.
-        experiment, result, samples: what was run, and what it returned.
-        weights: fingerprint of the weights that made it.
-
-    Returns:
-        The path of the JSON file.
+    `weights` is the fingerprint of the weights that made the result.
     """
     for file, names in _files(experiment).items():
         if tensors := {tensor: samples[name] for name, tensor in names.items() if name in samples}:
@@ -42,18 +36,25 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
     facts = plain({"weights": weights, **asdict(result)})
     path = folder / "results" / f"{experiment.name}.json"
     if isinstance(facts.get("rows"), list):
-        write_text(path.with_suffix(".csv"), _csv([_flat(row) for row in facts["rows"]]))
+        rows, text = [_flat(row) for row in facts["rows"]], io.StringIO()
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(path.with_suffix(".csv"), text.getvalue())
     write_text(path, json.dumps(facts, indent=2) + "\n")
     return path
 
 
-def plain(value: Any) -> Any:
-    """Return a value for a JSON file: lists for tuples, and None for numbers that are not finite."""
+def plain(value: Any, digits: int = 17) -> Any:
+    """Return a value for JSON: lists for tuples, None for numbers that are not finite, others in so many digits."""
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(one, digits) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [plain(one, digits) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,9 @@ def load_json(path: Path) -> dict[str, Any]:
     """Return the table in a JSON file, with None for numbers that are not finite.
 
     Raises:
-        OSError, ValueError, RecursionError: the file is missing or damaged, holds something other than a table, or
-            holds text that cannot be encoded.
+        OSError, ValueError, RecursionError: missing or damaged, no table, or text that cannot be encoded.
     """
-    content = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=lambda _: None)
+    content = plain(json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no table.")
     json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be written or drawn
@@ -116,28 +116,19 @@ def load_samples(folder: Path, experiment: Experiment[Any], shape: tuple[int, ..
 def load_tensors(path: Path, ndims: Mapping[str, int], shape: tuple[int, ...]) -> dict[str, Tensor] | None:
     """Return the tensors of a file; None if the file or one of the tensors is missing or of another kind.
 
-    Args:
-        path: of the file.
-        ndims: dimensions of each tensor. With four or more it has to hold uint8 images.
-        shape: (C, H, W) of an image.
+    `ndims` has the dimensions of each tensor. With four or more it has to hold uint8 images of this (C, H, W).
     """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError):
         return None
-    fit = all(name in tensors and _fits(tensors[name], ndim, shape) for name, ndim in ndims.items())
-    return tensors if fit else None
-
-
-def _fits(tensor: Tensor, ndim: int, shape: tuple[int, ...]) -> bool:
-    if tensor.ndim != ndim or not tensor.numel():
-        return False
-    return ndim < 4 or (tensor.dtype == torch.uint8 and tensor.shape[-3:] == shape)
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
+    for name, ndim in ndims.items():
+        tensor = tensors.get(name)
+        if tensor is None or tensor.ndim != ndim or not tensor.numel():
+            return None
+        if ndim >= 4 and (tensor.dtype != torch.uint8 or tensor.shape[-3:] != shape):
+            return None
+    return tensors
 
 
 def _files(experiment: Experiment[Any]) -> dict[str, dict[str, str]]:
@@ -150,16 +141,8 @@ def _files(experiment: Experiment[Any]) -> dict[str, dict[str, str]]:
 
 
 def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A row with a column for each number: {"frechet": {"low": 1}} becomes {"frechet_low": 1}."""
+    """Return a row with a column for each number: {"frechet": {"low": 1}} becomes {"frechet_low": 1}."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         flat |= _flat(value, f"{prefix}{name}_") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,8 @@ from ddim.files import write_bytes
 from ddim.level import Level, Prediction
 from ddim.model_io import fingerprint
 from ddim.noise import ImageNoise
-from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, literal
+from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Panels, describe, literal, log_scales
 from ddim.plots.numbers import small
-from ddim.plots.panels import Panels, describe, log_scales
 from ddim.samplers import DDIM, Sampler, trajectory
 
 BUDGETS = (5, 8, 10, 20, 50)  # network calls
@@ -37,17 +37,14 @@ COLOURS = {"trailing": BLUE, "leading": ORANGE, "linear": GREEN, "quadratic": PU
 
 @dataclass(frozen=True)
 class Row:
-    """One solver with one spacing: the allowed and the actual network calls, the steps, and the distance.
-
-    The distance is a root mean square over pixels from -1 to 1, or None if the solver diverged.
-    """
+    """One solver with one spacing, and the distance of its images to the reference."""
 
     solver: str
     spacing: str
-    budget: base.Positive
+    budget: base.Positive  # the allowed network calls
     calls: base.Positive
     steps: base.Positive
-    distance: base.NonNegative | None
+    distance: base.NonNegative | None  # root mean square over pixels from -1 to 1; None if the solver diverged
 
     @property
     def error(self) -> float:
@@ -57,14 +54,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
-    """All distances, the model's default solver and spacing as `usual`, and the reference.
+    """All distances; those below `floor`, about the reference's own error, mean little."""
 
-    `floor` is the distance of half as many steps from the reference. For a first-order method it is about the
-    reference's own error, so smaller distances than this mean little.
-    """
-
-    usual: tuple[str, str]
-    floor: base.NonNegative
+    usual: tuple[str, str]  # the model's default solver and spacing
+    floor: base.NonNegative  # the distance of half as many steps of DDIM from the reference
     reference_steps: base.Positive
     count: base.Positive
     rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
@@ -149,28 +142,24 @@ class Solvers(Experiment[Result]):
         known = load_reference(setup.folder, weights, start)
         call = batch_seconds(model, COUNT, seconds)
         choices = [BUDGETS[:n] for n in range(len(BUDGETS), 0, -1)]
-        budgets = affordable(
-            choices, lambda one: call * network_calls(model, trials(model, one), known is None), seconds
-        )
-        reference = known or keep_reference(setup.folder, weights, start)
-        result = measure(start, trials(model, budgets), reference)
+        calls = partial(network_calls, model, reference=known is None)
+        budgets = affordable(choices, lambda one: call * calls(trials(model, one)), seconds)
+        result = measure(start, trials(model, budgets), known or keep_reference(setup.folder, weights, start))
         return replace(result, cut=cut(seconds, [f"to {budgets[-1]} calls"] if budgets != BUDGETS else [])), {}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
         return draw(result)
 
     def tables(self, result: Result) -> list[Table]:
-        """The best spacing of each solver for each budget."""
-        rows = []
-        for solver in result.solvers:
-            cells = [Cell(solver)]
-            for budget in result.budgets:
-                best = result.best(budget, solver)
-                known = best is not None and best.distance is not None
-                cells.append(
-                    Cell(f"{small(best.error)} {best.spacing}", best.error) if best and known else base.EMPTY
-                )
-            rows.append(cells)
+        """List the best spacing of each solver for each budget."""
+
+        def cell(best: Row | None) -> Cell:
+            if best is None or best.distance is None:
+                return base.EMPTY
+            return Cell(f"{small(best.distance)} {best.spacing}", best.distance)
+
+        best = {solver: [result.best(budget, solver) for budget in result.budgets] for solver in result.solvers}
+        rows = [[Cell(solver), *map(cell, row)] for solver, row in best.items()]
         note = f"Distances below about {small(result.floor)}, the error of the reference itself, mean little."
         return [Table(["solver", *(f"{budget} calls" for budget in result.budgets)], rows, note=note)]
 
@@ -214,12 +203,7 @@ def trials(
     solvers: Sequence[str] | None = None,
     spacings: Sequence[str] | None = None,
 ) -> list[Trial]:
-    """Return for each deterministic solver, spacing and budget the trial with the most steps.
-
-    Args:
-        model: gives the schedule.
-        budgets: network calls.
-        solvers, spacings: names; None is all.
+    """Return for each deterministic solver, spacing and budget (network calls) the trial with the most steps.
 
     Raises:
         UserError: an unknown name, a stochastic solver, or a budget that is not above 0.
@@ -250,18 +234,12 @@ def trials(
 
 
 class Start:
-    """The noise that all trials start from, and the model.
+    """The noise that all trials start from, and the model; classes in turn, as in `Denoiser.sample`.
 
-    Args:
-        model: in eval mode, on the device to use.
-        count: number of images.
-        seed: of the noise; classes in turn, as in `Denoiser.sample`.
-        tick: called after each network call.
+    `tick` is called after each network call.
     """
 
-    def __init__(
-        self, model: Denoiser, count: int, seed: int = 0, tick: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, model: Denoiser, count: int, seed: int = 0, tick: Callable[[], object] = lambda: None) -> None:
         if count < 1:
             raise UserError(f"Ask for at least 1 image; got {count}.")
         self.model, self.count, self.seed, self.tick = model, count, seed, tick
@@ -300,17 +278,11 @@ def network_calls(model: Denoiser, todo: Sequence[Trial], reference: bool = True
 
 def measure(start: Start, todo: Sequence[Trial], reference: dict[str, Tensor]) -> Result:
     """Run the trials, and measure the distance of each to the reference, from `start.reference()`."""
-    rows = [
-        Row(
-            trial.solver,
-            trial.spacing,
-            trial.budget,
-            trial.sampler.calls(trial.levels),
-            len(trial.levels) - 1,
-            distance(start.end(trial.sampler, trial.levels), reference["whole"]),
-        )
-        for trial in todo
-    ]
+    rows = []
+    for trial in todo:
+        away = distance(start.end(trial.sampler, trial.levels), reference["whole"])
+        calls, steps = trial.sampler.calls(trial.levels), len(trial.levels) - 1
+        rows.append(Row(trial.solver, trial.spacing, trial.budget, calls, steps, away))
     usual, floor = start.model.sampling, distance(reference["half"], reference["whole"])
     result = Result(
         usual=(usual.sampler, usual.spacing),
@@ -331,12 +303,9 @@ def distance(one: Tensor, other: Tensor) -> float | None:
 
 def load_reference(folder: Path, weights: str, start: Start) -> dict[str, Tensor] | None:
     """Return the reference that a run folder holds for these weights and this noise; None if there is none."""
-    try:
-        with safe_open(folder / REFERENCE, "pt") as file:
-            if file.metadata() == _about(weights, start):
-                return {name: file.get_tensor(name) for name in ("whole", "half")}
-    except (OSError, SafetensorError):
-        pass  # missing or damaged
+    with suppress(OSError, SafetensorError), safe_open(folder / REFERENCE, "pt") as file:  # missing or damaged
+        if file.metadata() == _about(weights, start):
+            return {name: file.get_tensor(name) for name in ("whole", "half")}
     return None
 
 

@@ -19,7 +19,7 @@ from ddim.denoiser import Denoiser
 from ddim.experiments import base
 from ddim.experiments.base import REPORT, Drawing, Experiment, Extra, Samples, Setup, register, root
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachable
-from ddim.level import Denoise, Level, Prediction
+from ddim.level import Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.plots.canvas import BLUE, FAINT, INK, MARGIN, ORANGE, WIDTH, Canvas, Rows, mosaic, separator
 from ddim.samplers import DDIM, Sampler, trajectory
@@ -145,18 +145,15 @@ class Strips(Experiment[Result]):
         shown = times[stops][first.shown].round().int().tolist()
 
         canvas = Canvas(2 * part)
-        titles = (
-            ("eta0", "η = 0   DDIM, deterministic", BLUE),
-            ("eta1", "η = 1   DDPM, new noise in each step", ORANGE),
-        )
-        for i, (name, title, color) in enumerate(titles):
+        titles = ("η = 0   DDIM, deterministic", BLUE), ("η = 1   DDPM, new noise in each step", ORANGE)
+        for i, (name, (title, color)) in enumerate(zip(blocks, titles, strict=True)):
             top = i * part + 160
             canvas.text(left, top - 105, title, ha="left", color=color, fontsize=14, weight="bold")
-            for x, t in zip(first.xs(left), shown, strict=True):
-                canvas.text(x, top - 35, f"$t={t}$" if t in (shown[0], shown[-1]) else f"{t}")
-            for block in blocks[name]:
-                block.draw(canvas, left, top)
-                for label, y in zip(("$x_t$", r"$\hat x_0$"), block.ys(top), strict=True):
+            for row, block in enumerate(blocks[name]):
+                xs, ys = block.draw(canvas, left, top)
+                for x, t in zip(xs, () if row else shown, strict=row == 0):
+                    canvas.text(x, top - 35, f"$t={t}$" if t in (shown[0], shown[-1]) else f"{t}")
+                for label, y in zip(("$x_t$", r"$\hat x_0$"), ys, strict=True):
                     canvas.text(left - 50, y, label, fontsize=13)
                 top += block.height + MARGIN
         return canvas.figure
@@ -174,37 +171,24 @@ class Strips(Experiment[Result]):
 def frames(model: Denoiser, sampler: Sampler, steps: int, count: int = COUNT, seed: int = SEED) -> Iterator[Frame]:
     """Yield all S + 1 frames of the images that `model.sample` draws with the same arguments.
 
-    Args:
-        model: to sample.
-        sampler: has to call the network once in each step.
-        steps: S.
-        count: number of images.
-        seed: of the noise.
+    The sampler has to call the network once in each step.
     """
     model.eval()
     _, levels = model.sampling.resolve(model.schedule, steps, sampler)
     noise = ImageNoise(seed, range(count))
     x = noise(torch.empty(count, *model.shape, device=model.device, dtype=model.dtype))
-    labels = None if model.classes is None else torch.arange(count) % model.classes
-    denoise = Recorder(model.denoise(labels))
-    after = trajectory(sampler, denoise, x, levels, noise, model.schedule)
+    denoise = model.denoise(None if model.classes is None else torch.arange(count) % model.classes)
+    predictions: list[Prediction] = []
+
+    def recorded(x: Tensor, at: Level) -> Prediction:  # so that a frame needs no second network call
+        predictions[:] = [denoise(x, at)]
+        return predictions[0]
+
+    after = trajectory(sampler, recorded, x, levels, noise, model.schedule)
     for at, following in zip(levels[:-1], after, strict=True):
-        yield Frame(float(at.t), x, denoise.last.x0)
+        yield Frame(float(at.t), x, predictions[0].x0)
         x = following
     yield Frame(float(levels[-1].t), x, x)
-
-
-class Recorder:
-    """A `Denoise` that keeps the last prediction, so that a frame needs no second network call."""
-
-    last: Prediction
-
-    def __init__(self, denoise: Denoise) -> None:
-        self.denoise = denoise
-
-    def __call__(self, x: Tensor, at: Level) -> Prediction:
-        self.last = self.denoise(x, at)
-        return self.last
 
 
 def pairs_of_rows(samples: Samples, name: str, stops: Tensor) -> Tensor:
@@ -245,7 +229,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _gif(frames: list[Image.Image], colours: int) -> bytes:
-    """A GIF with one palette for all frames, made from three of them; the colours of the text stay exact."""
+    """Encode a GIF with one palette for all frames, made from three of them; the colours of the text stay exact."""
     three = [np.asarray(frames[i]) for i in (0, len(frames) // 2, -1)]
     exact = [c for name in ("#ffffff", BLUE, ORANGE, INK, FAINT) for c in ImageColor.getrgb(name)]
     mixed = Image.fromarray(np.concatenate(three)).quantize(colours - len(exact) // 3).getpalette() or []

@@ -7,7 +7,6 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
 
 from ddim import progress
 from ddim.denoiser import Denoiser
@@ -58,8 +57,7 @@ class Table1(Experiment[Result]):
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
         model, T = setup.model, setup.model.schedule.T
-        sampled = Grid(setup)
-        call = batch_seconds(model, 64, seconds) / 64
+        sampled, call = Grid(setup), batch_seconds(model, 64, seconds) / 64
         extent = affordable(table1_grid.EXTENTS, lambda one: call * sum(map(sampled.calls, cells(one, T))), seconds)
         grid = cells(extent, T)
         images, seconds_each = {}, {}
@@ -69,7 +67,7 @@ class Table1(Experiment[Result]):
                 cost = sampled.calls(cell)
                 images[cell], seconds_each[cell] = sampled.sample(cell)
                 bar.update(cost)
-        score = Score(setup.training, setup.held_out)
+        score = Score(*setup.images)
         with progress.hidden():
             seen = {cell: features(score.extractor, x) for cell, x in images.items()}
         whole = next(x for cell, x in seen.items() if cell.steps == T and cell.eta == "0")[: extent.few]
@@ -87,7 +85,7 @@ class Table1(Experiment[Result]):
         ), {}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
-        """A panel for each spacing; one row of panels for each number of images."""
+        """Draw a panel for each spacing; one row of panels for each number of images."""
         columns = len(result.spacings)
         canvas = Canvas(TOP + len(result.counts) * (HEIGHT + BETWEEN) - 70)
         width = (WIDTH - LEFT - RIGHT - (columns - 1) * GAP) / columns
@@ -133,13 +131,12 @@ def _panel(axes: Any, result: Result, spacing: str, count: int) -> None:
         plot.curve(axes, [S * shift for S in known], list(known.values()), *LOOKS[eta])
     axes.set_title(f"{spacing} spacing, {count:,} images each", loc="left", fontsize=11.5, weight="bold", pad=8)
     axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(result.steps, [f"{S:,}" for S in result.steps])
+    plot.step_ticks(axes, result.steps, "{:,}")
     plot.log_axis(axes.yaxis, axes.set_yscale)
     every = [result.at(row.place, count) for row in result.rows]  # of both spacings: their panels share the axis
     numbers = [number for one in (*every, floor) if one is not None for number in one.ends]
-    axes.set(xlabel="steps $S$", ylim=plot.log_limits(numbers))
-    axes.set_xlim(result.steps[0] / 1.35, result.steps[-1] * 1.35)
+    xlim = (result.steps[0] / 1.35, result.steps[-1] * 1.35)
+    axes.set(xlabel="steps $S$", ylim=plot.log_limits(numbers), xlim=xlim)
 
 
 def fewer_steps(result: Result | None, T: int) -> Claim:
@@ -159,10 +156,8 @@ def fewer_steps(result: Result | None, T: int) -> Claim:
     if result is None or whole is None or not short:
         return Claim.not_measured(claim, f"η = 0 at S = T = {T:,} and at an S of at most T / {FEWER}")
     tenth = TENTH * whole.value
-    as_good = [
-        list(takewhile(lambda place: excess[place].high <= tenth, [place for place in excess if place[1] == s]))
-        for s in spacings
-    ]
+    by_spacing = [[place for place in excess if place[1] == s] for s in spacings]
+    as_good = [list(takewhile(lambda place: excess[place].high <= tenth, places)) for places in by_spacing]
     best = min((places[-1] for places in as_good if places), key=lambda place: place[0], default=None)
     tried = any(FEWER * S == T for S, _ in short)
     worse = all(excess[place].low > tenth for place in short)
@@ -193,25 +188,12 @@ def sigma_hat(result: Result | None, T: int) -> Claim:
 
 
 def _contest(result: Result | None, T: int, claim: str, better: str, worse: str, steps: Sequence[int]) -> Claim:
-    """Whether one eta is better than another at each measured S and spacing, with intervals that do not overlap.
-
-    Args:
-        result: the grid.
-        T: of the schedule.
-        claim: the sentence, with a place for the S.
-        better, worse: the two etas.
-        steps: the S to look at.
-    """
-    pairs = {
-        (spacing, S): result.pair((spacing, S, better), (spacing, S, worse))
-        for S in steps
-        if result and S < T
-        for spacing in result.spacings
-    }
+    """Whether one eta is better than another at each measured S and spacing, with intervals that do not overlap."""
+    places = [(spacing, S) for S in steps if result and S < T for spacing in result.spacings]
+    pairs = {at: result.pair((*at, better), (*at, worse)) for at in places if result}
     measured = {place: pair for place, pair in pairs.items() if pair}
-    names = {"0": "η = 0", "1": "η = 1", "hat": "σ̂"}
     if not measured:
-        required = f"{names[better]} and {names[worse]} at {_and(steps)}"
+        required = f"{ETA[better]} and {ETA[worse]} at {_and(steps)}"
         return Claim.not_measured(claim.format(_and(steps)), required)
     counts = sorted({count for _, _, count in measured.values()})
     each = [
@@ -221,7 +203,7 @@ def _contest(result: Result | None, T: int, claim: str, better: str, worse: str,
     holds = all(one.below(other) for one, other, _ in measured.values())
     fails = any(other.below(one) for one, other, _ in measured.values())
     images = f", of {counts[0]:,} images each" if len(counts) == 1 else ""
-    evidence = f"Fréchet distance of {names[better]} against {names[worse]}{images}: {'; '.join(each)}."
+    evidence = f"Fréchet distance of {ETA[better]} against {ETA[worse]}{images}: {'; '.join(each)}."
     claim = claim.format(_and([S for S in steps if any(place[1] == S for place in measured)]))
     return Claim(claim, True if holds else False if fails else None, evidence)
 

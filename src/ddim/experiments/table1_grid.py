@@ -2,9 +2,11 @@
 
 import math
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -78,13 +80,8 @@ def cells(extent: Extent, T: int) -> list[GridCell]:
     long = [S for S in STEPS if S < T and S not in short]
     etas = extent.etas if extent == EXTENTS[0] else ("0",)
     grid = [
-        *(
-            GridCell(spacing, S, eta, extent.count)
-            for S in short
-            for spacing in extent.spacings
-            for eta in extent.etas
-        ),
-        *(GridCell(spacing, S, "0", extent.few) for S in long for spacing in extent.spacings),
+        *(GridCell(s, S, eta, extent.count) for S, s, eta in product(short, extent.spacings, extent.etas)),
+        *(GridCell(s, S, "0", extent.few) for S, s in product(long, extent.spacings)),
         *(GridCell("linear", T, eta, extent.few) for eta in etas),
     ]
     return sorted(grid, key=lambda cell: cell.steps * cell.count)
@@ -221,14 +218,12 @@ class Grid:
         return images, seconds
 
     def _seconds(self, cell: GridCell) -> float | None:
-        """The seconds per image in a cell's file; None if the file has too few images or other weights."""
-        try:
-            with safe_open(self._path(cell), "pt") as file:
-                about = file.metadata()
-        except (OSError, SafetensorError):
-            return None  # missing or damaged
-        known = about["weights"] == self.weights and int(about["count"]) >= cell.count
-        return float(about["seconds"]) if known else None
+        """Return the seconds per image in a cell's file; None if the file has too few images or other weights."""
+        with suppress(OSError, SafetensorError), safe_open(self._path(cell), "pt") as file:  # missing or damaged
+            about = file.metadata()
+            if about["weights"] == self.weights and int(about["count"]) >= cell.count:
+                return float(about["seconds"])
+        return None
 
     def _path(self, cell: GridCell) -> Path:
         return self.folder / f"{cell.spacing}-{cell.steps}-{cell.eta}.safetensors"
@@ -264,16 +259,8 @@ class Score:
 
     def row(self, cell: GridCell, seconds: float, x: Array, whole: Array) -> Row:
         """Return the distances of a cell by its features x, (N, F), and those of S = T and eta = 0, (few, F)."""
-        few = x[: len(whole)]
-        distance = self.distance(x)
+        few, distance = x[: len(whole)], self.distance(x)
         of_few = distance if len(few) == len(x) else self.distance(few)
-        return Row(
-            cell.spacing,  # type: ignore[arg-type]
-            cell.steps,
-            cell.eta,  # type: ignore[arg-type]
-            cell.count,
-            *distance.ends,
-            *of_few.ends,
-            *self.excess(few, whole).ends,
-            seconds_per_image=seconds,
-        )
+        excess = self.excess(few, whole)
+        fields: list[Any] = [*astuple(cell), *distance.ends, *of_few.ends, *excess.ends, seconds]
+        return Row(*fields)

@@ -109,15 +109,11 @@ class Timing(Experiment[Result]):
         return canvas.figure
 
     def tables(self, result: Result) -> list[Table]:
-        rows = [
-            [
-                Cell.count(row.steps),
-                Cell(three(row.seconds), row.seconds),
-                Cell(three(1000 * row.seconds_per_image), row.seconds_per_image),
-                Cell(f"{row.ratio_to_forwards:.2f}", row.ratio_to_forwards),
-            ]
-            for row in result.rows
-        ]
+        rows = []
+        for row in result.rows:
+            each, ratio = row.seconds_per_image, row.ratio_to_forwards
+            times = [Cell(three(row.seconds), row.seconds), Cell(three(1000 * each), each)]
+            rows.append([Cell.count(row.steps), *times, Cell(f"{ratio:.2f}", ratio)])
         threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
         processor = result.machine.get("processor", "unknown processor")
         note = f"On {result.device}, {threads}, {processor}. Up to S = {SHORT} the median of three runs."
@@ -130,10 +126,9 @@ def _measure(model: Denoiser, batch: int, steps: list[int]) -> list[Row]:
     runs: dict[int, list[Row]] = {S: [] for S in steps}
     with progress.bar(total=sum(map(_calls, steps)), desc="timing", unit="call") as bar:
         for repeat in range(REPEATS):
-            for S in steps:
-                if repeat < _repeats(S):
-                    runs[S].append(_time(model, batch, S))
-                    bar.update(S + min(S, FORWARDS))
+            for S in (S for S in steps if repeat < _repeats(S)):
+                runs[S].append(_time(model, batch, S))
+                bar.update(S + min(S, FORWARDS))
     return [sorted(runs[S], key=lambda row: row.seconds)[len(runs[S]) // 2] for S in steps]
 
 
@@ -155,19 +150,14 @@ def _time(model: Denoiser, batch: int, S: int) -> Row:
 
 
 class Interleaved(DDIM):
-    """DDIM with pauses for calls of the network alone, so that both meet the same load of a busy machine.
-
-    Attributes:
-        forwards: seconds of each call of the network alone.
-        paused: seconds of all pauses, to subtract from the time of the run.
-    """
+    """DDIM with pauses for calls of the network alone, so that both meet the same load of a busy machine."""
 
     def __init__(self, model: Denoiser, batch: int, steps: int) -> None:
         super().__init__()
         self.model, self.batch = model, batch
         self.taken, self.pause = 0, -(-steps // FORWARDS)
-        self.forwards: list[float] = []
-        self.paused = 0.0
+        self.forwards: list[float] = []  # seconds of each call of the network alone
+        self.paused = 0.0  # seconds of all pauses, to subtract from the time of the run
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, state: State, noise: Noise | None

@@ -55,9 +55,7 @@ class UNet(nn.Module):
         skips, current = [width], width  # channels of each skip connection, and of the current activation
         self.down = nn.ModuleList()
         for i, outputs in enumerate(widths):
-            stage = [
-                Block(n, outputs, features, dropout, i in attention) for n in [current] + [outputs] * (blocks - 1)
-            ]
+            stage = [Block(n, outputs, features, dropout, i in attention) for n in [current] + [outputs] * (blocks - 1)]
             self.down.append(Down(stage, nn.Conv2d(outputs, outputs, 3, stride=2, padding=1) if i < last else None))
             skips += [outputs] * (blocks + (i < last))
             current = outputs

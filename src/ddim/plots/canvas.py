@@ -1,5 +1,6 @@
-"""A canvas measured in pixels, on which small images keep square, equal and crisp pixels."""
+"""A canvas measured in pixels, on which small images keep crisp pixels, and small panels of equal size."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from torch import Tensor
 
 from ddim.files import writing
@@ -41,6 +43,8 @@ STYLE = {
     "svg.hashsalt": "ddim",  # the same folder gives the same bytes
     "svg.fonttype": "path",
 }
+COLUMNS = (5, 4)  # of panels: the one that leaves fewer places empty is used
+LEFT, TOP, RIGHT, GAP, HEIGHT, BETWEEN = 150, 190, 40, 30, 300, 90  # pixels, of panels; BETWEEN: rows
 LEAST_FACTOR = 4.0  # from bottom to top of a logarithmic axis, so that it has tick labels
 
 Pixels = npt.NDArray[np.uint8]
@@ -52,11 +56,7 @@ def styled() -> Any:
 
 
 class Canvas:
-    """A figure addressed in pixels from its top left corner.
-
-    Args:
-        height: in pixels; the width is always `WIDTH`.
-    """
+    """A figure of `WIDTH` times `height` pixels, addressed in pixels from its top left corner."""
 
     def __init__(self, height: int) -> None:
         self.height = height
@@ -100,51 +100,90 @@ def separator(width: int) -> int:
     return max(1, round(width / 14))
 
 
-def centres(start: int, size: int, scale: int, count: int, gap: int) -> list[float]:
-    """Return the middles of the images of a mosaic that begins at `start`, in canvas pixels.
-
-    Args:
-        start: left or upper end of the mosaic.
-        size, gap: side of an image and of the lines between images, in pixels of the mosaic.
-        scale: canvas pixels of a pixel of the mosaic.
-        count: number of images.
-    """
-    return [start + ((size + gap) * (i + 0.5) + gap / 2) * scale for i in range(count)]
-
-
 class Rows:
     """Rows of images as one block with equal pixels, as wide as the space allows.
 
-    If the images of a row do not all fit, evenly spaced ones are shown.
+    If the images of a row do not all fit, evenly spaced ones are `shown`.
 
     Args:
         images: (R, N, C, H, W) uint8.
-        width: available pixels.
-        height: likewise; None is no limit.
+        width, height: available pixels; a height of None is no limit.
     """
 
     def __init__(self, images: Tensor, width: int, height: int | None = None) -> None:
-        count, (self._tall, self._wide) = images.shape[1], images.shape[-2:]
+        (self._rows, count), (self._tall, self._wide) = images.shape[:2], images.shape[-2:]
         gap = separator(self._wide)
         fit = max(1, min(count, (width - gap) // (self._wide + gap)))
         self.shown = torch.linspace(0, count - 1, fit).round().int().tolist()
-        self._rows = len(images)
         self._pixels = mosaic(images[:, self.shown].flatten(0, 1), fit)
         high, wide = self._pixels.shape[:2]
         self._scale = max(1, min(width // wide, (height or high * width) // high))
         self.width, self.height = wide * self._scale, high * self._scale
 
-    def draw(self, canvas: Canvas, left: int, top: int) -> None:
-        """Draw the block on a canvas."""
+    def draw(self, canvas: Canvas, left: int, top: int) -> tuple[list[float], list[float]]:
+        """Draw the block; return the middles of its columns and of its rows, in pixels of the canvas."""
         canvas.image(self._pixels, left, top, self._scale)
+        gap, scale = separator(self._wide), self._scale
+        xs = [left + ((self._wide + gap) * (i + 0.5) + gap / 2) * scale for i in range(len(self.shown))]
+        return xs, [top + ((self._tall + gap) * (i + 0.5) + gap / 2) * scale for i in range(self._rows)]
 
-    def xs(self, left: int) -> list[float]:
-        """Return the middles of the columns of a block that begins at `left`."""
-        return centres(left, self._wide, self._scale, len(self.shown), separator(self._wide))
 
-    def ys(self, top: int) -> list[float]:
-        """Return the middles of the rows of a block that begins at `top`."""
-        return centres(top, self._tall, self._scale, self._rows, separator(self._wide))
+class Panels:
+    """A canvas with equal panels, row by row, with logarithmic axes: one of `axes` for each of `count` panels."""
+
+    def __init__(self, count: int) -> None:
+        self._columns = min(COLUMNS, key=lambda columns: -count % columns)
+        self.canvas = Canvas(TOP + math.ceil(count / self._columns) * (HEIGHT + BETWEEN) + 60)
+        width = (WIDTH - LEFT - RIGHT - (self._columns - 1) * GAP) / self._columns
+        self.axes: list[Any] = []
+        for row, column in (divmod(i, self._columns) for i in range(count)):
+            left, top = LEFT + column * (width + GAP), TOP + row * (HEIGHT + BETWEEN)
+            self.axes.append(self.canvas.axes(left, top, width, HEIGHT))
+
+    def label(self, x: str, y: str) -> None:
+        """Label the axes at the left and at the bottom only."""
+        for i, axes in enumerate(self.axes):
+            if i % self._columns == 0:
+                axes.set_ylabel(y, fontsize=9)
+            else:
+                axes.tick_params(labelleft=False)
+            if i + self._columns >= len(self.axes):
+                axes.set_xlabel(x, fontsize=9)
+
+    def legend(self, title: str, keys: Sequence[tuple[str, str, str]]) -> None:
+        """Write the title, and below it one line of keys: (colour, marker and line style, text)."""
+        self.canvas.text(LEFT, 45, title, ha="left", fontsize=13, weight="bold")
+        handles = [
+            Line2D([], [], color=color, ls=style.lstrip("os"), marker=style.rstrip("-:"), ms=4, lw=1.6, label=text)
+            for color, style, text in keys
+        ]
+        self.canvas.legend(handles, LEFT, 110, fontsize=9)
+
+
+def describe(axes: Any, name: str, text: str = "", failure: str | None = None) -> None:
+    """Write a panel's name above it and a few words inside it; a failure is shown in red."""
+    axes.set_title(literal(name), loc="left", fontsize=10, color=RED if failure else INK, weight="bold", pad=5)
+    options = {"transform": axes.transAxes, "fontsize": 7.5, "color": RED if failure else FAINT}
+    axes.text(0.03, 0.05, failure or text, ha="left", va="bottom", **options)
+
+
+def log_scales(axes: Any, ticks: Sequence[int], limits: tuple[float, float]) -> None:
+    """Make both axes of a panel logarithmic, with these ticks on the x axis and these limits on the y axis."""
+    axes.set(xscale="log", yscale="log", ylim=limits, xlim=(ticks[0] / 1.25, ticks[-1] * 1.25))
+    axes.xaxis.set_major_locator(NullLocator())
+    step_ticks(axes, ticks, fontsize=8)
+    decades = math.log10(limits[1] / limits[0])
+    axes.yaxis.set_major_locator(LogLocator(numticks=6) if decades > 3 else LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if decades <= 3:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(labelsize=8)
+
+
+def step_ticks(axes: Any, steps: Sequence[int], text: str = "{}", **options: Any) -> None:
+    """Label these numbers of steps, and no others, on a logarithmic x axis."""
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(list(steps), [text.format(S) for S in steps], **options)
 
 
 def curve(axes: Any, xs: Sequence[float], ys: Sequence[Estimate], color: str, marker: str = "o") -> None:

@@ -6,16 +6,16 @@ from dataclasses import astuple, dataclass
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with its 95% interval.
-
-    Attributes:
-        value: the measured value.
-        low, high: ends of the interval.
-    """
+    """A measured value with the ends of its 95% interval."""
 
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, value: float | None, low: float | None, high: float | None) -> "Estimate | None":
+        """Return an estimate; None if a number is unknown."""
+        return None if value is None or low is None or high is None else cls(value, low, high)
 
     @property
     def ends(self) -> tuple[float, float, float]:
@@ -30,8 +30,7 @@ class Estimate:
         """Return whether the value is at most the upper end of the other's interval."""
         return self.value <= other.high
 
-    def __str__(self) -> str:
-        """Return e.g. 14.2 [13.0, 15.3]."""
+    def __str__(self) -> str:  # e.g. 14.2 [13.0, 15.3]
         value, low, high = (f"{number:,.{self._decimals}f}" for number in astuple(self))
         return f"{value} [{low}, {high}]"
 

@@ -27,9 +27,8 @@ def write(folder: str | Path, network: nn.Module | None = None) -> Path:
     Raises:
         UserError: the folder holds no model, or cannot be written.
     """
-    folder = Path(folder)
-    run = read(folder, network)
-    page = folder / "report.html"
+    run = read(Path(folder), network)
+    page = run.folder / "report.html"
     write_text(page, render(run, sections(run)))
     return page
 
@@ -38,12 +37,8 @@ def digest(folder: str | Path, out: str | Path, network: nn.Module | None = None
     """Write the report as Markdown, to be committed and read on a code host, and the page as `write` does.
 
     `README.md` holds the claims, the tables and the figures as small PNGs; `numbers.json` holds all results. The
-    whole takes at most 400 KB, and names no folders and no users of this machine. Return the path of the README.
-
-    Args:
-        folder: of the run.
-        out: folder to write to; other files in it stay.
-        network: the module, for a model whose network is the user's own.
+    whole takes at most 400 KB, and names no folders and no users of this machine. Other files in `out` stay. Return
+    the path of the README.
 
     Raises:
         UserError: the folder holds no model, or one of the two cannot be written.
@@ -53,14 +48,6 @@ def digest(folder: str | Path, out: str | Path, network: nn.Module | None = None
 
 
 def verdict(folder: str | Path, network: nn.Module | None = None) -> list[str]:
-    """Return for each claim about DDIM whether it holds on this model, one line each.
-
-    Args:
-        folder: of the run.
-        network: the module, for a model whose network is the user's own.
-
-    Raises:
-        UserError: the folder holds no model.
-    """
+    """Return for each claim about DDIM whether it holds on this model, one line each; see `write`."""
     run = read(Path(folder), network)
     return [f"{MARKS[one.verdict]} {one.verdict}: {one.claim} {one.evidence}" for one in claims(run)]

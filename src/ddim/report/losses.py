@@ -59,10 +59,8 @@ def levels(run: RunFolder) -> Figure | None:
     T = run.model.schedule.T
     edges = [T * i / BINS for i in range(BINS + 1)]
     middles = [T * (i + 0.5) / BINS for i in range(BINS)]
-    places = (
-        {len(before) >> i for i in range(1, EARLIER + 1)} if before else set()
-    )  # a half of the way, a quarter, ...
-    earlier = [before[i] for i in sorted(places)]
+    places = sorted({len(before) >> i for i in range(1, EARLIER + 1)})  # a half of the way, a quarter, ...
+    earlier = [before[i] for i in places if before]
 
     canvas = Canvas(1250)
     axes = canvas.axes(190, 50, 1750, 720)
@@ -96,24 +94,14 @@ def levels(run: RunFolder) -> Figure | None:
 class Gap(NamedTuple):
     """The difference between held-out and training images at each noise level.
 
-    Attributes:
-        logs: log(held-out loss / training loss) at each level.
-        noise: standard deviation of one of them by chance, estimated from the differences of neighbouring levels:
-            memorisation changes slowly from level to level, chance does not, because each level has other images.
+    The noise is estimated from the differences of neighbouring levels: memorisation changes slowly from level to
+    level, chance does not, because each level has other images.
     """
 
-    logs: list[float]
-    noise: float
-
-    @property
-    def mean(self) -> float:
-        """Over the levels."""
-        return sum(self.logs) / len(self.logs)
-
-    @property
-    def chance(self) -> float:
-        """The mean that chance reaches at most."""
-        return SURE * self.noise / math.sqrt(len(self.logs))
+    logs: list[float]  # log(held-out loss / training loss) at each level
+    noise: float  # standard deviation of one of them by chance
+    mean: float  # over the levels
+    chance: float  # the mean that chance reaches at most
 
 
 def gap(line: dict[str, Any]) -> Gap:
@@ -121,7 +109,8 @@ def gap(line: dict[str, Any]) -> Gap:
     pairs = zip(*(line[name] for name in LEVELS), strict=True)
     logs = [math.log(held_out / train) for held_out, train in pairs]
     jumps = [(b - a) ** 2 / 2 for a, b in pairwise(logs)]
-    return Gap(logs, math.sqrt(sum(jumps) / len(jumps)))
+    noise = math.sqrt(sum(jumps) / len(jumps))
+    return Gap(logs, noise, sum(logs) / len(logs), SURE * noise / math.sqrt(len(logs)))
 
 
 def overfitting(run: RunFolder) -> str:
@@ -132,11 +121,10 @@ def overfitting(run: RunFolder) -> str:
     logs = difference.logs
     worst = logs.index(max(logs))
     where = f"between t = {worst * T / BINS:g} and {(worst + 1) * T / BINS:g}"
-    largest = (
-        f"The loss on held-out images exceeds that on training images most {where}, by {percent(logs[worst])}."
-        if logs[worst] > 0
-        else "At no level does the loss on held-out images exceed that on training images."
-    )
+    largest = "At no level does the loss on held-out images exceed that on training images."
+    if logs[worst] > 0:
+        most = percent(logs[worst])
+        largest = f"The loss on held-out images exceeds that on training images most {where}, by {most}."
     mean = (
         f"Over all levels it is {percent(difference.mean)} {'higher' if difference.mean > 0 else 'lower'}; up to "
         f"{percent(difference.chance)} may be chance, as each level has at most 32 images of each set"
@@ -159,21 +147,15 @@ def _rise(run: RunFolder) -> str:
 
 
 def _about_loss(run: RunFolder) -> str:
-    predicts = run.model.predicts
-    note = (
-        "A network that always predicts 0 would score 1."
-        if predicts == "eps"
-        else f"This network predicts {predicts}, so the loss is the error of {predicts}."
-    )
-    if run.weighting != "simple":
-        note += (
-            f" Training minimises a weighted loss ({run.weighting}), which is another quantity and not drawn here."
-        )
-    return note
+    predicts, note = run.model.predicts, "A network that always predicts 0 would score 1."
+    if predicts != "eps":
+        note = f"This network predicts {predicts}, so the loss is the error of {predicts}."
+    weighted = f" Training minimises a weighted loss ({run.weighting}), which is another quantity and not drawn here."
+    return note if run.weighting == "simple" else note + weighted
 
 
 def _drawable(loss: float | None) -> float:
-    """A loss for the figure; NaN, a gap in the curve, if it cannot be drawn."""
+    """Return a loss for the figure; NaN, a gap in the curve, if it cannot be drawn."""
     return loss if loss is not None and LEAST < loss < MOST else math.nan
 
 

@@ -3,7 +3,6 @@
 import html
 import io
 import json
-import math
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -13,6 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 from torch import nn
 
+from ddim.experiments.results import plain
 from ddim.files import write_bytes
 from ddim.report.page import context, environment
 from ddim.report.run_folder import RunFolder, read
@@ -69,12 +69,7 @@ def clean(content: Any) -> Any:
 
 
 def fitting(pictures: dict[str, bytes], most: int) -> dict[str, bytes]:
-    """Return PNGs that together take about `most` bytes at most; large ones get what small ones leave.
-
-    Args:
-        pictures: PNGs by name.
-        most: bytes of all of them.
-    """
+    """Return PNGs by name that together take about `most` bytes at most; large ones get what small ones leave."""
     best = {name: shrink(png, *TRIES[0]) for name, png in pictures.items()}
     chosen: dict[str, bytes] = {}
     for name in sorted(best, key=lambda name: len(best[name])):
@@ -106,23 +101,12 @@ def _plain(text: str) -> Markup:
 
 
 def _inline(caption: str) -> Markup:
-    """A caption without the classes that only the page's style knows."""
+    """Return a caption without the classes that only the page's style knows."""
     caption = re.sub(r'<span class="root">(.*?)</span>', r"(\1)", caption)
     return Markup(re.sub(r'<i class="hat">x</i>', "<i>x̂</i>", caption))
 
 
 def _numbers(run: RunFolder) -> str:
-    """The JSON of all results, one to a line."""
-    lines = (f"{json.dumps(name)}: {json.dumps(_rounded(facts))}" for name, facts in run.facts.items())
+    """Return the JSON of all results, one to a line, with six digits of each number."""
+    lines = (f"{json.dumps(name)}: {json.dumps(plain(facts, digits=6))}" for name, facts in run.facts.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _rounded(content: Any) -> Any:
-    """Six digits of each number, and None for one that is not finite."""
-    if isinstance(content, dict):
-        return {name: _rounded(one) for name, one in content.items()}
-    if isinstance(content, list):
-        return [_rounded(one) for one in content]
-    if isinstance(content, float):
-        return float(f"{content:.6g}") if math.isfinite(content) else None
-    return content

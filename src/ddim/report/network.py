@@ -1,6 +1,6 @@
 """The section on the network: its stages, what each one outputs, and where the parameters are."""
 
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,19 +25,12 @@ COLOURS = {"down": BLUE, "middle": PURPLE, "up": GREEN}
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a network.
+    """A part of a network."""
 
-    Attributes:
-        name: of the attribute that holds it, e.g. "down".
-        index: its place in a list of such parts, or None.
-        shape: of one image's activation there, (C, H, W); None if it was not called or outputs no image.
-        parameters: numbers in its weights; those shared with an earlier stage count there.
-    """
-
-    name: str
-    index: int | None
-    shape: tuple[int, ...] | None
-    parameters: int
+    name: str  # of the attribute that holds it, e.g. "down"
+    index: int | None  # its place in a list of such parts
+    shape: tuple[int, ...] | None  # (C, H, W) of one image's activation; None if not called or if it outputs no image
+    parameters: int  # numbers in its weights; those shared with an earlier stage count there
 
 
 def stages(model: Denoiser) -> list[Stage]:
@@ -46,7 +39,10 @@ def stages(model: Denoiser) -> list[Stage]:
     Lists of modules, such as `down` and `up`, are opened; parameters that no part owns come last, as "other".
     """
     network = model.network
-    parts = list(_modules(network))
+    parts: list[tuple[str, int | None, nn.Module]] = []
+    for name, child in network.named_children():
+        pieces = enumerate(child) if isinstance(child, nn.ModuleList) else [(None, child)]
+        parts += [(name, index, module) for index, module in pieces]
     widest = [_widest(module) for _, _, module in parts]
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -54,14 +50,11 @@ def stages(model: Denoiser) -> list[Stage]:
         if isinstance(output, Tensor) and output.ndim == 4:
             shapes[module] = tuple(output.shape[1:])
 
-    hooks = [module.register_forward_hook(note) for module in widest]
-    try:
-        with torch.no_grad():
-            x = torch.zeros(1, *model.shape, device=model.device, dtype=model.dtype)
-            model(x, model.schedule(1), torch.zeros(1, dtype=torch.long))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in widest:
+            hooks.callback(module.register_forward_hook(note).remove)
+        x = torch.zeros(1, *model.shape, device=model.device, dtype=model.dtype)
+        model(x, model.schedule(1), torch.zeros(1, dtype=torch.long))
 
     seen: set[Tensor] = set()
     parted = [
@@ -72,17 +65,8 @@ def stages(model: Denoiser) -> list[Stage]:
     return [*parted, Stage("other", None, None, rest)] if rest else parted
 
 
-def _modules(network: nn.Module) -> Iterator[tuple[str, int | None, nn.Module]]:
-    for name, child in network.named_children():
-        if isinstance(child, nn.ModuleList):
-            for index, one in enumerate(child):
-                yield name, index, one
-        else:
-            yield name, None, child
-
-
 def _widest(stage: nn.Module) -> nn.Module:
-    """The largest module that a stage calls; the others may only change the size of the image."""
+    """Return the largest module that a stage calls; the others may only change the size of the image."""
     called: list[nn.Module] = []
     for child in stage.children():
         called += child if isinstance(child, nn.ModuleList) else [child]
@@ -153,22 +137,15 @@ def _u(parts: list[Stage], model: Denoiser) -> "Drawing":
 
 
 def _side_by_side(parts: list[Stage]) -> "Drawing":
-    columns = 3
-    rows = -(-len(parts) // columns)
-    drawing = Drawing(TOP + (rows - 1) * PITCH + HEIGHT // 2 + 40, parts)
+    drawing = Drawing(TOP + (len(parts) - 1) // 3 * PITCH + HEIGHT // 2 + 40, parts)
     for i, stage in enumerate(parts):
-        row, column = divmod(i, columns)
-        drawing.box((WIDTH / 2 + (column - (columns - 1) / 2) * (BOX + 20), TOP + row * PITCH), stage)
+        row, column = divmod(i, 3)
+        drawing.box((WIDTH / 2 + (column - 1) * (BOX + 20), TOP + row * PITCH), stage)
     return drawing
 
 
 class Drawing:
-    """Boxes and arrows on a canvas, in pixels from the top left.
-
-    Args:
-        height: of the canvas.
-        parts: all stages; the largest image among them sets the scale of the squares.
-    """
+    """Boxes and arrows on a canvas; the largest image among the stages sets the scale of the squares."""
 
     def __init__(self, height: int, parts: list[Stage]) -> None:
         self.canvas = Canvas(height)
@@ -221,13 +198,10 @@ class Drawing:
         self.axes.add_patch(FancyBboxPatch(corner, width, height, shape, fc=colour, ec="none", alpha=0.07))
 
 
-def _shape_of_the_u(run: RunFolder) -> str:
-    if hasattr(run.model.network, "down") and hasattr(run.model.network, "up"):
-        return (
-            "On the way down the image gets smaller and has more channels; on the way up it gets larger again, and "
-            "skip connections add the fine detail."
-        )
-    return ""
+U = (
+    "On the way down the image gets smaller and has more channels; on the way up it gets larger again, and skip "
+    "connections add the fine detail."
+)
 
 
 SECTION = TrainingSection(
@@ -237,5 +211,5 @@ SECTION = TrainingSection(
     "It gets <i>x</i><sub>t</sub> and <i>t</i> and separates the noise from the image. The squares show the size "
     "of the image in each part.",
     network,
-    note=_shape_of_the_u,
+    note=lambda run: U if hasattr(run.model.network, "down") and hasattr(run.model.network, "up") else "",
 )

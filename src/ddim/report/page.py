@@ -27,12 +27,9 @@ def render(run: RunFolder, sections: Sequence[Section]) -> str:
 
 def environment() -> Environment:
     """Return jinja2's environment of the report's templates, with their filters."""
+    loader = FileSystemLoader(Path(__file__).with_name("templates"))
     templates = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     templates.filters |= {"data_url": _data_url, "unbroken": _unbroken}
     return templates
@@ -78,8 +75,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
         ("Data", _data(run)),
         ("Network", _network(run)),
         ("Noise", f"{schedule} schedule, T = {run.model.schedule.T}; ᾱ falls from 1 to {power(end)}"),
-        ("Training", _training(run)),
-        ("Loss at the end", _loss(run)),
+        *(_training(run, run.metrics[-1]) if run.metrics else ()),
         ("Sampling", f"by default {default.sampler}{eta} in {default.steps} steps with {default.spacing} spacing"),
         ("Machine", ", ".join(str(part) for part in parts if part)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
@@ -95,27 +91,21 @@ def _data(run: RunFolder) -> str:
     channels, height, width = run.model.shape
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     name = f"{run.recipe['data']}, " if "data" in run.recipe else ""
-    only = run.recipe.get("classes")
-    return f"{name}{height} × {width} pixels, {kind}" + (f"; only {only}" if only else "")
+    only = f"; only {run.recipe['classes']}" if run.recipe.get("classes") else ""
+    return f"{name}{height} × {width} pixels, {kind}{only}"
 
 
 def _network(run: RunFolder) -> str:
-    options = dict(run.config["network"])
+    options = {key: value for key, value in run.config["network"].items() if value is not None}
     name = options.pop("name", "custom")
-    text = "; ".join(f"{key} {_plain(value)}" for key, value in options.items() if value is not None)
-    return f"{name}, {_parameters(run):,} parameters, predicts {run.model.predicts}" + (
-        f" ({text})" if text else ""
-    )
+    lists = {key: ", ".join(map(str, value)) for key, value in options.items() if isinstance(value, list)}
+    text = "; ".join(f"{key} {value}" for key, value in (options | lists).items())
+    about = f"{name}, {_parameters(run):,} parameters, predicts {run.model.predicts}"
+    return f"{about} ({text})" if text else about
 
 
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _training(run: RunFolder) -> str:
-    if not run.metrics:
-        return ""
-    last = run.metrics[-1]
+def _training(run: RunFolder, last: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows on the training, by the last line of its metrics."""
     parts = [f"{last['epoch']:.4g} epochs"]
     seen = images_seen(run.config, run.metrics)
     if seen is not None:
@@ -124,18 +114,12 @@ def _training(run: RunFolder) -> str:
         parts.append(" ".join(duration(last["seconds"], f"on {run.environment.get('device', 'one device')}")))
     if "images_per_second" in last:
         parts.append(f"{last['images_per_second']:,.0f} images per second")
-    return "; ".join(parts)
-
-
-def _loss(run: RunFolder) -> str:
-    if not run.metrics:
-        return ""
-    last = run.metrics[-1]
     held_out = f"{last['held_out']:.4f} on held-out images"
-    if "train" in last:
-        return f"{last['train']:.4f} on training images; {held_out}, both with averaged weights"
     weighted = "" if run.weighting == "simple" else ", weighted"
-    return f"{last['loss']:.4f} on training images{weighted}; {held_out}, with averaged weights"
+    loss = f"{last['loss']:.4f} on training images{weighted}; {held_out}, with averaged weights"
+    if "train" in last:
+        loss = f"{last['train']:.4f} on training images; {held_out}, both with averaged weights"
+    return [("Training", "; ".join(parts)), ("Loss at the end", loss)]
 
 
 def _data_url(path: Path) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -24,12 +25,7 @@ LEAST, MOST = 1e-9, 1e9  # a loss between them can be drawn
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Samples during training: the same noise with the weights of one step.
-
-    Attributes:
-        step: of training.
-        averaged, latest: (N, C, H, W) uint8, of the averaged and of the latest weights.
-    """
+    """Samples during training, (N, C, H, W) uint8: the same noise with the weights of one step."""
 
     step: int
     averaged: Tensor
@@ -38,34 +34,19 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run.
-
-    Attributes:
-        folder: its path.
-        model: with the averaged weights.
-        config: `config.json`.
-        environment: `environment.json`; empty if there is none.
-        metrics: the lines of `metrics.jsonl`.
-        facts: `results/NAME.json` of each experiment with a result.
-        results: the same as dataclasses: those made with these weights, or with earlier ones of a training that is
-            still running.
-        problems: for each experiment without a result the reason, as a sentence.
-        earlier: names of the experiments whose results are of earlier weights.
-        data: (N, C, H, W) uint8, some training images; None if there are none.
-        snapshots: some of `samples/step-*.safetensors`, in order.
-    """
+    """A run."""
 
     folder: Path
-    model: Denoiser
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    facts: dict[str, dict[str, Any]]
-    results: dict[str, Result]
-    problems: dict[str, str]
-    earlier: frozenset[str]
-    data: Tensor | None
-    snapshots: list[Snapshot]
+    model: Denoiser  # with the averaged weights
+    config: dict[str, Any]  # `config.json`
+    environment: dict[str, Any]  # `environment.json`; empty if there is none
+    metrics: list[dict[str, Any]]  # the lines of `metrics.jsonl`
+    facts: dict[str, dict[str, Any]]  # `results/NAME.json` of each experiment with a result
+    results: dict[str, Result]  # the same: made with these weights, or with earlier ones of a training that still runs
+    problems: dict[str, str]  # for each experiment without a result the reason, as a sentence
+    earlier: frozenset[str]  # names of the experiments whose results are of earlier weights
+    data: Tensor | None  # (N, C, H, W) uint8, some training images
+    snapshots: list[Snapshot]  # some of `samples/step-*.safetensors`, in order
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -99,12 +80,9 @@ def read(
     """Read a run, which may be training meanwhile.
 
     Args:
-        folder: of the run.
+        folder: of the run. It must hold a model, else `UserError`; everything else may be missing or broken.
         network: the module, for a model whose network is the user's own.
         clean: applied to the configuration and to the results, for a report that others may read.
-
-    Raises:
-        UserError: the folder holds no model. Everything else may be missing or broken.
     """
     model = model_io.load(folder, network)
     weights, config = model_io.fingerprint(folder), model_io.read_config(folder)
@@ -125,19 +103,12 @@ def read(
         cleaned = clean(stored.facts)
         facts[name], results[name] = cleaned, convert(experiment, cleaned) or stored.result
     data = load_tensors(folder / "samples/data.safetensors", {"images": 4}, model.shape)
-    return RunFolder(
-        folder,
-        model,
-        clean(config),
-        _table(folder / "environment.json"),
-        read_metrics(folder / "metrics.jsonl"),
-        facts,
-        results,
-        problems,
-        frozenset(earlier),
-        data["images"] if data else None,
-        _snapshots(folder / "samples", model.shape),
-    )
+    environment: dict[str, Any] = {}
+    with suppress(OSError, ValueError, RecursionError):
+        environment = load_json(folder / "environment.json")
+    metrics, snapshots = read_metrics(folder / "metrics.jsonl"), _snapshots(folder / "samples", model.shape)
+    images, known = data["images"] if data else None, (facts, results, problems, frozenset(earlier))
+    return RunFolder(folder, model, clean(config), environment, metrics, *known, images, snapshots)
 
 
 def as_table(content: object) -> dict[str, Any]:
@@ -146,10 +117,7 @@ def as_table(content: object) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of `metrics.jsonl`: of each its numbers and its losses by level.
-
-    A run that was killed, or writes at this moment, may leave half a line.
-    """
+    """Return the whole lines of `metrics.jsonl`: of each its numbers and its losses by level."""
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -173,28 +141,18 @@ def images_seen(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int | 
     return metrics[-1]["step"] * size if known else None
 
 
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        return load_json(path)
-    except (OSError, ValueError, RecursionError):
-        return {}
-
-
 def _of_this_training(folder: Path, name: str) -> bool:
     """Whether a result is newer than `environment.json`, which a training writes when it begins."""
-    try:
+    with suppress(OSError):
         made, began = (folder / path for path in (f"results/{name}.json", "environment.json"))
         return made.stat().st_mtime > began.stat().st_mtime
-    except OSError:
-        return False
+    return False
 
 
 def _snapshots(folder: Path, shape: tuple[int, ...]) -> list[Snapshot]:
     """Up to eight of the samples during training, the first and the last among them, in order."""
     paths = {path.stem.removeprefix("step-"): path for path in folder.glob("step-*.safetensors")}
     steps = sorted((int(name), path) for name, path in paths.items() if name.isdecimal())
-    if not steps:
-        return []
     snapshots = []
     for i in torch.linspace(0, len(steps) - 1, min(SNAPSHOTS, len(steps))).round().int().tolist():
         step, path = steps[i]
@@ -210,8 +168,5 @@ def _is_number(content: object) -> TypeGuard[int | float]:
 
 
 def _are_levels(content: object) -> bool:
-    return (
-        isinstance(content, list)
-        and len(content) == BINS
-        and all(_is_number(n) and LEAST < n < MOST for n in content)
-    )
+    numbers = content if isinstance(content, list) else []
+    return len(numbers) == BINS and all(_is_number(n) and LEAST < n < MOST for n in numbers)

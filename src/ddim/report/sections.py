@@ -15,46 +15,26 @@ from ddim.report.training import TrainingSection
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report, as the page and the Markdown show it.
+    """A section of the report, as the page and the Markdown show it."""
 
-    Attributes:
-        name: of its files in `figures/`, and its anchor on the page.
-        title, reference: see `Experiment`.
-        command: makes what it shows.
-        caption: HTML.
-        figure: the SVG or GIF; None if there is none.
-        problem: where there is no figure, the reason, as a sentence.
-        tables: below the figure.
-        note: what to say about this run alone, in plain text.
-        claims: that its numbers decide.
-        in_markdown: whether the Markdown shows it.
-    """
-
-    name: str
+    name: str  # of its files in `figures/`, and its anchor on the page
     title: str
-    reference: str
-    command: str
-    caption: str
-    figure: Path | None
-    problem: str = ""
-    tables: tuple[Table, ...] = ()
-    note: str = ""
-    claims: tuple[Claim, ...] = ()
+    reference: str  # where the papers show the same
+    command: str  # makes what it shows
+    caption: str  # HTML
+    figure: Path | None  # the SVG or GIF
+    problem: str = ""  # where there is no figure, the reason, as a sentence
+    tables: tuple[Table, ...] = ()  # below the figure
+    note: str = ""  # what to say about this run alone, in plain text
+    claims: tuple[Claim, ...] = ()  # that its numbers decide
     in_markdown: bool = True
 
 
 def sections(run: RunFolder, draw: bool = True) -> list[Section]:
-    """Return all sections in the order of the page.
-
-    Args:
-        run: the folder of the run.
-        draw: whether to draw the figures into its `figures/`, or to take those that are there.
-    """
+    """Return all sections in the order of the page; `draw` the figures, or take those that are in `figures/`."""
     parts = (*training.SECTIONS[:2], network.SECTION, *losses.SECTIONS, *training.SECTIONS[2:])
     found = [_of_training(run, part, draw) for part in parts]
-    for experiment in in_order():
-        found += _of_experiment(run, experiment, draw)
-    return found
+    return found + [section for one in in_order() for section in _of_experiment(run, one, draw)]
 
 
 def in_order() -> list[Experiment[Any]]:
@@ -69,9 +49,8 @@ def claims(run: RunFolder) -> list[Claim]:
 
 def cuts(run: RunFolder) -> list[str]:
     """Return what a limit of time took away from each result."""
-    return [
-        f"{one.name}: {cut}" for one in in_order() if one.name in run.results if (cut := run.results[one.name].cut)
-    ]
+    found = {one.name: run.results[one.name].cut for one in in_order() if one.name in run.results}
+    return [f"{name}: {cut}" for name, cut in found.items() if cut]
 
 
 def _of_training(run: RunFolder, part: TrainingSection, draw: bool) -> Section:
@@ -82,7 +61,7 @@ def _of_training(run: RunFolder, part: TrainingSection, draw: bool) -> Section:
 
 
 def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> list[Section]:
-    """The section of an experiment, and those of its extra figures."""
+    """Return the section of an experiment, and those of its extra figures."""
     name, model = experiment.name, run.model
     result = run.results.get(name)
     samples = run.samples(name) if result is not None and experiment.shows_samples else {}

@@ -22,22 +22,13 @@ TITLES = ("averaged weights", "latest weights")
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """A section that shows what `ddim train` left.
-
-    Attributes:
-        name, title, reference, caption: see `Section`.
-        figure: (run) -> the figure; None if the run holds nothing to draw.
-        problem: why there is no figure then, as a sentence.
-        note: (run) -> what to say about this run alone.
-        in_markdown: whether the Markdown shows it.
-        command: makes what it shows.
-    """
+    """A section that shows what `ddim train` left; see `Section` for the other fields."""
 
     name: str
     title: str
     reference: str
     caption: str
-    figure: Callable[[RunFolder], Figure | None]
+    figure: Callable[[RunFolder], Figure | None]  # None if the run holds nothing to draw
     problem: str = ""
     note: Callable[[RunFolder], str] = lambda run: ""
     in_markdown: bool = False
@@ -68,14 +59,12 @@ def forward(run: RunFolder) -> Figure | None:
     block = Rows(torch.stack([to_uint8(q_sample(x0, schedule(t), eps)) for t in times], dim=1), WIDTH - 5 * MARGIN)
     times = [times[i] for i in block.shown]
     left, top, high = (WIDTH - block.width) // 2 + MARGIN, MARGIN + 60, block.height
-    middles = block.xs(left)
-
     canvas = Canvas(top + high + 90 + 380 + 120)
+    middles, _ = block.draw(canvas, left, top)
     for x, t in zip(middles, times, strict=True):
         canvas.text(x, top - 35, f"$t={t}$" if t in (0, schedule.T) else f"{t}")
         canvas.text(x, top + high + 40, _number(float(schedule.alpha_bar[t])), color=FAINT)
     canvas.text(left - 55, top + high + 40, r"$\bar\alpha_t$", fontsize=13)
-    block.draw(canvas, left, top)
 
     axes = canvas.axes(middles[0], top + high + 90, middles[-1] - middles[0], 380)
     t = torch.arange(schedule.T + 1)
@@ -94,18 +83,15 @@ def along(run: RunFolder) -> Figure | None:
     passes = {line.get("step"): line["epoch"] for line in run.metrics}
     space = (WIDTH - 2 * MARGIN - LABEL - GAP) // 2  # for each set
     columns = min(COLUMNS, *(len(one.averaged) for one in snapshots))
-    blocks = [
-        Rows(torch.stack([images[:columns] for images in sets]), space)
-        for sets in ([one.averaged for one in snapshots], [one.latest for one in snapshots])
-    ]
+    sets = [one.averaged for one in snapshots], [one.latest for one in snapshots]
+    blocks = [Rows(torch.stack([images[:columns] for images in one]), space) for one in sets]
     wide = blocks[0].width
-
     canvas = Canvas(blocks[0].height + 120 + MARGIN)
     left = (WIDTH - LABEL - GAP - 2 * wide) // 2 + LABEL
     for start, title, block in zip((left, left + wide + GAP), TITLES, blocks, strict=True):
         canvas.text(start, 72, title, ha="left", fontsize=13, weight="bold", color=INK)
-        block.draw(canvas, start, 120)
-    for one, y in zip(snapshots, blocks[0].ys(120), strict=True):
+        _, ys = block.draw(canvas, start, 120)
+    for one, y in zip(snapshots, ys, strict=True):
         epoch = passes.get(one.step)
         shift = 0 if epoch is None else 16
         canvas.text(left - 20, y - shift, f"step {one.step:,}", ha="right", weight="bold", fontsize=9.5)

@@ -85,9 +85,7 @@ def trajectory(
         UserError: at the call, for a stochastic sampler without noise or for fewer than two levels.
     """
     if sampler.stochastic and noise is None:
-        raise UserError(
-            f"{sampler} draws noise at each step; give it a `noise`, for instance ddim.noise.ImageNoise."
-        )
+        raise UserError(f"{sampler} draws noise at each step; give it a `noise`, for instance ddim.noise.ImageNoise.")
     if len(levels) < 2:
         raise UserError("A trajectory needs at least two levels: one to start from and one to reach.")
 

@@ -205,9 +205,7 @@ class Planned(Sampler):
     def _next(self, state: PlanState, at: Level, to: Level) -> Step:
         """Return the next step of the plan, if it leads from `at` to `to`."""
         if state.n == len(state.plan):
-            raise UserError(
-                f"{self} has taken all {state.n} steps of its plan; call `init` for another trajectory."
-            )
+            raise UserError(f"{self} has taken all {state.n} steps of its plan; call `init` for another trajectory.")
         step, (start, end) = state.plan[state.n], self._floats([at, to])
         if (step.at, step.update.to) != (start, end):
             raise UserError(

@@ -26,8 +26,7 @@ class Breakdown(UserError):
 
     def __init__(self, step: int, cause: str, learning_rate: float) -> None:
         super().__init__(
-            f"Training broke down at step {step}: {cause}; begin again with a learning rate below "
-            f"{learning_rate:g}."
+            f"Training broke down at step {step}: {cause}; begin again with a learning rate below {learning_rate:g}."
         )
         self.step, self.cause = step, cause
 
@@ -116,9 +115,7 @@ def exclusive(folder: Path, main: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(
-            f"Another process is training in {folder}; wait for it, or choose another --out."
-        ) from error
+        raise UserError(f"Another process is training in {folder}; wait for it, or choose another --out.") from error
     except OSError as error:
         raise refusal(folder, error) from error
     try:

@@ -67,9 +67,7 @@ def weight(weighting: str, predicts: str, at: Level) -> Tensor:
 
 
 @torch.no_grad()
-def losses_by_level(
-    model: Denoiser, images: Images, max_images: int = MAX_IMAGES, batch_size: int = 64
-) -> list[float]:
+def losses_by_level(model: Denoiser, images: Images, max_images: int = MAX_IMAGES, batch_size: int = 64) -> list[float]:
     """Return the mean unweighted loss in each of ten equal parts of [0, T]; their mean is the loss over all times.
 
     Every call uses the same images, times and noise: of `max_images` images, spread over the set, each gets one

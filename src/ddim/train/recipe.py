@@ -152,9 +152,7 @@ def read(path: str | Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"Could not read the recipe {path}: {error.strerror}; give the path of a TOML file."
-        ) from error
+        raise UserError(f"Could not read the recipe {path}: {error.strerror}; give the path of a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}; correct it and try again.") from error
     if not isinstance(table.setdefault("plan", {}), dict):
@@ -183,9 +181,7 @@ def shipped(name: str) -> Recipe:
     """Return a recipe that comes with ddim. Raises `UserError` if the name is unknown."""
     path = _FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise UserError(
-            f"There is no recipe called {name!r}; choose one of {', '.join(names())}, or give a TOML file."
-        )
+        raise UserError(f"There is no recipe called {name!r}; choose one of {', '.join(names())}, or give a TOML file.")
     return read(path)
 
 

@@ -127,9 +127,7 @@ def train(
                 if time.monotonic() - logger.saved > save_every:
                     logger.save(progress.fraction == 1, tolerant=True)
             if progress is None:
-                logger.print(
-                    "This training is complete; train longer with a higher --steps, --epochs or --minutes."
-                )
+                logger.print("This training is complete; train longer with a higher --steps, --epochs or --minutes.")
             else:
                 logger.save(progress.fraction == 1)
     if progress is not None and progress.fraction < 1:

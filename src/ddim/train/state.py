@@ -73,9 +73,7 @@ class State:
         memory_format = torch.channels_last if plan.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.averages = [Average(network, width) for width in plan.ema]
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True)
         device = next(network.parameters()).device
         self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
         self.step, self.seconds = 0, 0.0  # updates made, and the time spent on them

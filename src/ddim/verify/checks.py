@@ -137,9 +137,7 @@ def calls_per_step(sampler: Sampler, S: int = 50) -> float:
 def prove_identities(family: Family = DDIM) -> Iterator[Proof]:
     """Yield a proof for each identity that DDIM's paper states of its family; a value is the largest difference."""
     yield Proof("eta = 0: one step is alpha_s x0 + sigma_s eps (Eq. 12)", _one_step(family(0.0)), ROUNDING)
-    yield Proof(
-        "eta = 1: the mean and variance of DDPM's posterior (DDPM, Eqs. 6 and 7)", _ddpm(family(1.0)), ROUNDING
-    )
+    yield Proof("eta = 1: the mean and variance of DDPM's posterior (DDPM, Eqs. 6 and 7)", _ddpm(family(1.0)), ROUNDING)
     claim = "every eta: q(x_s | x_0) is kept (DDIM, Lemma 1)"
     cases = product((0.0, 0.2, 0.5, 0.8, 1.0), (stretched(5), stretched(5)[:2]))
     yield Proof(claim, worst(law_error(family(eta), POINT, levels) for eta, levels in cases), ROUNDING)
@@ -183,9 +181,7 @@ def _injected(family: Family, eta: float) -> float:
     return float((std[0] - eta * std[1]).abs().max())
 
 
-def _step(
-    sampler: Sampler, x: Tensor, at: Level, to: Level, schedule: Schedule, noise: Noise | None = None
-) -> Tensor:
+def _step(sampler: Sampler, x: Tensor, at: Level, to: Level, schedule: Schedule, noise: Noise | None = None) -> Tensor:
     return sampler.step(GAUSSIAN.denoise, x, at, to, sampler.init([at, to], schedule), noise)[0]
 
 
@@ -193,9 +189,7 @@ def _example(factory: Factory, rows: Sequence[int]) -> Tensor:
     return _run(factory(), GAUSSIAN.denoise, [*stretched(7), SCHEDULE(0.0)], rows, SCHEDULE)
 
 
-def _run(
-    sampler: Sampler, denoise: Denoise, levels: list[Level], rows: Sequence[int], schedule: Schedule
-) -> Tensor:
+def _run(sampler: Sampler, denoise: Denoise, levels: list[Level], rows: Sequence[int], schedule: Schedule) -> Tensor:
     noise = ImageNoise(0, rows)
     x = noise(torch.empty(len(rows), 1, 1, len(GAUSSIAN.mean), dtype=torch.float64))
     *_, end = trajectory(sampler, denoise, x, levels, noise, schedule)

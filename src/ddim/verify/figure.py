@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ddim.plots.canvas import BLUE, FAINT, INK, ORANGE
-from ddim.plots.panels import Panels, describe, log_scales
+from ddim.plots.canvas import BLUE, FAINT, INK, ORANGE, Panels, describe, log_scales
 from ddim.verify.verdict import Verdict
 
 PROBLEMS = {"Gaussian": BLUE, "mixture": ORANGE}
