@@ -111,5 +111,5 @@ def prove(out: Path, only: list[str] | None = None) -> bool:
     with canvas.styled():
         canvas.save(figure.orders(verdicts), out / "solvers")
     print(f"The figure is {out / 'solvers.png'}, the numbers are in {out / 'solvers.json'}.")
-    print(f"FAILED: {', '.join(failed)}" if failed else f"All {len(verdicts)} samplers pass.")
+    print(f"FAILED: {', '.join(failed)}" if failed else f"Samplers that pass: {len(verdicts)} of {len(verdicts)}.")
     return not failed

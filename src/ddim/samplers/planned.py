@@ -166,6 +166,7 @@ class Planned(Sampler):
         prediction = denoise(x, at)
         if step.correction is not None:
             y = self._y(prediction)
+            # state.history[0] is the y of state.previous itself, the start of the step that is corrected.
             x = self._evaluate(step.correction, at, state.previous, [y], state.history[1:])
             prediction = predictions[self.space](x, at, y)  # y stays; the other of x0 and eps follows the new x
         stages: list[Tensor] = []
@@ -192,6 +193,7 @@ class Planned(Sampler):
         """Return the value of `update`; `to` is `update.to` as tensors."""
         y = self._y(prediction)
         x = to.alpha * prediction.x0 + update.direction * prediction.eps  # DDIM, Eq. 12
+        # A step with fewer weights than there are predictions in memory uses the latest ones.
         for w, y_j in [*zip(update.stages, stages, strict=False), *zip(update.history, history, strict=False)]:
             x = x + w * (y_j - y)
         if update.std is not None:

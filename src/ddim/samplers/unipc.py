@@ -22,9 +22,14 @@ class UniPC(Exponential):
     The D_m with m < p are those of earlier steps (r_m < 0); D_p is that of the prediction at x_s (r_p = 1). The
     next step starts from the corrected x^c_s and keeps that prediction: one call per step. Deterministic.
 
+    A step has fewer D_m where fewer may be used, and its corrector then has fewer too (`Exponential.history`): the
+    first step has none and is DDIM's; the last steps of a short trajectory have a lower p (`FEW_STEPS`); a step that
+    is too long for extrapolation (`MAX_EXTRAPOLATION`) and a step from pure noise or to t = 0 are DDIM's.
+
     The a_m solve sum_m a_m r_m^(k-1) = h k! phi_(k+1)(-h) / B(h) for k = 1, 2, ... Then B(h) cancels in a_m B(h),
-    and the sum is the exact integral of a polynomial in lambda (`Multistep.weights`). For a single D_m the paper
-    sets a_1 = 1/2 instead, and B(h) matters.
+    and the sum is the exact integral of a polynomial in lambda (`Multistep.weights`). For a single D_m, in the
+    predictor of the second step and in the corrector of a DDIM step, the paper sets a_1 = 1/2 instead, and B(h)
+    matters.
 
     The attribute `order` is the order of convergence, as for every `Sampler`, measured: DDIM's first step limits it
     to 2, or to 3 with the corrector. UniPC(order=2).order is therefore 3; its argument is kept as `p`.
