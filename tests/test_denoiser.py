@@ -273,3 +273,12 @@ def test_every_solver_samples(model, name):
     else:
         back = model.decode(model.encode(images, steps=6, sampler=name), steps=6, sampler=name)
         assert back.isfinite().all()
+
+
+def test_another_network_leaves_the_class_and_its_loss(model):
+    class Absolute(Denoiser):
+        def loss(self, x0, t, noise, label=None):
+            return super().loss(x0, t, noise, label).sqrt()
+
+    own = Absolute(model.network, model.schedule, shape=model.shape)
+    assert type(own.with_network(model.network)) is Absolute

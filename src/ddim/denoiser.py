@@ -81,9 +81,9 @@ class Denoiser(nn.Module):
         return next(self.network.parameters(), torch.empty(0)).dtype
 
     def with_network(self, network: nn.Module) -> "Denoiser":
-        """Return the same model with another network, e.g. one with averaged weights."""
+        """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
         schedule, predicts, shape, classes = self.schedule, self.predicts, self.shape, self.classes
-        return Denoiser(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
+        return type(self)(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
 
     def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:
         """Predict x0 and eps from x_t, differentiably.

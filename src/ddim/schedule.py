@@ -128,7 +128,8 @@ class LogSNRSchedule(Schedule):
         if self.log_snr.shape != (T + 1,) or self.log_snr[0] != math.inf or not (self.log_snr.diff() < 0).all():
             raise UserError(
                 "The log-SNR must be one number per time, falling strictly from +infinity at t = 0 (clean image); "
-                f"at the times 0, 1, 2, 3 it is {self.log_snr.flatten().tolist()[:4]}."
+                f"at the times 0, 1, 2, 3 it is {self.log_snr.flatten().tolist()[:4]}. A formula that is finite at 0 "
+                "takes torch.where(t > 0, formula, torch.inf)."
             )
         self.alpha_bar = self.log_snr.sigmoid()
         log_alpha_bar = torch.nn.functional.logsigmoid(self.log_snr)

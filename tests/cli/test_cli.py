@@ -19,6 +19,7 @@ from refusal import refused
 import ddim
 from ddim import model_io
 from ddim.cli import COMMANDS, main, parse
+from ddim.cli.reproduce import Reproduce
 from ddim.data import to_uint8
 from ddim.train import fit
 from ddim.train import recipe as recipes
@@ -335,3 +336,15 @@ def test_standard_output_that_is_full():
         )
     assert "No space left on device" in done.stderr
     assert done.returncode != 0
+
+
+@pytest.mark.parametrize(("steps", "quick"), [(300, 300), (5000, 1800)])
+def test_a_recipe_of_one_s_own_is_reproduced_and_quick_never_adds_to_it(tmp_path, monkeypatch, steps, quick):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(f'data = "digits"\nsize = "tiny"\n[plan]\nsteps = {steps}\n')
+    calls = []
+    monkeypatch.setattr(Reproduce, "_model", lambda self, recipe, out: calls.append((recipe, out)))
+    monkeypatch.setattr(Reproduce, "_experiments", lambda *_: None)
+    Reproduce(str(recipe), quick=True).run()
+    ((read, out),) = calls
+    assert (read.data, read.size, read.plan.steps, out.name) == ("digits", "tiny", quick, "mine-quick")

@@ -38,7 +38,7 @@ class Reproduce:
     """
 
     what: Annotated[Positional[str], arg(metavar="[RECIPE]")] = "digits"
-    """A recipe that comes with ddim (see `ddim list recipes`)."""
+    """A recipe that comes with ddim (see `ddim list recipes`), or a TOML file."""
     quick: bool = False
     """Finish within minutes: at most 1,800 training steps, and short experiments."""
     minutes: float | None = None
@@ -58,14 +58,15 @@ class Reproduce:
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"--minutes must be above 0; got {self.minutes}.")
         began = time.monotonic()
-        recipe = recipes.shipped(self.what)
-        plan, minutes = recipe.plan, EXPERIMENTS
+        recipe = recipes.read(self.what) if self.what.endswith(".toml") else recipes.shipped(self.what)
+        name, plan, minutes = Path(self.what).stem, recipe.plan, EXPERIMENTS
         if self.quick:
-            plan, minutes = replace(plan, epochs=None, steps=QUICK_STEPS, minutes=QUICK_MINUTES), QUICK_EXPERIMENTS
+            steps, minutes = min(plan.steps or QUICK_STEPS, QUICK_STEPS), QUICK_EXPERIMENTS
+            plan = replace(plan, epochs=None, steps=steps, minutes=QUICK_MINUTES)
         elif self.minutes is not None:
             plan = replace(plan, epochs=None, steps=None, minutes=self.minutes / 2)
         recipe = replace(recipe, plan=plan)
-        out = self.out or Path("runs") / (f"{self.what}-quick" if self.quick else self.what)
+        out = self.out or Path("runs") / (f"{name}-quick" if self.quick else name)
         model = self._model(recipe, out)
         if os.environ.get("RANK", "0") != "0":  # of the processes of torchrun, only the first continues
             return
