@@ -3,7 +3,7 @@ import torch
 
 from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
-from madeup import trained  # noqa: F401 - a fixture
+from madeup import only_known, trained  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddim import experiments, report
+from ddim.errors import UserError
 from ddim.experiments import Claim, Experiment, Table, register
 from ddim.experiments import experiments as registry
 from ddim.experiments.base import Cell, Count, Positive
@@ -83,6 +84,18 @@ def test_one_class_is_on_the_page_in_the_markdown_and_in_the_list(brightness, tr
     assert "✗ fails: Some samples are bright. 0 of 4 samples are bright." in report.verdict(folder)
 
 
+def test_an_experiment_that_does_not_apply_says_why_and_is_left_out(brightness, trained, monkeypatch):
+    folder = trained()
+    monkeypatch.setattr(Brightness, "unsuitable", lambda self, model: "This model is too dark.")
+    page = report.write(folder).read_text(encoding="utf-8")
+    assert "Bright samples</b> is not shown. This model is too dark.</p>" in page  # and no command that makes it
+    assert not any("bright" in line for line in report.verdict(folder))
+    model = report.run_folder.read(folder).model
+    assert "brightness" not in experiments.runnable(model=model)
+    with pytest.raises(UserError, match="'brightness' does not apply to this model: This model is too dark"):
+        list(experiments.run(experiments.Setup(folder, model), names=["brightness"]))
+
+
 def test_a_count_of_zero_is_a_count(brightness, trained):
     """It is just then that a claim fails."""
     folder = trained()
@@ -119,7 +132,7 @@ def test_what_needs_an_experiment_brings_it_and_comes_after_it():
 def test_the_results_of_the_shipped_models_are_still_read(model):
     """They were written before results were dataclasses; in numbers.json, with null for infinity."""
     numbers = load_json(SHIPPED / model / "numbers.json")
-    assert numbers.keys() == registry.keys()
+    assert numbers.keys() == registry.keys()  # of the experiments that `only_known` leaves
     for name, facts in numbers.items():
         result = convert(registry[name], facts)
         assert result is not None, name

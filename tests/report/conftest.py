@@ -2,7 +2,7 @@ import pytest
 
 import madeup
 from ddim import experiments, model_io
-from madeup import trained  # noqa: F401 - a fixture
+from madeup import only_known, trained  # noqa: F401 - fixtures
 
 LOOK = ("gallery", "strips", "timing")
 

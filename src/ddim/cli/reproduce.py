@@ -124,7 +124,7 @@ class Reproduce:
         whole = experiments.seconds_whole(model) / 60
         limit = f"; they are shortened to {minutes:.3g}" if minutes is not None and minutes < whole else ""
         print(f"At full length the experiments take about {whole:,.0f} minutes{limit}.", file=sys.stderr)
-        names, setup = experiments.runnable(), experiments.Setup(out, model, train, test)
+        names, setup = experiments.runnable(model=model), experiments.Setup(out, model, train, test)
         done = experiments.run(setup, minutes=minutes, whole=self.full, names=names)
         with bar(done, total=len(names), desc="experiments", unit="experiment") as progress:
             for name in progress:

@@ -51,12 +51,14 @@ for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 
-def runnable(command: str | None = None) -> list[str]:
+def runnable(command: str | None = None, model: Denoiser | None = None) -> list[str]:
     """Return the names of the experiments that `run` can compute, in the order in which they run.
 
-    With a command, e.g. "ddim report RUN", only those that it makes, and what they need.
+    With a command, e.g. "ddim report RUN", only those that it makes, and what they need; with a model, only those
+    that apply to it.
     """
-    return _in_order(name for name, one in experiments.items() if one.share and command in (None, one.command))
+    made = (name for name, one in experiments.items() if one.share and command in (None, one.command))
+    return _in_order(name for name in made if model is None or not experiments[name].unsuitable(model))
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
@@ -92,16 +94,19 @@ def run(
         The name of each experiment when its result is in the folder.
 
     Raises:
-        UserError: unknown name, minutes not above 0, missing images, or a folder without a model.
+        UserError: unknown name, minutes not above 0, missing images, a folder without a model, or a name of an
+            experiment that does not apply to the model.
     """
     if minutes is not None and not minutes > 0:
         raise UserError(f"minutes must be above 0; got {minutes}.")
-    chosen = _in_order(runnable(REPORT) if names is None else names)
+    chosen = _in_order(runnable(REPORT, setup.model) if names is None else names)
     weights = fingerprint(setup.folder)
     todo: list[str] = []
     for name in chosen:
         if not experiments[name].share:
             raise UserError(f"The experiment {name!r} is made by `{experiments[name].command}`.")
+        if reason := experiments[name].unsuitable(setup.model):
+            raise UserError(f"The experiment {name!r} does not apply to this model: {reason}")
         if redo or set(experiments[name].needs) & set(todo) or not _done(setup, name, weights, whole):
             todo.append(name)
     for name in todo:
@@ -121,7 +126,7 @@ def run(
 def seconds_whole(model: Denoiser) -> float:
     """Return the seconds that all experiments take on this machine if nothing is cut, by a timed network call."""
     call = forward_seconds(model, 64, repeats=3) / 64
-    return sum(experiments[name].calls(model) for name in runnable()) * call
+    return sum(experiments[name].calls(model) for name in runnable(model=model)) * call
 
 
 def _done(setup: Setup, name: str, weights: str, whole: bool) -> bool:

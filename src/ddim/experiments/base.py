@@ -150,6 +150,10 @@ class Experiment(Generic[R]):
     section: ClassVar[str] = ""  # name of its section and files in `figures/`; the experiment's name if empty
     extras: ClassVar[tuple[Extra, ...]] = ()
 
+    def unsuitable(self, model: Denoiser) -> str:
+        """Return why the experiment does not apply to a model, as a sentence; empty if it applies."""
+        return ""
+
     def calls(self, model: Denoiser) -> float:
         """Return the network calls on single images that the experiment takes if nothing is cut."""
         raise NotImplementedError

@@ -20,7 +20,7 @@ class Section:
     name: str  # of its files in `figures/`, and its anchor on the page
     title: str
     reference: str  # where the papers show the same
-    command: str  # makes what it shows
+    command: str  # makes what it shows; empty if it does not apply to the model
     caption: str  # HTML
     figure: Path | None  # the SVG or GIF
     problem: str = ""  # where there is no figure, the reason, as a sentence
@@ -44,13 +44,20 @@ def in_order() -> list[Experiment[Any]]:
 
 def claims(run: RunFolder) -> list[Claim]:
     """Return the claims of all experiments in the order of the page."""
-    return [claim for one in in_order() for claim in one.claims(run.results.get(one.name), run.model.schedule.T)]
+    return [claim for one in in_order() for claim in _claims(run, one)]
 
 
 def cuts(run: RunFolder) -> list[str]:
     """Return what a limit of time took away from each result."""
     found = {one.name: run.results[one.name].cut for one in in_order() if one.name in run.results}
     return [f"{name}: {cut}" for name, cut in found.items() if cut]
+
+
+def _claims(run: RunFolder, experiment: Experiment[Any]) -> list[Claim]:
+    """Return the claims of an experiment; none if it does not apply to the model."""
+    if experiment.unsuitable(run.model):
+        return []
+    return experiment.claims(run.results.get(experiment.name), run.model.schedule.T)
 
 
 def _of_training(run: RunFolder, part: TrainingSection, draw: bool) -> Section:
@@ -65,7 +72,8 @@ def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> l
     name, model = experiment.name, run.model
     result = run.results.get(name)
     samples = run.samples(name) if result is not None and experiment.shows_samples else {}
-    problem = run.problems.get(name, "" if samples is not None else "Its samples are missing or damaged.")
+    unsuitable = experiment.unsuitable(model)
+    problem = unsuitable or run.problems.get(name, "" if samples is not None else "Its samples are missing or damaged.")
     notes = ["Training has continued since: this shows earlier weights." if name in run.earlier else ""]
     notes += [f"Not everything was measured: {result.cut}." if result is not None and result.cut else ""]
     tables = experiment.tables(result) if result is not None else []
@@ -73,7 +81,8 @@ def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> l
     def section(part: Experiment[Any] | Extra, name: str, *notes: str, **more: Any) -> Section:
         known = result is not None and samples is not None
         drawn = _file(run, name, lambda: part.figure(result, samples or {}) if known else None, draw)
-        same = (name, part.title, experiment.reference, experiment.command, part.caption)
+        command = "" if unsuitable else experiment.command
+        same = (name, part.title, experiment.reference, command, part.caption)
         why = problem or "Its samples or numbers do not fit its result."
         return Section(*same, drawn if known else None, why, note=" ".join(filter(None, notes)), **more)
 
@@ -83,7 +92,7 @@ def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> l
         experiment.note(result, model) if result is not None else "",
         *notes,
         tables=tuple(table for table in tables if table.rows),
-        claims=tuple(experiment.claims(result, model.schedule.T)),
+        claims=tuple(_claims(run, experiment)),
         in_markdown=result is not None,
     )
     return [own, *(section(extra, extra.name, *notes, in_markdown=False) for extra in experiment.extras)]
