@@ -98,7 +98,7 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
         raise UserError(f"{folder / 'config.json'} cannot be used: {error}") from error
     except Exception as error:  # a config that `save` did not write can raise anything
         raise UserError(
-            f"{folder / 'config.json'} does not describe a model ({error!r}); train or copy it anew."
+            f"{folder / 'config.json'} does not describe a model ({error!r}); train it or copy it again."
         ) from error
     path = folder / "model.safetensors"
     if not path.is_file():
@@ -106,7 +106,7 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
     try:
         weights = load_file(path)
     except SafetensorError as error:
-        raise UserError(f"{path} is broken ({error}); copy it again or train anew.") from error
+        raise UserError(f"{path} is broken ({error}); copy it or train it again.") from error
     _check_fit(path, weights, model.network.state_dict())
     model.network.load_state_dict(weights)
     return model.eval()
@@ -132,7 +132,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         written = int(config["format"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train or copy it anew.") from error
+        raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train it or copy it again.") from error
     if written > FORMAT:
         raise UserError(
             f"{path} has format {written}; ddim {__version__} reads up to {FORMAT}: upgrade ddim to load it."

@@ -99,7 +99,7 @@ def resume(state: State, folder: str | Path, before: float = math.inf) -> int | 
             ) from error
         return step
     if errors:
-        raise UserError(f"No checkpoint in {folder} is whole: {errors[0]} Or begin anew with --overwrite.")
+        raise UserError(f"No checkpoint in {folder} is whole: {errors[0]} Or start over with --overwrite.")
     return None
 
 

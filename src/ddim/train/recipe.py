@@ -173,7 +173,7 @@ def of_run(folder: str | Path) -> Recipe:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{path} does not contain the recipe that the run was trained by ({error!r}); train it anew."
+            f"{path} does not contain the recipe that the run was trained by ({error!r}); train it again."
         ) from error
 
 

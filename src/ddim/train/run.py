@@ -195,7 +195,7 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
         if not steps:
             raise UserError(
                 f"{folder} holds a model but no checkpoints to resume from; start from its weights with --init, or "
-                "begin anew with --overwrite."
+                "start over with --overwrite."
             )
         config = model_io.read_config(folder)
         before, now = (_fixed(table) for table in (config.get("recipe", {}), asdict(recipe)))
