@@ -36,6 +36,14 @@ def test_everything_about_the_model_comes_back(tmp_path, name):
     assert model_io.read_config(tmp_path)["recipe"] == {"data": "mnist"}
 
 
+def test_a_model_that_cannot_be_described_leaves_no_file(tmp_path, model):
+    before = Denoiser(model.network, schedule.linear(T=10), shape=(1, 8, 8))
+    before.schedule.config = {"name": "mine", "formula": abs}
+    with pytest.raises(UserError, match=r"must be plain data .*builtin_function"):
+        model_io.save(before, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_schedule_of_the_users_own_comes_back(tmp_path, model):
     before = Denoiser(model.network, schedule.from_betas([0.1, 0.2, 0.3]), shape=(1, 8, 8))
     model_io.save(before, tmp_path)

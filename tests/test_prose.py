@@ -1,6 +1,8 @@
 """Names in docstrings and comments exist, and so do the old names of one release."""
 
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -50,9 +52,15 @@ def test_old_names_work_for_one_release(old, new):
 
 @pytest.mark.parametrize("module", ["ladder", "checkpoint"])
 def test_an_old_module_warns_and_names_the_new_one(module, recwarn):
-    import sys
-
     sys.modules.pop(f"ddim.{module}", None)
     import_module(f"ddim.{module}")
     message = next(w for w in recwarn if w.category is DeprecationWarning)
     assert "is now ddim." in str(message.message)
+
+
+@pytest.mark.parametrize("line", ["import ddim; ddim.ladder", "from ddim import ladder", "import ddim.checkpoint"])
+def test_the_warning_of_an_old_module_names_the_line_that_uses_it(line):
+    """Python shows a DeprecationWarning only if it comes from the user's own script."""
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("<string>:1: DeprecationWarning: ddim.")
+    assert done.stderr.count("DeprecationWarning") == 1

@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -214,6 +216,21 @@ def test_a_config_makes_its_schedule_again(name):
     again = schedule.get(name, **options)
     assert again.config == s.config
     assert torch.equal(again.log_snr, s.log_snr)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_schedule_is_pickled_and_copied(name):
+    """As for another process."""
+    s = schedule.get(name, T=12)
+    for again in (pickle.loads(pickle.dumps(s)), copy.deepcopy(s)):
+        assert again.config == s.config
+        assert torch.equal(again.log_snr, s.log_snr)
+    bare = schedule.from_log_snr(decay_log_snr, 12)
+    assert torch.equal(pickle.loads(pickle.dumps(bare)).log_snr, bare.log_snr)
+
+
+def decay_log_snr(t):
+    return -torch.expm1(t).log()
 
 
 def test_listed_betas_are_their_own_config():

@@ -132,3 +132,10 @@ def test_a_spacing_from_outside(monkeypatch):
     assert timesteps(LINEAR, 4, "halving").tolist() == [1000, 500, 250, 125, 0]
     _, visited = Sampling().resolve(LINEAR, 2, sampler=DDIM(), spacing="halving")
     assert [level.t.item() for level in visited] == [1000, 500, 0]
+
+
+@pytest.mark.parametrize("times", [[1, 2, 3], [1001, 5, 1], [9, 5], [9, 5, 5], [9, 5, 0], [float("nan"), 5, 1]])
+def test_a_spacing_from_outside_that_does_not_descend_within_the_schedule(monkeypatch, times):
+    monkeypatch.setitem(spacings, "wrong", lambda schedule, S: times)
+    with pytest.raises(UserError, match="'wrong' must return 3 times that descend strictly"):
+        timesteps(LINEAR, 3, "wrong")

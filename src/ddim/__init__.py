@@ -3,6 +3,7 @@
 Sub-modules are imported at their first use, so that `import ddim` is fast.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["Denoiser", "Level", "Prediction", "__version__", "load", "open_images"]
 
 _HOMES = {"Denoiser": "denoiser", "Level": "level", "Prediction": "level", "load": "loading", "open_images": "data"}
+_RENAMED = {"ladder": "timesteps", "checkpoint": "model_io"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"ddim.{_HOMES[name]}"), name)
+    if name in _RENAMED:  # the module warns too, but at the line in `importlib` that imports it, which Python hides
+        warnings.warn(f"ddim.{name} is now ddim.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return import_module(f"ddim.{name}")
     if not name.startswith("_"):
         try:
             return import_module(f"ddim.{name}")

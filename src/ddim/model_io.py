@@ -73,10 +73,16 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
     the disk is full.
     """
     folder = Path(folder)
+    try:
+        config = json.dumps(describe(model, **about), indent=2) + "\n"
+    except TypeError as error:  # before the weights, so that no half of a model is left
+        raise UserError(
+            f"The model cannot be saved: the arguments of its network and of its schedule must be plain data ({error})."
+        ) from error
     state = model.network.state_dict()
     weights = {name: value.cpu().contiguous().clone() for name, value in state.items()}  # tied weights share memory
     write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
-    write_text(folder / "config.json", json.dumps(describe(model, **about), indent=2) + "\n")
+    write_text(folder / "config.json", config)
 
 
 def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:

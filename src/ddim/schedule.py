@@ -135,6 +135,12 @@ class LogSNRSchedule(Schedule):
         log_alpha_bar = torch.nn.functional.logsigmoid(self.log_snr)
         self.betas = torch.cat([self.log_snr.new_zeros(1), -torch.expm1(log_alpha_bar.diff())])
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle a registered schedule by its name and options, because its formula is often a local function."""
+        if self.config["name"] in schedules:
+            return _from_config, (self.config,)
+        return super().__reduce_ex__(protocol)
+
     def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return _rates_at(self._formula(t))
 
@@ -293,6 +299,10 @@ def get(name: str, **options: Any) -> Schedule:
         UserError: an unknown name, an option that the schedule does not have, or a value out of range.
     """
     return schedules.create(name, **options)  # type: ignore[no-any-return]
+
+
+def _from_config(config: dict[str, Any]) -> Schedule:
+    return get(**config)
 
 
 def names() -> list[str]:

@@ -91,8 +91,14 @@ def timesteps(
     named = spacings[spacing]
     if steps is None or not 1 <= steps <= T or steps != int(steps):
         raise UserError(f"The number of steps must be a whole number from 1 to T = {T}; got {steps}.")
-    times = named(schedule, int(steps)) if steps > 1 else [T]
-    return torch.cat([torch.as_tensor(times, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
+    times = torch.as_tensor(named(schedule, int(steps)) if steps > 1 else [T], dtype=torch.float64)
+    times = torch.cat([times, times.new_zeros(1)])
+    if len(times) != steps + 1 or times[0] > T or not (times.diff() < 0).all():
+        raise UserError(
+            f"The spacing {spacing!r} must return {steps} times that descend strictly from at most T = {T}, without "
+            f"the final 0; got {times.tolist()[:-1][:6]}."
+        )
+    return times
 
 
 def _listed(T: int, steps: int | None, listed: Sequence[float] | Tensor) -> Tensor:

@@ -142,6 +142,7 @@ def test_the_results_of_the_shipped_models_are_still_read(model):
     assert ("accuracy" in evaluation.metrics) == ("agreement" in numbers["evaluation"]["figures"])
     compare = convert(registry["compare"], numbers["compare"])
     assert compare.rows[0].metrics["kid"].floor_low == numbers["compare"]["rows"][0]["kid_floor_low"]
+    assert not [name for name in compare.rows[0].metrics if "floor" in name]  # the floor of a metric is no metric
 
 
 def test_numbers_that_are_not_finite_are_written_as_null(tmp_path):

@@ -159,6 +159,7 @@ def test_a_result_with_a_part_of_another_kind_is_absent(folder, path, value):
         ("evaluation", {}, ("figures",)),
         ("compare", "\udcff", ("rows", 0, "name")),
         ("compare", 1.5, ("rows", 0, "parameters")),
+        ("table1", 2**63, ("rows", 0, "steps")),
     ],
 )
 def test_a_result_that_says_nonsense_is_absent(folder, name, value, path):

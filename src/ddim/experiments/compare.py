@@ -122,6 +122,8 @@ def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
     """{"frechet": 1, "frechet_low": 0} becomes {"frechet": {"value": 1, "low": 0}}."""
     metrics = {}
     for name in (name for name in row if f"{name}_low" in row and f"{name}_high" in row):
+        if name.removesuffix("_floor") in metrics:  # the floor of a metric
+            continue
         parts = {part: row[f"{name}_{part}"] for part in PARTS if f"{name}_{part}" in row}
         metrics[name] = {"value": row[name], **parts}
     return renamed(metrics)

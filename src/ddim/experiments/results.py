@@ -47,13 +47,18 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
 
 
 def plain(value: Any, digits: int = 17) -> Any:
-    """Return a value for JSON: lists for tuples, None for numbers that are not finite, others in so many digits."""
+    """Return a value for JSON: lists for tuples, numbers in so many digits, and None for those that cannot be drawn.
+
+    These are numbers that are not finite, and integers of 64 bits or more.
+    """
     if isinstance(value, dict):
         return {key: plain(one, digits) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [plain(one, digits) for one in value]
     if isinstance(value, float):
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    if type(value) is int and abs(value) >= 2**63:
+        return None
     return value
 
 
