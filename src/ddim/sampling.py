@@ -82,6 +82,11 @@ class Sampling:
         warnings.warn("Sampling.walk is now Sampling.resolve.", DeprecationWarning, stacklevel=2)
         return self.resolve(*arguments, **options)
 
+    def words(self, *arguments: Any, **options: Any) -> str:
+        """Call `describe`, the new name of this method."""
+        warnings.warn("Sampling.words is now Sampling.describe.", DeprecationWarning, stacklevel=2)
+        return self.describe(*arguments, **options)
+
     def describe(
         self,
         steps: int | None = None,

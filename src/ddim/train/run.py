@@ -144,7 +144,8 @@ def check_names(recipe: Recipe) -> None:
     _ = nets.sizes(recipe.network)[recipe.size]
     if recipe.schedule not in schedule.names():
         raise UserError(
-            f"There is no schedule called {recipe.schedule!r}; choose one of {', '.join(schedule.names())}."
+            f"There is no schedule called {recipe.schedule!r}; choose one of {', '.join(schedule.names())}, or import "
+            "the file that registers it (on the command line: --plugin FILE)."
         )
     _ = predictions[recipe.predicts], weightings[recipe.plan.weighting]
 
