@@ -1,7 +1,7 @@
 """Registries: a dictionary from names to objects, whose error for an unknown name lists the known ones."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
 from ddim.errors import UserError
@@ -46,6 +46,11 @@ class Registry(dict[str, Named], Generic[Named]):
             raise UserError(f"The {self.kind} {name!r} {problem}; the options it has: {accepted}.") from error
         return registered(*arguments, **options)
 
-    def __missing__(self, name: str) -> Named:
+    def unknown(self, name: str, names: Iterable[str] | None = None) -> UserError:
+        """Return the error for an unknown name; `names` are those to choose from, all if None."""
         more = ", or import the file that registers it (on the command line: --plugin FILE)" if self.extensible else ""
-        raise UserError(f"There is no {self.kind} called {name!r}; choose one of {', '.join(self)}{more}.")
+        choices = ", ".join(self if names is None else names)
+        return UserError(f"There is no {self.kind} called {name!r}; choose one of {choices}{more}.")
+
+    def __missing__(self, name: str) -> Named:
+        raise self.unknown(name)

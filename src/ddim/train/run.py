@@ -142,11 +142,8 @@ def check_names(recipe: Recipe) -> None:
         UserError: an unknown network, size, schedule, parameterisation or weighting.
     """
     _ = nets.sizes(recipe.network)[recipe.size]
-    if recipe.schedule not in schedule.names():
-        raise UserError(
-            f"There is no schedule called {recipe.schedule!r}; choose one of {', '.join(schedule.names())}, or import "
-            "the file that registers it (on the command line: --plugin FILE)."
-        )
+    if recipe.schedule not in schedule.names():  # "betas" is registered, but does not work without options
+        raise schedule.schedules.unknown(recipe.schedule, schedule.names())
     _ = predictions[recipe.predicts], weightings[recipe.plan.weighting]
 
 
