@@ -18,10 +18,10 @@ import msgspec
 
 from ddim import environment, model_io, progress, samplers
 from ddim.device import choose_device
-from ddim.experiments.results import load_json, plain
+from ddim.experiments.results import load_json
 from ddim.experiments.solvers import BUDGETS, Result, Start, draw, network_calls, trials
 from ddim.experiments.solvers import measure as measure_distances
-from ddim.files import write_text
+from ddim.files import json_values, write_text
 from ddim.loading import find, load
 from ddim.plots import canvas
 from ddim.verify.checks import calls_per_step
@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     about = {"run": folder.resolve().name, "weights": model_io.fingerprint(folder)}
     machine = environment.describe()
     del machine["command"]
-    return {**about, "device": str(model.device), "machine": machine, **plain(asdict(found))}
+    return {**about, "device": str(model.device), "machine": machine, **json_values(asdict(found))}
 
 
 def whole_table(found: Result, facts: dict[str, Any]) -> str:

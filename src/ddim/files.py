@@ -45,13 +45,18 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def json_values(value: Any) -> Any:
-    """Return nested dicts, lists and tuples with None for NaN and infinities, which JSON does not have."""
+def json_values(value: Any, digits: int = 17) -> Any:
+    """Return a value for JSON: lists for tuples, numbers in so many digits, and None for those that cannot be drawn.
+
+    These are numbers that are not finite, and integers of 64 bits or more.
+    """
     if isinstance(value, dict):
-        return {key: json_values(item) for key, item in value.items()}
+        return {key: json_values(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [json_values(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [json_values(item, digits) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return None if type(value) is int and abs(value) >= 2**63 else value
 
 
 def append_line(path: str | Path, line: str) -> None:

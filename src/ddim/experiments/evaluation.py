@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate import Classifier, choose, measure
+from ddim.evaluate.evaluation import OLD_NAMES
 from ddim.evaluate.metrics import largest_draw
 from ddim.experiments import base
 from ddim.experiments.base import NON_EMPTY, Cell, Drawing, Experiment, Positive, Samples, Setup, Table, register
@@ -171,8 +172,7 @@ class Evaluation(Experiment[Result]):
 
 def renamed(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return metrics with today's names and without those that are no table of numbers."""
-    names = {"agreement": "accuracy"}
-    return {names.get(name, name): one if isinstance(one, dict) else {} for name, one in metrics.items()}
+    return {OLD_NAMES.get(name, name): one if isinstance(one, dict) else {} for name, one in metrics.items()}
 
 
 def _numbers(own: Estimate, real: Estimate | None) -> list[float]:

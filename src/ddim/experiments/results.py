@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ddim.experiments.base import Experiment, Result, Samples
-from ddim.files import write_bytes, write_text
+from ddim.files import json_values, write_bytes, write_text
 
 
 def forget(folder: Path, name: str) -> None:
@@ -33,7 +32,7 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
     for file, names in _files(experiment).items():
         if tensors := {tensor: samples[name] for name, tensor in names.items() if name in samples}:
             write_bytes(folder / "samples" / f"{file}.safetensors", to_bytes(tensors))
-    facts = plain({"weights": weights, **asdict(result)})
+    facts = json_values({"weights": weights, **asdict(result)})
     path = folder / "results" / f"{experiment.name}.json"
     if isinstance(facts.get("rows"), list):
         rows, text = [_flat(row) for row in facts["rows"]], io.StringIO()
@@ -44,22 +43,6 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
         write_text(path.with_suffix(".csv"), text.getvalue())
     write_text(path, json.dumps(facts, indent=2) + "\n")
     return path
-
-
-def plain(value: Any, digits: int = 17) -> Any:
-    """Return a value for JSON: lists for tuples, numbers in so many digits, and None for those that cannot be drawn.
-
-    These are numbers that are not finite, and integers of 64 bits or more.
-    """
-    if isinstance(value, dict):
-        return {key: plain(one, digits) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one, digits) for one in value]
-    if isinstance(value, float):
-        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
-    if type(value) is int and abs(value) >= 2**63:
-        return None
-    return value
 
 
 @dataclass(frozen=True)
@@ -99,7 +82,7 @@ def load_json(path: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError, RecursionError: missing or damaged, no table, or text that cannot be encoded.
     """
-    content = plain(json.loads(path.read_text(encoding="utf-8")))
+    content = json_values(json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no table.")
     json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be written or drawn

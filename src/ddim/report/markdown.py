@@ -12,8 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 from torch import nn
 
-from ddim.experiments.results import plain
-from ddim.files import write_bytes
+from ddim.files import json_values, write_bytes
 from ddim.report.page import context, environment
 from ddim.report.run_folder import RunFolder, read
 from ddim.report.sections import Section
@@ -108,5 +107,5 @@ def _inline(caption: str) -> Markup:
 
 def _numbers(run: RunFolder) -> str:
     """Return the JSON of all results, one to a line, with six digits of each number."""
-    lines = (f"{json.dumps(name)}: {json.dumps(plain(facts, digits=6))}" for name, facts in run.facts.items())
+    lines = (f"{json.dumps(name)}: {json.dumps(json_values(facts, digits=6))}" for name, facts in run.facts.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
