@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from ddim.errors import UserError
-from ddim.files import append_line, write_bytes, write_text, writing
+from ddim.files import append_line, user_path, write_bytes, write_text, writing
 
 resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
 
@@ -54,3 +54,18 @@ def test_folders_are_made_and_lines_are_added(tmp_path):
     assert (tmp_path / "a" / "b" / "é.txt").read_text(encoding="utf-8") == "un\ndeux\n"
     with pytest.raises(UserError, match="Could not write"):
         append_line(tmp_path, "a line into a folder")
+
+
+def test_a_path_with_a_tilde_is_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/runs/a") == tmp_path / "runs" / "a"
+    assert user_path(tmp_path / "~") == tmp_path / "~"  # only at the start
+
+
+def test_a_path_without_meaning_is_refused(monkeypatch):
+    with pytest.raises(UserError, match="The path is empty"):
+        user_path("")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)  # a user without a line in /etc/passwd
+    with pytest.raises(UserError, match="no home folder"):
+        user_path("~/a")

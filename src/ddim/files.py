@@ -12,6 +12,19 @@ from typing import Any
 from ddim.errors import UserError
 
 
+def user_path(path: str | Path) -> Path:
+    """Return a path that a user gave, with `~` expanded to the home folder.
+
+    Raises `UserError` for an empty path, and for `~` on a machine where the user has no home folder.
+    """
+    if not str(path):
+        raise UserError("The path is empty; give the name of a file or folder, or . for the working folder.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path} starts with ~, but there is no home folder here; give the whole path.") from error
+
+
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
     """Within this context, write to the temporary file that it yields, in the same folder, with the same suffix.
