@@ -6,7 +6,7 @@ from torch import nn
 
 from ddim import model_io
 from ddim.denoiser import Denoiser
-from ddim.errors import UserError
+from ddim.errors import UserError, did_you_mean
 from ddim.train import checkpoints
 
 _INSTALLED, _CHECKOUT = Path(__file__).with_name("models"), Path(__file__).parents[2] / "models"
@@ -24,8 +24,8 @@ def find(name_or_path: str | Path) -> Path:
     folder = folder or Path(name_or_path)
     if not folder.is_dir():
         raise UserError(
-            f"There is no run at {folder}; train one first, for instance with `ddim train digits`, or take a model "
-            f"that comes with ddim: {', '.join(names) or 'none is there'}."
+            f"There is no run at {folder}{did_you_mean(str(name_or_path), names)}; train one first, for instance with "
+            f"`ddim train digits`, or take a model that comes with ddim: {', '.join(names) or 'none is there'}."
         )
     return folder
 

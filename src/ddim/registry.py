@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
-from ddim.errors import UserError
+from ddim.errors import UserError, did_you_mean
 
 Named = TypeVar("Named")
 
@@ -49,8 +49,9 @@ class Registry(dict[str, Named], Generic[Named]):
     def unknown(self, name: str, names: Iterable[str] | None = None) -> UserError:
         """Return the error for an unknown name; `names` are those to choose from, all if None."""
         more = ", or import the file that registers it (on the command line: --plugin FILE)" if self.extensible else ""
-        choices = ", ".join(self if names is None else names)
-        return UserError(f"There is no {self.kind} called {name!r}; choose one of {choices}{more}.")
+        known = list(self if names is None else names)
+        guess = did_you_mean(name, known)
+        return UserError(f"There is no {self.kind} called {name!r}{guess}; choose one of {', '.join(known)}{more}.")
 
     def __missing__(self, name: str) -> Named:
         raise self.unknown(name)

@@ -4,16 +4,21 @@ A new command is a file `name.py` with a dataclass `Name`, whose fields are the 
 the work, and a line in `COMMANDS`. Nothing here imports torch, so that `--help` is fast.
 """
 
+import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Sequence
 from functools import reduce
 from importlib import import_module
+from io import TextIOWrapper
 from operator import or_
+from types import FrameType
 from typing import Annotated, Any
 
-from ddim.errors import Notice, UserError
+from ddim.errors import Notice, UserError, did_you_mean
 
 COMMANDS = {
     "train": "Train",
@@ -27,6 +32,8 @@ COMMANDS = {
     "list": "Names",
 }
 """command -> its class, in the order of `ddim --help`."""
+
+LONGEST_IMPORT = 10.0  # seconds for which a signal waits for an import
 
 DESCRIPTION = """Train diffusion models on small images, sample them in few steps, and measure the results.
 
@@ -51,7 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     The exit code is 2, with one sentence, for a request that cannot be met, and 130 for Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM interrupts as Ctrl-C does
+    for stream in (sys.stdout, sys.stderr):  # a letter that the output's encoding lacks becomes "?"
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, _interrupt)  # SIGTERM interrupts as Ctrl-C does
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
+        signal.signal(signal.SIGINT, _interrupt)
     warnings.formatwarning = _format_warning
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -83,15 +95,20 @@ def parse(arguments: list[str]) -> Any:
     """Return the command that the arguments describe, e.g. a `ddim.cli.sample.Sample`.
 
     Raises:
-        UserError: a recipe or a run that cannot be read.
-        SystemExit: an unknown command or flag (code 2), or a request for help (code 0).
+        UserError: an unknown command, or a recipe or a run that cannot be read.
+        SystemExit: an unknown flag (code 2), or a request for help (code 0).
     """
     import tyro  # here, so that Ctrl-C during this import shows no traceback
 
     def read(command: Any, words: list[str], **options: Any) -> Any:
         return tyro.cli(command, args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
 
+    if os.environ.get("NO_COLOR"):  # https://no-color.org; tyro itself asks TERM only
+        os.environ["TERM"] = "dumb"
     commands = {name: getattr(import_module(f"ddim.cli.{cls.lower()}"), cls) for name, cls in COMMANDS.items()}
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
+        guess = did_you_mean(arguments[0], commands)
+        raise UserError(f"There is no command {arguments[0]!r}{guess}; choose one of {', '.join(commands)}.")
     if not arguments or arguments[0] not in commands:
         subcommands: list[Any] = []
         for name, command in commands.items():
@@ -103,6 +120,26 @@ def parse(arguments: list[str]) -> Any:
     if name == "train":  # its recipe sets the defaults of all other flags: parse those again
         command = read(commands[name], flags, prog=f"ddim {name}", default=command.with_recipe(flags))
     return command
+
+
+_signals: list[float] = []  # when each one arrived
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; while a module is imported, wait: C extensions turn it into other errors."""
+    _signals.append(time.monotonic())
+    if _importing(frame) and _signals[-1] - _signals[0] < LONGEST_IMPORT:
+        again = threading.Timer(0.1, signal.raise_signal, [number])
+        again.daemon = True
+        again.start()
+    else:
+        raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 _default_format = warnings.formatwarning

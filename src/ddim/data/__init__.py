@@ -9,7 +9,7 @@ from pathlib import Path
 from ddim.data import build, folder, hub
 from ddim.data.catalogue import Catalogue, summary
 from ddim.data.images import Images, loaders, register, to_uint8
-from ddim.errors import Notice, UserError
+from ddim.errors import Notice, UserError, did_you_mean
 
 __all__ = ["Images", "catalogue", "names", "open_images", "register", "to_uint8"]
 
@@ -87,8 +87,8 @@ def catalogue(name_or_path: str | Path, classes: str | Sequence[str | int] | Non
     elif path.exists() or not hub.plausible(name):
         if "/" not in name and not path.exists():
             raise UserError(
-                f"There is no data set called {name!r}, nor a folder; choose one of {', '.join(names())}, or give "
-                'the path of a folder of images, or a hub id, "user/name".'
+                f"There is no data set called {name!r}{did_you_mean(name, names())}, nor a folder; choose one of "
+                f'{", ".join(names())}, or give the path of a folder of images, or a hub id, "user/name".'
             )
         files = folder.scan(path)
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ddim.data.images import Images, register
+from ddim.errors import UserError
 
 TRAIN = 1500  # images
 
@@ -18,8 +19,12 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
 
     The images come in blocks, one block per writer, so the last 297 would be from writers that are not in the
     training split. The split is therefore shuffled by a hash of the index. It is the same on every machine; the
-    stream of a random generator may change with its library's version. `data_dir` and `url` are not used.
+    stream of a random generator may change with its library's version.
+
+    Raises `UserError` for a `data_dir` or a `url`: these images come with scikit-learn.
     """
+    if data_dir is not None or url is not None:
+        raise UserError("The digits come with scikit-learn, not as files; leave out data_dir and url.")
     from sklearn.datasets import load_digits  # takes a second to import
 
     pixels, labels = load_digits(return_X_y=True)

@@ -23,3 +23,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(f"ddim.evaluate.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'ddim.evaluate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ddim.errors import UserError
+from ddim.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ def shipped(name: str) -> Recipe:
     """Return a recipe that comes with ddim. Raises `UserError` if the name is unknown."""
     path = _FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise UserError(f"There is no recipe called {name!r}; choose one of {', '.join(names())}, or give a TOML file.")
+        guess, known = did_you_mean(name, names()), ", ".join(names())
+        raise UserError(f"There is no recipe called {name!r}{guess}; choose one of {known}, or give a TOML file.")
     return read(path)
 
 

@@ -1,0 +1,93 @@
+"""The way in and the way out of every command: names, encodings, colours and signals."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from refusal import refused
+
+import ddim
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "ddim", *map(str, arguments)],
+        capture_output=True,
+        check=False,
+        env=os.environ | environment,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        (["trian", "mnist"], "no command 'trian' (did you mean 'train'?); choose one of train, inspect, sample"),
+        (["train", "mnsit"], "no data set called 'mnsit' (did you mean 'mnist'?), nor a folder"),
+        (["sample", "mnits"], "no run at mnits (did you mean 'mnist'?); train one first"),
+        (["reproduce", "digit"], "no recipe called 'digit' (did you mean 'digits'?); choose one of airplanes"),
+        (["train", "digits", "--network", "Unet2"], "no network called 'Unet2' (did you mean 'unet'?); choose one of"),
+        (["train", "digits", "--schedule", "zigzag"], "no schedule called 'zigzag'; choose one of linear"),
+    ],
+)
+def test_a_misspelled_name_is_met_with_the_nearest_one(capsys, tmp_path, monkeypatch, arguments, guess):
+    monkeypatch.chdir(tmp_path)
+    assert guess in refused(capsys, *arguments)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--data-dir", "--url"])
+def test_files_of_a_set_without_files_are_refused(capsys, tmp_path, flag):
+    assert "leave out data_dir and url" in refused(capsys, "train", "digits", flag, "x", "--out", tmp_path / "run")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "cp437", "ascii"])
+def test_an_output_without_our_letters_gets_question_marks(tmp_path, encoding):
+    """As on Windows where the output goes to a file."""
+    for i in range(4):
+        Image.new("L", (8, 8), 40 * i).save(tmp_path / f"{i}.png")
+    done = run("inspect", tmp_path, "--out", tmp_path / "overview.png", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"8 ? 8" in done.stdout
+    assert (tmp_path / "overview.png").is_file()
+
+
+def test_help_has_no_colours_where_none_are_wanted():
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal")
+    shown = {}
+    for no_color in ("", "1"):
+        ours, theirs = pty.openpty()
+        environment = os.environ | {"NO_COLOR": no_color, "TERM": "xterm"}
+        command = [sys.executable, "-m", "ddim", "list", "--help"]
+        assert subprocess.run(command, stdout=theirs, env=environment, timeout=120, check=False).returncode == 0
+        os.close(theirs)
+        shown[no_color] = os.read(ours, 10_000)
+        os.close(ours)
+    assert b"\x1b[" in shown[""]
+    assert b"\x1b[" not in shown["1"]
+
+
+def test_a_signal_during_an_import_ends_the_command_as_ctrl_c_does(tmp_path):
+    """The plugin turns KeyboardInterrupt into ImportError, as extensions in C do."""
+    plugin = tmp_path / "slow.py"
+    plugin.write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.5)\n"
+        "except KeyboardInterrupt:\n"
+        "    raise ImportError('initialisation failed') from None\n"
+    )
+    done = run("sample", "mnist", "--steps", "1000", "--out", tmp_path / "never.png", "--plugin", plugin)
+    assert done.returncode == 130
+    assert not (tmp_path / "never.png").exists()
+    assert done.stderr.startswith(b"ddim: Interrupted.")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_the_public_names_are_listed():
+    assert {"fit", "train", "Plan", "Recipe", "Progress"} <= set(dir(ddim.train))
+    assert {"score", "measure", "copies", "Extractor"} <= set(dir(ddim.evaluate))
