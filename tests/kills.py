@@ -2,11 +2,11 @@
 
     python tests/kills.py --kills 300 --seed 1
 
-The subjects take turns: a training, whose resumed run must end bit for bit as an uninterrupted one; the decoding of a folder of
-images into the cache; and samples written to a folder. Each kill hits a child process: while it starts, between two updates, or
-right before its n-th file operation (open for writing, flush, rename, remove, make a folder). After each kill every file with a
-final name must be whole, and at most one draft may be left. The next start must remove it. CONTRIBUTING.md has the counts of the
-longest rounds; `train/test_kills.py` makes a short one.
+The subjects take turns: a training, whose resumed run must end bit for bit as an uninterrupted one; the decoding of a
+folder of images into the cache; and samples written to a folder. Each kill hits a child process: while it starts,
+between two updates, or right before its n-th file operation (open for writing, flush, rename, remove, make a folder).
+After each kill every file with a final name must be whole, and at most one draft may be left. CONTRIBUTING.md has the
+counts of the longest rounds; `train/test_resume.py` makes a short one.
 """
 
 import argparse
@@ -195,6 +195,7 @@ def main() -> int:
     torch.set_num_threads(1)
     runs.patched()
     import ddim.data.build  # noqa: F401 - what the children would import again
+
     with tempfile.TemporaryDirectory() as folder:
         counts = rounds(flags.kills, flags.seed, flags.subjects, Path(folder))
     print("; ".join(f"{what}: {count}" for what, count in counts.items()), f"(seed {flags.seed})")
