@@ -9,7 +9,6 @@ from ddim.experiments import base
 from ddim.experiments.base import REPORT, Drawing, Experiment, NonNegative, Positive, Samples, Setup, register, root
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer
 from ddim.plots.canvas import BLUE, MARGIN, ORANGE, WIDTH, Canvas, mosaic
-from ddim.plots.numbers import counted
 from ddim.sampling import DEFAULT_SPACING
 
 COUNTS = (100, 64, 36)  # images: square numbers, for the grid
@@ -19,11 +18,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Half:
-    """One of the galleries: how it was sampled. A step calls the network once for each image.
-
-    It has no time of its own: the experiment "timing" measures what a call costs, and a single run of a gallery
-    would tell another number.
-    """
+    """One of the galleries: how it was sampled. It is not timed; `timing` measures what a call of the network costs."""
 
     eta: NonNegative
     steps: Positive
@@ -62,7 +57,7 @@ class Gallery(Experiment[Result]):
         f'<i>x</i><sub>s</sub> = {root("ᾱ<sub>s</sub>")} <i class="hat">x</i><sub>0</sub> + '
         f"{root('1 − ᾱ<sub>s</sub> − σ²')} ε<sub>θ</sub>(<i>x</i><sub>t</sub>, <i>t</i>) + σ <i>z</i> (DDIM, "
         "Eq. 12), where η scales σ (Eq. 16). With η = 0 no noise is added, and a few large steps are enough. η = 1 "
-        "is DDPM, which needs many steps."
+        "is DDPM, which needs many steps. Each step calls the network once."
     )
 
     def calls(self, model: Denoiser) -> float:
@@ -98,6 +93,5 @@ class Gallery(Experiment[Result]):
             left = (WIDTH - 2 * wide * scale - 2 * MARGIN) // 2 + side * (wide * scale + 2 * MARGIN)
             title = f"{name}   η = {half.eta:.0f}   S = {half.steps}"
             canvas.text(left, 75, title, ha="left", color=color, fontsize=13, weight="bold")
-            canvas.text(left + wide * scale, 77, counted(half.steps, "network call"), ha="right", fontsize=10)
             canvas.image(grid, left, 130, scale)
         return canvas.figure

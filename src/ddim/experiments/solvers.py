@@ -150,10 +150,7 @@ class Solvers(Experiment[Result]):
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
         if len(result.budgets) < 2:
-            return (
-                "One number of network calls makes no curve, so there is only a table: the distance of each method, "
-                f"with its best spacing, to the end of {result.reference_steps:,} steps of DDIM from the same noise."
-            )
+            return "One number of network calls makes no curve."
         return draw(result)
 
     def tables(self, result: Result) -> list[Table]:
@@ -166,7 +163,10 @@ class Solvers(Experiment[Result]):
 
         best = {solver: [result.best(budget, solver) for budget in result.budgets] for solver in result.solvers}
         rows = [[Cell(solver), *map(cell, row)] for solver, row in best.items()]
-        note = f"Distances below about {small(result.floor)}, the error of the reference itself, mean little."
+        note = (
+            f"The distance to the end of {result.reference_steps:,} steps of DDIM from the same noise, with the best "
+            f"spacing. Distances below about {small(result.floor)}, the error of the reference itself, mean little."
+        )
         return [Table(["solver", *(counted(budget, "call") for budget in result.budgets)], rows, note=note)]
 
 
