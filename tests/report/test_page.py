@@ -180,17 +180,6 @@ def test_numbers_of_one_are_singular(trained):
 # Folders
 
 
-def test_drafts_that_a_kill_left_among_the_figures_are_removed(trained):
-    one = trained(old=True)
-    (one / "figures").mkdir()
-    for name in (".samples.0123abcd.svg", "mine.svg"):
-        (one / "figures" / name).write_text("half")
-    report.write(one)
-    kept = {path.name for path in one.glob("figures/*")}
-    assert ".samples.0123abcd.svg" not in kept
-    assert "mine.svg" in kept
-
-
 def test_a_tilde_is_the_home_folder(trained, monkeypatch, tmp_path, capsys):
     one = trained(old=True)
     monkeypatch.setenv("HOME", str(tmp_path))

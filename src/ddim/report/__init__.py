@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from ddim.experiments.base import MARKS
-from ddim.files import sweep, user_path, write_text
+from ddim.files import user_path, write_text
 from ddim.report import markdown
 from ddim.report.page import render
 from ddim.report.run_folder import read
@@ -28,7 +28,6 @@ def write(folder: str | Path, network: nn.Module | None = None) -> Path:
         UserError: the folder holds no model, or cannot be written.
     """
     run = read(user_path(folder), network)
-    sweep(run.folder / "figures", "*")
     page = run.folder / "report.html"
     write_text(page, render(run, sections(run)))
     return page
