@@ -1,12 +1,16 @@
 """What the page says and how it is built. Its figures are not drawn: empty ones stand in their places."""
 
+import re
 import time
 
 import pytest
+from matplotlib.figure import Figure
 from pages import MEASURED, NAMES, Page
 
 from ddim import experiments, model_io, report
 from ddim.cli import main
+from ddim.experiments import gallery as gallery_module
+from ddim.experiments import timing as timing_module
 from ddim.experiments.base import Setup
 from ddim.experiments.results import read as read_result
 from ddim.report.page import render, tiles
@@ -25,17 +29,24 @@ def folder(trained):
     return one
 
 
-def page(folder, missing=()):
+def html(folder, missing=()):
     """The page of a run, with an empty figure for each name but these."""
     for name in set(NAMES) - set(missing):
         path = folder / f"figures/{name}.svg"
         path.parent.mkdir(exist_ok=True)
         path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     run = read_run(folder)
-    return Page(render(run, sections(run, draw=False)))
+    return render(run, sections(run, draw=False))
 
 
-def words(figure):
+def page(folder, missing=()):
+    return Page(html(folder, missing))
+
+
+def words(name, run):
+    """What stands on the figure of an experiment."""
+    figure = experiments.experiments[name].figure(run.results[name], run.samples(name) or {})
+    assert isinstance(figure, Figure)
     return [text.get_text() for text in figure.texts] + [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
@@ -66,19 +77,20 @@ def test_every_time_on_the_page_is_of_one_warm_measurement(timed):
         ["20", "20.0", "312", "1.00"],
     ]
     assert tiles(run)[-1] == ("312 ms", "an image, S = 20, batch of 64")
-    drawn = words(experiments.experiments["timing"].figure(timing, {}))
+    drawn = words("timing", run)
     assert [word for word in drawn if word.endswith(" s")] == ["10.0 s", "20.0 s"]
 
 
 def test_a_gallery_has_calls_and_no_time_of_its_own(timed):
     run = read_run(timed)
-    gallery = run.results["gallery"]
-    titles = words(experiments.experiments["gallery"].figure(gallery, run.samples("gallery")))
-    assert titles == ["DDIM   η = 0   S = 20", "DDPM   η = 1   S = 20"]
+    gallery, timing = run.results["gallery"], run.results["timing"]
+    assert isinstance(gallery, gallery_module.Result)
+    assert isinstance(timing, timing_module.Result)
+    assert words("gallery", run) == ["DDIM   η = 0   S = 20", "DDPM   η = 1   S = 20"]
     assert gallery.ddim.calls == gallery.ddim.steps
-    [row] = [row for row in run.results["timing"].rows if row.steps == gallery.ddim.steps]
-    calls = gallery.ddim.steps * gallery.ddim.count  # on single images
-    assert gallery.ddim.count * row.seconds_per_image == calls * row.forward_seconds / run.results["timing"].batch
+    [row] = [row for row in timing.rows if row.steps == gallery.ddim.steps]
+    calls = gallery.ddim.calls * gallery.ddim.count  # on single images
+    assert gallery.ddim.count * row.seconds_per_image == calls * row.forward_seconds / timing.batch
 
 
 def test_a_gallery_of_before_that_timed_a_cold_run_is_drawn_without_its_time(timed):
@@ -88,7 +100,7 @@ def test_a_gallery_of_before_that_timed_a_cold_run_is_drawn_without_its_time(tim
     leave(timed, "gallery", facts)
     run = read_run(timed)
     assert run.problems.get("gallery") is None
-    titles = words(experiments.experiments["gallery"].figure(run.results["gallery"], run.samples("gallery")))
+    titles = words("gallery", run)
     assert not any("7.6" in title for title in titles)
     assert tiles(run)[-1][0] == "312 ms"
 
@@ -124,6 +136,14 @@ def test_headings_language_and_pictures_are_those_of_an_accessible_page(folder):
     assert len(set(one.alternatives)) == len(one.figures)
 
 
+def test_every_figure_lies_on_a_light_card_in_both_colour_schemes(folder):
+    text = html(folder)
+    assert text.count('<div class="card"><img ') == text.count("<img ") == text.count("<figure ")
+    light, dark = re.findall(r"--card: #([0-9a-f]+);", text)
+    assert (light, dark[:1]) == ("fff", "e")  # figures are drawn in dark ink
+    assert text.index("prefers-color-scheme: dark") < text.index(f"--card: #{dark}")
+
+
 def test_what_is_left_out_is_one_line_and_a_list_with_titles(folder):
     leave(folder, "table1", {**results()["table1"], "cut": CUT})
     leave(folder, "solvers", {**results()["solvers"], "cut": CUT})
@@ -148,7 +168,7 @@ def test_one_number_of_network_calls_is_a_table_without_panels(folder):
     leave(folder, "solvers", {**facts, "rows": [row for row in facts["rows"] if row["budget"] == 5]})
     solvers = experiments.experiments["solvers"]
     why = solvers.figure(read_result(folder, solvers).result, {})
-    assert why.startswith("One number of network calls makes no curve")
+    assert why == "One number of network calls makes no curve."
     one = page(folder, missing=["solvers"])
     assert "solvers" in one.figures
     assert "Other solvers of the same equation has no figure." in one.text
