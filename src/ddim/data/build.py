@@ -8,22 +8,21 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 from PIL import Image
 
 from ddim.data import cache, decode
 from ddim.data.cache import Fact, Stored
 from ddim.data.catalogue import Catalogue, Entry, Skipped, summary
 from ddim.data.decode import Unreadable
-from ddim.data.download import cache_folder
+from ddim.data.download import ELSEWHERE, cache_folder
 from ddim.errors import UserError
-from ddim.files import refusal
+from ddim.files import locked, refusal, sweep
 from ddim.progress import bar
 
 KEPT_SIZE = 64  # sets of squares of one size up to this keep it
@@ -58,20 +57,17 @@ def stored(catalogue: Catalogue, size: int | None) -> Stored:
     path = folder / f"{prefix}-{_short(f'{decode.VERSION} {catalogue.state}')}.safetensors"
     if images := cache.read(path):
         return images
-    with ExitStack() as stack:
-        with suppress(OSError, NotImplementedError):
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(folder / f"{prefix}.lock"))
+    with locked(folder / f"{prefix}.lock") as alone:
         if images := cache.read(path):  # another process was faster
             return images
+        if alone:
+            sweep(folder, f"{prefix}-*")
         _build(catalogue, size, path)
         for old in set(folder.glob(f"{prefix}-*.safetensors")) - {path}:
             old.unlink(missing_ok=True)
         if images := cache.read(path):
             return images
-    raise UserError(
-        f"{path} cannot be read back as it was written; check the disk, or set DDIM_CACHE to another folder."
-    )
+    raise UserError(f"{path} cannot be read back as it was written; check the disk, or {ELSEWHERE}.")
 
 
 def held_out(digests: Iterable[str]) -> set[str]:
@@ -107,7 +103,7 @@ def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
                         return
                     side = actual  # a truncated file with a valid header gave the wrong size; decode again
             except OSError as error:
-                raise refusal(path, error) from error
+                raise refusal(path, error, ELSEWHERE) from error
 
 
 def _sizes(catalogue: Catalogue, pool: ThreadPoolExecutor) -> Iterator[tuple[int, int]]:
