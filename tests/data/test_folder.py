@@ -381,8 +381,8 @@ def test_of_several_at_once_one_decodes_and_all_are_right(zoo, monkeypatch):
 @pytest.mark.slow
 def test_processes_at_once_without_a_lock_all_end_up_right(zoo):
     code = (
-        "import sys, ddim\nfrom ddim.data import build\n\n"
-        "def refuse(path):\n    raise OSError('no locks on this file system')\n\nbuild.FileLock = refuse\n"
+        "import sys, ddim\nfrom ddim import files\n\n"
+        "def refuse(path):\n    raise OSError('no locks on this file system')\n\nfiles.FileLock = refuse\n"
         "images = ddim.open_images(sys.argv[1])\nprint(len(images), int(images.pixels.long().sum()))"
     )
     runs = [subprocess.Popen([sys.executable, "-c", code, zoo], stdout=subprocess.PIPE, text=True) for _ in "ab"]
