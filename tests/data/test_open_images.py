@@ -51,6 +51,27 @@ def test_a_ddim_data_without_the_set_does_not_stop_the_download(tmp_path, monkey
     assert server.asked == [None]
 
 
+@pytest.mark.parametrize("given", ["file", "absent"])
+def test_a_ddim_data_that_is_no_folder_is_said_before_anything_is_downloaded(tmp_path, monkeypatch, serve, given):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DDIM_DATA", str(tmp_path / given))
+    server = serve(b"")
+    for name in ("mnist", "cifar10"):
+        with pytest.raises(UserError, match=f"DDIM_DATA names .*{given}, which is not a folder; correct it, or unset"):
+            open_images(name, url=server.url())
+    assert server.asked == []
+
+
+def test_ddim_data_may_be_relative_or_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "test_batch.bin").write_bytes(bytes(3073))
+    for given in ("data", "~/data"):
+        monkeypatch.setenv("DDIM_DATA", given)
+        assert len(open_images("cifar10", split="test")) == 1
+
+
 def test_a_data_dir_goes_before_ddim_data(tmp_path, monkeypatch):
     monkeypatch.setenv("DDIM_DATA", str(tmp_path))
     for name in mnist.FILES["test"]:
