@@ -7,7 +7,9 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import cast
 from urllib.response import addinfourl
 
 import pytest
@@ -144,7 +146,7 @@ def test_the_slowest_server_is_left_within_the_time_that_the_slowest_speed_takes
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     got = 0
     with pytest.raises(download._MirrorError, match="only 15 bytes in 3 s"):
-        for chunk in download._chunks(Response(), 1000):
+        for chunk in download._chunks(cast("HTTPResponse", Response()), 1000):
             got += len(chunk)
     assert got == 15  # 5 bytes a second are half of what is asked for: after 3 s they are more than 1 s behind
 
@@ -239,10 +241,10 @@ def homeless(monkeypatch, tmp_path):
     """Be a user without a home folder, as `docker run --user 12345` makes one."""
     for name in ("HOME", "DDIM_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])
+    monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", lambda user: {}[user])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     download._homeless.cache_clear()
-    yield tmp_path / f"ddim-{os.getuid()}"
+    yield tmp_path / f"ddim-{os.geteuid()}"
     download._homeless.cache_clear()
 
 
@@ -257,7 +259,7 @@ def test_without_a_home_folder_the_cache_is_a_temporary_one_of_the_user(homeless
 
 
 def test_a_temporary_cache_of_another_user_is_not_trusted(homeless, monkeypatch):
-    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
     homeless.with_name("ddim-12345").mkdir()  # by the user of this test
     with pytest.raises(UserError, match="ddim-12345 belongs to another user; set DDIM_CACHE"):
         cache_folder()

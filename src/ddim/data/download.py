@@ -91,7 +91,7 @@ def cache_folder() -> Path:
 @functools.cache
 def _homeless() -> Path:
     """Return the cache of a user without a home folder, which only this user can read."""
-    user = os.getuid()  # only POSIX knows users without a home folder
+    user = os.geteuid()  # only POSIX knows users without a home folder
     folder = Path(tempfile.gettempdir()) / f"ddim-{user}"
     try:
         folder.mkdir(0o700, exist_ok=True)
