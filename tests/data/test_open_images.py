@@ -1,6 +1,7 @@
 """The door: names, splits, folders, and what is said when there is nothing behind it."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,6 +60,27 @@ def test_a_ddim_data_that_is_no_folder_is_said_before_anything_is_downloaded(tmp
     for name in ("mnist", "cifar10"):
         with pytest.raises(UserError, match=f"DDIM_DATA names .*{given}, which is not a folder; correct it, or unset"):
             open_images(name, url=server.url())
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"), [("data", "Could not read .*data.*allow"), ("cache", "Could not write .*DDIM_CACHE")]
+)
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path, monkeypatch, serve, what, sentence):
+    real = Path.stat
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
+    if what == "data":
+        monkeypatch.setenv("DDIM_DATA", str(tmp_path / "data"))
+
+    def refuse(path, **options):
+        if what in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    server = serve(b"")
+    with pytest.raises(UserError, match=f"{sentence}"):
+        open_images("mnist", url=server.url())
     assert server.asked == []
 
 

@@ -56,11 +56,11 @@ def locate(find: Callable[[Path], Files | None], wanted: str, data_dir: str | Pa
     if given is None:
         return None
     folder = user_path(given)
-    if data_dir is None and not folder.is_dir():
-        raise UserError(
-            f"DDIM_DATA names {folder}, which is not a folder; correct it, or unset it to download the files."
-        )
     try:
+        if data_dir is None and not folder.is_dir():
+            raise UserError(
+                f"DDIM_DATA names {folder}, which is not a folder; correct it, or unset it to download the files."
+            )
         files = find(folder)
     except OSError as error:
         raise unreadable(error.filename or folder, error, "choose another folder") from error
@@ -123,10 +123,10 @@ def fetch(urls: Sequence[str], to: Path, sha256: str, size: int, remedy: str = D
     for url in urls:
         if not url.lower().startswith(("http://", "https://")):
             raise UserError(f"Cannot download from {url!r}; give an address with http:// or https://.")
-    if to.exists():
-        return to
     lock = to.with_name(to.name + ".lock")
     try:
+        if to.exists():
+            return to
         to.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock):
             reasons = [] if to.exists() else _try_each(urls, to, sha256, size)  # another process may be faster
