@@ -39,6 +39,9 @@ class Fact(NamedTuple):
     mode: str
     format: str
     colour: bool
+    darkest: int  # of the pixels, 0 to 255
+    brightest: int
+    flat: bool  # all pixels have one colour
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Stored:
     path: Path
     files_at: tuple[int, int]  # byte range of `files`
     files_sum: int  # the CRC-32 of `files`
+    levels: tuple[int, int]  # the darkest and the brightest of all pixels
+    fresh: bool = False  # whether the images were decoded just now
 
     def files(self) -> list[Fact]:
         """Return what is stored of the file of each image.
@@ -91,7 +96,7 @@ def write(
         blocks: the pixels in order, `rows_in_block` images in each but the last.
         shape: (N, C, H, W) of all pixels.
         files: what to store of each of the N image files.
-        about: the `classes`, the number of `train` images, and the `skipped` files.
+        about: the `classes`, the number of `train` images, the `levels` of the pixels, and the `skipped` files.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -151,6 +156,7 @@ def read(path: Path) -> Stored | None:
         if zlib.crc32(rest) != int(sums["rest"], 16) or not _intact(pixels, sums["crc32"].split()):
             return None
         about = json.loads(rest[middle - first : last - first])
+        darkest, brightest = about["levels"]
         return Stored(
             pixels=torch.from_numpy(pixels),
             labels=torch.from_numpy(np.frombuffer(rest[: middle - first], "<i8").astype(np.int64)),
@@ -160,6 +166,7 @@ def read(path: Path) -> Stored | None:
             path=path,
             files_at=(start + last, start + end),
             files_sum=zlib.crc32(rest[last - first :]),
+            levels=(darkest, brightest),
         )
     except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # all but the first are from damaged JSON

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from ddim.data.images import Images
+from ddim.data.images import Images, check_images
 from ddim.denoiser import Denoiser
 from ddim.device import autocast, choose_precision
 from ddim.errors import UserError
@@ -76,6 +76,7 @@ def fit(
             stacklevel=2,
         )
         distributed = distributed or engine
+    check_images(images)
     distributed = distributed or Distributed(str(model.device))
     state = state or State(model.network, plan)
     update = Update(model, images, plan, distributed, state)

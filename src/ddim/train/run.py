@@ -148,8 +148,11 @@ def check_names(recipe: Recipe) -> None:
 
 
 def build(recipe: Recipe, images: Images) -> Denoiser:
-    """Return the untrained model of a recipe; its weights depend on the plan's seed alone."""
-    classes = len(images.classes) if recipe.conditional else None
+    """Return the untrained model of a recipe; its weights depend on the plan's seed alone.
+
+    Raises `UserError` for a model with classes, of one of which there is no image.
+    """
+    classes = images.trainable_classes() if recipe.conditional else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
         network = nets.build(recipe.network, images.shape[0], recipe.size, classes)
     return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
