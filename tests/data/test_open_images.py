@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ddim.data import mnist, open_images
+from ddim.data.images import loaders
 from ddim.errors import UserError
 
 REAL = os.environ.get("DDIM_DATA")
@@ -28,11 +30,27 @@ def test_classes_and_size_are_applied():
         ({"name_or_path": "digits", "split": "valid"}, "no split 'valid'"),
         ({"name_or_path": "digits", "classes": ["3", "ten"]}, "no class 'ten'.*0, 1, 2"),
         ({"name_or_path": "digits", "classes": []}, "No class"),
+        ({"name_or_path": "digits", "size": (32, 48)}, r"one whole number of pixels, .* square; got \(32, 48\)"),
+        ({"name_or_path": "./photos", "size": "32"}, "one whole number of pixels, .* got '32'"),
+        ({"name_or_path": "./photos", "size": 32.0}, "one whole number of pixels, .* got 32.0"),
+        ({"name_or_path": "digits", "size": True}, "one whole number of pixels, .* got True"),
+        ({"name_or_path": "./photos", "size": 0}, "resized to 0 pixels"),
+        ({"name_or_path": ""}, "The path is empty"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(request_, reason):
     with pytest.raises(UserError, match=reason):
         open_images(**request_)
+
+
+def test_a_size_may_be_an_integer_of_numpy():
+    assert open_images("digits", size=np.int64(16)).shape == (1, 16, 16)  # type: ignore[arg-type]
+
+
+def test_a_loader_that_returns_no_images_is_told(monkeypatch):
+    monkeypatch.setitem(loaders, "mine", lambda split, data_dir, url: torch.zeros(3, 1, 8, 8))
+    with pytest.raises(UserError, match=r"must be a ddim.data.Images, .* got Tensor"):
+        open_images("mine")
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "airplanes"])

@@ -123,7 +123,7 @@ def warnings(found: "Survey") -> Iterator[str]:
     total = len(found.facts)
     if total < FEW:
         yield f"only {counted(total, 'image')}; a network tends to memorise fewer than about {FEW}."
-    if len({fact.digest for fact in found.facts}) == 1:
+    if not any(held_out for _, _, held_out in found.counts):
         yield "no image can be held out; training needs two that differ."
     if absent := [printable(name) for name, train, _ in found.counts if not train]:
         yield f"classes without a training image cannot be learnt: {listed(absent, 10)}."

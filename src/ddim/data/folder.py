@@ -63,7 +63,7 @@ def scan(root: Path) -> Catalogue:
             images.append((within[0] if len(within) > 1 else set_name, split, file))
             lookalikes.update(name for name in within[:-1] if name.lower() in TRAIN_NAMES + TEST_NAMES)
     if not images and not skipped:
-        if RUN_FILES <= {item.name for item in root.iterdir()}:
+        if {item.name for item in root.iterdir()} >= RUN_FILES:
             raise UserError(f"{root} holds a run of ddim, whose pictures are not data; name a folder of images.")
         others = f"only {counted(sum(ignored.values()), 'other file')}" if ignored else "nothing"
         raise UserError(f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files.")
@@ -147,7 +147,7 @@ def _files(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str]
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:
                 items = sorted(listing, key=lambda item: (item.is_symlink(), item.name), reverse=True)
-            if RUN_FILES <= {item.name for item in items}:
+            if {item.name for item in items} >= RUN_FILES:
                 continue  # a run folder, whose samples are not training images
         except OSError as error:
             skipped.append(Skipped(os.path.relpath(folder, root), f"cannot be read: {error.strerror or error}"))
