@@ -13,6 +13,7 @@ from ddim.cli import main
 from ddim.cli.inspect import FEW, describe
 from ddim.data import catalogue, decode, open_images
 from ddim.data.survey import survey
+from ddim.errors import Notice
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +192,9 @@ def test_names_of_files_do_not_control_the_terminal(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert said.count(r"a\x1b[31m") == 6
+    assert r"a\x1b[31m/x does not exist" in refused(capsys, "inspect", f"{name}/x")
+    with pytest.warns(Notice, match=r"a\\x1b\[31m"):
+        open_images(name)
 
 
 def test_help_imports_no_torch():

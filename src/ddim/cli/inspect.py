@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from ddim.cli.options import DataDir
-from ddim.errors import UserError
+from ddim.errors import UserError, counted, listed, printable
 
 if TYPE_CHECKING:
     from ddim.data.survey import Survey
@@ -47,7 +47,6 @@ class Inspect:
 
     def run(self) -> None:
         from ddim.data import catalogue, names, open_images, to_uint8
-        from ddim.data.catalogue import counted, printable
         from ddim.data.images import checked_size
         from ddim.data.survey import spread, survey
         from ddim.files import user_path
@@ -55,7 +54,7 @@ class Inspect:
 
         out, size = None if self.out is None else user_path(self.out), self.image_size
         if out is not None and out.suffix.lower() != ".png":
-            raise UserError(f"The picture is a PNG, and --out is {printable(str(out))}; give a name that ends in .png.")
+            raise UserError(f"The picture is a PNG, and --out is {out}; give a name that ends in .png.")
         if size is not None:
             checked_size(size)
         if self.what in names():
@@ -72,42 +71,40 @@ class Inspect:
             ]
             name, shown = images.name, to_uint8(images.batch(spread(len(images), 64))[0])
         elif self.data_dir is not None:
-            raise UserError(f"{printable(self.what)} is not one of {', '.join(names())}; leave out --data-dir.")
+            raise UserError(f"{self.what} is not one of {', '.join(names())}; leave out --data-dir.")
         else:
             found = survey(catalogue(self.what, self.classes), size)
             lines = [*describe(found, None if self.all else MOST)]
             name, shown = found.name, found.preview()
         out = out or Path(f"{name}-inspect.png")
-        print("\n".join(lines))
+        print("\n".join(map(printable, lines)))
         write_grid(shown, out)
         print(f"{printable(str(out))} shows {len(shown)} of the images, as training uses them.")
 
 
 def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
     """Yield the lines about a folder, with at most `most` entries of each list; None lists all."""
-    from ddim.data.catalogue import counted, printable
-
     total = len(found.facts)
     train = sum(train for _, train, _ in found.counts)
     classes = counted(len(found.classes), "class", "classes")
-    yield f"{printable(found.name)}: {counted(total, 'image')} in {classes}"
+    yield f"{found.name}: {counted(total, 'image')} in {classes}"
     if found.splits:
         yield f"Splits: {found.splits}"
     for name, training, held_out in found.counts:
-        yield f"  {printable(name)}: {training:,} for training, {held_out:,} held out"
+        yield f"  {name}: {training:,} for training, {held_out:,} held out"
     sizes = [f"{width} × {height}" for width, height in found.sizes]
     yield f"Sizes: smallest {sizes[0]}, median {sizes[1]}, largest {sizes[2]}"
     yield "Formats: " + ", ".join(f"{count:,} {kind}" for kind, count in found.kinds)
     if found.ignored:
-        kinds = (f"{count:,} {printable(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10))
+        kinds = (f"{count:,} {kind or 'no suffix'}" for kind, count in found.ignored.most_common(10))
         yield f"Ignored, not images: {found.ignored.total():,} ({', '.join(kinds)})"
     if found.skipped:
         yield f"Left out: {counted(len(found.skipped), 'file')}"
-        yield from _list([printable(f"{name} {reason}") for name, reason in found.skipped], most)
+        yield from _list([f"{name} {reason}" for name, reason in found.skipped], most)
     if found.copies:
         more = sum(len(group) - 1 for group in found.copies)
         yield f"Duplicates, identical byte for byte: {more:,}"
-        yield from _list([" = ".join(map(printable, group)) for group in found.copies], most)
+        yield from _list([" = ".join(group) for group in found.copies], most)
     shape = (found.pixels.shape[1], found.size, found.size)
     yield f"Training images: {train:,} of {_shape(shape)}, {_mirror(True)}; held out: {total - train:,}"
     yield f"  cropped to their central squares, which removes {found.lost:.0%} of the area"
@@ -117,17 +114,15 @@ def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
 
 def warnings(found: "Survey") -> Iterator[str]:
     """Yield a sentence for each property of the images that will harm the training or its evaluation."""
-    from ddim.data.catalogue import counted, listed, printable
-
     yield from found.warnings
     total = len(found.facts)
     if total < FEW:
         yield f"only {counted(total, 'image')}; a network tends to memorise fewer than about {FEW}."
     if not any(held_out for _, _, held_out in found.counts):
         yield "no image can be held out; training needs two that differ."
-    if absent := [printable(name) for name, train, _ in found.counts if not train]:
+    if absent := [name for name, train, _ in found.counts if not train]:
         yield f"classes without a training image cannot be learnt: {listed(absent, 10)}."
-    sparse = [f"{printable(name)} ({train})" for name, train, _ in found.counts if 0 < train < SPARSE]
+    sparse = [f"{name} ({train})" for name, train, _ in found.counts if 0 < train < SPARSE]
     if sparse and len(found.classes) > 1:
         yield f"classes with fewer than {SPARSE} training images are learnt poorly: {listed(sparse, 10)}."
     if found.flat:

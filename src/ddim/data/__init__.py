@@ -9,9 +9,9 @@ from shlex import quote
 
 from ddim.data import build, folder, hub
 from ddim.data.cache import Stored
-from ddim.data.catalogue import Catalogue, contrast, counted, printable, summary
+from ddim.data.catalogue import Catalogue, contrast, summary
 from ddim.data.images import Images, check_images, checked_size, loaders, register, to_uint8
-from ddim.errors import Notice, UserError, did_you_mean
+from ddim.errors import Notice, UserError, counted, did_you_mean, printable
 from ddim.files import user_path
 
 __all__ = ["Images", "catalogue", "names", "open_images", "register", "to_uint8"]
@@ -109,7 +109,7 @@ def _decoded(files: Catalogue, name: str, size: int | None, split: str) -> Image
     stored = build.stored(files, size)
     if split == "train" or stored.fresh:  # once for both splits
         for notice in _notices(files, stored, name):
-            warnings.warn(notice, Notice, stacklevel=3)
+            warnings.warn(printable(notice), Notice, stacklevel=3)
     rows = slice(stored.train) if split == "train" else slice(stored.train, None)
     if not len(stored.labels[rows]):
         raise UserError(
@@ -123,9 +123,9 @@ def _notices(files: Catalogue, stored: Stored, name: str) -> Iterator[str]:
     if files.doubt:
         yield files.doubt
     if poor := contrast(stored.levels):
-        yield f"{printable(name)}: {poor}"
+        yield f"{name}: {poor}"
     if skipped := stored.skipped:
         share = f"{len(skipped):,} of {counted(len(skipped) + len(stored.labels), 'file')}"
         named = f": {summary(skipped, 5)}. See them all:" if stored.fresh else "; see"
         verb, command = "is" if len(skipped) == 1 else "are", f"ddim inspect {quote(name)} --all"
-        yield printable(f"{share} in {name} {verb} left out{named} {command}")
+        yield f"{share} in {name} {verb} left out{named} {command}"

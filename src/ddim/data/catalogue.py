@@ -59,7 +59,7 @@ class Catalogue:
 def summary(skipped: Sequence[Skipped], count: int) -> str:
     """Return the first `count` skipped files with their reasons, on one line."""
     more = f"; and {len(skipped) - count:,} more" if len(skipped) > count else ""
-    return "; ".join(f"{printable(name)} {reason}" for name, reason in skipped[:count]) + more
+    return "; ".join(f"{name} {reason}" for name, reason in skipped[:count]) + more
 
 
 def contrast(levels: tuple[int, int]) -> str:
@@ -70,21 +70,6 @@ def contrast(levels: tuple[int, int]) -> str:
     if brightest - darkest <= LITTLE_CONTRAST:
         return f"all pixels lie between {darkest} and {brightest} of 255; increase the contrast of the files first."
     return ""
-
-
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return a count with its noun: "1 image", "2,000 images"; `plural` is the noun with an s if not given."""
-    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return the first `most` names with commas between them, and the number of the others: "a, b and 3 more"."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-def printable(name: str) -> str:
-    """Return a file's name for a terminal, with control characters and broken bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def sorted_classes(names: Iterable[str]) -> list[str]:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ddim.data.catalogue import Catalogue, Entry, Skipped, counted, listed, printable, sorted_classes
+from ddim.data.catalogue import Catalogue, Entry, Skipped, sorted_classes
 from ddim.data.decode import FOREIGN, SUFFIXES, is_sheet
-from ddim.errors import UserError
+from ddim.errors import UserError, counted, listed
 
 SYSTEM_FILES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 RUN_FILES = {"config.json", "metrics.jsonl"}
@@ -84,8 +84,8 @@ def scan(root: Path) -> Catalogue:
         state=state.hexdigest(),
         skipped=tuple(skipped),
         ignored=ignored,
-        splits=printable(splits),
-        doubt=printable(_doubt(set_name, sorted(lookalikes))),
+        splits=splits,
+        doubt=_doubt(set_name, sorted(lookalikes)),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from ddim.errors import UserError
+from ddim.errors import UserError, listed
 from ddim.registry import Registry
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -104,12 +104,11 @@ class Images(Dataset[tuple[Tensor, int]]):
             UserError: a class has no image here, so that no model can learn it.
         """
         counts = self.labels.bincount(minlength=len(self.classes)).tolist()
-        absent = [name for name, count in zip(self.classes, counts, strict=True) if not count]
+        absent = [repr(name) for name, count in zip(self.classes, counts, strict=True) if not count]
         if absent:
             raise UserError(
-                f"The {self.split} split of {self.name} holds no image of {', '.join(map(repr, absent[:5]))}"
-                f"{f' and {len(absent) - 5:,} more classes' if len(absent) > 5 else ''}, which a model with classes "
-                "cannot learn; add images of each class, choose the other classes, or train without classes."
+                f"The {self.split} split of {self.name} holds no image of {listed(absent)}, which a model with classes "
+                "needs; add images of each class, choose the other classes, or train without classes."
             )
         return len(self.classes)
 
