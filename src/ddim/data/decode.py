@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-VERSION = 2  # of the decoded pixels: raise it when they change, and every cached copy is decoded again
+VERSION = 2  # of the pixels, the splits and the facts: raise it when they change, and every copy is decoded again
 
 _READ = "png apng jpg jpeg jpe jfif mpo webp bmp dib tif tiff gif ppm pgm pbm pnm"
 _NOT_READ = "heic heif avif jxl jp2 svg psd tga ico exr hdr raw dng cr2 nef arw"
