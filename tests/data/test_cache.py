@@ -18,8 +18,8 @@ from ddim.data.folder import scan
 from ddim.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (42, 3, 8, 8), np.uint8)
-FACTS = [Fact(f"cat/é{i}.png", i % 2, "train", f"{i:032x}", 8, 8, "RGB", "PNG", True) for i in range(42)]
-ABOUT = {"classes": ["cat", "dog"], "train": 40, "skipped": [["x.png", "is empty"]]}
+FACTS = [Fact(f"cat/é{i}.png", i % 2, "train", f"{i:032x}", 8, 8, "RGB", "PNG", True, 0, 255, False) for i in range(42)]
+ABOUT = {"classes": ["cat", "dog"], "train": 40, "levels": [0, 255], "skipped": [["x.png", "is empty"]]}
 
 
 @pytest.fixture

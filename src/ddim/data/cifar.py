@@ -15,11 +15,10 @@ import numpy.typing as npt
 import torch
 
 from ddim.data import unpickle
-from ddim.data.catalogue import printable
 from ddim.data.download import CHUNK, cache_folder, fetch, locate
 from ddim.data.images import Images, register
 from ddim.data.unpickle import Call
-from ddim.errors import UserError
+from ddim.errors import UserError, printable
 from ddim.files import unreadable
 
 SHAPE = (3, 32, 32)

@@ -20,8 +20,7 @@ from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from ddim.data.catalogue import printable
-from ddim.errors import Notice, UserError
+from ddim.errors import Notice, UserError, printable
 from ddim.files import locked, refusal, unreadable, user_path
 from ddim.progress import bar
 
