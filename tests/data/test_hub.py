@@ -105,7 +105,7 @@ def test_a_label_beyond_the_names_is_no_label(tmp_path):
     fewer = table.schema.metadata[b"huggingface"].replace(b'["a", "b", "c"]', b'["a", "b"]')
     assert fewer != table.schema.metadata[b"huggingface"]
     pyarrow.parquet.write_table(table.replace_schema_metadata({b"huggingface": fewer}), file)
-    with pytest.warns(Notice, match="1 of 4 files in .* are left out: train/2 has no label"):
+    with pytest.warns(Notice, match="1 of 4 files in .* is left out: train/2 has no label"):
         assert open_images(f"hf:{tmp_path}/set").classes == ("a", "b")
 
 
