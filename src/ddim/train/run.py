@@ -23,10 +23,10 @@ from ddim.files import user_path
 from ddim.predict import predictions
 from ddim.train import checkpoints
 from ddim.train.distributed import Distributed
-from ddim.train.guards import exclusive, interruptible, report_failed_compiler
+from ddim.train.guards import Breakdown, exclusive, interruptible, report_failed_compiler
 from ddim.train.logger import RunLogger
-from ddim.train.loop import fit, seeded
-from ddim.train.loss import weightings
+from ddim.train.loop import Progress, fit, seeded
+from ddim.train.loss import losses_by_level, weightings
 from ddim.train.recipe import Recipe
 from ddim.train.state import State
 
@@ -123,15 +123,28 @@ def train(
                 recover=logger.recover,
             ):
                 logger.record(progress)
-                if time.monotonic() - logger.saved > save_every:
-                    logger.save(progress.fraction == 1, tolerant=True)
+                if progress.fraction < 1 and time.monotonic() - logger.saved > save_every:
+                    logger.save(finished=False, tolerant=True)
             if progress is None:
                 logger.print("This training is complete; train longer with a higher --steps, --epochs or --minutes.")
             else:
+                if progress.fraction == 1:
+                    check_outcome(progress, images, state.rate * recipe.plan.learning_rate)
                 logger.save(progress.fraction == 1)
     if interrupted() or (progress is not None and progress.fraction < 1):  # in this process, or in another
         raise KeyboardInterrupt
     return model.with_network(state.averages[0].network).eval()
+
+
+def check_outcome(progress: Progress, images: Images, learning_rate: float) -> None:
+    """Check that the averaged weights predict numbers, which no later update does after the last one.
+
+    Raises:
+        Breakdown: their loss on a few images is NaN or infinite.
+    """
+    loss = sum(losses_by_level(progress.average, images, max_images=10))
+    if not math.isfinite(loss):
+        raise Breakdown(progress.step, f"the loss of the averaged weights is {loss:g}", learning_rate)
 
 
 def check_names(recipe: Recipe) -> None:
