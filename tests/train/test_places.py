@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli.refusal import refused
 from PIL import Image
 
+from cli.refusal import refused
 from ddim import load, model_io
 from ddim.cli import main
 from ddim.data.images import Images
@@ -37,9 +37,9 @@ def photos(tmp_path, monkeypatch):
 
 
 def draw(folder, first=0):
-    os.mkdir(folder)
+    Path(folder).mkdir()
     for i in range(30):
-        with open(os.path.join(folder, f"{i}.png"), "wb") as file:
+        with Path(folder, f"{i}.png").open("wb") as file:
             Image.fromarray(np.full((8, 8), first + 8 * i, np.uint8)).save(file, "PNG")
 
 
@@ -69,15 +69,15 @@ def test_a_folder_is_the_same_however_it_is_spelled(photos, tmp_path, monkeypatc
 
 def test_images_that_have_moved_are_known_by_their_digest(photos, tmp_path, capsys):
     go("photos", "--steps", 1)
-    os.rename("photos", "pictures")
+    Path("photos").rename("pictures")
     said = refused(capsys, "train", "runs/photos", "--resume")
-    assert f"runs/photos was trained on the images in {tmp_path}/here/photos, which is missing;" in said
+    assert f"runs/photos was trained on the images in {tmp_path / 'here' / 'photos'}, which is missing;" in said
     assert "ddim train PATH --out runs/photos --resume" in said
     assert "--against PATH" in refused(capsys, "evaluate", "runs/photos")
     draw("others", first=1)
     said = refused(capsys, "train", "others", "--out", "runs/photos", "--resume", *WORDS)
     assert "trained on 28 + 2 images of the shape [1, 8, 8] with other pixels or labels" in said
-    os.remove("others/0.png")
+    Path("others/0.png").unlink()
     said = refused(capsys, "train", "others", "--out", "runs/photos", "--resume", *WORDS)
     assert "trained on 28 + 2 images of the shape [1, 8, 8], not on " in said
     assert "was trained on photos, not on digits" in refused(
@@ -100,7 +100,7 @@ def test_a_run_that_does_not_say_the_place_of_its_images_is_resumed(photos):
 
 def test_a_working_folder_that_has_moved_is_no_obstacle(photos, tmp_path, monkeypatch):
     go("photos", "--steps", 1)
-    os.rename(tmp_path / "here", tmp_path / "there")
+    (tmp_path / "here").rename(tmp_path / "there")
     monkeypatch.chdir(tmp_path / "there")
     go("runs/photos", "--resume", "--steps", 2)
     assert about("runs/photos")[1] == str(tmp_path / "there" / "photos")
@@ -116,7 +116,8 @@ def test_names_that_are_not_utf8(photos, tmp_path):
 
 
 def test_the_home_folder_is_understood(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HOME", str(tmp_path / "here"))
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "here"))
     go("~/photos", "--steps", 1, "--out=~/mine")
     assert sorted(os.listdir()) == ["mine", "photos"]
     go("~/mine", "--resume", "--steps", 2)

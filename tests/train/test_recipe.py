@@ -2,12 +2,13 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
-from cli.refusal import refused
 
 import ddim
+from cli.refusal import refused
 from ddim.data.images import loaders
 from ddim.errors import UserError
 from ddim.train import Plan, Recipe, fit
@@ -89,7 +90,8 @@ def test_impossible_recipes(wrong, said):
 
 
 def test_numbers_of_numpy_are_numbers():
-    plan = Plan(steps=np.int64(5), learning_rate=np.float32(0.5), ema=[np.float64(0.1)])
+    numbers: Any = {"steps": np.int64(5), "learning_rate": np.float32(0.5), "ema": [np.float64(0.1)]}
+    plan = Plan(**numbers)
     assert plan == Plan(steps=5, learning_rate=0.5, ema=(0.1,))
     json.dumps(asdict(plan))
 

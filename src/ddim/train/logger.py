@@ -40,7 +40,8 @@ class RunLogger:
     """The files of one run. Every process has one; only the main process's writes.
 
     A context. On entering, a resumed run loses the records of updates that will be made again. A new run gets its
-    files with its first record: a first update that fails leaves the folder as it was. Attribute `saved` is `time.monotonic()` of the last checkpoint.
+    files with its first record: a first update that fails leaves the folder as it was. Attribute `saved` is
+    `time.monotonic()` of the last checkpoint.
     """
 
     folder: Path

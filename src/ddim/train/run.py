@@ -217,7 +217,7 @@ def _as_begun(recipe: Recipe, where: str | None, folder: Path) -> Recipe:
         return recipe
     config = model_io.read_config(folder)
     begun, facts = _table(config, "recipe"), _table(config, "data")
-    data, precision = begun.get("data", recipe.data), _table(begun, "plan").get("precision")
+    data, precision = str(begun.get("data", recipe.data)), _table(begun, "plan").get("precision")
     if data != recipe.data and where is not None and facts.get("place") == where:
         recipe = replace(recipe, data=data)
     if data != recipe.data and ({data, recipe.data} & set(names()) or "digest" not in facts):
@@ -264,7 +264,8 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
         if was != are or known["digest"] != data["digest"]:
             found = f"{was}, not on {are}" if was != are else f"{was} with other pixels or labels"
             raise UserError(
-                f"{folder} was trained on {found}; restore them, or start from its weights with --init in another --out."
+                f"{folder} was trained on {found}; restore them, or start from its weights with --init in another "
+                "--out."
             )
         checkpoints.resume(state, folder)
     elif any(steps) or ((folder / "model.safetensors").exists() and not (folder / "metrics.jsonl").exists()):

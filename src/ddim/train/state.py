@@ -2,7 +2,7 @@
 
 import copy
 from functools import cache
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypeAlias, TypedDict
 
 import msgspec
 import numpy as np
@@ -15,7 +15,8 @@ from ddim.train.recipe import Plan
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
 
-Count, Positive = Annotated[int, msgspec.Meta(ge=0, lt=2**53)], Annotated[int, msgspec.Meta(gt=0, lt=2**53)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Positive: TypeAlias = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]
 
 
 class GuardNumbers(TypedDict):
