@@ -31,10 +31,18 @@ def test_processes_that_do_not_find_each_other_are_said(monkeypatch):
         Distributed("cpu")
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "LOCAL_RANK"])
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "LOCAL_RANK", "RANK"])
 def test_a_variable_that_is_not_a_number_is_said(monkeypatch, name):
     monkeypatch.setenv(name, "x")
     with pytest.raises(UserError, match=f"variable {name} is 'x', not a whole number"):
+        Distributed("cpu")
+
+
+def test_a_rank_that_there_is_not_is_said(monkeypatch):
+    """Else the process would wait for the others for half an hour, deaf to signals."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(UserError, match="RANK is 2, but must be below WORLD_SIZE, 2"):
         Distributed("cpu")
 
 

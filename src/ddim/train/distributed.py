@@ -49,6 +49,8 @@ class Distributed:
         self._accelerator: Any = None
         self._trackers = tuple(trackers)
         started, local_rank = _variable("WORLD_SIZE", 1), _variable("LOCAL_RANK", 0)
+        if (rank := _variable("RANK", 0)) >= max(1, started):
+            raise UserError(f"RANK is {rank}, but must be below WORLD_SIZE, {started}; start with torchrun.")
         if started == 1 and not trackers:
             return
         if started > 1 and self.device.type == "cuda" and local_rank >= torch.cuda.device_count():
@@ -68,8 +70,8 @@ class Distributed:
         except (ValueError, ImportError, LookupError) as error:
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise UserError(
-                f"Accelerate cannot start: {reason.rstrip('.')}; start the training in a new Python process, without "
-                "variables called ACCELERATE_..."
+                f"Accelerate cannot start: {reason.rstrip('.')}; start the training in a new Python process, many of "
+                "them with torchrun, and without variables called ACCELERATE_..."
             ) from error
         self.rank, self.processes = self._accelerator.process_index, self._accelerator.num_processes
         if self.processes != started:
