@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -69,8 +70,8 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
 def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
     """Write a model into a folder, which is created if missing: the weights first, so a config has weights.
 
-    `about` adds entries to `config.json`, e.g. the recipe. Raises `UserError` if the folder cannot be written or
-    the disk is full.
+    `about` adds entries to `config.json`, e.g. the recipe. Raises `UserError` if the folder cannot be written, the
+    disk is full, or a weight is NaN or infinite; the files that are there are then unchanged.
     """
     folder = Path(folder)
     try:
@@ -80,6 +81,12 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
             f"The model cannot be saved: the arguments of its network and of its schedule must be plain data ({error})."
         ) from error
     state = model.network.state_dict()
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise UserError(
+                f"The weights {name} are not all finite, so no model is written to {folder}; train again from an "
+                "earlier checkpoint, with a lower learning rate."
+            )
     weights = {name: value.cpu().contiguous().clone() for name, value in state.items()}  # tied weights share memory
     write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
     write_text(folder / "config.json", config)
