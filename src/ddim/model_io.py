@@ -34,6 +34,7 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "predicts": model.predicts,
         "shape": list(model.shape),
         "classes": model.classes,
+        "null_class": model.null_class,
         "indexed": model.indexed,
         "sampling": asdict(model.sampling),
         **about,
@@ -56,7 +57,7 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
             f"The schedule {name!r} is not registered (only {', '.join(schedule.schedules)}); first import the "
             "file that registers it (on the command line: --plugin FILE)."
         )
-    return Denoiser(
+    model = Denoiser(
         network,
         schedule.get(name, **options),
         config["predicts"],
@@ -65,6 +66,8 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
         indexed=config["indexed"],
         sampling=Sampling(**config["sampling"]),
     )
+    model.null_class = _null_class(config)
+    return model
 
 
 def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
@@ -151,6 +154,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             f"{path} has format {written}; ddim {__version__} reads up to {FORMAT}: upgrade ddim to load it."
         )
     return config  # type: ignore[no-any-return]
+
+
+def _null_class(config: dict[str, Any]) -> bool:
+    """Whether the null class was trained; a run written without that entry has its recipe."""
+    try:
+        return bool(config["null_class"] if "null_class" in config else config["recipe"]["plan"]["label_dropout"] > 0)
+    except (KeyError, TypeError):
+        return True
 
 
 def _check_fit(path: Path, saved: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

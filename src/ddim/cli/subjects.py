@@ -87,7 +87,7 @@ class Subject:
                 "weights": fingerprint(self.folder),
                 "parameters": sum(p.numel() for p in model.network.parameters()),
                 "images_seen": images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl")),
-                "sampling": f"{model.sampling.describe(**options)}{guided}",
+                "sampling": f"{model.sampling.describe(**options, schedule=model.schedule)}{guided}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
         pixels = as_pixels(_both_splits(self.name, None if shape[1] <= KEPT_SIZE else shape[1]))

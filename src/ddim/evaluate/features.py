@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import math
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +12,15 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from torch import Tensor
 
+from ddim.contract import check_range
 from ddim.data import Images, to_uint8
 from ddim.data.download import cache_folder
-from ddim.errors import Notice, UserError
+from ddim.errors import UserError
 from ddim.evaluate.extractors import Extractor
 from ddim.files import write_bytes
 from ddim.progress import bar
 
 BATCH_NUMBERS = 1 << 15  # numbers in a batch of images, so that intermediate results stay in the processor's cache
-ROUNDED = 1 + 1 / 255  # up to half a grey level above 1 still rounds to white
 
 Pictures = Tensor | NDArray[Any] | Images
 
@@ -59,16 +58,7 @@ def as_pixels(images: Pictures) -> Tensor:
     if images.dtype == torch.uint8:
         return images
     images = images.float()
-    low, high = (bound.item() for bound in images.aminmax())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise UserError("Some pixels are NaN or infinite, not finite; look for where the sampling diverged.")
-    if max(-low, high) > ROUNDED:
-        raise UserError(
-            f"Pixels from {low:.4g} to {high:.4g} are not in [-1, 1]; clamp them, or pass grey levels as uint8."
-        )
-    if low >= 0:
-        text = "No pixel is below 0, which is mid-grey; if these images are in [0, 1], pass 2 x - 1."
-        warnings.warn(text, Notice, stacklevel=2)
+    check_range(images)
     return to_uint8(images)
 
 

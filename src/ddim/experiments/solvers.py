@@ -249,7 +249,7 @@ class Start:
         if count < 1:
             raise UserError(f"Ask for at least 1 image; got {count}.")
         self.model, self.count, self.seed, self.tick = model, count, seed, tick
-        empty = torch.empty(count, *model.shape, device=model.device, dtype=model.dtype)
+        empty = torch.empty(count, *model.shape, device=model.device, dtype=model.image_dtype)
         self.xT = ImageNoise(seed, range(count))(empty)
         self._denoise = model.denoise(None if model.classes is None else torch.arange(count) % model.classes)
 

@@ -167,7 +167,9 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
     classes = images.trainable_classes() if recipe.conditional else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
         network = nets.build(recipe.network, images.shape[0], recipe.size, classes)
-    return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
+    model = Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
+    model.null_class = recipe.plan.label_dropout > 0
+    return model
 
 
 def transfer(source: nn.Module, network: nn.Module) -> list[str]:
