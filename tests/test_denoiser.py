@@ -235,9 +235,10 @@ def test_a_model_in_half_precision_steps_in_float32():
 
 
 def test_a_bf16_model_samples_nearly_the_images_of_its_float32_copy(model):
-    full = model.sample(4, steps=20, progress=False)
-    half = copy.deepcopy(model).to(torch.bfloat16).sample(4, steps=20, progress=False)
-    assert (half - full).square().mean().sqrt() < 0.016  # with the state in bf16 it is 0.018
+    full = Denoiser(model.network, model.schedule, "v", model.shape)
+    half = copy.deepcopy(full).to(torch.bfloat16)
+    one, other = (one.sample(4, steps=100, sampler="ddim", progress=False) for one in (full, half))
+    assert (one - other).square().mean().sqrt() < 0.004  # 0.0017; with the steps in bf16, too, it would be 0.016
 
 
 def test_weights_that_are_not_numbers_are_said(model):
