@@ -153,8 +153,8 @@ def check_range(images: Tensor) -> None:
         raise UserError("Some pixels are NaN or infinite, not finite; look for where the sampling diverged.")
     if max(-low, high) > ROUNDED:
         raise UserError(
-            f"Pixels from {low:.4g} to {high:.4g} are not in [-1, 1]; clamp them, or bring grey levels from 0 to 255 "
-            "to that range by x / 127.5 - 1."
+            f"Pixels from {low:.4g} to {high:.4g} are not in [-1, 1]; clamp them, or bring grey levels there by "
+            "x / 127.5 - 1 (metrics also take them as uint8)."
         )
     if low >= 0:
         text = "No pixel is below 0, which is mid-grey; if these images are in [0, 1], pass 2 x - 1."
