@@ -207,7 +207,7 @@ class Denoiser(nn.Module):
             images = torch.empty(count, *self.shape, dtype=torch.uint8 if pixels else torch.float32)
         except (RuntimeError, TypeError) as error:  # PyTorch has no type of its own for this
             raise UserError(f"{count} images of shape {self.shape} do not fit in memory; ask for fewer.") from error
-        first = number("first", first, int, 0, 2**64 - count, "a whole number from 0 to 2^64 - count")
+        first = number("The first index", first, int, 0, 2**64 - count, "a whole number from 0 to 2^64 - count")
         if labels is None and self.classes is not None:
             labels = (first % self.classes + torch.arange(count)) % self.classes
         classes, guidance = self._conditions(labels, count, guidance)
