@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddim.data.images import check_images
+from ddim.data.images import Images, check_images
 from ddim.errors import Notice, UserError, number
 from ddim.nets import networks
 
@@ -96,7 +96,7 @@ def check_labels(labels: Any, classes: int, count: int | None = None) -> Tensor:
     return torch.tensor([number("labels", label, int, NULL, classes - 1, allowed) for label in given], dtype=torch.long)
 
 
-def check_data(images: Any, shape: tuple[int, ...], classes: int | None) -> None:
+def check_data(images: Images, shape: tuple[int, ...], classes: int | None) -> None:
     """Check a data set against a model. To a model without classes the labels do not matter.
 
     Args:
