@@ -1,8 +1,11 @@
 """What several tests share: a small model, closed-form denoisers, and a web server that misbehaves."""
 
 import functools
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,6 +56,10 @@ class Server:
     shift: int = 0  # by how many bytes it misses the Range
     stop_after: int | None = None  # bytes of the body, after which it hangs up
     status: int | None = None  # answer this, and nothing else
+    to: str | None = None  # the address that it points to instead
+    length: bool = True  # whether it tells the length of what it sends
+    endless: bool = False  # whether it sends its content again and again
+    pause: float = 0.0  # seconds before each 1000 bytes; without content, before it hangs up
     asked: list[str | None] = field(default_factory=list)  # the Range of each request
     port: int = 0
 
@@ -71,15 +78,29 @@ class _Handler(BaseHTTPRequestHandler):
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.of.ranges else 0
         start += self.of.shift if start else 0
         size = len(self.of.content)
+        if self.of.pause and not size:
+            time.sleep(self.of.pause)
+            return
         if self.of.status or (start and start >= size):
             self.send_error(self.of.status or 416)
+            return
+        if self.of.to:
+            self.send_response(302)
+            self.send_header("Location", self.of.to)
+            self.end_headers()
             return
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
-        self.send_header("Content-Length", str(size - start))
+        if self.of.length:
+            self.send_header("Content-Length", str(size - start))
         self.end_headers()
-        self.wfile.write(self.of.content[start : self.of.stop_after])
+        content = self.of.content[start : self.of.stop_after]
+        with suppress(ConnectionError):  # the other side has heard enough
+            for piece in itertools.repeat(content) if self.of.endless else (content,):
+                for at in range(0, len(piece), 1000) if self.of.pause else (0,):
+                    time.sleep(self.of.pause)
+                    self.wfile.write(piece[at : at + 1000] if self.of.pause else piece)
 
     def log_message(self, *args: object) -> None:
         pass

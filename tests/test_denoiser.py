@@ -1,4 +1,11 @@
+import copy
 import math
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -6,11 +13,12 @@ from diffusers import DDIMScheduler
 from torch import nn
 
 from ddim import nets, schedule
+from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
-from ddim.errors import UserError
+from ddim.errors import Notice, UserError
 from ddim.forward import q_sample
 from ddim.noise import ImageNoise
-from ddim.samplers import DDIM, get, names
+from ddim.samplers import DDIM, get, names, trajectory
 from ddim.sampling import Sampling
 
 
@@ -23,6 +31,13 @@ class OwnNetwork(nn.Module):
 
     def forward(self, x, t):
         return self.layer(x) * (t / 1000)[:, None, None, None]
+
+
+class OwnLabelled(nn.Module):
+    """The same with labels."""
+
+    def forward(self, x, t, label):
+        return x * label[:, None, None, None] / 10
 
 
 @pytest.mark.slow
@@ -41,6 +56,43 @@ def test_samples_are_images_on_the_cpu(model):
     assert images.shape == (5, 1, 8, 8)
     assert images.dtype == torch.float32
     assert images.abs().max() <= 1
+    assert torch.equal(model.sample(5, steps=3, progress=False, pixels=True), to_uint8(images))
+
+
+MEMORY = """
+import resource, sys, torch, ddim
+
+class Grey(torch.nn.Module):
+    def forward(self, x, t):
+        return torch.zeros_like(x)
+
+model = ddim.Denoiser(Grey(), ddim.schedule.linear(), "x0", (3, 64, 64))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+model.sample(64, steps=1, progress=False)
+before = peak()
+images = model.sample(1500, steps=1, pixels=sys.argv[1] == "uint8", progress=False)
+print((peak() - before) / images.nbytes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count the memory in other units")
+@pytest.mark.parametrize("kind", ["float32", "uint8"])
+def test_sampling_takes_about_the_memory_of_its_images(kind):
+    done = subprocess.run([sys.executable, "-c", MEMORY, kind], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.3
+
+
+def test_unclipped_samples_are_what_the_sampler_ends_with(model):
+    nn.init.constant_(model.network.head[-1].bias, 3.0)
+    free = model.sample(2, steps=3, clip=False, progress=False)
+    method, levels = model.sampling.resolve(model.schedule, 3)
+    noise = ImageNoise(0, range(2))
+    with torch.no_grad():
+        start = noise(torch.empty(2, 1, 8, 8))
+        *_, end = trajectory(method, model.denoise(clip=False), start, levels, noise, model.schedule)
+    assert torch.equal(free, end)
+    assert free.abs().max() > 1.5
 
 
 @pytest.mark.slow
@@ -103,9 +155,90 @@ def test_sampling_is_in_eval_mode_and_leaves_the_mode_as_it_was(model):
     for training in (True, False):
         model.train(training)
         model.sample(1, steps=2, progress=False)
-        model.decode(model.encode(torch.zeros(1, 1, 8, 8), steps=2), steps=2)
+        model.decode(model.encode(-torch.ones(1, 1, 8, 8), steps=2), steps=2)
         assert model.training == training
     assert not any(seen)
+
+
+def test_each_module_is_in_its_own_mode_after_sampling(model):
+    """A frozen part of a network in train mode stays frozen, and averaged weights stay in eval mode."""
+    model.train()
+    model.network.middle.eval()
+    before = [module.training for module in model.modules()]
+    model.sample(1, steps=2, progress=False)
+    assert [module.training for module in model.modules()] == before
+    averaged = model.with_network(copy.deepcopy(model.network).eval())
+    averaged.sample(1, steps=2, progress=False)
+    assert not any(module.training for module in averaged.network.modules())
+
+
+def test_threads_that_share_a_network_leave_its_mode_and_never_drop_out():
+    """The last to leave restores train mode: whoever is not done yet is in eval mode at every call."""
+    turn = threading.Barrier(2)
+    seen: list[bool] = []
+
+    class Slow(nn.Module):
+        def forward(self, x, t):
+            seen.append(self.training)
+            return x
+
+    network = Slow()
+    models = [Denoiser(network, schedule.linear(), shape=(1, 2, 2)).train() for _ in range(2)]
+
+    def sample(number):
+        def hook(*_):  # thread 1 is in its second step, after thread 0 has left
+            if number == 0:
+                turn.wait(5)
+            elif len(calls) == 0:
+                turn.wait(5)
+                done.wait(5)
+            calls.append(1)
+
+        calls: list[int] = []
+        models[number].register_forward_pre_hook(hook)
+        models[number].sample(1, steps=1 + number, sampler="ddim", progress=False)
+        if number == 0:
+            done.set()
+
+    done = threading.Event()
+    threads = [threading.Thread(target=sample, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [False] * 3
+    assert network.training
+
+
+def test_a_model_in_half_precision_steps_in_float32():
+    """With an output that is exact in bfloat16, its images are those of the same model in float32, to rounding."""
+
+    class Grey(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.level = nn.Parameter(torch.tensor(0.25))
+
+        def forward(self, x, t):
+            assert x.dtype == self.level.dtype
+            return self.level.expand_as(x)
+
+    for dtype in (torch.bfloat16, torch.float16):
+        for sampler in ("unipc", "ddpm"):
+            for predicts in ("x0", "v"):
+                model = Denoiser(Grey(), schedule.linear(), predicts, (1, 4, 4))
+                options: dict[str, Any] = {"steps": 50, "sampler": sampler, "clip": False, "progress": False}
+                full = model.sample(3, **options)
+                half = model.to(dtype).sample(3, **options)
+                torch.testing.assert_close(half, full, rtol=0, atol=1e-6)
+                assert model.encode(-torch.ones(1, 1, 4, 4), steps=2).dtype == torch.float32
+                assert model.double().encode(-torch.ones(1, 1, 4, 4), steps=2).dtype == torch.float64
+
+
+def test_a_bf16_model_samples_nearly_the_images_of_its_float32_copy(model):
+    full = Denoiser(model.network, model.schedule, "v", model.shape)
+    half = copy.deepcopy(full).to(torch.bfloat16)
+    one, other = (one.sample(4, steps=100, sampler="ddim", progress=False) for one in (full, half))
+    assert (one - other).square().mean().sqrt() < 0.004  # 0.0017; with the steps in bf16, too, it would be 0.016
 
 
 def test_weights_that_are_not_numbers_are_said(model):
@@ -199,11 +332,53 @@ def test_encode_then_decode_returns_the_image():
             return at.sigma / (at.alpha**2 * 0.3**2 + at.sigma**2) * x
 
     model = Denoiser(Exact(), s, shape=(1, 8, 8))
-    x0 = 0.5 * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert x0.abs().max() > 1  # a clip would not come back
+    x0 = 0.5 * torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).clamp(-2, 2)
+    assert x0.abs().max() == 1
+    assert model.decode(9 * torch.ones(1, 1, 8, 8), steps=10).max() > 1.5  # no clip
     error = {S: (model.decode(model.encode(x0, steps=S), steps=S) - x0).abs().mean() for S in (10, 100)}
     assert error[100] < 0.03
     assert error[100] < 0.3 * error[10]
+
+
+def test_one_image_has_one_noise_without_labels_and_another_with():
+    """Without labels each image is told "any class", whatever its place in the batch."""
+
+    class ByLabel(nn.Module):
+        def forward(self, x, t, label):
+            return x * (1 + label / 4)[:, None, None, None]
+
+    model = Denoiser(ByLabel(), schedule.linear(), "v", (1, 4, 4), classes=3)
+    x0 = torch.linspace(-1, 1, 16).view(1, 1, 4, 4).expand(4, -1, -1, -1)
+    for run in (model.encode, model.decode):
+        free = run(x0, steps=4)
+        assert torch.equal(free, free[:1].expand_as(free))
+        assert torch.equal(free, run(x0, steps=4, labels=[-1] * 4))
+        assert not torch.allclose(free, run(x0, steps=4, labels=[0, 1, 2, 0]), atol=1e-2)
+
+
+def test_guidance_and_any_class_need_the_null_class():
+    model = Denoiser(OwnLabelled(), schedule.linear(), "v", (1, 4, 4), classes=3)
+    x0 = -torch.ones(2, 1, 4, 4)
+    needing: list[Callable[[], object]] = [
+        lambda: model.sample(3, steps=1, guidance=2, batch_size=1, progress=False),
+        lambda: model.sample(2, steps=1, labels=[0, -1], progress=False),
+        lambda: model.encode(x0, steps=2),
+        lambda: model.decode(x0, steps=2),
+        lambda: model.denoise(),
+        lambda: model.denoise([0, 1], guidance=0.0),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for use in needing:
+            use()
+        model.null_class = False
+        model.sample(3, steps=1, progress=False)
+        model.encode(x0, steps=2, labels=[0, 2])
+    for use in needing:
+        with pytest.warns(Notice, match=r"never saw the null class .*label_dropout = 0") as caught:
+            use()
+        assert len(caught) == 1
+    assert not model.with_network(model.network).null_class
 
 
 def test_defaults_are_the_models_own(model):
@@ -231,6 +406,14 @@ def test_eps_on_a_schedule_without_signal_at_T_is_refused():
     "options",
     [
         {"count": 0},
+        {"count": True},
+        {"count": 2.5},
+        {"count": 10**13},
+        {"seed": 1.5},
+        {"seed": 2**64},
+        {"guidance": "1"},
+        {"guidance": None},
+        {"spacing": []},
         {"steps": 0},
         {"steps": 1001},
         {"eta": -0.1},

@@ -1,11 +1,15 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ddim.errors import UserError
-from ddim.files import append_line, user_path, write_bytes, write_text, writing
+from ddim.files import append_line, locked, sweep, user_path, write_bytes, write_text, writing
 
 resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
 
@@ -69,3 +73,62 @@ def test_a_path_without_meaning_is_refused(monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 12345)  # a user without a line in /etc/passwd
     with pytest.raises(UserError, match="no home folder"):
         user_path("~/a")
+
+
+# Drafts: the temporary files of processes that were killed
+
+
+def leave_drafts(folder, *names, hours=0.0):
+    """Let a process be killed within `writing` for each name; say that it was so many hours ago."""
+    code = (
+        "import os, signal, sys\nfrom contextlib import ExitStack\nfrom ddim.files import writing\n"
+        "with ExitStack() as stack:\n    for path in sys.argv[1:]:\n"
+        "        stack.enter_context(writing(path)).write_bytes(b'half')\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    before = set(folder.glob(".*"))
+    run = subprocess.run([sys.executable, "-c", code, *(str(folder / name) for name in names)], check=False)
+    assert run.returncode == -signal.SIGKILL
+    drafts = sorted(set(folder.glob(".*")) - before)
+    for draft in drafts:
+        os.utime(draft, (time.time() - 3600 * hours,) * 2)
+    return drafts
+
+
+def test_what_killed_processes_left_a_day_ago_is_swept_by_the_next_file_in_the_folder(tmp_path):
+    old = leave_drafts(tmp_path, "a.png", "b c.json", "no suffix", hours=25)
+    new = leave_drafts(tmp_path, "a.png", hours=23)
+    others = [tmp_path / name for name in (".a.12345678.png", ".a.ddim-1234567.png", "a.ddim-12345678.png", ".cache")]
+    for path in others:
+        path.touch()
+        os.utime(path, (0, 0))
+    assert (len(old), len(new)) == (3, 1)
+    write_text(tmp_path / "other.txt", "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([*new, *others, tmp_path / "other.txt"])
+
+
+def test_who_holds_the_lock_sweeps_at_once_and_only_what_is_named(tmp_path):
+    mine = leave_drafts(tmp_path, "model.safetensors", "config.json")
+    older = tmp_path / ".model.0123abcd.safetensors"  # as drafts were named before
+    older.touch()
+    other = leave_drafts(tmp_path, "picture.png")
+    sweep(tmp_path, "model", "config")
+    assert len(mine) == 2
+    assert sorted(tmp_path.iterdir()) == other
+    sweep(tmp_path / "absent", "*")
+
+
+def test_a_lock_lets_one_in_at_a_time_and_says_when_there_is_none(tmp_path):
+    inside = []
+
+    def enter(_):
+        with locked(tmp_path / "cache" / "a.lock") as held:
+            inside.append(held)
+            time.sleep(0.02)
+            assert inside == [True]
+            inside.clear()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(enter, range(8)))
+    (tmp_path / "file").touch()
+    with locked(tmp_path / "file" / "a.lock") as held:
+        assert not held

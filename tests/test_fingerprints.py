@@ -40,13 +40,14 @@ def images(name: str) -> Iterator[tuple[str, Tensor]]:
     for eta in (0.0, 0.5, 1.0, "hat"):
         yield f"eta {eta}", model.sample(2, steps=8, eta=eta, seed=2)
     yield "list of times", model.sample(1, spacing=[1000, 700, 333.3, 10], seed=3, first=5)
-    yield "unclipped", model.sample(1, steps=6, clip=False, seed=3)
+    yield "unclipped", model.sample(1, steps=6, clip=False, seed=3).clamp(-1, 1)
     if model.classes is not None:
         yield "guided", model.sample(2, steps=6, labels=[3, 7], guidance=3.0, seed=4)
     x0 = model.sample(1, steps=8, seed=5)
-    xT = model.encode(x0, steps=6)
+    labels = None if model.classes is None else [0]
+    xT = model.encode(x0, labels=labels, steps=6)
     yield "encoded", xT
-    yield "decoded", model.decode(xT, steps=6, sampler="dpmpp-2m")
+    yield "decoded", model.decode(xT, labels=labels, steps=6, sampler="dpmpp-2m")
 
 
 def fingerprint(x: Tensor) -> dict[str, object]:

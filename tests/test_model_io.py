@@ -36,6 +36,20 @@ def test_everything_about_the_model_comes_back(tmp_path, name):
     assert model_io.read_config(tmp_path)["recipe"] == {"data": "mnist"}
 
 
+@pytest.mark.parametrize("learnt", [True, False])
+def test_whether_the_null_class_was_learnt_comes_back(tmp_path, learnt):
+    """Also from a config without this entry, in which the recipe tells it, and from one without a recipe."""
+    before = Denoiser(nets.build("plain", 1, "tiny", classes=2), schedule.linear(), shape=(1, 8, 8), classes=2)
+    before.null_class = learnt
+    model_io.save(before, tmp_path)
+    assert ddim.load(tmp_path).null_class == learnt
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["null_class"]
+    assert model_io.restore(config).null_class
+    assert model_io.restore({**config, "recipe": {"plan": {"label_dropout": 0.1 * learnt}}}).null_class == learnt
+    assert model_io.restore({**config, "recipe": None}).null_class
+
+
 def test_a_model_that_cannot_be_described_leaves_no_file(tmp_path, model):
     before = Denoiser(model.network, schedule.linear(T=10), shape=(1, 8, 8))
     before.schedule.config = {"name": "mine", "formula": abs}

@@ -62,10 +62,34 @@ def test_an_eta_for_a_sampler_that_has_none_is_refused():
         ({"eta": "hat", "spacing": "linear"}, "ddim, linear, 30 steps, eta = hat"),
         ({"sampler": "unipc"}, "unipc, trailing, 30 steps"),
         ({"spacing": [900, 400.5, 50]}, "ddim, timesteps 900 400.5 50, 3 steps, eta = 1"),
-        ({"spacing": [900, 0]}, "ddim, timesteps 900 0, 1 steps, eta = 1"),
+        ({"spacing": [900, 0]}, "ddim, timesteps 900 0, 1 step, eta = 1"),
     ],
 )
 def test_describe_says_what_resolve_selects(request_, words):
     own = Sampling(30, "ddim", 1.0, "quadratic")
     assert own.describe(**request_) == words
-    assert f" {len(own.resolve(LINEAR, **request_)[1]) - 1} steps" in words
+    assert f" {len(own.resolve(LINEAR, **request_)[1]) - 1} step" in words
+
+
+@pytest.mark.parametrize("T", [1, 2, 7, 19, 20, 21])
+@pytest.mark.parametrize("name", ["linear", "cosine", "vp-sde"])
+def test_the_default_number_of_steps_is_at_most_T(name, T):
+    short = schedule.get(name, T=T)
+    for options in ({}, {"eta": 0.0}, {"sampler": "heun"}):
+        levels = Sampling().resolve(short, **options)[1]
+        assert len(levels) - 1 == min(20, T)
+        assert f", {min(20, T)} step" in Sampling().describe(**options, schedule=short)
+    with pytest.raises(UserError, match=f"from 1 to T = {T}; got {T + 1}"):  # which somebody asked for
+        Sampling().resolve(short, T + 1)
+
+
+@pytest.mark.parametrize("spacing", [["a"], [None], {900, 20}])
+def test_a_spacing_that_is_no_list_of_numbers_is_refused(spacing):
+    with pytest.raises(UserError, match="must be a name or a list of times; got"):
+        Sampling().resolve(LINEAR, spacing=spacing)
+
+
+def test_a_sampler_is_an_instance_and_not_its_class():
+    sampler: Any = DDIM
+    with pytest.raises(UserError, match=r"such as ddim.samplers.DDIM\(\); got <class"):
+        Sampling().resolve(LINEAR, sampler=sampler)

@@ -1,16 +1,18 @@
 """A model: a network with its noise schedule and the quantity it predicts."""
 
-import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from ddim.contract import NULL, Labels, check_batch, check_labels, check_network, check_output, check_range
+from ddim.data.images import to_uint8
+from ddim.device import evaluating
 from ddim.edit import invert
-from ddim.errors import UserError
+from ddim.errors import Notice, UserError, number
 from ddim.forward import q_sample
 from ddim.guidance import classifier_free, clip_x0
 from ddim.level import Denoise, Level, Prediction
@@ -21,8 +23,7 @@ from ddim.samplers import Sampler, get, trajectory
 from ddim.sampling import Sampling, SamplingOptions
 from ddim.schedule import Schedule
 
-NULL = -1  # the label that stands for "any class"
-Labels = Sequence[int] | Tensor  # one class per image, or NULL
+__all__ = ["NULL", "Denoiser", "Labels"]
 
 
 class Denoiser(nn.Module):
@@ -39,10 +40,16 @@ class Denoiser(nn.Module):
             sees t - 1 in place of t.
         sampling: the defaults of `sample`, `encode` and `decode`.
 
+    Attributes:
+        null_class: whether the network learns the null class -1, which guidance needs. `fit` sets it to False where
+            no label is dropped.
+
     Raises:
-        UserError: an unknown parameterisation, an impossible shape or number of classes, or "eps" on a
-            schedule that ends at alpha_T = 0, where x0 cannot be computed from eps.
+        UserError: an unknown parameterisation, an impossible shape or number of classes, a network of other channels,
+            classes or arguments, or "eps" on a schedule that ends at alpha_T = 0, where x0 cannot be computed from eps.
     """
+
+    null_class: bool = True
 
     def __init__(
         self,
@@ -57,18 +64,22 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self._predict = predictions[predicts]
-        if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        sampling = Sampling() if sampling is None else sampling
+        for value, kind in ((schedule, Schedule), (sampling, Sampling)):
+            if not isinstance(value, kind):
+                raise UserError(f"A model takes a {kind.__module__}.{kind.__name__}; got {value!r}. Create one first.")
+        if not hasattr(shape, "__len__") or len(shape) != 3:
             raise UserError(f"The shape of an image is three whole numbers above 0, (C, H, W); got {shape!r}.")
-        if classes is not None and not (isinstance(classes, int) and classes > 0):
-            raise UserError(f"classes must be a whole number above 0, or None for a model without; got {classes!r}.")
+        self.shape = tuple(number("Each number of the shape (C, H, W)", side, int, 1) for side in shape)
+        self.classes = None if classes is None else number("The number of classes", classes, int, 1)
+        check_network(network, self.shape, self.classes)
         if predicts == "eps" and schedule.alpha_bar[-1] == 0:
             raise UserError(
                 "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T contains "
                 "no signal; let it predict 'v' or 'x0'."
             )
         self.network, self.schedule, self.predicts = network, schedule, predicts
-        self.shape, self.classes, self.indexed = tuple(shape), classes, indexed
-        self.sampling = sampling or Sampling()
+        self.indexed, self.sampling = indexed, sampling
 
     @property
     def device(self) -> torch.device:
@@ -80,18 +91,28 @@ class Denoiser(nn.Module):
         """Dtype of the network's weights and of its input; float32 for a network without weights."""
         return next(self.network.parameters(), torch.empty(0)).dtype
 
+    @property
+    def image_dtype(self) -> torch.dtype:
+        """Dtype of images on their way: `dtype`, but float32 for a network in half precision, whose steps add up."""
+        return torch.promote_types(self.dtype, torch.float32)
+
     def with_network(self, network: nn.Module) -> "Denoiser":
         """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
         schedule, predicts, shape, classes = self.schedule, self.predicts, self.shape, self.classes
-        return type(self)(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
+        model = type(self)(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
+        model.null_class = self.null_class
+        return model
 
     def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:
         """Predict x0 and eps from x_t, differentiably.
 
         Args:
-            x: (B, C, H, W) images at level `at`.
+            x: (B, C, H, W) images at level `at`. The prediction has their dtype; the network gets them in its own.
             at: one level, or one per image.
             label: (B,) int64 classes, -1 for "any"; None means "any" for all.
+
+        Raises:
+            UserError: the network returns anything but floats shaped like `x`.
         """
         return self._predict(x, at.like(x), self._output(x, at, label))
 
@@ -105,7 +126,15 @@ class Denoiser(nn.Module):
             t: (B,) times in (0, T].
             noise: eps, standard normal, shaped like `x0`.
             label: (B,) classes, or None.
+
+        Raises:
+            UserError: images of another shape than the model's, or a network that returns another shape.
         """
+        if x0.shape != noise.shape or x0.shape[1:] != self.shape:
+            raise UserError(
+                f"The model has images of shape {self.shape}; got images {tuple(x0.shape)} with noise "
+                f"{tuple(noise.shape)}. Make the model with the shape of its images."
+            )
         at = self.schedule(t.cpu()).like(x0)
         output = self._output(q_sample(x0, at, noise), at, label)
         return (target(self.predicts, x0, at, noise) - output).square().mean(dim=(1, 2, 3))
@@ -114,13 +143,21 @@ class Denoiser(nn.Module):
         t = at.t.flatten().to(x.device, torch.float32).expand(len(x))
         if self.indexed:
             t = t - 1
-        if self.classes is None:
-            return self.network(x, t)  # type: ignore[no-any-return]
-        label = torch.full((len(x),), NULL) if label is None else label
-        return self.network(x, t, label.to(x.device))  # type: ignore[no-any-return]
+        inputs = [x.to(next(self.network.parameters(), x).dtype), t]
+        if self.classes is not None:
+            inputs.append((torch.full((len(x),), NULL) if label is None else label).to(x.device))
+        return check_output(self.network(*inputs), x)
 
-    def denoise(self, labels: Tensor | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
-        """Return the model as a `Denoise` function, the form that samplers take; see `sample` for the arguments."""
+    def denoise(self, labels: Labels | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
+        """Return the model as a `Denoise` function, the form that samplers take.
+
+        Args:
+            labels: (B,) the class of each image, or -1 for "any"; None is "any" for all.
+            guidance, clip: see `sample`, which has the same errors.
+        """
+        return self._denoise(*self._conditions(labels, None, guidance), clip)
+
+    def _denoise(self, labels: Tensor | None, guidance: float, clip: bool) -> Denoise:
         denoise: Denoise = partial(self, label=labels)
         if guidance != 1:
             denoise = classifier_free(denoise, self, guidance)
@@ -142,8 +179,9 @@ class Denoiser(nn.Module):
         clip: bool = True,
         batch_size: int | None = None,
         progress: bool = True,
+        pixels: bool = False,
     ) -> Tensor:
-        """Return new images, (count, C, H, W) float32 on the CPU, in [-1, 1].
+        """Return new images, (count, C, H, W) on the CPU, float32 in [-1, 1].
 
         Image i of a seed is the same at any batch size, to the rounding of the network.
 
@@ -154,54 +192,60 @@ class Denoiser(nn.Module):
             first: index of the first image in the seed's sequence of images.
             labels: (count,) the class of each image; None takes all classes in turn, if the model has classes.
             guidance: weight of classifier-free guidance; 1 is the conditional model itself.
-            clip: whether each predicted x0 is clipped to [-1, 1].
+            clip: whether each predicted x0 is clipped to [-1, 1]. Without, images may leave that range.
             batch_size: images at a time; None is 64.
             progress: whether to show a progress bar.
+            pixels: whether to return the images as uint8, in 256 grey levels: a quarter of the memory.
 
         Raises:
             UserError: an invalid count, label, number of steps, eta or name, or weights that are NaN.
         """
-        batch_size = 64 if batch_size is None else batch_size
-        if count < 1 or batch_size < 1:
-            raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {batch_size}.")
+        count = number("count", count, int, 1)
+        batch_size = 64 if batch_size is None else number("batch_size", batch_size, int, 1)
         method, levels = self.sampling.resolve(self.schedule, steps, sampler, eta, spacing)
-        classes = self._classes(count, first, labels)
-        if not math.isfinite(guidance) or (guidance != 1 and classes is None):
-            raise UserError(f"guidance must be finite, and 1 for a model without classes; got {guidance}.")
-        images = []
+        try:
+            images = torch.empty(count, *self.shape, dtype=torch.uint8 if pixels else torch.float32)
+        except (RuntimeError, TypeError) as error:  # PyTorch has no type of its own for this
+            raise UserError(f"{count} images of shape {self.shape} do not fit in memory; ask for fewer.") from error
+        first = number("The first index", first, int, 0, 2**64 - count, "a whole number from 0 to 2^64 - count")
+        if labels is None and self.classes is not None:
+            labels = (first % self.classes + torch.arange(count)) % self.classes
+        classes, guidance = self._conditions(labels, count, guidance)
         total = -(-count // batch_size) * (len(levels) - 1)
         with (
-            self._evaluating(),
+            evaluating(self.network),
             hidden(not progress),
             bar(total=total, desc=f"sampling {count}", unit="step") as steps_bar,
         ):
             for start in range(0, count, batch_size):
                 rows = range(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + i for i in rows))
-                xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.dtype))
-                denoise = self.denoise(None if classes is None else classes[start : rows.stop], guidance, clip)
+                xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.image_dtype))
+                denoise = self._denoise(None if classes is None else classes[start : rows.stop], guidance, clip)
                 for x in trajectory(method, denoise, xT, levels, noise, self.schedule):  # noqa: B007
                     steps_bar.update()
-                images.append(x.float().cpu())
-        samples = torch.cat(images).clamp(-1, 1)
-        if not samples.isfinite().all():
-            raise UserError("The network's output is NaN: its weights are broken; train it or copy it again.")
-        return samples
+                x = x.float().cpu()
+                x = _finite(x.clamp(-1, 1) if clip else x)
+                images[rows.start : rows.stop] = to_uint8(x) if pixels else x
+        return images
 
     def encode(self, x0: Tensor, *, labels: Labels | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
         """Return the noise x_T from which a deterministic sampler makes `x0` (DDIM, section 5.4).
 
-        The result is exact up to the error of the sampler's steps. It is on the model's device, in its dtype.
+        The result is exact up to the error of the sampler's steps. It is on the model's device, in its `image_dtype`.
 
         Args:
-            x0: clean images in [-1, 1], (B, C, H, W).
-            labels: (B,) the class of each image, as for `sample`.
+            x0: clean images in [-1, 1], (B, C, H, W) floats.
+            labels: (B,) the class of each image, or -1 for "any"; None is "any" for all. Give the images' own classes
+                where you know them, and the same to `decode`: with another label the image does not come back.
             options: steps, sampler and spacing, see `ddim.sampling.SamplingOptions`. The sampler must be
                 deterministic; None is DDIM with eta = 0. Nothing is clipped.
 
         Raises:
-            UserError: a stochastic sampler, or what `sample` refuses.
+            UserError: a stochastic sampler, images of another shape or range, or what `sample` refuses.
         """
+        check_batch(x0, self.shape, "The images")
+        check_range(x0)
         return self._solve(invert, x0, labels, options)
 
     def decode(self, xT: Tensor, *, labels: Labels | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
@@ -209,6 +253,7 @@ class Denoiser(nn.Module):
 
         See `encode` for the labels, the options and the errors.
         """
+        check_batch(xT, self.shape, "The noise")
         return self._solve(trajectory, xT, labels, options)
 
     @torch.no_grad()
@@ -219,29 +264,33 @@ class Denoiser(nn.Module):
         if options.get("sampler") is None:
             options = {**options, "sampler": get("ddim", eta=options.get("eta") or 0.0), "eta": None}
         method, levels = self.sampling.resolve(self.schedule, **options)
-        denoise = self.denoise(self._classes(len(x), 0, labels), clip=False)
-        with self._evaluating():
-            *_, end = solve(method, denoise, x.to(self.device, self.dtype), levels, schedule=self.schedule)
-        return end
+        denoise = self._denoise(*self._conditions(labels, len(x), 1.0), clip=False)
+        with evaluating(self.network):
+            *_, end = solve(method, denoise, x.to(self.device, self.image_dtype), levels, schedule=self.schedule)
+        return _finite(end)
 
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(training)
-
-    def _classes(self, count: int, first: int, labels: Labels | None) -> Tensor | None:
-        """Return the label of each image, checked; all classes in turn if `labels` is None."""
+    def _conditions(self, labels: Labels | None, count: int | None, guidance: float) -> tuple[Tensor | None, float]:
+        """Return the labels, None for "any", and the weight of guidance, both checked."""
+        guidance = number("guidance", guidance, float)
         if self.classes is None:
             if labels is not None:
                 raise UserError("This model was trained without classes: leave the labels out.")
-            return None
-        if labels is None:
-            return (first + torch.arange(count)) % self.classes
-        given = torch.as_tensor(labels, dtype=torch.long)
-        if given.shape != (count,) or not ((given >= NULL) & (given < self.classes)).all():
-            raise UserError(f"Labels must be {count} classes from 0 to {self.classes - 1}, or -1 for any class.")
-        return given
+            if guidance != 1:
+                raise UserError(f"guidance must be 1 for a model without classes; got {guidance:g}.")
+            return None, guidance
+        given = None if labels is None else check_labels(labels, self.classes, count)
+        if not self.null_class and (guidance != 1 or given is None or NULL in given):
+            need = "guidance" if guidance != 1 else "the label -1, any class,"
+            warnings.warn(
+                f"This model never saw the null class (it was trained with label_dropout = 0), and {need} needs it: "
+                "expect poor images. Give a class for each image and no guidance, or train with a label_dropout.",
+                Notice,
+                stacklevel=4,
+            )
+        return given, guidance
+
+
+def _finite(x: Tensor) -> Tensor:
+    if not x.isfinite().all():
+        raise UserError("The network's output is NaN: its weights are broken; train it or copy it again.")
+    return x

@@ -1,14 +1,19 @@
-"""Devices and precisions: what this machine has, and what a network computes in."""
+"""Devices, precisions and eval mode: what this machine has, and how a network computes."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 
 from ddim.errors import UserError
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+_evaluated: dict[nn.Module, tuple[int, dict[nn.Module, bool]]] = {}  # network -> its users, its modules' own modes
+_lock = threading.Lock()  # of this table
 
 
 def choose_device(name: str | None) -> str:
@@ -45,3 +50,27 @@ def choose_precision(asked: str, device: torch.device) -> str:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which the network computes in `precision`; the schedule's arithmetic stays in fp32."""
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, PRECISIONS[precision])
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Within this context the network is in eval mode; afterwards each of its modules is in its own mode again.
+
+    Threads may share a network: the first to enter sets the mode, and the last to leave restores it.
+    """
+    with _lock:
+        if network not in _evaluated:
+            _evaluated[network] = 0, {module: module.training for module in network.modules()}
+            network.eval()
+        users, modes = _evaluated[network]
+        _evaluated[network] = users + 1, modes
+    try:
+        yield
+    finally:
+        with _lock:
+            users, modes = _evaluated.pop(network)
+            if users > 1:
+                _evaluated[network] = users - 1, modes
+            else:
+                for module, training in modes.items():
+                    module.training = training

@@ -2,14 +2,22 @@
 
 import contextlib
 import errno
+import functools
 import math
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from ddim.errors import UserError
+
+HEX = "[0-9a-f]" * 8
+ABANDONED = 24 * 60 * 60  # seconds since a temporary file was last written to: no process takes so long
+ELSEWHERE = "choose another folder"
 
 
 def user_path(path: str | Path) -> Path:
@@ -26,22 +34,30 @@ def user_path(path: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[Path]:
+def writing(path: str | Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     """Within this context, write to the temporary file that it yields, in the same folder, with the same suffix.
 
     On success it becomes `path`. On failure it is removed, and an existing file `path` is unchanged. Missing parent
-    folders are created. Raises `UserError` if the folder cannot be written or the disk is full.
+    folders are created. The temporary files that killed processes left in the folder more than a day ago are removed.
+
+    Args:
+        path: the file to write.
+        elsewhere: how to choose another folder, for the error message.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    draft = path.with_name(f".{path.stem}.ddim-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_abandoned(path.parent.absolute())
         yield draft
         with draft.open("r+b") as written:  # Windows can only flush writable files
             os.fsync(written.fileno())  # on the disk before it is renamed
         draft.replace(path)
     except OSError as error:
-        raise refusal(path, error) from error
+        raise refusal(path, error, elsewhere) from error
     finally:
         with contextlib.suppress(OSError):  # absent after success; its folder may be absent too
             draft.unlink()
@@ -92,16 +108,49 @@ def sweep(folder: str | Path, *names: str) -> None:
     """Remove the temporary files that killed processes left in a folder, which may be missing.
 
     `names` are the files that were being written, without suffixes; "*" matches any. No other process may be
-    writing them.
+    writing them: the caller holds the lock.
     """
     for name in names:
-        for draft in Path(folder).glob(f".{name}.{'[0-9a-f]' * 8}.*"):
+        for draft in Path(folder).glob(f".{name}.*{HEX}*"):  # older ones are not marked as ddim's
             with contextlib.suppress(OSError):
                 draft.unlink()
 
 
-def refusal(path: str | Path, error: OSError) -> UserError:
-    """Return the error for a file that could not be written."""
+@functools.cache  # once in a process: a folder may hold many files
+def _sweep_abandoned(folder: Path) -> None:
+    """Remove the temporary files that nobody has written to for a day. Other processes may be writing here."""
+    with contextlib.suppress(OSError):
+        for draft in folder.glob(f".*.ddim-{HEX}*"):
+            if time.time() - draft.lstat().st_mtime > ABANDONED:
+                draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Within this context, hold the lock file `path`, after waiting for another process that holds it.
+
+    Yields whether the lock is held; False where the file system refuses it or the folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path))
+            held = True
+        except (OSError, NotImplementedError):
+            held = False
+        yield held
+
+
+def refusal(path: str | Path, error: OSError, elsewhere: str = ELSEWHERE) -> UserError:
+    """Return the error for a file that could not be written; `elsewhere` says how to choose another folder."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "free some space" if full else "check its permissions"
-    return UserError(f"Could not write {path}: {error.strerror or error}; {remedy} or choose another folder.")
+    return UserError(f"Could not write {path}: {error.strerror or error}; {remedy} or {elsewhere}.")
+
+
+def unreadable(path: str | Path, error: Exception, remedy: str) -> UserError:
+    """Return the error for a file that the system does not let us read, or that is damaged: `remedy` is for those."""
+    if isinstance(error, OSError) and error.strerror:
+        return UserError(f"Could not read {path}: {error.strerror}; allow reading it or choose another one.")
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return UserError(f"Could not read {path}, it is damaged ({reason}); {remedy}.")

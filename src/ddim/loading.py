@@ -57,5 +57,7 @@ def load(
     model = model_io.load(folder, network)
     if checkpoint is not None or raw:
         step = checkpoint if checkpoint is not None else checkpoints.newest(folder)
-        model.network.load_state_dict(checkpoints.weights(folder, step, raw))
+        weights = checkpoints.weights(folder, step, raw)
+        model_io._check_fit(checkpoints.path_of(folder, step), weights, model.network.state_dict())
+        model.network.load_state_dict(weights)
     return model

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -33,6 +34,7 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "predicts": model.predicts,
         "shape": list(model.shape),
         "classes": model.classes,
+        "null_class": model.null_class,
         "indexed": model.indexed,
         "sampling": asdict(model.sampling),
         **about,
@@ -55,7 +57,7 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
             f"The schedule {name!r} is not registered (only {', '.join(schedule.schedules)}); first import the "
             "file that registers it (on the command line: --plugin FILE)."
         )
-    return Denoiser(
+    model = Denoiser(
         network,
         schedule.get(name, **options),
         config["predicts"],
@@ -64,13 +66,15 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
         indexed=config["indexed"],
         sampling=Sampling(**config["sampling"]),
     )
+    model.null_class = _null_class(config)
+    return model
 
 
 def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
     """Write a model into a folder, which is created if missing: the weights first, so a config has weights.
 
-    `about` adds entries to `config.json`, e.g. the recipe. Raises `UserError` if the folder cannot be written or
-    the disk is full.
+    `about` adds entries to `config.json`, e.g. the recipe. Raises `UserError` if the folder cannot be written, the
+    disk is full, or a weight is NaN or infinite; the files that are there are then unchanged.
     """
     folder = Path(folder)
     try:
@@ -80,6 +84,12 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
             f"The model cannot be saved: the arguments of its network and of its schedule must be plain data ({error})."
         ) from error
     state = model.network.state_dict()
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise UserError(
+                f"The weights {name} are not all finite, so no model is written to {folder}; train again from an "
+                "earlier checkpoint, with a lower learning rate."
+            )
     weights = {name: value.cpu().contiguous().clone() for name, value in state.items()}  # tied weights share memory
     write_bytes(folder / "model.safetensors", to_bytes(weights, metadata={"format": "pt"}))
     write_text(folder / "config.json", config)
@@ -144,6 +154,14 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             f"{path} has format {written}; ddim {__version__} reads up to {FORMAT}: upgrade ddim to load it."
         )
     return config  # type: ignore[no-any-return]
+
+
+def _null_class(config: dict[str, Any]) -> bool:
+    """Whether the null class was trained; a run written without that entry has its recipe."""
+    try:
+        return bool(config["null_class"] if "null_class" in config else config["recipe"]["plan"]["label_dropout"] > 0)
+    except (KeyError, TypeError):
+        return True
 
 
 def _check_fit(path: Path, saved: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

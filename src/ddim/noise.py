@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddim.errors import UserError
+from ddim.errors import number
 
 # Domains: the streams of the same (seed, index) in two domains are unrelated.
 SAMPLING, TRAINING, ORDER, HELD_OUT, TIMES, DROPOUT, LIKELIHOOD = range(7)
@@ -23,11 +23,9 @@ def stream(seed: int, index: int, domain: int = SAMPLING) -> np.random.Generator
         seed, index: a seed, and the index of the image or step; whole numbers in [0, 2^64), else a `UserError`.
         domain: purpose of the stream, one of the constants above.
     """
-    for name, value in (("seed", seed), ("index", index)):
-        if not 0 <= value < 2**64:
-            raise UserError(f"The {name} must be a whole number from 0 to 2^64 - 1; got {value}.")
-    key = np.array([seed, index], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, domain]))
+    given, allowed = {"seed": seed, "index": index}, "a whole number from 0 to 2^64 - 1"
+    key = [number(f"The {name}", value, int, 0, 2**64 - 1, allowed) for name, value in given.items()]
+    return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64), counter=[0, 0, 0, domain]))
 
 
 class ImageNoise:

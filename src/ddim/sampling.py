@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from ddim import samplers
-from ddim.errors import UserError
+from ddim.errors import UserError, number
 from ddim.level import Level
 from ddim.samplers import Sampler
 from ddim.schedule import Schedule
@@ -49,9 +49,10 @@ class Sampling:
     spacing: str = "log-snr"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.steps, int) and self.steps > 0):
-            raise UserError(f"The default number of steps must be a whole number, at least 1; got {self.steps!r}.")
-        _create(self.sampler, self.eta)
+        object.__setattr__(self, "steps", number("The default number of steps", self.steps, int, 1))
+        sampler = _create(self.sampler, self.eta)
+        if self.eta is not None:
+            object.__setattr__(self, "eta", getattr(sampler, "eta", self.eta))  # as a plain number
         spacings[self.spacing]  # refuses an unknown name
 
     def resolve(
@@ -66,15 +67,15 @@ class Sampling:
 
         Args:
             schedule: the model's.
-            steps, sampler, eta, spacing: see `SamplingOptions`. A sampler other than the default one gets the
-                spacing `DEFAULT_SPACING`.
+            steps, sampler, eta, spacing: see `SamplingOptions`. The default number of steps is at most T. A sampler
+                other than the default one gets the spacing `DEFAULT_SPACING`.
 
         Raises:
             UserError: an unknown name, a number out of range, or an eta for a sampler without one.
         """
         sampler, eta, spacing = self._chosen(sampler, eta, spacing)
         if steps is None and isinstance(spacing, str):
-            steps = self.steps
+            steps = min(self.steps, schedule.T)
         return _create(sampler, eta), levels(schedule, timesteps(schedule, steps, spacing))
 
     def walk(self, *arguments: Any, **options: Any) -> tuple[Sampler, list[Level]]:
@@ -93,15 +94,20 @@ class Sampling:
         sampler: str | None = None,
         eta: float | str | None = None,
         spacing: str | Sequence[float] | None = None,
+        schedule: Schedule | None = None,
     ) -> str:
-        """Return what `resolve` selects as text, e.g. "ddim, trailing, 20 steps, eta = 0"."""
+        """Return what `resolve` selects as text, e.g. "ddim, trailing, 20 steps, eta = 0".
+
+        `schedule` is the model's; without it the default number of steps may be above its T.
+        """
         name, eta, spacing = self._chosen(sampler, eta, spacing)
         if not isinstance(spacing, str):
             steps = sum(t > 0 for t in spacing)
             spacing = f"timesteps {' '.join(f'{t:g}' for t in spacing)}"
+        steps = steps or min(self.steps, self.steps if schedule is None else schedule.T)
         eta = getattr(_create(name, eta), "eta", None)
         injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
-        return f"{name}, {spacing}, {steps or self.steps} steps{injected}"
+        return f"{name}, {spacing}, {steps} step{'s' * (steps != 1)}{injected}"
 
     def _chosen(
         self, sampler: str | Sampler | None, eta: float | str | None, spacing: str | Sequence[float] | None
@@ -118,6 +124,8 @@ class Sampling:
 def _create(sampler: str | Sampler, eta: float | str | None) -> Sampler:
     if isinstance(sampler, str):
         return samplers.get(sampler, **({} if eta is None else {"eta": eta}))
+    if not isinstance(sampler, Sampler):
+        raise UserError(f"The sampler must be a name, or a Sampler such as ddim.samplers.DDIM(); got {sampler!r}.")
     if eta is not None:
         raise UserError(f"The sampler {sampler} is an instance: set its eta there, not in the call.")
     return sampler

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
-from ddim.errors import UserError
+from ddim.errors import UserError, number
 from ddim.level import Level
 from ddim.registry import Registry
 
@@ -120,8 +120,7 @@ class LogSNRSchedule(Schedule):
     """A schedule from a formula for the log-SNR; see `from_log_snr`."""
 
     def __init__(self, log_snr: Formula, T: int, inverse: Formula | None = None) -> None:
-        if not (isinstance(T, int) and T >= 1):
-            raise UserError(f"T must be a whole number of at least 1; got {T!r}.")
+        T = number("T", T, int, 1)
         self._formula, self._inverse = log_snr, inverse
         self.T, self.config = T, {"name": "unregistered"}
         self.log_snr = log_snr(torch.arange(T + 1, dtype=torch.float64)).double()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddim.errors import UserError
+from ddim.errors import UserError, number
 from ddim.level import Level
 from ddim.registry import Registry
 from ddim.schedule import Schedule
@@ -89,9 +89,8 @@ def timesteps(
     if not isinstance(spacing, str):
         return _listed(T, steps, spacing)
     named = spacings[spacing]
-    if steps is None or not 1 <= steps <= T or steps != int(steps):
-        raise UserError(f"The number of steps must be a whole number from 1 to T = {T}; got {steps}.")
-    times = torch.as_tensor(named(schedule, int(steps)) if steps > 1 else [T], dtype=torch.float64)
+    steps = number("The number of steps", steps, int, 1, T, f"a whole number from 1 to T = {T}")
+    times = torch.as_tensor(named(schedule, steps) if steps > 1 else [T], dtype=torch.float64)
     times = torch.cat([times, times.new_zeros(1)])
     if len(times) != steps + 1 or times[0] > T or not (times.diff() < 0).all():
         raise UserError(
@@ -102,7 +101,10 @@ def timesteps(
 
 
 def _listed(T: int, steps: int | None, listed: Sequence[float] | Tensor) -> Tensor:
-    times = torch.as_tensor(listed, dtype=torch.float64).flatten()
+    try:
+        times = torch.as_tensor(listed, dtype=torch.float64).flatten()
+    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, for text, None or a set
+        raise UserError(f"The spacing must be a name or a list of times; got {listed!r}.") from error
     if len(times) and times[-1] != 0:
         times = torch.cat([times, times.new_zeros(1)])
     if len(times) < 2 or times[0] > T or not (times.diff() < 0).all():

@@ -1,16 +1,19 @@
 """`ddim inspect`: what it prints about a folder is true, and it warns of what harms a training."""
 
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from refusal import refused
 
 from ddim.cli import main
 from ddim.cli.inspect import FEW, describe
 from ddim.data import catalogue, decode, open_images
 from ddim.data.survey import survey
+from ddim.errors import Notice
 
 
 @pytest.fixture(autouse=True)
@@ -49,13 +52,13 @@ def test_a_folder_is_described(zoo, tmp_path, capsys):
         "Sizes: smallest 40 × 40, median 40 × 40, largest 200 × 300\n",
         "Formats: 36 PNG RGB\n",
         "Ignored, not images: 1 (1 .json)\n",
-        "Left out, unreadable: 25\n  dog/bad00.jpg holds no image of a known format\n",
+        "Left out: 25 files\n  dog/bad00.jpg holds no image of a known format\n",
         "  dog/bad19.jpg holds no image of a known format\n  and 5 more; --all lists them\n",
         "byte for byte: 1\n  cat/07.png = cat/again.png\n",
         f"Training images: {36 - held_out} of 32 × 32 pixels, colour, mirrored with probability 1/2; ",
-        f"; {held_out} more are held out\n",
+        f"; held out: {held_out}\n",
         "removes 5% of the area\n",  # a third of five in 36
-        "Warning: 36 images are few",
+        "Warning: only 36 images; a network",
         "Warning: classes with fewer than 20 training images are learnt poorly: dog (",
         "zoo-inspect.png shows 36 of the images, as training uses them.\n",
     ):
@@ -76,7 +79,7 @@ def test_classes_sum_to_what_training_gets(zoo):
 
 
 def test_all_lists_everything_and_the_picture_goes_where_it_is_wanted(zoo, tmp_path, capsys):
-    main(["inspect", "zoo", "--all", "--size", "64", "--classes", "dog", "--out", "deep/grid.png"])
+    main(["inspect", "zoo", "--all", "--image-size", "64", "--classes", "dog", "--out", "deep/grid.png"])
     said = capsys.readouterr().out
     assert said.count("holds no image") == 25
     assert "--all" not in said
@@ -127,6 +130,73 @@ def test_what_is_not_there_is_one_sentence(what, zoo, capsys):
     assert capsys.readouterr().err.startswith("ddim: ")
 
 
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--out", "i.jpg"], "--out is i.jpg; give a name that ends in .png"),
+        (["--out", "picture"], "--out is picture; give a name that ends in .png"),
+        (["--out", ""], "The path is empty"),
+        (["--image-size", "0"], "resized to 0 pixels"),
+        (["--data-dir", "/tmp"], "zoo is not one of .*digits.*; leave out --data-dir"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_an_image_is_decoded(zoo, capsys, tmp_path, flags, reason, monkeypatch):
+    monkeypatch.setattr(decode, "decode", lambda *_: 1 / 0)
+    assert re.search(reason, refused(capsys, "inspect", "zoo", *flags))
+    assert [path.name for path in tmp_path.iterdir()] == ["zoo"]
+
+
+@pytest.mark.filterwarnings("ignore::ddim.errors.Notice")
+def test_the_old_name_of_the_image_size_and_the_home_folder_are_understood(zoo, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    main(["inspect", "zoo", "--size", "16", "--out", "~/I.PNG"])
+    assert "16 × 16 pixels" in capsys.readouterr().out
+    with Image.open(tmp_path / "home" / "I.PNG") as grid:
+        assert grid.format == "PNG"
+
+
+def test_one_image_alone_is_described(tmp_path, capsys):
+    picture(tmp_path / "x" / "a.png", 0)
+    main(["inspect", "x"])
+    said = capsys.readouterr().out
+    for sentence in (
+        "x: 1 image in 1 class\n  x: 1 for training, 0 held out\n",
+        "Warning: only 1 image; ",
+        "Warning: no image can be held out; training needs two that differ.\n",
+    ):
+        assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "x holds nothing, no image"),
+        ({"a.txt": b"x"}, "x holds only 1 other file, no image"),
+        ({"a.png": b""}, r"No image in x can be read \(a.png is empty\)"),
+        ({"a.png": b"x", "b.heic": b"x"}, r"\(b.heic is HEIC, .*; a.png holds no image of a known format\)"),
+    ],
+)
+def test_a_folder_without_an_image_is_one_sentence(tmp_path, capsys, files, reason):
+    (tmp_path / "x").mkdir()
+    for name, data in files.items():
+        (tmp_path / "x" / name).write_bytes(data)
+    assert re.search(reason, refused(capsys, "inspect", "x"))
+
+
+def test_names_of_files_do_not_control_the_terminal(tmp_path, capsys):
+    name = "a\x1b[31m"
+    for i in range(2):
+        picture(tmp_path / name / f"{name}{i}.png", 0)
+    (tmp_path / name / f"{name}.png").write_text("x")
+    main(["inspect", name])
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert said.count(r"a\x1b[31m") == 6
+    assert r"a\x1b[31m/x does not exist" in refused(capsys, "inspect", f"{name}/x")
+    with pytest.warns(Notice, match=r"a\\x1b\[31m"):
+        open_images(name)
+
+
 def test_help_imports_no_torch():
     code = (
         "import sys\nfrom ddim.cli import main\n"
@@ -134,7 +204,7 @@ def test_help_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "ddim inspect photos/ --size 64" in done.stdout
+    assert "ddim inspect photos/ --image-size 64" in done.stdout
 
 
 @pytest.mark.slow

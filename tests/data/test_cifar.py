@@ -81,13 +81,20 @@ def test_an_archive_or_a_batch_without_images_is_refused(tmp_path, files):
         cifar.load("test", tmp_path)
 
 
+def test_a_batch_larger_than_any_is_refused_before_it_is_read_whole(tmp_path):
+    with (tmp_path / "test_batch").open("wb") as file:
+        file.truncate(1 << 40)  # a hole of 1 TB
+    with pytest.raises(UserError, match=r"test_batch has more than 67108864 bytes.*remove it and download it again"):
+        cifar.load("test", tmp_path)
+
+
 @pytest.mark.parametrize("layout", [cifar.PYTHON, cifar.BINARY])
 def test_the_address_of_either_archive_can_be_given(tmp_path, monkeypatch, serve, files, layout):
     put_archive(tmp_path, files, binary=layout is cifar.BINARY)
     content = (tmp_path / layout.archive).read_bytes()
     server = serve(content)
-    with pytest.raises(UserError, match=f"instead of {layout.sha256}"):
+    with pytest.raises(UserError, match=f"has {len(content):,} bytes there instead of {layout.size:,}"):
         cifar.load("train", url=server.url(layout.archive))
-    official = layout._replace(sha256=hashlib.sha256(content).hexdigest())
+    official = layout._replace(size=len(content), sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(cifar, "BINARY" if layout is cifar.BINARY else "PYTHON", official)
     assert cifar.load("train", url=server.url(layout.archive)).labels.tolist() == LABELS

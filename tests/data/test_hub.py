@@ -12,6 +12,7 @@ from ddim.data import decode, hub, open_images
 from ddim.errors import Notice, UserError
 
 datasets = pytest.importorskip("datasets")
+pyarrow = pytest.importorskip("pyarrow")
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +95,26 @@ def test_rows_that_cannot_be_used_are_left_out_with_a_reason(tmp_path):
     with pytest.warns(Notice, match=f"3 of 5 files in .* are left out: {reasons}"):
         images = open_images(f"hf:{tmp_path}/set")
     assert images.classes == ("a", "b")
+
+
+def test_a_label_beyond_the_names_is_no_label(tmp_path):
+    """As parquet files of strangers have them: `datasets` itself writes none."""
+    write(tmp_path / "set", 4, datasets.ClassLabel(names=["a", "b", "c"]), [0, 1, 2, 1])
+    [file] = (tmp_path / "set").iterdir()
+    table = pyarrow.parquet.read_table(file)
+    fewer = table.schema.metadata[b"huggingface"].replace(b'["a", "b", "c"]', b'["a", "b"]')
+    assert fewer != table.schema.metadata[b"huggingface"]
+    pyarrow.parquet.write_table(table.replace_schema_metadata({b"huggingface": fewer}), file)
+    with pytest.warns(Notice, match="1 of 4 files in .* is left out: train/2 has no label"):
+        assert open_images(f"hf:{tmp_path}/set").classes == ("a", "b")
+
+
+def test_an_image_that_is_a_device_is_left_out(tmp_path):
+    """It would be read without an end."""
+    images = [png(noise(0)), {"bytes": None, "path": "/dev/zero"}, png(noise(2))]
+    write(tmp_path / "set", 3, None, None, images=images)
+    with pytest.warns(Notice, match=r"train/1 is at /dev/zero, which is not a file"):
+        assert len(open_images(f"hf:{tmp_path}/set")) == 1
 
 
 def test_a_set_without_images_is_refused(tmp_path):

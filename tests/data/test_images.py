@@ -1,10 +1,13 @@
 """Grey levels and numbers, choosing classes, resizing."""
 
+import numpy as np
 import pytest
 import torch
 
 from ddim.data import Images, to_uint8
+from ddim.data.images import class_indices
 from ddim.errors import UserError
+from ddim.train import Plan, fit
 
 
 def images(grey_levels: int = 256) -> Images:
@@ -105,3 +108,84 @@ def test_shrinking_averages_a_fine_pattern_instead_of_picking_pixels_from_it():
 def test_a_size_below_one_is_refused():
     with pytest.raises(UserError, match="resized to 0"):
         images().resized(0)
+
+
+def mine(pixels=None, labels=None, classes=("a", "b"), **options):
+    """Four grey images of 8 x 8 pixels, unless said otherwise."""
+    pixels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8) if pixels is None else pixels
+    return Images(pixels, torch.tensor([0, 1, 1, 0]) if labels is None else labels, classes, "mine", **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (
+            {"pixels": torch.rand(4, 1, 8, 8)},
+            r"uint8, .* got torch.float32: convert images in \[-1, 1\] by ddim.data.to_",
+        ),
+        ({"pixels": torch.zeros(4, 1, 8, 8, dtype=torch.int64)}, "must be uint8, .* got torch.int64"),
+        (
+            {"pixels": np.zeros((4, 1, 8, 8), np.uint8)},
+            "pixels of Images must be a torch tensor; got ndarray: .*from_nu",
+        ),
+        ({"pixels": torch.zeros(4, 8, 8, 3).byte()}, r"got \(4, 8, 8, 3\): reorder by pixels.permute\(0, 3, 1, 2\)"),
+        ({"pixels": torch.zeros(4, 8, 8).byte()}, r"shape \(N, C, H, W\), .* got \(4, 8, 8\): add .*unsqueeze\(1\)"),
+        (
+            {"pixels": torch.zeros(0, 1, 8, 8).byte(), "labels": torch.zeros(0).long()},
+            r"at least one image; got \(0, 1",
+        ),
+        ({"labels": [0, 1, 1, 0]}, "labels of Images must be a torch tensor; got list: .*a list by torch.tensor"),
+        ({"labels": torch.tensor([0, 1, 1])}, r"one integer label for each image, of shape \(4,\); got .* \(3,\)"),
+        ({"labels": torch.zeros(4)}, "one integer label .* got torch.float32"),
+        ({"labels": torch.zeros(4).bool()}, "one integer label .* got torch.bool"),
+        ({"labels": torch.tensor([0, 1, 2, 0])}, "classes, of which there are 2; got labels from 0 to 2"),
+        ({"labels": torch.tensor([0, 1, -1, 0])}, "classes, of which there are 2; got labels from -1 to 1"),
+        ({"classes": "ab"}, "must be a tuple of names, .* got 'ab'"),
+        ({"classes": (0, 1)}, r"must be a tuple of names, .* got \(0, 1\)"),
+        ({"grey_levels": 257}, "from 2 to 256; got 257"),
+        ({"grey_levels": 1}, "from 2 to 256; got 1"),
+    ],
+)
+def test_what_is_no_set_of_images_is_refused_with_the_remedy(given, reason):
+    with pytest.raises(UserError, match=reason):
+        mine(**given)
+
+
+def test_labels_of_any_integers_and_classes_in_a_list_are_taken():
+    images = mine(labels=torch.tensor([0, 1, 1, 0], dtype=torch.int32), classes=["a", "b"])
+    assert (images.labels.dtype, images.classes) == (torch.int64, ("a", "b"))
+    assert mine(pixels=torch.zeros(4, 3, 3, 3).byte()).shape == (3, 3, 3)
+
+
+def test_the_remedies_give_the_images_that_were_meant():
+    x = torch.rand(4, 8, 8, 3)  # in [0, 1], channels last
+    images = mine(pixels=to_uint8(2 * x.permute(0, 3, 1, 2) - 1))
+    torch.testing.assert_close(images.batch(torch.arange(4))[0], 2 * x.permute(0, 3, 1, 2) - 1, rtol=0, atol=1.01 / 255)
+
+
+def test_training_takes_images_only(model):
+    tensors = torch.utils.data.TensorDataset(torch.zeros(4, 1, 8, 8), torch.zeros(4))
+    with pytest.raises(UserError, match=r"must be a ddim.data.Images, .* got TensorDataset"):
+        next(fit(model, tensors, Plan(steps=1)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("selected", "labels"),
+    [
+        ("red, round", [1]),
+        ("RED, ROUND", [1]),
+        ("blue,red, round", [0, 1]),
+        ("red, round,blue", [1, 0]),
+        (["red, round"], [1]),
+        ("a,b,c", [2]),
+        ("c,a,b", [5, 3, 4]),
+        ("a,c", [3, 5]),
+    ],
+)
+def test_a_class_with_commas_in_its_name_can_be_chosen(selected, labels):
+    assert class_indices(selected, ("blue", "red, round", "a,b,c", "a", "b", "c"), "shapes") == labels
+
+
+def test_classes_that_are_no_names_are_refused():
+    with pytest.raises(UserError, match="or as a list; got 3"):
+        mine().select(3)

@@ -103,6 +103,13 @@ EXACT = {  # what, and the colours of its quarters
     "16-bit RGB PNG": (png(1, 1, 16, 2, [struct.pack(">HHH", 65535, 257 * 7, 0)]), [(255, 7, 0)] * 4),
     "I;16 TIFF": (saved(Image.fromarray(slope16), "TIFF"), SLOPE),
     "I;16B TIFF": (saved(Image.frombytes("I;16B", (16, 16), slope16.astype(">u2").tobytes()), "TIFF"), SLOPE),
+    "16-bit PGM": (b"P5 16 16 65535\n" + slope16.astype(">u2").tobytes(), SLOPE),
+    "dark 16-bit PGM": (
+        b"P5 16 16 65535\n" + (slope16 // 257).astype(">u2").tobytes(),
+        [(v, v, v) for v in (0, 0, 0, 1)],
+    ),
+    "12-bit PGM": (b"P5 16 16 4095\n" + (slope16 // 16).astype(">u2").tobytes(), SLOPE),
+    "dark 16-bit PGM as text": (b"P2 1 1 65535\n255\n", grey(1)),
     "32-bit TIFF": (saved(Image.fromarray(slope16.astype(np.int32)), "TIFF"), SLOPE),
     "float TIFF in 0..1": (saved(Image.fromarray(unit), "TIFF"), UNIT),
     "float TIFF in 0..255": (saved(Image.fromarray(unit * 255), "TIFF"), UNIT),

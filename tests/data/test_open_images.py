@@ -1,11 +1,14 @@
 """The door: names, splits, folders, and what is said when there is nothing behind it."""
 
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ddim.data import mnist, open_images
+from ddim.data.images import loaders
 from ddim.errors import UserError
 
 REAL = os.environ.get("DDIM_DATA")
@@ -27,11 +30,27 @@ def test_classes_and_size_are_applied():
         ({"name_or_path": "digits", "split": "valid"}, "no split 'valid'"),
         ({"name_or_path": "digits", "classes": ["3", "ten"]}, "no class 'ten'.*0, 1, 2"),
         ({"name_or_path": "digits", "classes": []}, "No class"),
+        ({"name_or_path": "digits", "size": (32, 48)}, r"one whole number of pixels, .* square; got \(32, 48\)"),
+        ({"name_or_path": "./photos", "size": "32"}, "one whole number of pixels, .* got '32'"),
+        ({"name_or_path": "./photos", "size": 32.0}, "one whole number of pixels, .* got 32.0"),
+        ({"name_or_path": "digits", "size": True}, "one whole number of pixels, .* got True"),
+        ({"name_or_path": "./photos", "size": 0}, "resized to 0 pixels"),
+        ({"name_or_path": ""}, "The path is empty"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(request_, reason):
     with pytest.raises(UserError, match=reason):
         open_images(**request_)
+
+
+def test_a_size_may_be_an_integer_of_numpy():
+    assert open_images("digits", size=np.int64(16)).shape == (1, 16, 16)  # type: ignore[arg-type]
+
+
+def test_a_loader_that_returns_no_images_is_told(monkeypatch):
+    monkeypatch.setitem(loaders, "mine", lambda split, data_dir, url: torch.zeros(3, 1, 8, 8))
+    with pytest.raises(UserError, match=r"must be a ddim.data.Images, .* got Tensor"):
+        open_images("mine")
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "airplanes"])
@@ -49,6 +68,48 @@ def test_a_ddim_data_without_the_set_does_not_stop_the_download(tmp_path, monkey
     with pytest.raises(UserError, match="Could not download"):
         open_images("mnist", url=server.url())
     assert server.asked == [None]
+
+
+@pytest.mark.parametrize("given", ["file", "absent"])
+def test_a_ddim_data_that_is_no_folder_is_said_before_anything_is_downloaded(tmp_path, monkeypatch, serve, given):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DDIM_DATA", str(tmp_path / given))
+    server = serve(b"")
+    for name in ("mnist", "cifar10"):
+        with pytest.raises(UserError, match=f"DDIM_DATA names .*{given}, which is not a folder; correct it, or unset"):
+            open_images(name, url=server.url())
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"), [("data", "Could not read .*data.*allow"), ("cache", "Could not write .*DDIM_CACHE")]
+)
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path, monkeypatch, serve, what, sentence):
+    real = Path.stat
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
+    if what == "data":
+        monkeypatch.setenv("DDIM_DATA", str(tmp_path / "data"))
+
+    def refuse(path, **options):
+        if what in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    server = serve(b"")
+    with pytest.raises(UserError, match=f"{sentence}"):
+        open_images("mnist", url=server.url())
+    assert server.asked == []
+
+
+def test_ddim_data_may_be_relative_or_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "test_batch.bin").write_bytes(bytes(3073))
+    for given in ("data", "~/data"):
+        monkeypatch.setenv("DDIM_DATA", given)
+        assert len(open_images("cifar10", split="test")) == 1
 
 
 def test_a_data_dir_goes_before_ddim_data(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import collections
 import copyreg
 import os
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -88,6 +89,7 @@ REFUSED = {
     "a new object": RECONSTRUCT + b")\x81.",
     "a dotted name": b"cnumpy\nndarray.tofile\n.",
 }
+ENCODE = b"c_codecs\nencode\nq\x00X" + (1 << 20).to_bytes(4, "little") + b"x" * (1 << 20) + b"U\x06latin1\x86q\x01R"
 DAMAGED = {
     "nothing": b"",
     "no end": b"K\x01",
@@ -111,6 +113,25 @@ DAMAGED = {
 def test_other_instructions_are_refused(data):
     with pytest.raises(UserError, match="bad-file was refused and nothing in it was run"):
         unpickle.read(b"\x80\x02" + data, "bad-file")
+
+
+def test_a_small_file_cannot_ask_for_many_copies_of_its_text():
+    """One copy is what Python 3 writes for bytes in protocol 2; 100 of 1 MB here would be 100 MB."""
+    assert unpickle.read(b"\x80\x02" + ENCODE + b".", "file") == b"x" * (1 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"bad-file was refused .* makes more bytes than it holds"):
+            unpickle.read(b"\x80\x02" + ENCODE + b"h\x00h\x01R" * 100 + b".", "bad-file")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_text_in_a_bad_file_is_not_repeated_in_the_error():
+    for data in (b"c" + b"x" * 100_000 + b"\ny\n.", b"I" + b"9" * 100_000 + b"\n.", b"V\\u" + b"z" * 100_000 + b"\n."):
+        with pytest.raises(UserError) as told:
+            unpickle.read(b"\x80\x02" + data, "bad-file")
+        assert len(str(told.value)) < 400
 
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from damage import damaged, each_byte
 from ddim import open_images
 from ddim.data import Images, to_uint8
 from ddim.errors import Notice, UserError
@@ -139,6 +140,20 @@ def test_a_damaged_file_is_made_anew(tmp_path, pixels, damage):
     for _ in range(2):
         np.testing.assert_array_equal(cached_features(made, pixels), right)
     assert made.seen == 2 * len(pixels)
+
+
+def test_a_flip_anywhere_is_noticed_or_changes_nothing(tmp_path, pixels):
+    """Also in the type or the shape: the numbers as int64 have the same bytes."""
+    right = cached_features(Counting(), pixels)
+    (path,) = (tmp_path / "cache").rglob("*.safetensors")
+    whole = path.read_bytes()
+    assert whole.count(b'"F64"') == 1
+    assert whole.count(b"[20,2]") == 1
+    forged = [whole.replace(b'"F64"', b'"I64"'), whole.replace(b"[20,2]", b"[2,20]")]
+    for data in (*forged, *(data for _, data in each_byte(whole, range(0, len(whole), 19))), *damaged(whole, 40)):
+        path.write_bytes(data)
+        found = cached_features(Counting(), pixels)
+        np.testing.assert_array_equal(found, right, strict=True)
 
 
 def test_without_a_place_to_keep_them_there_are_features_still(monkeypatch, tmp_path, pixels):

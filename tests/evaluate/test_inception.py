@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def published(monkeypatch, content, serve):
     """A server with that file, as if it were the published one."""
     server = serve(content)
     monkeypatch.setattr(inception, "URLS", (server.url(inception.FILE),))
+    monkeypatch.setattr(inception, "SIZE", len(content))
     monkeypatch.setattr(inception, "SHA256", hashlib.sha256(content).hexdigest())
     return server
 
@@ -100,7 +102,7 @@ def test_other_bytes_are_not_taken(published, tmp_path, content):
     published.content = content[:-1] + bytes([content[-1] ^ 1])
     with pytest.raises(UserError, match=r"pt_inception.*127\.0\.0\.1.*has sha256.*DDIM_INCEPTION"):
         extractors.get("inception", (1, 8, 8))
-    assert list((tmp_path / "cache/inception").iterdir()) == []
+    assert [file.suffix for file in (tmp_path / "cache/inception").iterdir()] == [".lock"]
 
 
 def test_without_a_network_the_file_its_address_and_its_place_are_named(monkeypatch, tmp_path):
@@ -148,12 +150,30 @@ def test_weights_of_another_network_are_refused(monkeypatch, tmp_path, content):
     state = torch.load(io.BytesIO(content), weights_only=True)
     short = {name: tensor for name, tensor in state.items() if name != "Mixed_7c.branch_pool.bn.bias"}
     wide = state | {"Mixed_7c.branch_pool.bn.bias": torch.zeros(193)}
-    for number, wrong in enumerate([short, wide, [1, 2], {"state_dict": state}]):
+    name = "Conv2d_1a_3x3.bn.running_mean"
+    infinite = state | {name: torch.full((32,), torch.inf)}
+    other = state | {name: torch.zeros(32, dtype=torch.complex64)}
+    nowhere = state | {name: torch.zeros(32, device="meta")}
+    for number, wrong in enumerate([short, wide, [1, 2], {"state_dict": state}, infinite, other, nowhere]):
         path = tmp_path / f"{number}.pth"
         torch.save(wrong, path)
         monkeypatch.setenv("DDIM_INCEPTION", str(path))
-        with pytest.raises(UserError, match=r"holds other weights.*of shape \(\d+"):
+        with pytest.raises(UserError, match=r"holds other weights.*of shape \(\d+.*finite"):
             extractors.get("inception", (1, 8, 8))
+
+
+def test_a_file_of_more_bytes_than_any_weights_is_refused_before_it_is_read_or_unpacked(monkeypatch, tmp_path):
+    path = tmp_path / "bomb.pth"
+    monkeypatch.setenv("DDIM_INCEPTION", str(path))
+    monkeypatch.setattr(inception, "MAX_BYTES", 10 << 20)
+    with ZipFile(path, "w", ZIP_DEFLATED) as packed:
+        packed.writestr("archive/data/0", bytes(11 << 20))
+    assert path.stat().st_size < 1 << 20
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"bomb\.pth holds more than 10,485,760 bytes.*replace it by pt_inception"):
+            extractors.get("inception", (1, 8, 8))
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # a hole of 1 TB
 
 
 @pytest.mark.slow

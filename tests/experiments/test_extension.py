@@ -70,7 +70,7 @@ def brightness():
 
 def test_one_class_is_on_the_page_in_the_markdown_and_in_the_list(brightness, trained, tmp_path):
     folder = trained()
-    assert "Bright samples</b> is not shown. Its result is not in the folder yet." in report.write(folder).read_text()
+    assert "Bright samples is not shown. Its result is not in the folder yet." in report.write(folder).read_text()
     assert "brightness" in experiments.runnable()
     model = report.run_folder.read(folder).model
     setup = experiments.Setup(folder, model)
@@ -88,7 +88,7 @@ def test_an_experiment_that_does_not_apply_says_why_and_is_left_out(brightness, 
     folder = trained()
     monkeypatch.setattr(Brightness, "unsuitable", lambda self, model: "This model is too dark.")
     page = report.write(folder).read_text(encoding="utf-8")
-    assert "Bright samples</b> is not shown. This model is too dark.</p>" in page  # and no command that makes it
+    assert "Bright samples is not shown. This model is too dark.</li>" in page  # and no command that makes it
     assert not any("bright" in line for line in report.verdict(folder))
     model = report.run_folder.read(folder).model
     assert "brightness" not in experiments.runnable(model=model)

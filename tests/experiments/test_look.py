@@ -20,7 +20,6 @@ def test_the_galleries_are_what_the_model_samples(tmp_path, model):
         assert torch.equal(drawn, expected)
         half = getattr(result, name)
         assert (half.steps, half.calls, half.count) == (20, 20, 100)
-        assert half.seconds > 0
 
 
 @pytest.mark.parametrize(("sampler", "spacing"), [("unipc", "log-snr"), ("ddim", "quadratic")])

@@ -86,7 +86,7 @@ def test_the_drawing_names_every_stage_and_the_total(tmp_path, kind):
     words = [text.get_text() for text in figure.texts]
     assert words[-1].endswith(f": {sum(p.numel() for p in one.network.parameters()):,} parameters")
     for stage in stages(one):
-        assert f"{stage.parameters:,} parameters" in words
+        assert f"{stage.parameters:,} parameter{'s' * (stage.parameters != 1)}" in words
     arrows = 0 if kind == "other" else 6 if kind == "plain" else 10
     assert sum(type(patch).__name__ == "FancyArrowPatch" for patch in figure.axes[0].patches) == arrows
 

@@ -1,6 +1,7 @@
 """The checkpoints of a run: which are kept, and that a damaged one is known, whatever has happened to it."""
 
 import errno
+import json
 import math
 import os
 import random
@@ -8,6 +9,8 @@ import signal
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from ddim.errors import UserError
@@ -152,6 +155,92 @@ def test_one_of_another_network_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"checkpoint of step 8 in .* is of another network or plan"):
         checkpoints.resume(tiny(), tmp_path)
     assert look(tmp_path) == before
+
+
+def rewrite(path, change):
+    """Change the tensors and numbers of a checkpoint, and give it the digest of what it then holds."""
+    with safe_open(path, framework="pt") as file:
+        numbers = json.loads(file.metadata()["ddim"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    del numbers["digest"]
+    change(tensors, numbers)
+    header = json.dumps({**numbers, "digest": checkpoints._digest(tensors, numbers)})
+    path.write_bytes(to_bytes(tensors, metadata={"ddim": header}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"step": 9.0},
+        {"average": 0.1},
+        {"seconds": "1"},
+        {"seconds": -1.0},
+        {"accumulate": 0},
+        {"parts": None},
+        {"parts": True},
+        {"rate": [1]},
+        {"guard": 3},
+        {"guard": {"running": 1.0, "lowest": 1.0}},
+        {"lines": 0.5},
+        {"losses": 7},
+        {"losses": [1.0]},
+        {"updates": "many"},
+        {"scaler": None},
+        *({name: ...} for name in ("average", "seconds", "guard", "scaler", "losses")),
+    ],
+    ids=str,
+)
+def test_numbers_of_a_wrong_type_are_damage_though_the_digest_fits(tmp_path, wrong):
+    """Training continues from the checkpoint before; `...` stands for a number that is missing."""
+    put(tiny(), tmp_path, 4, 9)
+
+    def change(tensors, numbers):
+        for name, value in wrong.items():
+            numbers[name] = value
+            if value is ...:
+                del numbers[name]
+
+    rewrite(tmp_path / "checkpoints" / "00000009.safetensors", change)
+    for raw in (True, False):
+        with pytest.raises(UserError, match="is damaged"):
+            checkpoints.weights(tmp_path, 9, raw)
+    assert checkpoints.resume(tiny(seed=1), tmp_path) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("raw/weight", None),
+        ("0.1/bias", None),
+        ("exp_avg_sq/weight", None),
+        ("raw/weight", torch.ones(2, 3)),
+        ("0.1/weight", torch.ones(2, 2, dtype=torch.bool)),
+        ("exp_avg/bias", torch.ones(2, dtype=torch.int8)),
+        ("exp_avg_sq/bias", torch.ones(3)),
+    ],
+)
+def test_tensors_that_do_not_fit_leave_the_state_as_it_was(tmp_path, name, tensor):
+    put(tiny(), tmp_path, 9)
+
+    def change(tensors, numbers):
+        tensors[name] = tensor
+        if tensor is None:
+            del tensors[name]
+
+    rewrite(tmp_path / "checkpoints" / "00000009.safetensors", change)
+    state = tiny(seed=1)
+    before, numbers = {n: t.clone() for n, t in state.tensors().items()}, state.numbers()
+    with pytest.raises(UserError, match=rf"of another network or plan \({name} is .* there, and float"):
+        checkpoints.resume(state, tmp_path)
+    assert all(torch.equal(tensor, before[n]) for n, tensor in state.tensors().items())
+    assert state.numbers() == numbers
+
+
+def test_weights_that_a_checkpoint_lacks_are_damage(tmp_path):
+    put(tiny(), tmp_path, 9)
+    rewrite(tmp_path / "checkpoints" / "00000009.safetensors", lambda tensors, numbers: numbers.update(average="0.2"))
+    with pytest.raises(UserError, match=r"is damaged \(it has no weights 0\.2/"):
+        checkpoints.weights(tmp_path, 9, raw=False)
 
 
 def test_files_of_other_names_are_left_alone(tmp_path):

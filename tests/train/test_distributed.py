@@ -1,5 +1,7 @@
 """The place of a process among others, the device and the precision."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +29,46 @@ def test_processes_that_do_not_find_each_other_are_said(monkeypatch):
     )
     with pytest.raises(UserError, match=r"3 processes were started, but only 1.*torchrun"):
         Distributed("cpu")
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "LOCAL_RANK", "RANK"])
+def test_a_variable_that_is_not_a_number_is_said(monkeypatch, name):
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(UserError, match=f"variable {name} is 'x', not a whole number"):
+        Distributed("cpu")
+
+
+def test_a_rank_that_there_is_not_is_said(monkeypatch):
+    """Else the process would wait for the others for half an hour, deaf to signals."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(UserError, match="RANK is 2, but must be below WORLD_SIZE, 2"):
+        Distributed("cpu")
+
+
+STRANGER = """
+from accelerate import Accelerator
+from ddim.errors import UserError
+from ddim.train.distributed import Distributed
+
+assert Distributed("cpu").sum(3.0) == [3.0]
+Accelerator(mixed_precision="bf16", cpu=True)  # ours has left no settings behind
+assert Distributed("cpu").processes == 1
+try:
+    Distributed("cpu", ["tensorboard"], "tracked")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_accelerators_of_other_code_and_ours_leave_each_other_alone():
+    """Accelerate's settings hold for a whole process; a training alone in it has none, one with trackers says so."""
+    pytest.importorskip("tensorboard")
+    done = subprocess.run([sys.executable, "-c", STRANGER], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Accelerate cannot start: ")
+    assert "start the training in a new Python process" in done.stdout
+    assert done.stdout.count("\n") == 1
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

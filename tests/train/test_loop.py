@@ -1,11 +1,13 @@
 import copy
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from ddim import nets, schedule
 from ddim.data import open_images
@@ -27,7 +29,8 @@ def digits():
 
 def small(seed=0, **options):
     torch.manual_seed(seed)
-    return Denoiser(nets.build("plain", 1, "tiny", **options), schedule.linear(), shape=(1, 8, 8))
+    network = nets.build("plain", 1, "tiny", **options)
+    return Denoiser(network, schedule.linear(), shape=(1, 8, 8), classes=options.get("classes"))
 
 
 def weights(model):
@@ -38,6 +41,30 @@ def mean_loss(model, images, **options):
     """The mean loss over all times, at the same times and with the same noise at every call."""
     parts = losses_by_level(model, images, **options)
     return sum(parts) / len(parts)
+
+
+def test_images_that_the_model_is_not_made_for_are_refused(digits):
+    """The shape is forgotten, or there are other classes; a model without classes may learn from labelled images."""
+    five = nets.build("plain", 1, "tiny", classes=5)
+    for model, said in (
+        (Denoiser(small().network, schedule.linear()), r"shape \(1, 28, 28\), but those of digits are \(1, 8, 8\)"),
+        (Denoiser(five, schedule.linear(), shape=(1, 8, 8), classes=5), "knows 5 classes, but digits has 10"),
+    ):
+        before = weights(model)
+        with pytest.raises(UserError, match=said):
+            next(fit(model, digits, Plan(steps=1)))
+        assert torch.equal(weights(model), before)
+    tensors: Any = TensorDataset(digits.pixels)
+    with pytest.raises(UserError, match="got TensorDataset"):
+        next(fit(small(), tensors, Plan(steps=1)))
+    assert next(fit(small(), digits, Plan(steps=1))).step == 1
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_model_remembers_whether_it_learnt_the_null_class(digits, dropout):
+    model = small(classes=10)
+    *_, last = fit(model, digits, Plan(steps=1, label_dropout=dropout))
+    assert model.null_class == last.average.null_class == (dropout > 0)
 
 
 @pytest.mark.slow

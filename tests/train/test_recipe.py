@@ -2,10 +2,13 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 import ddim
+from cli.refusal import refused
 from ddim.data.images import loaders
 from ddim.errors import UserError
 from ddim.train import Plan, Recipe, fit
@@ -48,11 +51,67 @@ def test_the_first_limit_ends_training():
         {"seed": 2**63},
         {"epochs": float("inf")},
         {"label_dropout": 1.5},
+        {"steps": True},
+        {"batch_size": 2.5},
+        {"epochs": "3"},
+        {"mirror": 1},
+        {"ema": ("0.1",)},
+        {"epochs": 1e308},
+        {"minutes": 1e300},
+        {"steps": 10**20},
+        {"batch_size": 10**20},
+        {"learning_rate": 1e308},
+        {"clip": 1e300},
+        {"warmup": 2**63},
+        {"accumulate": 9999999999},
+        {"accumulate": 65},  # of a batch of 64
+        {"cooldown": float("nan")},
     ],
 )
 def test_impossible_plans(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         Plan(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"image_size": 10**20}, "image_size must be from 1 to 1024"),
+        ({"image_size": 0}, "image_size must be from 1 to 1024"),
+        ({"image_size": True}, "image_size must be a whole number; got True"),
+        ({"conditional": "yes"}, "conditional must be true or false; got 'yes'"),
+        ({"data": 3}, "data must be text; got 3"),
+        ({"plan": {"steps": 3}}, "plan must be a Plan"),
+    ],
+)
+def test_impossible_recipes(wrong, said):
+    with pytest.raises(UserError, match=said):
+        Recipe(**wrong)
+
+
+def test_numbers_of_numpy_are_numbers():
+    numbers: Any = {"steps": np.int64(5), "learning_rate": np.float32(0.5), "ema": [np.float64(0.1)]}
+    plan = Plan(**numbers)
+    assert plan == Plan(steps=5, learning_rate=0.5, ema=(0.1,))
+    json.dumps(asdict(plan))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--epochs", "1e308"], "epochs must be a number above 0, at most 1,000,000; got 1e+308"),
+        (["--batch-size", "9" * 20], "batch_size must be a number above 0, at most 65,536"),
+        (["--accumulate", "9999999999"], "accumulate must be a number above 0, at most 65,536"),
+        (["--save-every", "nan"], "save_every must be a number of seconds above 0"),
+        (["--out", ""], "The path is empty"),
+    ],
+)
+def test_impossible_numbers_on_the_command_line(tmp_path, monkeypatch, capsys, words, said):
+    """They are refused before the data are opened, and leave nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ddim.train.run.open_images", lambda *_, **__: pytest.fail("the images were opened"))
+    assert said in refused(capsys, "train", "digits", *words)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recipes_that_come_with_ddim():
@@ -77,6 +136,9 @@ def test_a_recipe_in_a_file(tmp_path):
         ("colour = 3", "sets 'colour'"),
         ("[plan]\nlr = 3", "sets 'lr'"),
         ("plan = 3", "sets plan = 3"),
+        (f"x = {'[' * 1000}{']' * 1000}", "mine.toml "),
+        (f"image_size = {'9' * 5000}", "mine.toml is not TOML"),
+        ("[plan]\nbatch_size = 99999999999999999999", "batch_size must be a number above 0, at most 65,536"),
         ("size = 3", "sets size = 3"),
         ('[plan]\ntimes = "evenly"', "sets times = 'evenly'; it must be one of uniform, stratified"),
         ('[plan]\nepochs = "many"', "sets epochs = 'many'"),
@@ -103,7 +165,7 @@ def test_a_recipe_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('network = "resnet"', "no network called 'resnet'; choose one of "),
+        ('network = "mixer"', "no network called 'mixer'; choose one of "),
         ('size = "huge"', "no size of unet called 'huge'; choose one of tiny, micro, mini, small, base"),
         ('network = "plain"\nsize = "mini"', "no size of plain called 'mini'; choose one of tiny, small, base"),
         ('schedule = "betas"', "no schedule called 'betas'; choose one of linear, "),

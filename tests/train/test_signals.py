@@ -14,6 +14,7 @@ import torch
 
 from ddim.cli import main
 from ddim.data.images import Images
+from ddim.model_io import read_config
 from ddim.train import Plan, Recipe, checkpoints, fit
 from ddim.train import recipe as recipes
 from ddim.train.guards import interruptible
@@ -108,10 +109,27 @@ def test_the_update_under_way_is_the_last(tmp_path, monkeypatch, capsys, images,
     assert checkpoints.newest(tmp_path) == 2
 
 
-def test_signals_after_the_last_update_change_nothing(tmp_path, monkeypatch, images):
-    monkeypatch.setattr("ddim.train.run.fit", asking([2, 3]))
-    go(tmp_path)
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_signal_in_or_after_the_last_update_ends_a_complete_run(tmp_path, monkeypatch, capsys, images, step, kind):
+    """What was to follow, for instance the experiments of `reproduce`, does not begin; the run lacks nothing."""
+    monkeypatch.setattr("ddim.train.run.fit", asking([step], kind))
+    assert interrupted(capsys, tmp_path) == SENTENCE
     assert checkpoints.newest(tmp_path) == 3
+    assert read_config(tmp_path)["finished"]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_reproduce_ends_with_a_training_that_was_asked_to(tmp_path, monkeypatch, capsys, images, kind):
+    """Even in the final save, when all that is left of the command are its experiments."""
+    monkeypatch.setattr("ddim.train.run.fit", asking([3], kind))
+    monkeypatch.setattr("ddim.experiments.run", lambda *_, **__: pytest.fail("the experiments began"))
+    (tmp_path / "few.toml").write_text('network = "plain"\nsize = "tiny"\n[plan]\nsteps = 3\nbatch_size = 4\n')
+    with pytest.raises(SystemExit) as end:
+        main(["reproduce", str(tmp_path / "few.toml"), "--device", "cpu", "--out", str(tmp_path / "run")])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == SENTENCE
+    assert read_config(tmp_path / "run")["finished"]
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

@@ -18,7 +18,7 @@ from operator import or_
 from types import FrameType
 from typing import Annotated, Any
 
-from ddim.errors import Notice, UserError, did_you_mean
+from ddim.errors import Notice, UserError, did_you_mean, printable
 
 COMMANDS = {
     "train": "Train",
@@ -148,11 +148,11 @@ _default_format = warnings.formatwarning
 def _format_warning(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
     """Format a `Notice` as one sentence, without the line of code that caused it."""
     if issubclass(category, Notice):
-        return f"ddim: {message}\n"
+        return f"ddim: {printable(str(message))}\n"
     return _default_format(message, category, *where, **line)
 
 
 def _exit(code: int, sentence: str | None = None) -> None:
     if sentence:
-        print(f"ddim: {sentence}", file=sys.stderr)
+        print(f"ddim: {printable(sentence)}", file=sys.stderr)
     raise SystemExit(code) from None

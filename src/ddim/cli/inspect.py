@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from ddim.cli.options import DataDir
+from ddim.errors import UserError, counted, listed, printable
 
 if TYPE_CHECKING:
     from ddim.data.survey import Survey
@@ -26,7 +27,7 @@ class Inspect:
 
     For example:
       ddim inspect photos/
-      ddim inspect photos/ --size 64 --all
+      ddim inspect photos/ --image-size 64 --all
       ddim inspect photos/ --classes cat,dog --out cats-and-dogs.png
       ddim inspect mnist
       ddim inspect hf:user/name
@@ -34,69 +35,78 @@ class Inspect:
 
     what: Annotated[Positional[str], arg(metavar="DATA")]
     """A folder of images, a named data set (see `ddim list data`), or a hub id."""
-    size: int | None = None
+    image_size: Annotated[int | None, arg(aliases=["--size"])] = None
     """Side length of the images in pixels; if not given, small squares keep their size and others become 32."""
     classes: str | None = None
     """Use only these classes, e.g. cat,dog."""
     all: bool = False
-    """List every unreadable file and every duplicate, not only the first 20."""
-    out: Path | None = None
-    """File for the picture; NAME-inspect.png if not given."""
+    """List every file that is left out and every duplicate, not only the first 20."""
+    out: str | None = None
+    """PNG file for the picture; NAME-inspect.png if not given."""
     data_dir: DataDir = None
 
     def run(self) -> None:
         from ddim.data import catalogue, names, open_images, to_uint8
+        from ddim.data.images import checked_size
         from ddim.data.survey import spread, survey
+        from ddim.files import user_path
         from ddim.pictures import write_grid
 
+        out, size = None if self.out is None else user_path(self.out), self.image_size
+        if out is not None and out.suffix.lower() != ".png":
+            raise UserError(f"The picture is a PNG, and --out is {out}; give a name that ends in .png.")
+        if size is not None:
+            checked_size(size)
         if self.what in names():
             images, held_out = (
-                open_images(self.what, classes=self.classes, size=self.size, split=split, data_dir=self.data_dir)
+                open_images(self.what, classes=self.classes, size=size, split=split, data_dir=self.data_dir)
                 for split in ("train", "test")
             )
             classes = images.classes
             counts = (part.labels.bincount(minlength=len(classes)).tolist() for part in (images, held_out))
             lines = [
-                f"{images.name}: {len(images):,} images for training, {len(held_out):,} for testing",
+                f"{images.name}: {counted(len(images), 'image')} for training, {len(held_out):,} for testing",
                 *(f"  {name}: {train:,} and {test:,}" for name, train, test in zip(classes, *counts, strict=True)),
                 f"Training images: {_shape(images.shape)}, {_mirror(images.mirror)}.",
             ]
             name, shown = images.name, to_uint8(images.batch(spread(len(images), 64))[0])
+        elif self.data_dir is not None:
+            raise UserError(f"{self.what} is not one of {', '.join(names())}; leave out --data-dir.")
         else:
-            found = survey(catalogue(self.what, self.classes), self.size)
+            found = survey(catalogue(self.what, self.classes), size)
             lines = [*describe(found, None if self.all else MOST)]
             name, shown = found.name, found.preview()
-        out = self.out or Path(f"{name}-inspect.png")
-        print("\n".join(lines))
+        out = out or Path(f"{name}-inspect.png")
+        print("\n".join(map(printable, lines)))
         write_grid(shown, out)
-        print(f"{out} shows {len(shown)} of the images, as training uses them.")
+        print(f"{printable(str(out))} shows {len(shown)} of the images, as training uses them.")
 
 
 def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
     """Yield the lines about a folder, with at most `most` entries of each list; None lists all."""
-    from ddim.data.catalogue import printable
-
     total = len(found.facts)
     train = sum(train for _, train, _ in found.counts)
-    plural = "class" if len(found.classes) == 1 else "classes"
-    yield f"{printable(found.name)}: {_images(total)} in {len(found.classes):,} {plural}"
+    classes = counted(len(found.classes), "class", "classes")
+    yield f"{found.name}: {counted(total, 'image')} in {classes}"
+    if found.splits:
+        yield f"Splits: {found.splits}"
     for name, training, held_out in found.counts:
-        yield f"  {printable(name)}: {training:,} for training, {held_out:,} held out"
+        yield f"  {name}: {training:,} for training, {held_out:,} held out"
     sizes = [f"{width} × {height}" for width, height in found.sizes]
     yield f"Sizes: smallest {sizes[0]}, median {sizes[1]}, largest {sizes[2]}"
     yield "Formats: " + ", ".join(f"{count:,} {kind}" for kind, count in found.kinds)
     if found.ignored:
-        kinds = (f"{count:,} {printable(kind) or 'no suffix'}" for kind, count in found.ignored.most_common(10))
+        kinds = (f"{count:,} {kind or 'no suffix'}" for kind, count in found.ignored.most_common(10))
         yield f"Ignored, not images: {found.ignored.total():,} ({', '.join(kinds)})"
     if found.skipped:
-        yield f"Left out, unreadable: {len(found.skipped):,}"
-        yield from _list([f"{printable(name)} {reason}" for name, reason in found.skipped], most)
+        yield f"Left out: {counted(len(found.skipped), 'file')}"
+        yield from _list([f"{name} {reason}" for name, reason in found.skipped], most)
     if found.copies:
         more = sum(len(group) - 1 for group in found.copies)
         yield f"Duplicates, identical byte for byte: {more:,}"
-        yield from _list([" = ".join(map(printable, group)) for group in found.copies], most)
+        yield from _list([" = ".join(group) for group in found.copies], most)
     shape = (found.pixels.shape[1], found.size, found.size)
-    yield f"Training images: {train:,} of {_shape(shape)}, {_mirror(True)}; {total - train:,} more are held out"
+    yield f"Training images: {train:,} of {_shape(shape)}, {_mirror(True)}; held out: {total - train:,}"
     yield f"  cropped to their central squares, which removes {found.lost:.0%} of the area"
     for warning in warnings(found):
         yield f"Warning: {warning}"
@@ -104,29 +114,29 @@ def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
 
 def warnings(found: "Survey") -> Iterator[str]:
     """Yield a sentence for each property of the images that will harm the training or its evaluation."""
-    from ddim.data.catalogue import printable
-
+    yield from found.warnings
     total = len(found.facts)
     if total < FEW:
-        yield f"{_images(total)} are few; a network tends to memorise fewer than about {FEW}."
-    sparse = [f"{printable(name)} ({train})" for name, train, _ in found.counts if train < SPARSE]
+        yield f"only {counted(total, 'image')}; a network tends to memorise fewer than about {FEW}."
+    if not any(held_out for _, _, held_out in found.counts):
+        yield "no image can be held out; training needs two that differ."
+    if absent := [name for name, train, _ in found.counts if not train]:
+        yield f"classes without a training image cannot be learnt: {listed(absent, 10)}."
+    sparse = [f"{name} ({train})" for name, train, _ in found.counts if 0 < train < SPARSE]
     if sparse and len(found.classes) > 1:
-        more = f" and {len(sparse) - 10:,} more" if len(sparse) > 10 else ""
-        yield f"classes with fewer than {SPARSE} training images are learnt poorly: {', '.join(sparse[:10])}{more}."
+        yield f"classes with fewer than {SPARSE} training images are learnt poorly: {listed(sparse, 10)}."
+    if found.flat:
+        yield f"{found.flat:,} of {counted(total, 'image')} {'has' if found.flat == 1 else 'have'} only one colour."
     if found.lost > CROPPED:
         yield f"cropping to squares removes {found.lost:.0%} of the area; crop the images yourself to choose which."
     if found.enlarged:
         yield (
-            f"{found.enlarged:,} of {_images(total)} are smaller than {found.size} pixels and will be enlarged, "
-            "which blurs them; choose a smaller --size."
+            f"{found.enlarged:,} of {counted(total, 'image')} {'is' if found.enlarged == 1 else 'are'} smaller than "
+            f"{found.size} pixels and will be enlarged, which blurs; choose a smaller --image-size."
         )
     if found.leaked:
-        is_also = "image is" if found.leaked == 1 else "images are"
-        yield f"{found.leaked:,} held-out {is_also} in the training split too; test results will look too good."
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image" + ("" if count == 1 else "s")
+        leaked = counted(found.leaked, "held-out image is", "held-out images are")
+        yield f"{leaked} in the training split too; test results will look too good."
 
 
 def _shape(shape: tuple[int, int, int]) -> str:

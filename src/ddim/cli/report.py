@@ -1,12 +1,12 @@
 """`ddim report`: a run as a page."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from ddim.cli.options import Device
+from ddim.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -21,26 +21,33 @@ class Report:
       ddim report runs/mnist --digest docs/results/mnist
     """
 
-    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    run_folder: Annotated[Positional[str], arg(metavar="RUN")]
     """The run, e.g. runs/digits."""
     minutes: float | None = None
     """Approximate time limit in minutes, to which the experiments are shortened; no limit if not given."""
     redo: bool = False
     """Compute results again that are already in the folder."""
-    digest: Path | None = None
+    digest: str | None = None
     """Folder for a short version to commit to a repository: README.md, pictures and numbers.json."""
     device: Device = None
 
     def run(self) -> None:
         from ddim import experiments, load, report
         from ddim.device import choose_device
+        from ddim.files import user_path
+        from ddim.loading import comes_with_ddim, find
 
-        model = load(self.run_folder).to(choose_device(self.device))
-        setup = experiments.Setup(self.run_folder, model)
+        folder, small = user_path(self.run_folder), None if self.digest is None else user_path(self.digest)
+        if not folder.is_dir() and comes_with_ddim(find(self.run_folder)):
+            raise UserError(
+                f"{folder} is a model that comes with ddim, not a run; `ddim reproduce {folder} --model {folder}` "
+                f"copies it into runs/{folder}, runs the experiments and writes the report."
+            )
+        model = load(folder).to(choose_device(self.device))
+        setup = experiments.Setup(folder, model)
         for name in experiments.run(setup, minutes=self.minutes, redo=self.redo):
             print(f"{name} done")
-        if self.digest is None:
-            print(f"The report is {report.write(self.run_folder)}.")
+        if small is None:
+            print(f"The report is {report.write(folder)}.")
         else:
-            small = report.digest(self.run_folder, self.digest)
-            print(f"The report is {self.run_folder / 'report.html'}; the short version is {small}.")
+            print(f"The report is {folder / 'report.html'}; the short version is {report.digest(folder, small)}.")

@@ -87,7 +87,7 @@ class Subject:
                 "weights": fingerprint(self.folder),
                 "parameters": sum(p.numel() for p in model.network.parameters()),
                 "images_seen": images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl")),
-                "sampling": f"{model.sampling.describe(**options)}{guided}",
+                "sampling": f"{model.sampling.describe(**options, schedule=model.schedule)}{guided}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
         pixels = as_pixels(_both_splits(self.name, None if shape[1] <= KEPT_SIZE else shape[1]))
@@ -167,18 +167,21 @@ class RealFlags:
 
 def _training_data(subject: Subject) -> dict[str, Any]:
     from ddim.model_io import read_config
+    from ddim.train.recipe import source
 
     if not subject.is_model:
         raise UserError(
             f"{subject.name} is a folder of images; name the real images to compare with, e.g. --against mnist."
         )
-    recipe = read_config(subject.folder).get("recipe")
+    config = read_config(subject.folder)
+    recipe = config.get("recipe")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), str):
         raise UserError(
             f"{subject.name} does not say what it was trained on; name the real images to compare with, e.g. "
             "--against photos/."
         )
-    return {"name_or_path": recipe["data"], "classes": recipe.get("classes"), "size": recipe.get("image_size")}
+    data = source(config, subject.name, "if they have moved, say where they are: --against PATH")
+    return {"name_or_path": data, "classes": recipe.get("classes"), "size": recipe.get("image_size")}
 
 
 def _both_splits(path: str, size: int | None) -> "Images":

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from ddim.cli.options import DataDir, Device
 from ddim.errors import UserError
+from ddim.files import user_path
 from ddim.train import recipe as recipes
 from ddim.train.recipe import Recipe
 
@@ -30,7 +31,7 @@ class Train:
 
     what: Annotated[Positional[str], arg(metavar="[WHAT]")] = "digits"
     """A recipe (`ddim list recipes` or a TOML file), a data set, a folder of images, a hub id, or a run."""
-    out: Path | None = None
+    out: Annotated[str | None, arg(metavar="PATH")] = None
     """Folder of the run; runs/NAME if not given."""
     device: Device = None
     data_dir: DataDir = None
@@ -60,9 +61,8 @@ class Train:
         else:
             recipe = recipes.shipped(self.what) if self.what in recipes.names() else Recipe(data=self.what)
             if self.resume and (self.folder / "config.json").is_file():
-                data, recipe = recipe.data, recipes.of_run(self.folder)
-                if data != recipe.data and not _is_run(Path(self.what)):
-                    raise UserError(f"{self.folder} was trained on {recipe.data}, not on {data}; choose another --out.")
+                data = self._source() if _is_run(user_path(self.what)) else recipe.data
+                recipe = replace(recipes.of_run(self.folder), data=data)  # `train` compares the images
         if any(flag.split("=")[0] in ("--epochs", "--steps", "--minutes") for flag in flags):
             recipe = replace(recipe, plan=replace(recipe.plan, epochs=None, steps=None, minutes=None))
         return Train(self.what, recipe=recipe)
@@ -71,11 +71,17 @@ class Train:
     def folder(self) -> Path:
         """The folder of the run."""
         if self.out is not None:
-            return self.out
-        what = Path(self.what)
+            return user_path(self.out)
+        what = user_path(self.what)
         if _is_run(what):
             return what
         return Path("runs") / (what.stem if what.suffix == ".toml" else what.resolve().name or "images")
+
+    def _source(self) -> str:
+        from ddim.model_io import read_config
+
+        remedy = f"if they have moved, say where they are: ddim train PATH --out {self.folder} --resume"
+        return recipes.source(read_config(self.folder), self.folder, remedy)
 
     def run(self) -> None:
         from ddim import load

@@ -2,14 +2,17 @@
 
 import pkgutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 
 from ddim.data import build, folder, hub
-from ddim.data.catalogue import Catalogue, summary
-from ddim.data.images import Images, loaders, register, to_uint8
-from ddim.errors import Notice, UserError, did_you_mean
+from ddim.data.cache import Stored
+from ddim.data.catalogue import Catalogue, contrast, summary
+from ddim.data.images import Images, check_images, checked_size, loaders, register, to_uint8
+from ddim.errors import Notice, UserError, counted, did_you_mean, printable
+from ddim.files import user_path
 
 __all__ = ["Images", "catalogue", "names", "open_images", "register", "to_uint8"]
 
@@ -40,12 +43,15 @@ def open_images(
 
     A folder (see `ddim.data.folder.scan`) is decoded once, into the cache, and its pixels are memory-mapped. Its
     sub-folders are the classes. Without folders `train` and `test`, one file in 20 is held out, by its content.
-    Unreadable files are left out, and a `Notice` names them. Photographs may be mirrored, so `mirror` is True.
+    Photographs may be mirrored, so `mirror` is True. A `Notice` counts the files that are left out, and names them
+    when the folder is decoded; other notices concern images without contrast, and folders with the name of a split
+    that were read as classes.
 
     Args:
         name_or_path: one of `names()`; the path of a folder; or a hub id, "user/name" or "hf:name", which needs
             `pip install "ddim[hub]"`.
-        classes: keep only these classes, e.g. "cat,dog" or [3, 8], relabelled from 0 in this order.
+        classes: keep only these classes, e.g. "cat,dog" or [3, 8], relabelled from 0 in this order. A class may have
+            commas in its name.
         size: resize the images to size x size pixels. By default, a folder of squares of one size up to 64 keeps
             that size, and any other folder is resized to 32.
         split: "train" or "test".
@@ -59,6 +65,8 @@ def open_images(
     """
     if split not in SPLITS:
         raise UserError(f"There is no split {split!r}; choose train or test.")
+    if size is not None:
+        size = checked_size(size)
     name = str(name_or_path)
     if name not in loaders:
         if data_dir is not None or url is not None:
@@ -67,6 +75,7 @@ def open_images(
             )
         return _decoded(catalogue(name, classes), name, size, split)
     images = loaders[name](split, data_dir, url)
+    check_images(images)
     if classes is not None:
         images = images.select(classes)
     if size is not None:
@@ -81,7 +90,7 @@ def catalogue(name_or_path: str | Path, classes: str | Sequence[str | int] | Non
         UserError: the folder, data set or class does not exist.
     """
     name = str(name_or_path)
-    path = Path(name).expanduser()
+    path = user_path(name)
     if name.startswith(hub.PREFIX):
         files = hub.scan(name.removeprefix(hub.PREFIX))
     elif path.exists() or not hub.plausible(name):
@@ -98,16 +107,25 @@ def catalogue(name_or_path: str | Path, classes: str | Sequence[str | int] | Non
 
 def _decoded(files: Catalogue, name: str, size: int | None, split: str) -> Images:
     stored = build.stored(files, size)
-    if skipped := stored.skipped:
-        count = f"{len(skipped):,} of {len(skipped) + len(stored.labels):,} files"
-        warnings.warn(
-            f"{count} in {name} are left out: {summary(skipped, 5)}. See them all: ddim inspect {name} --all",
-            Notice,
-            stacklevel=3,
-        )
+    if split == "train" or stored.fresh:  # once for both splits
+        for notice in _notices(files, stored, name):
+            warnings.warn(printable(notice), Notice, stacklevel=3)
     rows = slice(stored.train) if split == "train" else slice(stored.train, None)
     if not len(stored.labels[rows]):
         raise UserError(
             f"{name} holds no image for the split {split!r} that differs from those of the other split; add images."
         )
     return Images(stored.pixels[rows], stored.labels[rows], stored.classes, files.name, split, mirror=True)
+
+
+def _notices(files: Catalogue, stored: Stored, name: str) -> Iterator[str]:
+    """Yield what a user should know about a folder; the files that are left out are named when they are decoded."""
+    if files.doubt:
+        yield files.doubt
+    if poor := contrast(stored.levels):
+        yield f"{name}: {poor}"
+    if skipped := stored.skipped:
+        share = f"{len(skipped):,} of {counted(len(skipped) + len(stored.labels), 'file')}"
+        named = f": {summary(skipped, 5)}. See them all:" if stored.fresh else "; see"
+        verb, command = "is" if len(skipped) == 1 else "are", f"ddim inspect {quote(name)} --all"
+        yield f"{share} in {name} {verb} left out{named} {command}"

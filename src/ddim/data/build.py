@@ -8,22 +8,23 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 from PIL import Image
 
 from ddim.data import cache, decode
 from ddim.data.cache import Fact, Stored
 from ddim.data.catalogue import Catalogue, Entry, Skipped, summary
 from ddim.data.decode import Unreadable
-from ddim.data.download import cache_folder
+from ddim.data.download import ELSEWHERE, cache_folder
+from ddim.data.images import checked_size
 from ddim.errors import UserError
-from ddim.files import refusal
+from ddim.files import locked, refusal, sweep
 from ddim.progress import bar
 
 KEPT_SIZE = 64  # sets of squares of one size up to this keep it
@@ -50,39 +51,41 @@ def stored(catalogue: Catalogue, size: int | None) -> Stored:
         UserError: a size below 1 or above 1024, no readable image (or none of a selected class), or a cache that
             cannot be written.
     """
-    if size is not None and not 1 <= size <= 1024:
-        raise UserError(f"Images cannot be resized to {size} pixels; ask for 1 to 1024.")
+    if size is not None:
+        size = checked_size(size)
     source = _short(f"{catalogue.identity} {size}")
     prefix = f"{re.sub(r'[^A-Za-z0-9]+', '_', catalogue.name)[:40]}-{source}"
     folder = cache_folder() / "images"
     path = folder / f"{prefix}-{_short(f'{decode.VERSION} {catalogue.state}')}.safetensors"
     if images := cache.read(path):
         return images
-    with ExitStack() as stack:
-        with suppress(OSError, NotImplementedError):
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(folder / f"{prefix}.lock"))
+    with locked(folder / f"{prefix}.lock") as alone:
         if images := cache.read(path):  # another process was faster
             return images
+        if alone:
+            sweep(folder, f"{prefix}-*")
         _build(catalogue, size, path)
         for old in set(folder.glob(f"{prefix}-*.safetensors")) - {path}:
             old.unlink(missing_ok=True)
         if images := cache.read(path):
-            return images
-    raise UserError(
-        f"{path} cannot be read back as it was written; check the disk, or set DDIM_CACHE to another folder."
-    )
+            return replace(images, fresh=True)
+    raise UserError(f"{path} cannot be read back as it was written; check the disk, or {ELSEWHERE}.")
 
 
-def held_out(digests: Iterable[str]) -> set[str]:
+def held_out(digests: Iterable[str], labels: Iterable[int] = ()) -> set[str]:
     """Return the contents to test on: one in 20 of the distinct ones, at least 1 if there are 2, at most 1,000.
 
-    They are the smallest `digests`, the hashes of the files' bytes. The choice looks random, yet depends on the
-    files alone: copies are in the same split whatever their names, and a new file moves at most one other.
+    They are the smallest of `digests`, the hashes of the files' bytes, but never the greatest of a class, so that each
+    class of `labels` keeps a training image. Where every class has one image only, all may be held out. The choice
+    looks random, yet depends on the files alone: copies are in the same split whatever their names, and a new file
+    moves at most one other, or two if it frees the only training image of its class.
     """
+    digests = list(digests)
+    kept = {label: digest for digest, label in sorted(zip(digests, labels, strict=False))}  # the greatest of each
     distinct = sorted(set(digests))
     count = min(max(round(len(distinct) / HELD_OUT_ONE_IN), 1), MAX_HELD_OUT, max(len(distinct) - 1, 0))
-    return set(distinct[:count])
+    free = sorted(set(distinct) - set(kept.values()))
+    return set((free or distinct)[:count])
 
 
 def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
@@ -107,13 +110,13 @@ def _build(catalogue: Catalogue, size: int | None, path: Path) -> None:
                         return
                     side = actual  # a truncated file with a valid header gave the wrong size; decode again
             except OSError as error:
-                raise refusal(path, error) from error
+                raise refusal(path, error, ELSEWHERE) from error
 
 
 def _sizes(catalogue: Catalogue, pool: ThreadPoolExecutor) -> Iterator[tuple[int, int]]:
     def measure(entry: Entry) -> tuple[int, int] | None:
         with suppress(Exception), entry.open() as file, Image.open(file, formats=decode.FORMATS) as image:
-            return image.size
+            return None if decode.is_sheet(image) else image.size
         return None  # what cannot be read is listed when it is decoded
 
     return (size for size in _in_order(pool, measure, catalogue.entries) if size)
@@ -143,7 +146,8 @@ def _decode_all(
             return Skipped(entry.name, f"cannot be opened: {error.strerror or error}")
         pixels = picture.pixels
         colour = bool((pixels[0] != pixels[1]).any() or (pixels[1] != pixels[2]).any())
-        return Fact(entry.name, entry.label, entry.split or "", digest, *picture[1:], colour), pixels
+        levels = int(pixels.min()), int(pixels.max()), bool((pixels == pixels[:, :1, :1]).all())
+        return Fact(entry.name, entry.label, entry.split or "", digest, *picture[1:], colour, *levels), pixels
 
     facts, skipped = [], []
     results = _in_order(pool, read, catalogue.entries)
@@ -161,7 +165,8 @@ def _write(
     catalogue: Catalogue, facts: Sequence[Fact], skipped: Sequence[Skipped], size: int, spool: BinaryIO, path: Path
 ) -> None:
     """Write the rows of the spool in order: training images first, and one channel if no image has colour."""
-    tested = held_out(fact.digest for fact in facts if not fact.split)
+    undecided = [fact for fact in facts if not fact.split]
+    tested = held_out([fact.digest for fact in undecided], [fact.label for fact in undecided])
     splits = [fact.split or ("test" if fact.digest in tested else "train") for fact in facts]
     order = sorted(range(len(facts)), key=lambda i: splits[i] == "test")  # stable: by name in each split
     channels = 3 if any(fact.colour for fact in facts) else 1
@@ -179,6 +184,7 @@ def _write(
         {
             "classes": [catalogue.classes[label] for label in labels],
             "train": splits.count("train"),
+            "levels": [min(fact.darkest for fact in facts), max(fact.brightest for fact in facts)],
             "skipped": sorted([*catalogue.skipped, *skipped]),
         },
     )

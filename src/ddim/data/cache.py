@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from ddim.data.catalogue import Skipped
+from ddim.data.download import ELSEWHERE
+from ddim.errors import UserError
 from ddim.files import writing
 
 BLOCK = 1 << 20  # bytes of pixels per checksum, approximately
@@ -37,6 +39,9 @@ class Fact(NamedTuple):
     mode: str
     format: str
     colour: bool
+    darkest: int  # of the pixels, 0 to 255
+    brightest: int
+    flat: bool  # all pixels have one colour
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,26 @@ class Stored:
     skipped: tuple[Skipped, ...]  # the files that were left out
     path: Path
     files_at: tuple[int, int]  # byte range of `files`
+    files_sum: int  # the CRC-32 of `files`
+    levels: tuple[int, int]  # the darkest and the brightest of all pixels
+    fresh: bool = False  # whether the images were decoded just now
 
     def files(self) -> list[Fact]:
-        """Return what is stored of the file of each image."""
-        with self.path.open("rb") as file:
-            file.seek(self.files_at[0])
-            return [Fact(*row) for row in json.loads(file.read(self.files_at[1] - self.files_at[0]))]
+        """Return what is stored of the file of each image.
+
+        Raises:
+            UserError: the file has been replaced or damaged since it was opened.
+        """
+        start, end = self.files_at
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                text = file.read(end - start)
+        except OSError:
+            text = b""
+        if zlib.crc32(text) != self.files_sum:
+            raise UserError(f"{self.path} was replaced or damaged after it was opened; open the images again.")
+        return [Fact(*row) for row in json.loads(text)]
 
 
 def rows_in_block(shape: Sequence[int]) -> int:
@@ -77,7 +96,7 @@ def write(
         blocks: the pixels in order, `rows_in_block` images in each but the last.
         shape: (N, C, H, W) of all pixels.
         files: what to store of each of the N image files.
-        about: the `classes`, the number of `train` images, and the `skipped` files.
+        about: the `classes`, the number of `train` images, the `levels` of the pixels, and the `skipped` files.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -96,11 +115,12 @@ def write(
 
     def head(sums: list[int]) -> bytes:
         table["__metadata__"] = {"crc32": " ".join(f"{crc:08x}" for crc in sums), "rest": f"{zlib.crc32(rest):08x}"}
+        table["__metadata__"]["head"] = f"{_crc(table):08x}"
         text = json.dumps(table).encode()
         text += b" " * (-(8 + len(text)) % 4096)  # pixels start on a page
         return len(text).to_bytes(8, "little") + text
 
-    with writing(path) as draft, draft.open("wb") as file:
+    with writing(path, ELSEWHERE) as draft, draft.open("wb") as file:
         file.write(head([0] * -(-shape[0] // rows_in_block(shape[1:]))))  # room for the checksums, written below
         sums = []
         for block in blocks:
@@ -121,6 +141,9 @@ def read(path: Path) -> Stored | None:
             if not 0 < length <= file_size:
                 return None
             table, start = json.loads(file.read(length)), 8 + length
+            sums = table["__metadata__"]
+            if int(sums.pop("head"), 16) != _crc(table):  # older versions wrote none
+                return None
             (first, _), (middle, _), (last, end) = (
                 table[name]["data_offsets"] for name in ("labels", "about", "files")
             )
@@ -128,12 +151,12 @@ def read(path: Path) -> Stored | None:
                 return None
             file.seek(start + first)
             rest = file.read()
-        sums = table["__metadata__"]
         # "c", copy on write: PyTorch wants memory that may be written; the file is never changed
         pixels = np.memmap(path, np.uint8, "c", start, tuple(table["pixels"]["shape"]))
         if zlib.crc32(rest) != int(sums["rest"], 16) or not _intact(pixels, sums["crc32"].split()):
             return None
         about = json.loads(rest[middle - first : last - first])
+        darkest, brightest = about["levels"]
         return Stored(
             pixels=torch.from_numpy(pixels),
             labels=torch.from_numpy(np.frombuffer(rest[: middle - first], "<i8").astype(np.int64)),
@@ -142,9 +165,16 @@ def read(path: Path) -> Stored | None:
             skipped=tuple(Skipped(*pair) for pair in about["skipped"]),
             path=path,
             files_at=(start + last, start + end),
+            files_sum=zlib.crc32(rest[last - first :]),
+            levels=(darkest, brightest),
         )
-    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError):  # from damaged JSON
-        return None
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
+        return None  # all but the first are from damaged JSON
+
+
+def _crc(table: dict[str, Any]) -> int:
+    """Return the checksum of a header that lacks its own."""
+    return zlib.crc32(json.dumps(table).encode())
 
 
 def _intact(pixels: npt.NDArray[np.uint8], sums: list[str]) -> bool:

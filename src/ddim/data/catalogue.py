@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from ddim.data.images import class_indices
 
+LITTLE_CONTRAST = 64  # of 255 grey levels: images within fewer give a warning
+
 
 class Skipped(NamedTuple):
     """A file that is left out, and the reason, a clause that follows its name: "a.png: is empty"."""
@@ -37,6 +39,8 @@ class Catalogue:
     skipped: tuple[Skipped, ...] = ()  # files that look like images and cannot be read
     ignored: Mapping[str, int] = field(default_factory=dict)  # suffix -> number of files that are not images
     selected: bool = False  # whether the user selected exactly these classes
+    splits: str = ""  # a sentence: which folders are the splits, and which others are not used
+    doubt: str = ""  # a sentence: which folders have the name of a split and are read as classes
 
     def select(self, classes: str | Sequence[str | int]) -> "Catalogue":
         """Return only some classes, as `Images.select` does; images of other classes are never decoded."""
@@ -48,18 +52,24 @@ class Catalogue:
             entries=[replace(entry, label=labels[entry.label]) for entry in self.entries if entry.label in labels],
             identity=f"{self.identity} {names!a}",
             selected=True,
+            doubt="",  # the user named the classes
         )
 
 
 def summary(skipped: Sequence[Skipped], count: int) -> str:
     """Return the first `count` skipped files with their reasons, on one line."""
     more = f"; and {len(skipped) - count:,} more" if len(skipped) > count else ""
-    return "; ".join(f"{printable(name)} {reason}" for name, reason in skipped[:count]) + more
+    return "; ".join(f"{name} {reason}" for name, reason in skipped[:count]) + more
 
 
-def printable(name: str) -> str:
-    """Return a file's name for a terminal, with control characters and broken bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+def contrast(levels: tuple[int, int]) -> str:
+    """Return a warning about images whose darkest and brightest pixels are nearly equal; "" for others."""
+    darkest, brightest = levels
+    if brightest <= LITTLE_CONTRAST:
+        return f"no pixel is above {brightest} of 255; if the files hold 12 bits in 16, multiply them by 16 first."
+    if brightest - darkest <= LITTLE_CONTRAST:
+        return f"all pixels lie between {darkest} and {brightest} of 255; increase the contrast of the files first."
+    return ""
 
 
 def sorted_classes(names: Iterable[str]) -> list[str]:

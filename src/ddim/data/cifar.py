@@ -5,25 +5,28 @@ The files are read by our own code by choice: nothing in them is ever unpickled,
 
 import gzip
 import tarfile
-import zlib
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ddim.data import unpickle
-from ddim.data.download import cache_folder, fetch, locate
+from ddim.data.download import CHUNK, cache_folder, fetch, locate
 from ddim.data.images import Images, register
 from ddim.data.unpickle import Call
-from ddim.errors import UserError
+from ddim.errors import UserError, printable
+from ddim.files import unreadable
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
-MAX_MEMBER = 1 << 26  # bytes of a file in an archive: twice the largest official file
+MAX_MEMBER = 1 << 26  # bytes of a batch, in an archive or not: twice the largest official file
+MAX_ARCHIVE = 1 << 29  # bytes of an archive, unpacked: three times the official one
+MAX_HEADERS = 1 << 20  # bytes of all headers of an archive; those of ten members have some 5,000
+REMEDY = "remove it and download it again"
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
@@ -71,9 +74,7 @@ def read_python(data: bytes, source: str) -> Batch:
 def read_binary(data: bytes, source: str) -> Batch:
     """Return a batch of the "binary version": for each image one byte of label, then 3072 of pixels."""
     if len(data) % (1 + PIXELS):
-        raise UserError(
-            f"{source} holds {len(data)} bytes, not a multiple of {1 + PIXELS}; remove it and download it again."
-        )
+        raise UserError(f"{source} holds {len(data)} bytes, not a multiple of {1 + PIXELS}; {REMEDY}.")
     records = np.frombuffer(data, np.uint8).reshape(-1, 1 + PIXELS)
     labels = records[:, 0]
     if (labels >= len(CLASSES)).any():
@@ -87,6 +88,7 @@ class Layout(NamedTuple):
     folder: str
     archive: str
     sha256: str
+    size: int  # bytes of the archive
     suffix: str
     read: Callable[[bytes, str], Batch]
 
@@ -99,6 +101,7 @@ PYTHON = Layout(
     "cifar-10-batches-py",
     "cifar-10-python.tar.gz",
     "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    170_498_071,
     "",
     read_python,
 )
@@ -106,6 +109,7 @@ BINARY = Layout(
     "cifar-10-batches-bin",
     "cifar-10-binary.tar.gz",
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    170_052_171,
     ".bin",
     read_binary,
 )
@@ -147,58 +151,92 @@ def _find(folder: Path, split: str) -> list[Batch] | None:
         for subfolder in (folder, folder / layout.folder):
             paths = [path for name in layout.files(split) if (path := subfolder / name).is_file()]
             if paths:
-                return [layout.read(path.read_bytes(), str(path)) for path in paths]
+                return [layout.read(_read(path), str(path)) for path in paths]
     for layout in (PYTHON, BINARY):
         if (path := folder / layout.archive).is_file():
             return _unpack(path, layout, split)
     return None
 
 
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_MEMBER + 1)
+    if len(data) > MAX_MEMBER:
+        raise UserError(f"{path} has more than {MAX_MEMBER} bytes, more than any batch of images; {REMEDY}.")
+    return data
+
+
 def _download(split: str, url: str | None) -> list[Batch]:
     layout = BINARY if url and url.endswith(BINARY.archive) else PYTHON
     path = cache_folder() / "cifar10" / layout.archive
-    return _unpack(fetch([url] if url else MIRRORS, path, layout.sha256), layout, split)
+    return _unpack(fetch([url] if url else MIRRORS, path, layout.sha256, layout.size), layout, split)
 
 
 def _unpack(path: Path, layout: Layout, split: str) -> list[Batch]:
     members = read_archive(path, layout.files(split))
     if not members:
-        raise UserError(f"{path} holds none of {', '.join(layout.files(split))}; remove it and download it again.")
+        raise UserError(f"{path} holds none of {', '.join(layout.files(split))}; {REMEDY}.")
     return [layout.read(members[name], f"{path}:{name}") for name in sorted(members)]
+
+
+class _Headers:
+    """What `tarfile` may read of an archive: headers, forward, and not more than `MAX_HEADERS` bytes."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self.stream, self.left = stream, MAX_HEADERS
+        self.tell = stream.tell
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise ValueError(f"its headers have more than {MAX_HEADERS} bytes")
+        return self.stream.read(size)
+
+    def seek(self, offset: int) -> int:
+        if not self.tell() <= offset <= MAX_ARCHIVE:
+            raise ValueError(f"a member lies at byte {offset}, after byte {self.tell()} of at most {MAX_ARCHIVE}")
+        return self.stream.seek(offset)
 
 
 def read_archive(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     """Return name -> content of the `wanted` files in a gzipped tar archive; nothing is written to the disk.
 
-    The names are without folders; names that the archive does not hold are left out.
+    The names are without folders; names that the archive does not hold are left out. Sizes that the archive
+    announces are compared with the limits of this module before anything of that size is read.
 
     Raises:
-        UserError: the archive cannot be read or is damaged, or a member points outside of it. That would be
-            harmless here, but no official archive has such a member.
+        UserError: the archive cannot be read, is damaged or too large, or a member points outside of it. That would
+            be harmless here, but no official archive has such a member.
     """
     contents = {}
     try:
-        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        with gzip.open(path) as stream, tarfile.open(fileobj=cast("IO[bytes]", _Headers(stream)), mode="r:") as archive:
             for member in archive:
                 if reason := _suspicion(member):
-                    raise UserError(f"{path} was refused: its member {member.name!r} {reason}; replace it.")
+                    name = printable(member.name)[:100]
+                    raise UserError(f"{path} was refused: its member {name!r} {reason}; replace it.")
                 name = PurePosixPath(member.name).name
-                if name in wanted and (content := archive.extractfile(member)):
-                    contents[name] = content.read()
-            while stream.read(1 << 20):  # gzip verifies its checksum at the end
-                pass
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise UserError(f"Could not read {path}: {error}; remove it and download it again.") from error
+                if name in wanted and member.isfile():
+                    contents[name] = stream.read(member.size)
+                    if len(contents[name]) < member.size:
+                        raise EOFError(f"it ends within {name}")
+            while stream.read(CHUNK):  # gzip compares its checksum at the end
+                if stream.tell() > MAX_ARCHIVE:
+                    raise ValueError(f"it has more than {MAX_ARCHIVE} bytes")
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything
+        raise unreadable(path, error, REMEDY) from error
     return contents
 
 
 def _suspicion(member: tarfile.TarInfo) -> str | None:
     """Return the reason to refuse a member, or None."""
-    if not (member.isfile() or member.isdir()):
-        return "is a link or a device"
+    if not (member.isfile() or member.isdir()) or member.issparse():
+        return "is a link, a device or sparse"
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts:
         return "points outside of the archive"
-    if member.size > MAX_MEMBER:
+    if not 0 <= member.size <= MAX_MEMBER:
         return f"has {member.size} bytes, more than any batch of images"
     return None

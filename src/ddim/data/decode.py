@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-VERSION = 1  # of the decoded pixels: raise it when they change, and every cached copy is decoded again
+VERSION = 2  # of the pixels, the splits and the facts: raise it when they change, and every copy is decoded again
 
 _READ = "png apng jpg jpeg jpe jfif mpo webp bmp dib tif tiff gif ppm pgm pbm pnm"
 _NOT_READ = "heic heif avif jxl jp2 svg psd tga ico exr hdr raw dng cr2 nef arw"
@@ -42,10 +42,12 @@ def decode(file: BinaryIO, size: int) -> Picture:
         size: pixels a side.
 
     Raises:
-        Unreadable: the file is broken, not an image, of another format, or too large.
+        Unreadable: the file is broken, not an image, of another format, too large, or a sheet that ddim drew.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
+            if is_sheet(image):
+                raise Unreadable("is a sheet of images or a figure that ddim drew")
             width, height = image.size
             mode, kind = image.mode, image.format or "?"
             if width * height > MAX_PIXELS:
@@ -59,7 +61,7 @@ def decode(file: BinaryIO, size: int) -> Picture:
             upright: Image.Image = image
             with suppress(Exception):  # broken EXIF data are ignored
                 upright = ImageOps.exif_transpose(image)
-            flat = flatten(upright)
+            flat = flatten(upright, kind)
             side = min(flat.size)
             left, top = (flat.width - side) // 2, (flat.height - side) // 2
             box = (left, top, left + side, top + side)
@@ -86,8 +88,13 @@ def _reason(error: Exception) -> str:
     return f"cannot be decoded: {words[:120] or type(error).__name__}"
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """Return an image in mode L or RGB.
+def is_sheet(image: Image.Image) -> bool:
+    """Return whether ddim marked an opened PNG as a grid, an overview or a figure, not one image of a data set."""
+    return image.info.get("ddim:picture") == "sheet"
+
+
+def flatten(image: Image.Image, kind: str) -> Image.Image:
+    """Return an image, read from a file of the format `kind`, in mode L or RGB.
 
     - 16 bits of grey are scaled, 65535 to 255.
     - Of 32 bits, integer or float, white is 1 (float only), 255 or 65535: the first that no pixel exceeds. Images
@@ -100,7 +107,7 @@ def flatten(image: Image.Image) -> Image.Image:
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
         whites: tuple[int, ...] = (255, 65535) if image.mode == "I" else (1, 255, 65535)
-        if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits in older versions of Pillow
+        if image.mode == "I" and kind in ("PNG", "PPM"):  # 16 bits; PPM is any PNM
             whites = (65535,)
         return Image.fromarray(_scaled(np.asarray(image), whites))
     if image.has_transparency_data:

@@ -5,17 +5,22 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from ddim.data.catalogue import Catalogue, Entry, Skipped, sorted_classes
-from ddim.data.decode import FOREIGN, SUFFIXES
-from ddim.errors import UserError
+from ddim.data.decode import FOREIGN, SUFFIXES, is_sheet
+from ddim.errors import UserError, counted, listed
 
 SYSTEM_FILES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
-TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is used
+RUN_FILES = {"config.json", "metrics.jsonl"}
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "val", "valid", "validation", "testing", "dev", "eval", "evaluation")
 
 
 class _File(NamedTuple):
@@ -25,12 +30,13 @@ class _File(NamedTuple):
 
 
 def scan(root: Path) -> Catalogue:
-    """List the images of a folder and of all folders in it. No image is opened.
+    """List the images of a folder and of all folders in it. No image is decoded.
 
     The class of an image is the name of the first folder on its path; images in the root itself are of a class
-    named after the root. If the root holds the folders `train` and `test` (or `val`, `valid`, `validation`), those
-    are the splits, the classes are the folders in them, and all else in the root is ignored. Hidden files and
-    files of the operating system are ignored silently.
+    named after the root. If the root holds one of the folders `TRAIN_NAMES` and one of `TEST_NAMES`, the first that
+    exist are the splits, the classes are the folders in them, and all else in the root is not used. A folder of
+    `TRAIN_NAMES` without other folders of images is the root of the classes. Hidden files and files of the operating
+    system are ignored silently.
 
     Args:
         root: the folder; links in it are followed, and each folder is read once.
@@ -44,18 +50,22 @@ def scan(root: Path) -> Catalogue:
     real = root.resolve()
     set_name = real.name or "images"
     try:
-        parts = _parts(root)
+        parts, splits = _parts(root)
     except OSError as error:
         raise UserError(f"Could not read {root}: {error.strerror or error}; allow reading it.") from error
     images: list[tuple[str, str | None, _File]] = []  # class, split, file
     skipped: list[Skipped] = []
     ignored: Counter[str] = Counter()
+    lookalikes: set[str] = set()
     for split, part in parts.items():
         for file in _files(part, root, skipped, ignored):
             within = Path(file.path).relative_to(part).parts
             images.append((within[0] if len(within) > 1 else set_name, split, file))
+            lookalikes.update(name for name in within[:-1] if name.lower() in TRAIN_NAMES + TEST_NAMES)
     if not images and not skipped:
-        others = f"only {sum(ignored.values()):,} other files" if ignored else "nothing"
+        if {item.name for item in root.iterdir()} >= RUN_FILES:
+            raise UserError(f"{root} holds a run of ddim, whose pictures are not data; name a folder of images.")
+        others = f"only {counted(sum(ignored.values()), 'other file')}" if ignored else "nothing"
         raise UserError(f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files.")
     images.sort(key=lambda image: image[2].name)
     skipped.sort()
@@ -74,6 +84,17 @@ def scan(root: Path) -> Catalogue:
         state=state.hexdigest(),
         skipped=tuple(skipped),
         ignored=ignored,
+        splits=splits,
+        doubt=_doubt(set_name, sorted(lookalikes)),
+    )
+
+
+def _doubt(name: str, folders: list[str]) -> str:
+    if not folders:
+        return ""
+    return (
+        f"{name} holds folders named {listed(folders)}, read as classes or parts of them, not as splits; for splits, "
+        f"put train/ and test/ directly into {name}, with the classes in them."
     )
 
 
@@ -81,14 +102,36 @@ def _open(path: str) -> BufferedReader:
     return Path(path).open("rb")
 
 
-def _parts(root: Path) -> dict[str | None, Path]:
-    """Return split -> folder; only the key None if the root has no folders of splits."""
-    with os.scandir(root) as items:
-        folders = {item.name.lower(): Path(item.path) for item in items if _is_folder(item)}
-    test = next((folders[name] for name in TEST_NAMES if name in folders), None)
-    if "train" in folders and test is not None:
-        return {"train": folders["train"], "test": test}
-    return {None: root}
+def _parts(root: Path) -> tuple[dict[str | None, Path], str]:
+    """Return split -> folder, the key None for images whose split is not given, and a sentence about the splits."""
+    with os.scandir(root) as listing:
+        items = sorted((item for item in listing if not _is_hidden(item)), key=lambda item: item.name)
+    folders = {item.name.lower(): Path(item.path) for item in items if _is_folder(item)}
+    train = next((folders[name] for name in TRAIN_NAMES if name in folders), None)
+    if train is None:
+        return {None: root}, ""
+    used = [path for path in folders.values() if path != train and _holds_images(path, root)]
+    test = next((folders[name] for name in TEST_NAMES if folders.get(name) in used), None)
+    if test is None and used:
+        return {None: root}, ""
+    loose = [item.name for item in items if Path(item.name).suffix.lower() in SUFFIXES and not _is_folder(item)]
+    unused = [f"{path.name}/" for path in used if path != test] + loose
+    said = f"{train.name}/ is for training, " + (f"{test.name}/ is held out" if test else "one file in 20 is held out")
+    if unused:
+        said += f"; not used: {listed(unused)}"
+    return ({"train": train, "test": test} if test else {None: train}), said
+
+
+def _holds_images(folder: Path, root: Path) -> bool:
+    """Return whether a folder holds a file that looks like an image, readable or not, and is no sheet of ddim's."""
+    skipped: list[Skipped] = []
+    return any(not _is_sheet(file.path) for file in _files(folder, root, skipped, Counter())) or bool(skipped)
+
+
+def _is_sheet(path: str) -> bool:
+    with suppress(Exception), Image.open(path, formats=("PNG",)) as image:
+        return is_sheet(image)
+    return False
 
 
 def _files(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str]) -> Iterator[_File]:
@@ -104,13 +147,13 @@ def _files(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str]
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:
                 items = sorted(listing, key=lambda item: (item.is_symlink(), item.name), reverse=True)
-            if {"config.json", "metrics.jsonl"} <= {item.name for item in items}:
+            if {item.name for item in items} >= RUN_FILES:
                 continue  # a run folder, whose samples are not training images
         except OSError as error:
             skipped.append(Skipped(os.path.relpath(folder, root), f"cannot be read: {error.strerror or error}"))
             continue
         for item in items:  # in reverse: the stack returns folders in order, real ones before links
-            if item.name.startswith(".") or item.name.lower() in SYSTEM_FILES:
+            if _is_hidden(item):
                 continue
             if _is_folder(item):
                 folders.append(item.path)
@@ -127,6 +170,10 @@ def _files(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str]
                 yield _File(item.path, name, stamp)
 
 
+def _is_hidden(item: os.DirEntry[str]) -> bool:
+    return item.name.startswith(".") or item.name.lower() in SYSTEM_FILES
+
+
 def _is_folder(item: os.DirEntry[str]) -> bool:
     try:
         return item.is_dir()
@@ -135,7 +182,12 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
 
 
 def _stamp(item: os.DirEntry[str], suffix: str) -> tuple[tuple[int, ...], str]:
-    """Return size, time of the last change and permissions; or the reason to leave the file out."""
+    """Return size, times and permissions; or the reason to leave the file out.
+
+    A tool may set the size and the time of the content (mtime) to those of the replaced file. No tool sets the time of
+    the last change of any kind (ctime), so a copy, a new link or other permissions also change the stamp. An inode
+    number would add nothing, and some network and overlay file systems assign new ones at each mount.
+    """
     try:
         status = item.stat()
     except OSError as error:
@@ -147,4 +199,4 @@ def _stamp(item: os.DirEntry[str], suffix: str) -> tuple[tuple[int, ...], str]:
         return (), f"is {suffix[1:].upper()}, which is not read; convert it to PNG or JPEG"
     if not status.st_size:
         return (), "is empty"
-    return (status.st_size, status.st_mtime_ns, status.st_mode), ""
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode), ""

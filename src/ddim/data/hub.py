@@ -50,7 +50,7 @@ def scan(name: str) -> Catalogue:
         reason = " ".join(str(error).split())[:300].rstrip(". ")
         raise UserError(
             f"The data set {name} cannot be loaded ({type(error).__name__}: {reason}); check the name "
-            '(a path, "user/name" or "user/name#config") and the network.'
+            '(a path, "user/name" or "user/name#config"), the network, and the space that HF_HOME has.'
         ) from error
     roles: dict[str, str | None] = dict.fromkeys(splits)  # None: `held_out` decides
     if "train" in splits:
@@ -101,7 +101,7 @@ def _class_names(data: Any, label: str | None, name: str) -> Sequence[str | None
     names = getattr(data.features[label], "names", None)
     if names is None:
         return [None if value is None else str(value) for value in values]
-    return [None if value is None or value < 0 else names[value] for value in values]
+    return [None if value is None or not 0 <= value < len(names) else names[value] for value in values]
 
 
 def _open(data: Any, column: str, i: int) -> BufferedReader | BytesIO:
@@ -110,4 +110,6 @@ def _open(data: Any, column: str, i: int) -> BufferedReader | BytesIO:
         raise Unreadable("holds no image")
     if image["bytes"] is not None:
         return BytesIO(image["bytes"])
+    if not Path(image["path"]).is_file():  # a device may have no end
+        raise Unreadable(f"is at {image['path']}, which is not a file")
     return Path(image["path"]).open("rb")

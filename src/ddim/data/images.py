@@ -1,17 +1,20 @@
 """A set of small images: 8-bit pixels in memory, float32 in [-1, 1] to its users. And the registry of sets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from ddim.errors import UserError
+from ddim.errors import UserError, listed
 from ddim.registry import Registry
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -21,11 +24,15 @@ class Images(Dataset[tuple[Tensor, int]]):
     Grey level v is the number 2 v / (grey_levels - 1) - 1: black is exactly -1 and white exactly 1.
 
     Args:
-        pixels: (N, C, H, W) uint8, grey levels 0 .. grey_levels - 1.
-        labels, classes: (N,) int64, indices into `classes`; the name of each class.
+        pixels: (N, C, H, W) uint8, grey levels 0 .. grey_levels - 1; at least one image.
+        labels, classes: (N,) integers, indices into `classes`; the name of each class.
         name, split: the name of the set, e.g. "mnist"; "train" or "test".
-        grey_levels: the number of values of a pixel; a likelihood in bits depends on it.
+        grey_levels: the number of values of a pixel, 2 to 256; a likelihood in bits depends on it.
         mirror: whether training may mirror images left to right: airplanes, not digits.
+
+    Raises:
+        UserError: pixels, labels, classes or grey levels of another kind or shape. The values of the pixels are not
+            checked, as they may be a file that is larger than the memory.
     """
 
     pixels: Tensor
@@ -35,6 +42,47 @@ class Images(Dataset[tuple[Tensor, int]]):
     split: str = "train"
     grey_levels: int = 256
     mirror: bool = False
+
+    def __post_init__(self) -> None:
+        for field, value in (("pixels", self.pixels), ("labels", self.labels)):
+            if not isinstance(value, Tensor):
+                raise UserError(
+                    f"The {field} of Images must be a torch tensor; got {type(value).__name__}: convert an array by "
+                    "torch.from_numpy, a list by torch.tensor."
+                )
+        shape, names, levels = tuple(self.pixels.shape), cast(Any, self.classes), cast(Any, self.grey_levels)
+        if self.pixels.dtype != torch.uint8:
+            raise UserError(
+                f"The pixels of Images must be uint8, grey levels 0 to 255; got {self.pixels.dtype}: convert images "
+                "in [-1, 1] by ddim.data.to_uint8(x), images in [0, 1] by ddim.data.to_uint8(2 * x - 1)."
+            )
+        if len(shape) != 4 or not self.pixels.numel():
+            raise UserError(
+                f"The pixels of Images must have a shape (N, C, H, W), with at least one image; got {shape}"
+                + (": add the channel of grey images by pixels.unsqueeze(1)." if len(shape) == 3 else ".")
+            )
+        if shape[3] in (1, 3, 4) and min(shape[1:3]) > 4:
+            raise UserError(
+                f"The pixels of Images must have a shape (N, C, H, W), channels before height and width; got {shape}: "
+                "reorder by pixels.permute(0, 3, 1, 2)."
+            )
+        if self.labels.shape != shape[:1] or self.labels.dtype not in _INTEGERS:
+            raise UserError(
+                f"Images need one integer label for each image, of shape {shape[:1]}; got {self.labels.dtype} of shape "
+                f"{tuple(self.labels.shape)}."
+            )
+        if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f'The classes of Images must be a tuple of names, e.g. ("cat", "dog"); got {names!r}.')
+        least, most = (int(label) for label in self.labels.aminmax())
+        if least < 0 or most >= len(names):
+            raise UserError(
+                f"The labels of Images are indices into its classes, of which there are {len(names)}; got labels from "
+                f"{least} to {most}: name every class, and count from 0."
+            )
+        if not isinstance(levels, Integral) or not 2 <= int(levels) <= 256:
+            raise UserError(f"The grey levels of Images must be a whole number from 2 to 256; got {levels!r}.")
+        object.__setattr__(self, "labels", self.labels.long())
+        object.__setattr__(self, "classes", tuple(names))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -48,6 +96,21 @@ class Images(Dataset[tuple[Tensor, int]]):
         """(C, H, W) of every image."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    def trainable_classes(self) -> int:
+        """Return the number of classes, for a model with classes.
+
+        Raises:
+            UserError: a class has no image here, so that no model can learn it.
+        """
+        counts = self.labels.bincount(minlength=len(self.classes)).tolist()
+        absent = [repr(name) for name, count in zip(self.classes, counts, strict=True) if not count]
+        if absent:
+            raise UserError(
+                f"The {self.split} split of {self.name} holds no image of {listed(absent)}, which a model with classes "
+                "needs; add images of each class, choose the other classes, or train without classes."
+            )
+        return len(self.classes)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images at `indices`, (B,) int64: (B, C, H, W) float32 in [-1, 1], and labels (B,)."""
@@ -84,10 +147,9 @@ class Images(Dataset[tuple[Tensor, int]]):
         A set that has this size already is returned unchanged, with its own grey levels.
 
         Raises:
-            UserError: a size below 1 or above 1024.
+            UserError: a size that is not a whole number from 1 to 1024.
         """
-        if not 1 <= size <= 1024:
-            raise UserError(f"Images cannot be resized to {size} pixels; ask for 1 to 1024.")
+        size = checked_size(size)
         if self.shape[1:] == (size, size):
             return self
         resized = torch.empty(len(self), self.shape[0], size, size, dtype=torch.uint8)
@@ -100,17 +162,43 @@ class Images(Dataset[tuple[Tensor, int]]):
         return pixels.float() / (self.grey_levels - 1) * 2 - 1
 
 
+def check_images(images: object) -> None:
+    """Raise `UserError` unless `images` are `Images`."""
+    if not isinstance(images, Images):
+        raise UserError(
+            f"Images must be a ddim.data.Images, from ddim.open_images, or from tensors by ddim.data.Images(pixels, "
+            f"labels, classes, name); got {type(images).__name__}."
+        )
+
+
+def checked_size(size: Any) -> int:
+    """Return the side of square images in pixels, as an int.
+
+    Raises:
+        UserError: a size that is not a whole number from 1 to 1024.
+    """
+    if isinstance(size, bool) or not isinstance(size, Integral):
+        raise UserError(f"The size of images is one whole number of pixels, as all are made square; got {size!r}.")
+    side = int(size)
+    if not 1 <= side <= 1024:
+        raise UserError(f"Images cannot be resized to {side} pixels; ask for 1 to 1024.")
+    return side
+
+
 def class_indices(selected: str | Sequence[str | int], classes: Sequence[str], name: str) -> list[int]:
     """Return the indices of the selected classes, in that order.
 
     Args:
-        selected: names in any case, as a sequence or as one string with commas.
+        selected: names in any case, as a sequence or as one string with commas. In a string, a class whose own name
+            has commas is taken before classes that are named between them.
         classes, name: the names of all classes; of the data set, for the error message.
 
     Raises:
         UserError: no class is given, or one is unknown or given twice.
     """
-    names = [text.strip() for text in (selected.split(",") if isinstance(selected, str) else map(str, selected))]
+    if not isinstance(selected, Iterable):
+        raise UserError(f'Classes are given as names, e.g. "cat,dog", or as a list; got {selected!r}.')
+    names = _split(selected, classes) if isinstance(selected, str) else [str(text).strip() for text in selected]
     exact = {text: label for label, text in enumerate(classes)}
     index = {text.lower(): label for label, text in enumerate(classes)} | exact  # a set may hold "Cat" and "cat"
     available = f"{name} has {', '.join(classes)}"
@@ -125,6 +213,18 @@ def class_indices(selected: str | Sequence[str | int], classes: Sequence[str], n
             raise UserError(f"Class {text.lower()!r} was given twice; name each class once.")
         labels.append(label)
     return labels
+
+
+def _split(text: str, classes: Sequence[str]) -> list[str]:
+    """Split a string at its commas, except at those within the name of a class."""
+    parts, names = text.split(","), []
+    longest, known = 1 + max((name.count(",") for name in classes), default=0), {name.lower() for name in classes}
+    while parts:
+        joined = (",".join(parts[:length]).strip() for length in range(min(longest, len(parts)), 0, -1))
+        name = next((name for name in joined if name.lower() in known), parts[0].strip())
+        names.append(name)
+        del parts[: 1 + name.count(",")]
+    return names
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 import gzip
 import math
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ import torch
 from ddim.data.download import cache_folder, fetch, locate
 from ddim.data.images import Images, register
 from ddim.errors import UserError
+from ddim.files import unreadable
 
 FOLDERS = (".", "MNIST/raw", "mnist")  # below the data folder; the second is torchvision's
 MIRRORS = (
@@ -29,6 +32,13 @@ SHA256 = {  # of the gzipped files
     "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+SIZES = {  # bytes of the gzipped files
+    "train-images-idx3-ubyte": 9_912_422,
+    "train-labels-idx1-ubyte": 28_881,
+    "t10k-images-idx3-ubyte": 1_648_877,
+    "t10k-labels-idx1-ubyte": 4_542,
+}
+MAX_BYTES = 1 << 28  # of an array: five times MNIST's
 REMEDY = "remove it and download it again"
 
 
@@ -69,7 +79,7 @@ def _find(folder: Path, split: str) -> list[Path] | None:
 
 def _download(name: str, bases: tuple[str, ...]) -> Path:
     urls = [f"{base.rstrip('/')}/{name}.gz" for base in bases]
-    return fetch(urls, cache_folder() / "mnist" / f"{name}.gz", SHA256[name])
+    return fetch(urls, cache_folder() / "mnist" / f"{name}.gz", SHA256[name], SIZES[name])
 
 
 def read_idx(path: Path, dims: int) -> npt.NDArray[np.uint8]:
@@ -82,26 +92,39 @@ def read_idx(path: Path, dims: int) -> npt.NDArray[np.uint8]:
         dims: the number of dimensions: 3 for images, 1 for labels.
 
     Raises:
-        UserError: the file cannot be read, is damaged, truncated, too long, empty, or of another format.
+        UserError: the file cannot be read, is damaged, truncated, too long, empty, larger than 256 MB, or of another
+            format. Not more than its header announces is unpacked.
     """
     try:
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.open(file) if packed else nullcontext(file) as stream:
+                shape = _shape(stream, path, dims)
+                expected = math.prod(shape)
+                data = stream.read(expected + 1)  # at the end, gzip compares its checksum
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"Could not read {path}: {error}; {REMEDY}.") from error
+        raise unreadable(path, error, REMEDY) from error
+    if len(data) != expected:
+        actual = len(data) if len(data) < expected else "more"
+        raise UserError(f"{path} should hold {expected} bytes, for {shape}, but holds {actual}; {REMEDY}.")
+    return np.frombuffer(data, np.uint8).reshape(shape).copy()  # PyTorch needs writable memory
 
+
+def _shape(stream: BinaryIO | gzip.GzipFile, path: Path, dims: int) -> list[int]:
+    """Read the header of an IDX file and return the shape of its array."""
     magic = bytes((0, 0, 8, dims))  # 8: unsigned bytes
-    start = 4 + 4 * dims
-    if not data.startswith(magic) or len(data) < start:
+    head = stream.read(4 + 4 * dims)
+    if not head.startswith(magic) or len(head) < 4 + 4 * dims:
         raise UserError(
             f"{path} does not start as an IDX file of unsigned bytes in {dims} dimension(s) does, with "
             f"{magic.hex()} and {dims} size(s); {REMEDY}."
         )
-    shape = np.frombuffer(data, ">u4", count=dims, offset=4).tolist()
-    expected, actual = math.prod(shape), len(data) - start
-    if expected != actual:
-        raise UserError(f"{path} should hold {expected} bytes, for {shape}, but holds {actual}; {REMEDY}.")
-    if expected == 0:
-        raise UserError(f"{path} holds no data; {REMEDY}.")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()  # PyTorch needs writable memory
+    shape: list[int] = np.frombuffer(head, ">u4", offset=4).tolist()
+    if not math.prod(shape):
+        raise UserError(f"{path} holds no data, for {shape}; {REMEDY}.")
+    if math.prod(shape) > MAX_BYTES:
+        raise UserError(
+            f"{path} should hold {math.prod(shape)} bytes, for {shape}, but {MAX_BYTES} are allowed; {REMEDY}."
+        )
+    return shape

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddim.data.build import stored
 from ddim.data.cache import Fact
-from ddim.data.catalogue import Catalogue
+from ddim.data.catalogue import Catalogue, contrast
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Survey:
     skipped: Sequence[tuple[str, str]]  # file and reason
     ignored: Counter[str]  # suffix -> number of files that are not images
     pixels: Tensor  # (N, C, size, size) uint8, as in training
+    splits: str  # a sentence on the folders of the splits, if there are any
+    warnings: Sequence[str]  # sentences: folders that look like splits, images without contrast
 
     @property
     def size(self) -> int:
@@ -60,6 +62,11 @@ class Survey:
         return sum(min(fact.width, fact.height) < self.size for fact in self.facts)
 
     @cached_property
+    def flat(self) -> int:
+        """Number of images in which all pixels have one colour."""
+        return sum(fact.flat for fact in self.facts)
+
+    @cached_property
     def copies(self) -> list[list[str]]:
         """Groups of files that are the same byte for byte."""
         groups: defaultdict[str, list[str]] = defaultdict(list)
@@ -81,8 +88,16 @@ class Survey:
 def survey(catalogue: Catalogue, size: int | None = None) -> Survey:
     """Decode every image, into the same cache as training, and count; `size` and errors as in `open_images`."""
     images = stored(catalogue, size)
-    ignored = Counter(catalogue.ignored)
-    return Survey(catalogue.name, images.classes, images.files(), images.skipped, ignored, images.pixels)
+    return Survey(
+        name=catalogue.name,
+        classes=images.classes,
+        facts=images.files(),
+        skipped=images.skipped,
+        ignored=Counter(catalogue.ignored),
+        pixels=images.pixels,
+        splits=catalogue.splits,
+        warnings=[sentence for sentence in (catalogue.doubt, contrast(images.levels)) if sentence],
+    )
 
 
 def spread(total: int, count: int) -> Tensor:

@@ -60,14 +60,16 @@ def read(data: bytes, source: str) -> object:
             f"{source} was refused and nothing in it was run: it {reason}, which no batch of images needs; "
             "replace it by the official file."
         ) from reason
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{source} is damaged ({error}); remove it and download it again.") from error
+    except Exception as error:  # a damaged file may raise anything
+        text = " ".join(str(error).split())[:200]
+        raise UserError(f"{source} is damaged ({text}); remove it and download it again.") from error
 
 
 def _run(data: bytes) -> object:
     stack: list[Any] = []
     marks: list[int] = []  # heights of the stack
     memo: dict[int, Any] = {}
+    left = len(data)  # characters that may still be encoded
     arg: Any  # the argument of the instruction
 
     def pop(start: int) -> list[Any]:
@@ -123,7 +125,11 @@ def _run(data: bytes) -> object:
             case "STACK_GLOBAL":
                 stack.append(_name(" ".join(pop(-2))))
             case "REDUCE":
-                stack.append(_call(*pop(-2)))
+                made = _call(*pop(-2))
+                left -= len(made) if isinstance(made, bytes) else 0
+                if left < 0:  # a file of 1 MB can ask for copies of 1 TB
+                    raise _Refused("makes more bytes than it holds")
+                stack.append(made)
             case "BUILD":
                 state = stack.pop()
                 stack[-1].state = state
@@ -134,7 +140,7 @@ def _run(data: bytes) -> object:
 
 def _name(text: str) -> Name:
     if Name(text) not in NAMES:
-        raise _Refused(f"names {text.replace(' ', '.')!r}")
+        raise _Refused(f"names {text.replace(' ', '.')[:100]!r}")
     return Name(text)
 
 

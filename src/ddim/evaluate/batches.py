@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ddim.contract import check_data
 from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
@@ -15,7 +16,7 @@ class Batch(NamedTuple):
     """Some images of a set."""
 
     rows: list[int]  # their indices in the set, which select their noise
-    x0: Tensor  # (B, C, H, W) in [-1, 1], on the device and in the dtype of the model
+    x0: Tensor  # (B, C, H, W) in [-1, 1], on the device and in the `image_dtype` of the model
     label: Tensor | None  # (B,), None for a model without classes
 
 
@@ -23,18 +24,9 @@ def spread_rows(model: Denoiser, images: Images, count: int | None) -> Tensor:
     """Return the indices of `count` images, or of all, spread evenly over a set that fits the model.
 
     Raises:
-        UserError: a count out of range, or images of another shape or with more classes than the model's.
+        UserError: a count out of range, or images of another shape or number of classes than the model's.
     """
-    if images.shape != model.shape:
-        raise UserError(
-            f"The model has images of shape {model.shape}, but those of {images.name} are {images.shape}; take the "
-            "data set that it was trained on, at the same size."
-        )
-    if model.classes is not None and len(images) and int(images.labels.max()) >= model.classes:
-        raise UserError(
-            f"The model knows {model.classes} classes, but {images.name} has {len(images.classes)}; select the "
-            "classes that it was trained on."
-        )
+    check_data(images, model.shape, model.classes)
     number = len(images) if count is None else count
     if not 1 <= number <= len(images):
         raise UserError(f"{images.name} has {len(images)} images in this split; ask for 1 to all, not {number}.")
@@ -52,4 +44,4 @@ def batches(model: Denoiser, images: Images, rows: Tensor, size: int) -> Iterato
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         x0, label = images.batch(part)
-        yield Batch(part.tolist(), x0.to(model.device, model.dtype), None if model.classes is None else label)
+        yield Batch(part.tolist(), x0.to(model.device, model.image_dtype), None if model.classes is None else label)

@@ -27,8 +27,9 @@ Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
 
 Samples = dict[str, Tensor]
-Drawing = Figure | bytes | None
-"""A figure, the bytes of a GIF, or None if the samples do not fit the result."""
+Drawing = Figure | bytes | str | None
+"""A figure, the bytes of a GIF, a sentence that says why there is nothing to draw, or None if the samples do not fit
+the result."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.evaluate import Classifier, choose, measure
 from ddim.evaluate.evaluation import OLD_NAMES
@@ -102,22 +101,25 @@ class Evaluation(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(COUNTS[0] * model.sampling.steps)
+        return float(COUNTS[0] * min(model.sampling.steps, model.schedule.T))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
         model, (train, test) = setup.model, setup.images
         extractor = choose(test.shape, test.name)
-        call = batch_seconds(model, 64, seconds) / 64
+        call, steps = batch_seconds(model, 64, seconds) / 64, min(model.sampling.steps, model.schedule.T)
         limit = max(largest_draw(len(train)), extractor.dim + 1)  # the floor needs equally many training images
         counts = sorted({min(count, limit) for count in COUNTS}, reverse=True)
         choices = [count for count in counts if count > extractor.dim]
-        count = affordable(choices, lambda one: call * one * model.sampling.steps, seconds)
-        images = to_uint8(model.sample(count, seed=SEED))
+        count = affordable(choices, lambda one: one * call * steps, seconds)
+        images = model.sample(count, seed=SEED, pixels=True)
         labels = None
         if isinstance(extractor, Classifier) and len(extractor.classes) == model.classes:
             labels = [i % model.classes for i in range(count)]
         evaluation = measure(images, test, extractor=extractor, real=train, labels=labels, seed=SEED)
-        facts = {"sampling": model.sampling.describe(), "cut": cut(seconds, fewer(choices[0], count, "images"))}
+        facts = {
+            "sampling": model.sampling.describe(schedule=model.schedule),
+            "cut": cut(seconds, fewer(choices[0], count, "images")),
+        }
         return msgspec.convert({**evaluation.to_dict(), **facts}, Result), {"images": images}
 
     def upgrade(self, facts: dict[str, Any]) -> dict[str, Any]:

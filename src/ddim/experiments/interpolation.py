@@ -66,7 +66,7 @@ class Interpolation(Experiment[Result]):
         if model.classes is not None:
             labels = (torch.arange(ROWS) % model.classes).repeat_interleave(COLUMNS)
         denoise = model.denoise(labels)
-        images = interpolate(DDIM(), denoise, xT.to(model.device, model.dtype), levels, schedule=model.schedule)
+        images = interpolate(DDIM(), denoise, xT.to(model.device, model.image_dtype), levels, schedule=model.schedule)
         result = Result(steps=steps, cut=cut(seconds, fewer(choices[0], steps, "steps")))
         return result, {"images": to_uint8(images.float().cpu())}
 

@@ -11,7 +11,7 @@ from ddim.experiments import base
 from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer
 from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, Canvas, interval, log_limits
-from ddim.plots.numbers import Estimate, small
+from ddim.plots.numbers import Estimate, counted, small
 
 COUNTS = (256, 64, 32, 16, 8)  # images
 BACK = 3  # cost of a call with its backward pass, in calls
@@ -151,7 +151,8 @@ class Likelihood(Experiment[Result]):
         if exact:
             rows.append([Cell(f"the flow, S = {exact.steps}"), Cell.estimate(exact.estimate)])
             rows.append([Cell("the flow with half as many steps"), Cell(small(exact.coarse), exact.coarse)])
-        note = f"{result.count:,} held-out images in {result.grey_levels} grey levels, ± half of the 95% interval."
+        images = counted(result.count, "held-out image")
+        note = f"{images} in {result.grey_levels} grey levels, ± half of the 95% interval."
         return [Table(["measure", "bits per dimension"], rows, note=note)]
 
     def note(self, result: Result, model: Denoiser) -> str:

@@ -18,7 +18,7 @@ from ddim.experiments import base
 from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachable
 from ddim.plots.canvas import BLUE, MARGIN, WIDTH, Canvas, Rows, curve, log_limits, step_ticks
-from ddim.plots.numbers import Estimate
+from ddim.plots.numbers import Estimate, counted
 from ddim.samplers import DDIM
 from ddim.sampling import SamplingOptions
 
@@ -181,7 +181,7 @@ class Reconstruction(Experiment[Result]):
 
     def tables(self, result: Result) -> list[Table]:
         rows = [[Cell.count(row.steps), Cell.estimate(row.estimate)] for row in result.rows]
-        note = f"{result.count:,} held-out images, ± half of the 95% interval."
+        note = f"{counted(result.count, 'held-out image')}, ± half of the 95% interval."
         return [Table(["steps S", "mean squared error"], rows, note=note)]
 
     def claims(self, result: Result | None, T: int) -> list[Claim]:

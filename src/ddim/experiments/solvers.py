@@ -25,7 +25,7 @@ from ddim.level import Level, Prediction
 from ddim.model_io import fingerprint
 from ddim.noise import ImageNoise
 from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Panels, describe, literal, log_scales
-from ddim.plots.numbers import small
+from ddim.plots.numbers import counted, small
 from ddim.samplers import DDIM, Sampler, trajectory
 
 BUDGETS = (5, 8, 10, 20, 50)  # network calls
@@ -94,7 +94,8 @@ class Result(base.Result):
         for budget in self.budgets:
             best = self.best(budget)
             assert best is not None
-            text = f"With {budget} calls: {best.solver} with {best.spacing} spacing, distance {best.error:.3f}"
+            calls = counted(budget, "call")
+            text = f"With {calls}: {best.solver} with {best.spacing} spacing, distance {best.error:.3f}"
             now = [row.error for row in self.rows if (row.solver, row.spacing, row.budget) == (*self.usual, budget)]
             if now and self.usual != (best.solver, best.spacing):
                 text += f"; {self.usual[0]} with {self.usual[1]}, the model's default: {now[0]:.3f}"
@@ -103,7 +104,7 @@ class Result(base.Result):
     def lines(self) -> Iterator[str]:
         """Yield a table with the best spacing of each solver for each budget, then the suggestions."""
         width = max(map(len, [*self.solvers, "solver"]))
-        yield "  ".join(["solver".ljust(width), *(f"{budget} calls".rjust(18) for budget in self.budgets)])
+        yield "  ".join(["solver".ljust(width), *(counted(budget, "call").rjust(18) for budget in self.budgets)])
         for solver in self.solvers:
             best = [self.best(budget, solver) for budget in self.budgets]
             cells = ("-" if one is None else f"{one.error:.3f} {one.spacing:>10}" for one in best)
@@ -148,6 +149,8 @@ class Solvers(Experiment[Result]):
         return replace(result, cut=cut(seconds, [f"to {budgets[-1]} calls"] if budgets != BUDGETS else [])), {}
 
     def figure(self, result: Result, samples: Samples) -> Drawing:
+        if len(result.budgets) < 2:
+            return "One number of network calls makes no curve."
         return draw(result)
 
     def tables(self, result: Result) -> list[Table]:
@@ -160,8 +163,11 @@ class Solvers(Experiment[Result]):
 
         best = {solver: [result.best(budget, solver) for budget in result.budgets] for solver in result.solvers}
         rows = [[Cell(solver), *map(cell, row)] for solver, row in best.items()]
-        note = f"Distances below about {small(result.floor)}, the error of the reference itself, mean little."
-        return [Table(["solver", *(f"{budget} calls" for budget in result.budgets)], rows, note=note)]
+        note = (
+            f"The distance to the end of {result.reference_steps:,} steps of DDIM from the same noise, with the best "
+            f"spacing. Distances below about {small(result.floor)}, the error of the reference itself, mean little."
+        )
+        return [Table(["solver", *(counted(budget, "call") for budget in result.budgets)], rows, note=note)]
 
 
 def draw(result: Result) -> Figure:
@@ -243,7 +249,7 @@ class Start:
         if count < 1:
             raise UserError(f"Ask for at least 1 image; got {count}.")
         self.model, self.count, self.seed, self.tick = model, count, seed, tick
-        empty = torch.empty(count, *model.shape, device=model.device, dtype=model.dtype)
+        empty = torch.empty(count, *model.shape, device=model.device, dtype=model.image_dtype)
         self.xT = ImageNoise(seed, range(count))(empty)
         self._denoise = model.denoise(None if model.classes is None else torch.arange(count) % model.classes)
 

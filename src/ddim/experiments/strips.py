@@ -176,7 +176,7 @@ def frames(model: Denoiser, sampler: Sampler, steps: int, count: int = COUNT, se
     model.eval()
     _, levels = model.sampling.resolve(model.schedule, steps, sampler)
     noise = ImageNoise(seed, range(count))
-    x = noise(torch.empty(count, *model.shape, device=model.device, dtype=model.dtype))
+    x = noise(torch.empty(count, *model.shape, device=model.device, dtype=model.image_dtype))
     denoise = model.denoise(None if model.classes is None else torch.arange(count) % model.classes)
     predictions: list[Prediction] = []
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ddim.data import Images, to_uint8
+from ddim.data import Images
 from ddim.evaluate.extractors import choose
 from ddim.evaluate.features import cached_features
 from ddim.evaluate.frechet import Array, frechet, frechet_error, frechet_excess, gaussian
@@ -211,7 +211,7 @@ class Grid:
         eta = cell.eta if cell.eta == "hat" else float(cell.eta)
         options: SamplingOptions = {"steps": cell.steps, "sampler": "ddim", "eta": eta, "spacing": cell.spacing}
         began = time.perf_counter()
-        images = to_uint8(self.model.sample(cell.count, seed=SEED, **options))
+        images = self.model.sample(cell.count, seed=SEED, pixels=True, **options)
         seconds = (time.perf_counter() - began) / cell.count
         about = {"weights": self.weights, "count": str(cell.count), "seconds": str(seconds)}
         write_bytes(self._path(cell), to_bytes({"images": images}, metadata=about))

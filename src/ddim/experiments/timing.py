@@ -15,11 +15,12 @@ from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Tab
 from ddim.experiments.cost import affordable, batch_seconds, cut, forward_once, forward_seconds, reachable, wait
 from ddim.level import Denoise, Level, Noise
 from ddim.plots.canvas import BLUE, FAINT, INK, Canvas, log_axis
-from ddim.plots.numbers import three
+from ddim.plots.numbers import counted, three
 from ddim.samplers import DDIM, State
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
 BATCHES = (64, 16, 4)
+USUAL = 50
 SHORT, REPEATS = 100, 3  # up to S = 100 the median of three runs
 FORWARDS = 20  # calls of the network alone during a run, at most
 
@@ -36,6 +37,11 @@ class Row:
     calls: int = 0
     repeats: int = 1
 
+    @property
+    def milliseconds(self) -> str:
+        """Of an image, as the report states them."""
+        return three(1000 * self.seconds_per_image)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result(base.Result):
@@ -46,6 +52,12 @@ class Result(base.Result):
     threads: base.Positive
     batch: base.Positive
     rows: Annotated[tuple[Row, ...], base.NON_EMPTY]
+
+    @property
+    def usual(self) -> Row:
+        """The row of the largest S up to 50, or of the smallest S: the time of an image that the report begins with."""
+        ordered = sorted(self.rows, key=lambda row: row.steps)
+        return [ordered[0], *(row for row in ordered if row.steps <= USUAL)][-1]
 
 
 @register("timing")
@@ -99,7 +111,7 @@ class Timing(Experiment[Result]):
         log_axis(axes.xaxis, axes.set_xscale)
         log_axis(axes.yaxis, axes.set_yscale)
         axes.set_xticks(steps)
-        axes.set(xlabel="steps $S$", ylabel=f"seconds for {result.batch} images")
+        axes.set(xlabel="steps $S$", ylabel=f"seconds for {counted(result.batch, 'image')}")
         axes.set(xlim=(steps[0] / 1.3, steps[-1] * 1.5))
         axes.set_ylim(bottom=min(forward * steps[0], rows[0].seconds) / 1.7)  # room for the first label
         for row in rows:
@@ -111,14 +123,22 @@ class Timing(Experiment[Result]):
     def tables(self, result: Result) -> list[Table]:
         rows = []
         for row in result.rows:
-            each, ratio = row.seconds_per_image, row.ratio_to_forwards
-            times = [Cell(three(row.seconds), row.seconds), Cell(three(1000 * each), each)]
+            ratio = row.ratio_to_forwards
+            times = [Cell(three(row.seconds), row.seconds), Cell(row.milliseconds, row.seconds_per_image)]
             rows.append([Cell.count(row.steps), *times, Cell(f"{ratio:.2f}", ratio)])
-        threads = f"{result.threads} thread{'s' * (result.threads != 1)}"
         processor = result.machine.get("processor", "unknown processor")
-        note = f"On {result.device}, {threads}, {processor}. Up to S = {SHORT} the median of three runs."
-        head = ["steps S", f"seconds for {result.batch} images", "ms per image", "× network alone"]
+        threads, several = counted(result.threads, "thread"), f"Up to S = {SHORT} the median of three runs."
+        note = f"On {result.device}, {threads}, {processor}. {several}"
+        head = ["steps S", f"seconds for {counted(result.batch, 'image')}", "ms per image", "× network alone"]
         return [Table(head, rows, note=note)]
+
+    def note(self, result: Result, model: Denoiser) -> str:
+        """Say what the T steps of DDPM cost if they were not measured."""
+        longest, T = max(result.rows, key=lambda row: row.steps), model.schedule.T
+        if longest.steps >= T:
+            return ""
+        seconds = longest.seconds_per_image * T / longest.steps
+        return f"At this rate the T = {T:,} steps of DDPM take {three(seconds)} s an image."
 
 
 def _measure(model: Denoiser, batch: int, steps: list[int]) -> list[Row]:

@@ -49,10 +49,20 @@ class Estimate:
 
 def duration(seconds: float, suffix: str) -> tuple[str, str]:
     """Return a length of time as (number, unit), e.g. ("1.3", "minutes of training")."""
-    for size, unit in ((3600, "hours"), (60, "minutes")):
-        if seconds >= size:
-            return f"{seconds / size:.3g}", f"{unit} {suffix}"
-    return f"{seconds:.3g}", f"seconds {suffix}"
+    size, unit = next((one for one in ((3600, "hour"), (60, "minute")) if seconds >= one[0]), (1, "second"))
+    number = f"{seconds / size:.3g}"
+    return number, f"{plural(number, unit)} {suffix}"
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a number of things, e.g. "1 image" or "1,500 images"; four digits of a fraction."""
+    text = f"{number:,.0f}" if float(number).is_integer() else f"{number:,.4g}"
+    return f"{text} {plural(text, noun)}"
+
+
+def plural(number: str, noun: str) -> str:
+    """Return the noun as it follows a number in text: "image" after "1", else "images"."""
+    return noun if number == "1" else f"{noun}s"
 
 
 def short(number: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from ddim.experiments.base import MARKS
-from ddim.files import write_text
+from ddim.files import user_path, write_text
 from ddim.report import markdown
 from ddim.report.page import render
 from ddim.report.run_folder import read
@@ -27,7 +27,7 @@ def write(folder: str | Path, network: nn.Module | None = None) -> Path:
     Raises:
         UserError: the folder holds no model, or cannot be written.
     """
-    run = read(Path(folder), network)
+    run = read(user_path(folder), network)
     page = run.folder / "report.html"
     write_text(page, render(run, sections(run)))
     return page
@@ -43,11 +43,12 @@ def digest(folder: str | Path, out: str | Path, network: nn.Module | None = None
     Raises:
         UserError: the folder holds no model, or one of the two cannot be written.
     """
+    folder, out = user_path(folder), user_path(out)
     write(folder, network)
-    return markdown.write(Path(folder), Path(out), network)
+    return markdown.write(folder, out, network)
 
 
 def verdict(folder: str | Path, network: nn.Module | None = None) -> list[str]:
     """Return for each claim about DDIM whether it holds on this model, one line each; see `write`."""
-    run = read(Path(folder), network)
+    run = read(user_path(folder), network)
     return [f"{MARKS[one.verdict]} {one.verdict}: {one.claim} {one.evidence}" for one in claims(run)]

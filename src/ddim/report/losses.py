@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from ddim.plots.canvas import BLUE, FAINT, ORANGE, Canvas, log_axis
-from ddim.plots.numbers import epochs, percent
+from ddim.plots.numbers import epochs, percent, plural
 from ddim.report.run_folder import BINS, LEAST, LEVELS, MOST, RunFolder
 from ddim.report.training import TrainingSection
 
@@ -67,8 +67,9 @@ def levels(run: RunFolder) -> Figure | None:
     for i, line in enumerate(earlier):
         axes.plot(middles, line[LEVELS[0]], color=BLUE, lw=1.2, alpha=0.2 + 0.3 * (i + 1) / len(earlier))
     if earlier:
-        when = ", ".join(epochs(line["epoch"]) for line in earlier)
-        axes.plot([], [], color=BLUE, lw=1.2, alpha=0.4, label=f"held-out images, after {when} epochs")
+        passes = [epochs(line["epoch"]) for line in earlier]
+        when = f"{', '.join(passes)} {plural(passes[-1], 'epoch')}"
+        axes.plot([], [], color=BLUE, lw=1.2, alpha=0.4, label=f"held-out images, after {when}")
     for name, color, label in ((LEVELS[1], ORANGE, "training images"), (LEVELS[0], BLUE, "held-out images")):
         axes.plot(middles, last[name], "o-", color=color, lw=2.4, ms=6, label=f"{label}, now")
     log_axis(axes.yaxis, axes.set_yscale)
@@ -142,8 +143,8 @@ def _rise(run: RunFolder) -> str:
         return "The held-out loss itself has not risen."
     if train[-1] >= train[best]:
         return "Both losses have risen."
-    when, rise = epochs(run.levels[best]["epoch"]), percent(math.log(held_out[-1] / held_out[best]))
-    return f"The held-out loss was lowest after {when} epochs and is {rise} higher now."
+    passes, rise = epochs(run.levels[best]["epoch"]), percent(math.log(held_out[-1] / held_out[best]))
+    return f"The held-out loss was lowest after {passes} {plural(passes, 'epoch')} and is {rise} higher now."
 
 
 def _about_loss(run: RunFolder) -> str:

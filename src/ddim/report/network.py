@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ddim.denoiser import Denoiser
 from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, WIDTH, Canvas
+from ddim.plots.numbers import counted
 from ddim.report.run_folder import RunFolder
 from ddim.report.training import TrainingSection
 
@@ -84,7 +85,7 @@ def network(run: RunFolder) -> Figure:
     parts = stages(run.model)
     name, total = type(run.model.network).__name__, sum(stage.parameters for stage in parts)
     drawing = _u(parts, run.model) if _is_u(parts) else _side_by_side(parts)
-    drawing.canvas.text(WIDTH / 2, 55, f"{name}: {total:,} parameters", fontsize=14, weight="bold")
+    drawing.canvas.text(WIDTH / 2, 55, f"{name}: {counted(total, 'parameter')}", fontsize=14, weight="bold")
     return drawing.canvas.figure
 
 
@@ -167,8 +168,8 @@ class Drawing:
             side_x, side_y = (100 * n / self.largest for n in (width, height))
             corner = (at[0] - BOX / 2 + 65 - side_x / 2, at[1] - side_y / 2)
             self.axes.add_patch(Rectangle(corner, side_x, side_y, fc=colour, ec="none", alpha=0.55))
-            texts.append(f"{channels} channel{'s' * (channels != 1)}")
-        texts.append(f"{stage.parameters:,} parameters")
+            texts.append(counted(channels, "channel"))
+        texts.append(counted(stage.parameters, "parameter"))
         x = at[0] - BOX / 2 + (130 if stage.shape else BOX / 2)
         align = "left" if stage.shape else "center"
         for i, text in enumerate(texts):

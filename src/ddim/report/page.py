@@ -12,10 +12,10 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 from ddim.experiments.base import MARKS
-from ddim.experiments.gallery import Result as Gallery
-from ddim.plots.numbers import duration, power, short
+from ddim.experiments.timing import Result as Timing
+from ddim.plots.numbers import counted, duration, plural, power, short
 from ddim.report.run_folder import RunFolder, as_table, images_seen
-from ddim.report.sections import Section, cuts
+from ddim.report.sections import Section
 
 TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}
 
@@ -37,29 +37,41 @@ def environment() -> Environment:
 
 def context(run: RunFolder, sections: Sequence[Section]) -> dict[str, Any]:
     """Return what the templates of the page and of the Markdown are filled with."""
+    figures = [section.name for section in sections if section.figure]
     return {
         "title": f"Diffusion on {run.recipe['data']}" if "data" in run.recipe else "A diffusion model",
         "tiles": tiles(run),
         "facts": facts(run),
         "sections": sections,
-        "cuts": cuts(run),
+        "labels": {name: f"Figure {number}" for number, name in enumerate(figures, 1)},
+        "left_out": left_out(sections),
         "marks": MARKS,
     }
 
 
+def left_out(sections: Sequence[Section]) -> str:
+    """Return how many experiments were shortened and how many figures are not shown; empty if none."""
+    cut, absent = sum(bool(one.cut) for one in sections), sum(one.figure is None for one in sections)
+    parts = [f"{counted(cut, 'experiment')} {'was' if cut == 1 else 'were'} shortened"] if cut else []
+    parts += [f"{counted(absent, 'figure')} {'is' if absent == 1 else 'are'} not shown"] if absent else []
+    return f"{' and '.join(parts)}." if parts else ""
+
+
 def tiles(run: RunFolder) -> list[tuple[str, str]]:
     """Return the few most important numbers, as (number, what it is)."""
-    numbers = [(short(_parameters(run)), "parameters")]
+    parameters = short(_parameters(run))
+    numbers = [(parameters, plural(parameters, "parameter"))]
     if run.metrics:
         last = run.metrics[-1]
-        numbers.append((f"{last['epoch']:.3g}", "epochs"))
+        passes = f"{last['epoch']:.3g}"
+        numbers.append((passes, plural(passes, "epoch")))
         if "seconds" in last:
             numbers.append(duration(last["seconds"], "of training"))
         numbers.append((f"{last['held_out']:.4f}", "held-out loss"))
-    gallery = run.results.get("gallery")
-    if isinstance(gallery, Gallery):
-        ddim = gallery.ddim
-        numbers.append((f"{1000 * ddim.seconds / ddim.count:.3g} ms", f"an image, S = {ddim.steps}"))
+    timing = run.results.get("timing")
+    if isinstance(timing, Timing):
+        usual = timing.usual
+        numbers.append((f"{usual.milliseconds} ms", f"an image, S = {usual.steps}, batch of {timing.batch}"))
     return numbers
 
 
@@ -68,7 +80,8 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
     schedule, end = run.model.schedule.config.get("name", "custom"), float(run.model.schedule.alpha_bar[-1])
     default, machine = run.model.sampling, run.environment
     eta = "" if default.eta is None else f", eta = {default.eta}"
-    cores = f"{machine['cores']} cores" if "cores" in machine else ""
+    steps = counted(default.steps, "step")
+    cores = f"{machine['cores']} {plural(str(machine['cores']), 'core')}" if "cores" in machine else ""
     parts = (machine.get("processor"), cores, machine.get("platform"))
     versions = as_table(machine.get("versions"))
     rows = [
@@ -76,7 +89,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
         ("Network", _network(run)),
         ("Noise", f"{schedule} schedule, T = {run.model.schedule.T}; ᾱ falls from 1 to {power(end)}"),
         *(_training(run, run.metrics[-1]) if run.metrics else ()),
-        ("Sampling", f"by default {default.sampler}{eta} in {default.steps} steps with {default.spacing} spacing"),
+        ("Sampling", f"by default {default.sampler}{eta} in {steps} with {default.spacing} spacing"),
         ("Machine", ", ".join(str(part) for part in parts if part)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
@@ -100,20 +113,22 @@ def _network(run: RunFolder) -> str:
     name = options.pop("name", "custom")
     lists = {key: ", ".join(map(str, value)) for key, value in options.items() if isinstance(value, list)}
     text = "; ".join(f"{key} {value}" for key, value in (options | lists).items())
-    about = f"{name}, {_parameters(run):,} parameters, predicts {run.model.predicts}"
+    about = f"{name}, {counted(_parameters(run), 'parameter')}, predicts {run.model.predicts}"
     return f"{about} ({text})" if text else about
 
 
 def _training(run: RunFolder, last: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the rows on the training, by the last line of its metrics."""
-    parts = [f"{last['epoch']:.4g} epochs"]
+    parts = [counted(last["epoch"], "epoch")]
     seen = images_seen(run.config, run.metrics)
     if seen is not None:
-        parts.append(f"{last['step']:,} updates of {run.plan['batch_size']} images, {seen:,} images seen")
+        updates, batch = counted(last["step"], "update"), counted(run.plan["batch_size"], "image")
+        parts.append(f"{updates} of {batch}, {counted(seen, 'image')} seen")
     if "seconds" in last:
         parts.append(" ".join(duration(last["seconds"], f"on {run.environment.get('device', 'one device')}")))
     if "images_per_second" in last:
-        parts.append(f"{last['images_per_second']:,.0f} images per second")
+        rate = f"{last['images_per_second']:,.0f}"
+        parts.append(f"{rate} {plural(rate, 'image')} per second")
     held_out = f"{last['held_out']:.4f} on held-out images"
     weighted = "" if run.weighting == "simple" else ", weighted"
     loss = f"{last['loss']:.4f} on training images{weighted}; {held_out}, with averaged weights"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from ddim.experiments import Claim, Drawing, Experiment, Extra, Table, experiments
 from ddim.files import write_bytes
 from ddim.plots.canvas import save, styled
@@ -24,10 +26,16 @@ class Section:
     caption: str  # HTML
     figure: Path | None  # the SVG or GIF
     problem: str = ""  # where there is no figure, the reason, as a sentence
+    cut: str = ""  # what a limit of time took away
     tables: tuple[Table, ...] = ()  # below the figure
     note: str = ""  # what to say about this run alone, in plain text
     claims: tuple[Claim, ...] = ()  # that its numbers decide
     in_markdown: bool = True
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is something to show; the page lists the others at its end."""
+        return self.figure is not None or bool(self.tables)
 
 
 def sections(run: RunFolder, draw: bool = True) -> list[Section]:
@@ -47,12 +55,6 @@ def claims(run: RunFolder) -> list[Claim]:
     return [claim for one in in_order() for claim in _claims(run, one)]
 
 
-def cuts(run: RunFolder) -> list[str]:
-    """Return what a limit of time took away from each result."""
-    found = {one.name: run.results[one.name].cut for one in in_order() if one.name in run.results}
-    return [f"{name}: {cut}" for name, cut in found.items() if cut]
-
-
 def _claims(run: RunFolder, experiment: Experiment[Any]) -> list[Claim]:
     """Return the claims of an experiment; none if it does not apply to the model."""
     if experiment.unsuitable(run.model):
@@ -61,7 +63,7 @@ def _claims(run: RunFolder, experiment: Experiment[Any]) -> list[Claim]:
 
 
 def _of_training(run: RunFolder, part: TrainingSection, draw: bool) -> Section:
-    figure = _file(run, part.name, lambda: part.figure(run), draw)
+    figure, _ = _file(run, part.name, lambda: part.figure(run), draw)
     same = (part.name, part.title, part.reference, part.command, part.caption)
     shown = part.in_markdown and figure is not None
     return Section(*same, figure, part.problem, note=part.note(run), in_markdown=shown)
@@ -80,10 +82,10 @@ def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> l
 
     def section(part: Experiment[Any] | Extra, name: str, *notes: str, **more: Any) -> Section:
         known = result is not None and samples is not None
-        drawn = _file(run, name, lambda: part.figure(result, samples or {}) if known else None, draw)
+        drawn, why = _file(run, name, lambda: part.figure(result, samples or {}) if known else None, draw)
         command = "" if unsuitable else experiment.command
         same = (name, part.title, experiment.reference, command, part.caption)
-        why = problem or "Its samples or numbers do not fit its result."
+        why = problem or why or "Its samples or numbers do not fit its result."
         return Section(*same, drawn if known else None, why, note=" ".join(filter(None, notes)), **more)
 
     own = section(
@@ -91,6 +93,7 @@ def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> l
         experiment.section or name,
         experiment.note(result, model) if result is not None else "",
         *notes,
+        cut=(result.cut or "") if result is not None else "",
         tables=tuple(table for table in tables if table.rows),
         claims=tuple(_claims(run, experiment)),
         in_markdown=result is not None,
@@ -98,19 +101,22 @@ def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> l
     return [own, *(section(extra, extra.name, *notes, in_markdown=False) for extra in experiment.extras)]
 
 
-def _file(run: RunFolder, name: str, figure: Callable[[], Drawing], draw: bool) -> Path | None:
-    """Draw a figure into `figures/`, or remove an older one if there is nothing to draw; return its file."""
+def _file(run: RunFolder, name: str, figure: Callable[[], Drawing], draw: bool) -> tuple[Path | None, str]:
+    """Draw a figure into `figures/`, or remove an older one if there is nothing to draw.
+
+    Return its file, and the reason why there is none if the experiment says one.
+    """
     stem = run.folder / "figures" / name
     if not draw:
-        return next((path for suffix in (".svg", ".gif") if (path := stem.with_suffix(suffix)).is_file()), None)
+        return next((path for suffix in (".svg", ".gif") if (path := stem.with_suffix(suffix)).is_file()), None), ""
     with styled():
         drawn = figure()
         if isinstance(drawn, bytes):
             write_bytes(stem.with_suffix(".gif"), drawn)
-            return stem.with_suffix(".gif")
-        if drawn is not None:
+            return stem.with_suffix(".gif"), ""
+        if isinstance(drawn, Figure):
             save(drawn, stem)
-            return stem.with_suffix(".svg")
+            return stem.with_suffix(".svg"), ""
     for suffix in (".png", ".svg", ".gif"):
         stem.with_suffix(suffix).unlink(missing_ok=True)
-    return None
+    return None, drawn or ""

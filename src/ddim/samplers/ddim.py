@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ddim.errors import UserError
+from ddim.errors import number
 from ddim.forward import added_noise
 from ddim.level import Denoise, Level, Noise
 from ddim.samplers.base import Sampler, State, register
@@ -30,10 +30,9 @@ class DDIM(Sampler):
     variants = ({"eta": 0.5},)
 
     def __init__(self, eta: float | Literal["hat"] = 0.0) -> None:
-        if eta != "hat" and not (isinstance(eta, int | float) and 0 <= eta <= 1):
-            raise UserError(f"eta must be a number from 0 (DDIM) to 1 (DDPM), or 'hat'; got {eta!r}.")
-        self.eta = eta
-        self.stochastic = eta != 0
+        allowed = "a number from 0 (DDIM) to 1 (DDPM), or 'hat'"
+        self.eta = eta if eta == "hat" else number("eta", eta, float, 0, 1, allowed)
+        self.stochastic = self.eta != 0
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, state: State, noise: Noise | None

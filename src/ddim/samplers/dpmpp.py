@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ddim.errors import UserError
+from ddim.errors import number
 from ddim.samplers.base import register
 from ddim.samplers.multistep import Exponential
 from ddim.samplers.planned import FloatLevel, Update
@@ -31,10 +31,8 @@ class DPMpp2M(Exponential):
     order = 2
 
     def __init__(self, eta: float = 0.0) -> None:
-        if not (isinstance(eta, int | float) and eta >= 0):
-            raise UserError(f"eta must be a number of at least 0 (0 is deterministic, 1 the SDE); got {eta!r}.")
-        self.eta = eta
-        self.stochastic = eta > 0
+        self.eta = number("eta", eta, float, 0, allowed="a number of at least 0 (0 is deterministic, 1 the SDE)")
+        self.stochastic = self.eta > 0
 
     def update(self, levels: Sequence[FloatLevel], n: int) -> Update:
         at, to = levels[n], levels[n + 1]

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
@@ -19,9 +20,10 @@ from torch import Tensor
 
 from ddim.errors import UserError
 from ddim.files import write_bytes
-from ddim.train.state import State
+from ddim.train.state import Numbers, State
 
 FORMAT = 1
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)  # what a wrong file raises
 NEWEST = 2  # checkpoints kept, in case one is damaged
 
 
@@ -31,13 +33,24 @@ def save(state: State, folder: str | Path) -> Path:
     Raises:
         UserError: the folder cannot be written or the disk is full; the earlier checkpoints are unchanged.
     """
-    path = _path(folder, state.step)
+    path = write(pack(state), folder, state.step)
+    available = steps(folder)
+    _remove(folder, set(available) - worth_keeping(available))
+    return path
+
+
+def pack(state: State) -> bytes:
+    """Return the content of the checkpoint of this step."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors().items()}
     numbers = {"format": FORMAT, **state.numbers()}
     header = json.dumps({**numbers, "digest": _digest(tensors, numbers)})
-    write_bytes(path, to_bytes(tensors, metadata={"ddim": header}))
-    available = steps(folder)
-    _remove(folder, set(available) - worth_keeping(available))
+    return to_bytes(tensors, metadata={"ddim": header})
+
+
+def write(packed: bytes, folder: str | Path, step: int) -> Path:
+    """Write what `pack` returned at a step as its checkpoint. Raises `UserError` as `save` does."""
+    path = path_of(folder, step)
+    write_bytes(path, packed)
     return path
 
 
@@ -59,7 +72,7 @@ def read(folder: str | Path, step: int) -> tuple[dict[str, Tensor], dict[str, An
     Raises:
         UserError: there is no checkpoint of that step, or the file is damaged.
     """
-    path = _path(folder, step)
+    path = path_of(folder, step)
     if not path.is_file():
         available = ", ".join(map(str, steps(folder))) or "none"
         raise UserError(f"{folder} has no checkpoint of step {step}; it has {available}.")
@@ -69,6 +82,8 @@ def read(folder: str | Path, step: int) -> tuple[dict[str, Tensor], dict[str, An
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         digest = numbers.pop("digest")
         whole = numbers["format"] <= FORMAT and numbers["step"] == step and digest == _digest(tensors, numbers)
+        if whole:
+            msgspec.convert(numbers, Numbers)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); use another checkpoint.") from error
     if not whole:
@@ -93,9 +108,10 @@ def resume(state: State, folder: str | Path, before: float = math.inf) -> int | 
             continue
         try:
             state.restore(tensors, numbers)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except ValueError as error:
             raise UserError(
-                f"The checkpoint of step {step} in {folder} is of another network or plan; choose another --out."
+                f"The checkpoint of step {step} in {folder} is of another network or plan ({error}); choose another "
+                "--out."
             ) from error
         return step
     if errors:
@@ -107,7 +123,10 @@ def weights(folder: str | Path, step: int, raw: bool) -> dict[str, Tensor]:
     """Return the averaged or the latest (`raw`) weights of one checkpoint, as a state dict; see `read`."""
     tensors, numbers = read(folder, step)
     group = "raw/" if raw else f"{numbers['average']}/"
-    return {name.removeprefix(group): tensor for name, tensor in tensors.items() if name.startswith(group)}
+    found = {name.removeprefix(group): tensor for name, tensor in tensors.items() if name.startswith(group)}
+    if not found:
+        raise UserError(f"{path_of(folder, step)} is damaged (it has no weights {group}...); use another checkpoint.")
+    return found
 
 
 def newest(folder: str | Path) -> int:
@@ -126,10 +145,11 @@ def clear(folder: str | Path, after: int = -1) -> None:
 def _remove(folder: str | Path, removed: set[int]) -> None:
     for step in removed:
         with contextlib.suppress(OSError):  # one checkpoint too many is no reason to end a training
-            _path(folder, step).unlink()
+            path_of(folder, step).unlink()
 
 
-def _path(folder: str | Path, step: int) -> Path:
+def path_of(folder: str | Path, step: int) -> Path:
+    """Return the file of a checkpoint, which may be missing."""
     return Path(folder) / "checkpoints" / f"{step:08d}.safetensors"
 
 

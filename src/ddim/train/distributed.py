@@ -24,6 +24,8 @@ _failed_groups: list[object] = []  # kept alive: PyTorch deadlocks if it frees a
 class Distributed:
     """This process's place among those that train together.
 
+    A lone process without trackers does without Accelerate, whose settings hold for all code of a Python process.
+
     Args:
         device: "cpu", "cuda" or "mps"; None is the first available of cuda, mps and cpu. Each of many processes
             has its own GPU. Attribute `device` is the one that this process's model belongs on.
@@ -43,7 +45,14 @@ class Distributed:
                 raise UserError(f"There is no tracker {tracker!r}; choose one of {', '.join(TRACKERS)}.")
             if not getattr(tracking, f"is_{tracker}_available")():
                 raise UserError(f"{tracker} is not installed; install it with: pip install 'ddim[{tracker}]'.")
-        started, local_rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+        self.rank, self.processes = 0, 1
+        self._accelerator: Any = None
+        self._trackers = tuple(trackers)
+        started, local_rank = _variable("WORLD_SIZE", 1), _variable("LOCAL_RANK", 0)
+        if (rank := _variable("RANK", 0)) >= max(1, started):
+            raise UserError(f"RANK is {rank}, but must be below WORLD_SIZE, {started}; start with torchrun.")
+        if started == 1 and not trackers:
+            return
         if started > 1 and self.device.type == "cuda" and local_rank >= torch.cuda.device_count():
             raise UserError(
                 f"This machine has fewer GPUs ({torch.cuda.device_count()}) than processes were started on it; "
@@ -58,8 +67,12 @@ class Distributed:
                     log_with=list(trackers) or None,
                     project_dir=folder,
                 )
-        except ValueError as error:
-            raise UserError(f"Accelerate refused: {error}; start each training in a process of its own.") from error
+        except (ValueError, ImportError, LookupError) as error:
+            reason = str(error).splitlines()[0] if str(error) else repr(error)
+            raise UserError(
+                f"Accelerate cannot start: {reason.rstrip('.')}; start the training in a new Python process, many of "
+                "them with torchrun, and without variables called ACCELERATE_..."
+            ) from error
         self.rank, self.processes = self._accelerator.process_index, self._accelerator.num_processes
         if self.processes != started:
             raise UserError(
@@ -115,16 +128,44 @@ class Distributed:
             self.sum(0.0)
 
     def start_trackers(self, name: str, config: dict[str, Any]) -> None:
-        """Start the trackers, which receive every later `log`."""
-        self._accelerator.init_trackers(name, config)
+        """Start the trackers, which receive every later `log`.
+
+        Raises:
+            UserError: a tracker does not start, for instance because it has no key.
+        """
+        if self._accelerator is None:
+            return
+        try:
+            printable = {key: _printable(value) for key, value in config.items()}
+            self._accelerator.init_trackers(name, printable)
+        except Exception as error:  # each tracker has errors of its own
+            reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
+            login = "run `wandb login`, set WANDB_MODE=offline, or " if "wandb" in self._trackers else ""
+            trackers = " and ".join(self._trackers)
+            raise UserError(f"{trackers} could not start: {reason}; {login}leave out --track.") from error
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Send values to the trackers."""
-        self._accelerator.log(values, step=step)
+        if self._accelerator is not None:
+            self._accelerator.log(values, step=step)
 
     def close(self) -> None:
         """Let the trackers finish, and disconnect the processes."""
-        self._accelerator.end_training()
+        if self._accelerator is not None:
+            self._accelerator.end_training()
+
+
+def _printable(value: Any) -> Any:
+    """Return text with the bytes of a path that is not UTF-8 escaped; other values as they are."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _variable(name: str, default: int) -> int:
+    """Return the number in an environment variable. Raises `UserError` if it is not one."""
+    text = os.environ.get(name, "")
+    if text and not text.isdecimal():
+        raise UserError(f"The variable {name} is {text!r}, not a whole number; unset it, or start with torchrun.")
+    return int(text or default)
 
 
 @contextmanager

@@ -71,6 +71,20 @@ def out_of_memory(images: int, parts: int) -> UserError:
 
 
 @contextmanager
+def report_failed_compiler() -> Iterator[None]:
+    """Within this context, PyTorch may compile a network; if that fails, raise `UserError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):  # importing them takes seconds
+            raise
+        raise UserError(
+            f"The network cannot be compiled: {str(error).strip().splitlines()[0].rstrip('.')}; install a C++ compiler "
+            "(for CUDA, also the package triton), or leave out --compile."
+        ) from error
+
+
+@contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Within this context, SIGINT and SIGTERM are remembered, for the loop to ask between two updates.
 

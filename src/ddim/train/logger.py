@@ -39,8 +39,9 @@ ESTIMATE_AFTER = 20.0  # seconds of training before that length is estimated
 class RunLogger:
     """The files of one run. Every process has one; only the main process's writes.
 
-    A context. On entering, a new run gets its files; a resumed run loses the records of updates that will be made
-    again. Attribute `saved` is `time.monotonic()` of the last checkpoint.
+    A context. On entering, a resumed run loses the records of updates that will be made again. A new run gets its
+    files with its first record: a first update that fails leaves the folder as it was. Attribute `saved` is
+    `time.monotonic()` of the last checkpoint.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class RunLogger:
         self.average = self.model.with_network(self.state.averages[0].network)
         self.sampled, self.sampling_time = time.monotonic(), 0.0  # of the last samples: when, and how long it took
         self.estimated = False
+        self.start = b""  # the checkpoint of step 0, until it is written
 
     def __enter__(self) -> "RunLogger":
         if self.distributed.main:
@@ -63,7 +65,7 @@ class RunLogger:
             sweep(self.folder / "checkpoints", "*")
             sweep(self.folder / "samples", "data", "step-*")
             if self.state.step == 0:
-                self._begin()
+                self.start = checkpoints.pack(self.state)
             else:
                 self._drop_later_records()
         self.saved = time.monotonic()
@@ -86,6 +88,8 @@ class RunLogger:
 
     def record(self, progress: Progress) -> None:
         """Record an update: move the bar; write a line of metrics and samples when they are due."""
+        if self.start:
+            self._begin()
         self._show(progress)
         due = lines_due(progress.step, progress.epoch, progress.fraction)
         self.state.lines = min(self.state.lines, due)  # fewer are due in a run that continues beyond its first end
@@ -162,8 +166,9 @@ class RunLogger:
         write_text(self.folder / "environment.json", json.dumps(machine, indent=2) + "\n")
         preview = to_uint8(self.images.batch(torch.arange(min(100, len(self.images))))[0])
         write_bytes(self.folder / "samples" / "data.safetensors", to_bytes({"images": preview}))
-        checkpoints.save(self.state, self.folder)  # before the config: a folder with a config can be resumed
+        checkpoints.write(self.start, self.folder, 0)  # before the config: a folder with a config can be resumed
         self._save_weights(finished=False)  # and sampled and reported
+        self.start = b""
 
     def _drop_later_records(self) -> None:
         """Remove the records of updates that will be made again."""

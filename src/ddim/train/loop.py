@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from ddim.contract import check_data
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.device import autocast, choose_precision
@@ -66,7 +67,8 @@ def fit(
         engine: deprecated name of `distributed`.
 
     Raises:
-        UserError: a weighting that is not registered, a loss that is NaN or explodes, or too little memory. The
+        UserError: images of another shape or number of classes than the model's (without classes, it takes images
+            of any), a weighting that is not registered, a loss that is NaN or explodes, or too little memory. The
             state is then that of the step before.
     """
     if engine is not None:
@@ -76,6 +78,8 @@ def fit(
             stacklevel=2,
         )
         distributed = distributed or engine
+    check_data(images, model.shape, model.classes)
+    model.null_class = plan.label_dropout > 0
     distributed = distributed or Distributed(str(model.device))
     state = state or State(model.network, plan)
     update = Update(model, images, plan, distributed, state)

@@ -4,15 +4,29 @@ Nothing here imports torch, so that `ddim --help` is fast; `ddim.train.run.train
 """
 
 import json
-import math
 import tomllib
 from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from ddim.errors import UserError, did_you_mean
+from ddim.files import user_path
+
+LARGEST = {
+    "epochs": 10**6,
+    "steps": 10**9,
+    "minutes": 10**7,
+    "batch_size": 2**16,
+    "learning_rate": 1e30,
+    "clip": 1e30,
+    "accumulate": 2**16,
+}
+"""The largest value of these fields of a plan; all are above 0. What is larger is a slip, and would end in silence."""
+MAX_SIZE = 1024  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -74,24 +88,24 @@ class Plan:
     """Seed of the first weights, the order of the images, the times and the noise."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "minutes", "batch_size", "learning_rate", "clip", "accumulate"):
+        _check_types(self)
+        for name, largest in LARGEST.items():
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{name} must be a number above 0; got {value}.")
-        for name, hint in get_type_hints(Plan).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                choices = ", ".join(get_args(hint))
-                raise UserError(f"{name} must be one of {choices}; got {getattr(self, name)!r}.")
-        widths = self.ema if isinstance(self.ema, tuple) else ()
-        if not widths or not all(width == 0 or 0.001 <= width <= 0.25 for width in widths):
+            if value is not None and not 0 < value <= largest:
+                raise UserError(f"{name} must be a number above 0, at most {largest:,}; got {value}.")
+        if self.accumulate > self.batch_size:
+            raise UserError(
+                f"accumulate must be at most the batch_size of {self.batch_size} images; got {self.accumulate}."
+            )
+        if not self.ema or not all(width == 0 or 0.001 <= width <= 0.25 for width in self.ema):
             raise UserError(f"ema must be widths from 0.001 to 0.25, or 0 for no averaging; got {self.ema}.")
-        if len({f"{width:g}" for width in widths}) < len(widths):
+        if len({f"{width:g}" for width in self.ema}) < len(self.ema):
             raise UserError(f"ema must not contain a width twice; got {self.ema}.")
         if not 0 <= self.label_dropout <= 1:
             raise UserError(f"label_dropout must lie in [0, 1]; got {self.label_dropout}.")
         if not 0 <= self.cooldown <= 1:
             raise UserError(f"cooldown must lie in [0, 1]; got {self.cooldown}.")
-        if self.warmup < 0 or not 0 <= self.seed < 2**63:
+        if not (0 <= self.warmup < 2**63 and 0 <= self.seed < 2**63):
             raise UserError(f"warmup and seed must be from 0 to 2^63 - 1; got {self.warmup} and {self.seed}.")
 
     def total_steps(self, images: int) -> int | None:
@@ -141,6 +155,13 @@ class Recipe:
     plan: Plan = field(default_factory=Plan)
     """How to train it."""
 
+    def __post_init__(self) -> None:
+        _check_types(self)
+        if not isinstance(self.plan, Plan):
+            raise UserError(f"plan must be a Plan; got {self.plan!r}.")
+        if self.image_size is not None and not 0 < self.image_size <= MAX_SIZE:
+            raise UserError(f"image_size must be from 1 to {MAX_SIZE} pixels; got {self.image_size}.")
+
 
 def read(path: str | Path) -> Recipe:
     """Read a recipe from a TOML file: the fields of `Recipe` at the top, those of `Plan` under [plan].
@@ -148,12 +169,14 @@ def read(path: str | Path) -> Recipe:
     Raises:
         UserError: the file is missing or not TOML, or a field or the type of its value is wrong.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"Could not read the recipe {path}: {error.strerror}; give the path of a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path} nests too many brackets; a recipe needs one pair at most.") from error
+    except ValueError as error:  # of the syntax, of UTF-8, or of a number with thousands of digits
         raise UserError(f"{path} is not TOML: {error}; correct it and try again.") from error
     if not isinstance(table.setdefault("plan", {}), dict):
         raise UserError(f"{path} sets plan = {table['plan']!r}; write the plan as a table, under a line [plan].")
@@ -175,6 +198,27 @@ def of_run(folder: str | Path) -> Recipe:
         raise UserError(
             f"{path} does not contain the recipe that the run was trained by ({error!r}); train it again."
         ) from error
+
+
+def source(config: dict[str, Any], run: str | Path, remedy: str) -> str:
+    """Return what opens the images of a run, from any working folder: a name, a hub id, or the path of a folder.
+
+    Args:
+        config: the run's `config.json`, whose recipe names the data.
+        run: the name of the run, for the error.
+        remedy: what to do if the images have moved, for the error.
+
+    Raises:
+        UserError: the images were in a folder, which is now missing.
+    """
+    data, facts = str(config["recipe"]["data"]), config.get("data")
+    place = facts.get("place") if isinstance(facts, dict) else None
+    if not isinstance(place, str):  # a name or a hub id, or a run of ddim 0.1
+        return data
+    for path in (place, data):  # the second, if the working folder has moved with all that it holds
+        if user_path(path).is_dir():
+            return path
+    raise UserError(f"{run} was trained on the images in {place}, which is missing; {remedy}")
 
 
 def shipped(name: str) -> Recipe:
@@ -206,11 +250,36 @@ def _checked(fields: type, table: dict[str, Any], path: Path) -> dict[str, Any]:
     for name, value in table.items():
         if name not in hints:
             raise UserError(f"{path} sets {name!r}, which is not one of {', '.join(hints)}; correct it.")
-        hint = hints[name]
-        try:
-            msgspec.convert(value, hint)
-        except msgspec.ValidationError as error:
-            of_type = f"of the type {hint.__name__ if isinstance(hint, type) else hint}"
-            allowed = f"one of {', '.join(get_args(hint))}" if get_origin(hint) is Literal else of_type
-            raise UserError(f"{path} sets {name} = {value!r}; it must be {allowed}.") from error
+        if allowed := _mismatch(value, hints[name]):
+            raise UserError(f"{path} sets {name} = {value!r}; it must be {allowed}.")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+
+
+def _check_types(table: Plan | Recipe) -> None:
+    """Check the type of each field; numbers of NumPy become Python's, lists become tuples."""
+    for name, hint in get_type_hints(type(table)).items():
+        value = _plain(getattr(table, name))
+        object.__setattr__(table, name, value)  # frozen, but not yet in use
+        if hint is not Plan and (allowed := _mismatch(value, hint)):
+            raise UserError(f"{name} must be {allowed}; got {value!r}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
+
+
+def _mismatch(value: Any, hint: Any) -> str | None:
+    """Return what a value of a type must be; None if the value is of that type."""
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        if get_origin(hint) is Literal:
+            return f"one of {', '.join(get_args(hint))}"
+        return _WORDS[get_args(hint)[0] if isinstance(hint, UnionType) else hint]
+    return None
+
+
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_WORDS[tuple[float, ...]] = "a list of numbers"

@@ -5,7 +5,6 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,18 +14,19 @@ import torch
 from torch import nn
 
 from ddim import model_io, nets, schedule
-from ddim.data import open_images
+from ddim.data import names, open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.device import choose_precision
 from ddim.errors import UserError
+from ddim.files import user_path
 from ddim.predict import predictions
 from ddim.train import checkpoints
 from ddim.train.distributed import Distributed
-from ddim.train.guards import exclusive, interruptible
+from ddim.train.guards import Breakdown, exclusive, interruptible, report_failed_compiler
 from ddim.train.logger import RunLogger
-from ddim.train.loop import fit, seeded
-from ddim.train.loss import weightings
+from ddim.train.loop import Progress, fit, seeded
+from ddim.train.loss import losses_by_level, weightings
 from ddim.train.recipe import Recipe
 from ddim.train.state import State
 
@@ -73,31 +73,30 @@ def train(
         UserError: a name that is not registered, a folder that holds a run or that another process trains in, a
             checkpoint of another recipe, an unknown data set or device, images that cannot be read, or a training
             that breaks down.
-        KeyboardInterrupt: a signal ended the training.
+        KeyboardInterrupt: a signal arrived. What was trained so far is saved, even if that is all of it.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     if not 0 < save_every < math.inf:
         raise UserError(f"save_every must be a number of seconds above 0; got {save_every}.")
     check_names(recipe)
-    present = [name for name in ("config.json", "model.safetensors", "metrics.jsonl") if (folder / name).exists()]
+    present = [name for name in ("config.json", "model.safetensors", "metrics.jsonl") if _holds(folder / name)]
     if present and not (overwrite or resume):
         raise UserError(
             f"{folder} holds a {present[0]} already; continue with --resume, choose another --out, or replace it "
             "with --overwrite."
         )
+    where = place(recipe.data)
+    opened = partial(
+        open_images, recipe.data, classes=recipe.classes, size=recipe.image_size, data_dir=data_dir, url=url
+    )
+    if resume:
+        recipe = _as_begun(recipe, where, folder)
     distributed = Distributed(device, trackers, folder)
     with distributed.main_first():  # the main process downloads and decodes, the others read its files
-        opened = partial(
-            open_images, recipe.data, classes=recipe.classes, size=recipe.image_size, data_dir=data_dir, url=url
-        )
         images, held_out = opened(split="train"), opened(split="test")
-    before = None
-    if resume and recipe.plan.precision == "auto":  # keep the precision of the run in the folder, if there is one
-        with suppress(UserError, KeyError, TypeError):
-            before = str(model_io.read_config(folder)["recipe"]["plan"]["precision"])
-    precision = choose_precision(before or recipe.plan.precision, distributed.device)
+    precision = choose_precision(recipe.plan.precision, distributed.device)
     recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
-    data = identity(images, held_out)
+    data = identity(images, held_out) | ({} if where is None else {"place": where})
     model = build(recipe, images)
     if init is not None:
         if (init.predicts, init.schedule.config) != (model.predicts, model.schedule.config):
@@ -113,7 +112,7 @@ def train(
             _resume(state, recipe, data, folder, distributed)
         progress = None
         logger = RunLogger(folder, recipe, model, images, held_out, data, state, distributed)
-        with logger, interruptible() as interrupted:
+        with logger, interruptible() as interrupted, report_failed_compiler():
             for progress in fit(
                 model,
                 images,
@@ -124,15 +123,28 @@ def train(
                 recover=logger.recover,
             ):
                 logger.record(progress)
-                if time.monotonic() - logger.saved > save_every:
-                    logger.save(progress.fraction == 1, tolerant=True)
+                if progress.fraction < 1 and time.monotonic() - logger.saved > save_every:
+                    logger.save(finished=False, tolerant=True)
             if progress is None:
                 logger.print("This training is complete; train longer with a higher --steps, --epochs or --minutes.")
             else:
+                if progress.fraction == 1:
+                    check_outcome(progress, images, state.rate * recipe.plan.learning_rate)
                 logger.save(progress.fraction == 1)
-    if progress is not None and progress.fraction < 1:
+    if interrupted() or (progress is not None and progress.fraction < 1):  # in this process, or in another
         raise KeyboardInterrupt
     return model.with_network(state.averages[0].network).eval()
+
+
+def check_outcome(progress: Progress, images: Images, learning_rate: float) -> None:
+    """Check that the averaged weights predict numbers, which no later update does after the last one.
+
+    Raises:
+        Breakdown: their loss on a few images is NaN or infinite.
+    """
+    loss = sum(losses_by_level(progress.average, images, max_images=10))
+    if not math.isfinite(loss):
+        raise Breakdown(progress.step, f"the loss of the averaged weights is {loss:g}", learning_rate)
 
 
 def check_names(recipe: Recipe) -> None:
@@ -148,11 +160,16 @@ def check_names(recipe: Recipe) -> None:
 
 
 def build(recipe: Recipe, images: Images) -> Denoiser:
-    """Return the untrained model of a recipe; its weights depend on the plan's seed alone."""
-    classes = len(images.classes) if recipe.conditional else None
+    """Return the untrained model of a recipe; its weights depend on the plan's seed alone.
+
+    Raises `UserError` for a model with classes, of one of which there is no image.
+    """
+    classes = images.trainable_classes() if recipe.conditional else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
         network = nets.build(recipe.network, images.shape[0], recipe.size, classes)
-    return Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
+    model = Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
+    model.null_class = recipe.plan.label_dropout > 0
+    return model
 
 
 def transfer(source: nn.Module, network: nn.Module) -> list[str]:
@@ -186,6 +203,46 @@ def identity(images: Images, held_out: Images) -> dict[str, Any]:
     return {**counts, "classes": list(images.classes), "digest": digest.hexdigest()}
 
 
+def place(data: str) -> str | None:
+    """Return the absolute path of a folder of images; None for a registered data set and for a hub id."""
+    if data in names() or not user_path(data).is_dir():
+        return None
+    return str(user_path(data).resolve())
+
+
+def _as_begun(recipe: Recipe, where: str | None, folder: Path) -> Recipe:
+    """Return a recipe with the precision and the spelling of the data of the run in the folder, if there is one.
+
+    `where` is the recipe's `place`. Raises `UserError` for another data set; of two folders, the images decide.
+    """
+    if not _holds(folder / "config.json"):
+        return recipe
+    config = model_io.read_config(folder)
+    begun, facts = _table(config, "recipe"), _table(config, "data")
+    data, precision = str(begun.get("data", recipe.data)), _table(begun, "plan").get("precision")
+    if data != recipe.data and where is not None and facts.get("place") == where:
+        recipe = replace(recipe, data=data)
+    if data != recipe.data and ({data, recipe.data} & set(names()) or "digest" not in facts):
+        raise UserError(f"{folder} was trained on {data}, not on {recipe.data}; choose another --out.")
+    if recipe.plan.precision == "auto" and precision is not None:
+        recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))
+    return recipe
+
+
+def _table(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an entry of a config that is a table; an empty one if it is missing or something else."""
+    table = config.get(name)
+    return table if isinstance(table, dict) else {}
+
+
+def _holds(path: Path) -> bool:
+    """Return whether a file of a run says something: that of the metrics is empty if a run could not begin."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
 def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, distributed: Distributed) -> None:
     """Set `state` to that of the run in the folder; leave it if there is no run."""
     steps = checkpoints.steps(folder)
@@ -196,7 +253,7 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
                 "start over with --overwrite."
             )
         config = model_io.read_config(folder)
-        before, now = (_fixed(table) for table in (config.get("recipe", {}), asdict(recipe)))
+        before, now = (_fixed(table) for table in (_table(config, "recipe"), asdict(recipe)))
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
             name = changed[0]
@@ -204,10 +261,13 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
                 f"{folder} was begun with {name} = {before.get(name)!r}, not {now.get(name)!r}; resume without "
                 "changing it, or train into another --out."
             )
-        if config.get("data", data) != data:
+        known = data | _table(config, "data")
+        was, are = (f"{d['images']} + {d['held_out']} images of the shape {d['shape']}" for d in (known, data))
+        if was != are or known["digest"] != data["digest"]:
+            found = f"{was}, not on {are}" if was != are else f"{was} with other pixels or labels"
             raise UserError(
-                f"The images are not those that {folder} was trained on; restore them, or start from its weights "
-                "with --init in another --out."
+                f"{folder} was trained on {found}; restore them, or start from its weights with --init in another "
+                "--out."
             )
         checkpoints.resume(state, folder)
     elif any(steps) or ((folder / "model.safetensors").exists() and not (folder / "metrics.jsonl").exists()):
@@ -220,5 +280,6 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
 def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a recipe that a resumed run must keep, as one table of plain data."""
     table: dict[str, Any] = json.loads(json.dumps(recipe))
+    table.pop("data", None)  # see `_as_begun`
     plan = table.pop("plan", {})
     return table | {name: value for name, value in plan.items() if name not in CHANGEABLE}

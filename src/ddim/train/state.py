@@ -2,8 +2,9 @@
 
 import copy
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, TypeAlias, TypedDict
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,33 @@ from ddim.train.guards import Guard
 from ddim.train.recipe import Plan
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Positive: TypeAlias = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]
+
+
+class GuardNumbers(TypedDict):
+    """The numbers of a `Guard`."""
+
+    running: float
+    lowest: float
+    seen: Count
+
+
+class Numbers(TypedDict):
+    """What `State.numbers` returns, and a checkpoint stores."""
+
+    step: Count
+    average: str
+    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    accumulate: Positive
+    parts: Positive
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    guard: GuardNumbers
+    lines: Count
+    losses: tuple[float, Count]
+    updates: Count
+    scaler: dict[str, float]
 
 
 class Average:
@@ -111,22 +139,31 @@ class State:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Set this state to the one that `tensors` and `numbers` were taken from.
+        """Set this state to the one that `tensors` and `numbers` were taken from, or leave it as it is.
 
         Raises:
-            KeyError, RuntimeError: they belong to another network or plan.
+            ValueError: they belong to another network or plan.
         """
-        networks = {"raw": self.network}
-        for average in self.averages:
-            networks[f"{average.width:g}"] = average.network
-            average.updates = numbers["step"]
+        networks = {"raw": self.network} | {f"{average.width:g}": average.network for average in self.averages}
+        parameters = dict(self.network.named_parameters())
+        moments = {name for name in parameters if f"{MOMENTS[0]}/{name}" in tensors}
+        expected = {f"{group}/{n}": t for group, network in networks.items() for n, t in network.state_dict().items()}
+        expected |= {f"{moment}/{name}": parameters[name] for moment in MOMENTS for name in moments}
+        for name, tensor in expected.items():
+            found = _kind(tensors[name]) if name in tensors else "missing"
+            if found != _kind(tensor):
+                raise ValueError(f"{name} is {found} there, and {_kind(tensor)} here")
+        if numbers["scaler"].keys() != self.scaler.state_dict().keys():
+            raise ValueError("only one of the two trains in fp16")
         for group, network in networks.items():
             network.load_state_dict({name: tensors[f"{group}/{name}"] for name in network.state_dict()})
-        for name, parameter in self.network.named_parameters():
-            if f"{MOMENTS[0]}/{name}" in tensors:
-                moments = {m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS}
-                count = torch.tensor(numbers["updates"], dtype=torch.float32, device=parameter.device)
-                self.optimizer.state[parameter] = {"step": count, **moments}  # fused: the count is on the GPU too
+        for average in self.averages:
+            average.updates = numbers["step"]
+        for name in moments:
+            parameter = parameters[name]
+            copies = {m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS}
+            count = torch.tensor(numbers["updates"], dtype=torch.float32, device=parameter.device)
+            self.optimizer.state[parameter] = {"step": count, **copies}  # fused: the count is on the GPU too
         self.scaler.load_state_dict(numbers["scaler"])
         self.step, self.seconds = numbers["step"], numbers["seconds"]
         self.rate = numbers["rate"]
@@ -134,3 +171,9 @@ class State:
         self.lines, self.losses = numbers["lines"], tuple(numbers["losses"])
         if numbers["accumulate"] == self.accumulate:  # else the plan has changed
             self.parts = numbers["parts"]
+
+
+def _kind(tensor: Tensor) -> str:
+    """Return what must be equal for a tensor to take the values of another: the shape, and the dtype if not float."""
+    dtype = "float" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+    return f"{dtype} {tuple(tensor.shape)}"

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from torch.nn import functional as F
 from ddim.data.download import cache_folder, fetch
 from ddim.errors import UserError
 from ddim.evaluate.extractors import Shape, register
+from ddim.files import unreadable, user_path
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URLS = (
@@ -25,6 +28,8 @@ URLS = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
 )
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+SIZE = 95_628_359  # bytes
+MAX_BYTES = 1 << 28  # of a file of weights: three times the published one
 SIDE = 299  # pixels of the images
 BATCH = 16  # images at a time
 VERSION = 1  # increase when the arithmetic changes
@@ -81,39 +86,59 @@ def weights_file() -> Path:
         UserError: $DDIM_INCEPTION names no file, or the download failed.
     """
     if named := os.environ.get("DDIM_INCEPTION"):
-        path = Path(named).expanduser()
+        path = user_path(named)
         if not path.is_file():
             raise UserError(f"DDIM_INCEPTION names {path}, which is not a file; let it name {FILE} from {URLS[0]}.")
         return path
     path = cache_folder() / "inception" / FILE
     remedy = f"download {URLS[0]} elsewhere and put it at {path}, or let DDIM_INCEPTION name it"
-    return fetch(URLS, path, SHA256, remedy=remedy)
+    return fetch(URLS, path, SHA256, SIZE, remedy)
 
 
 @lru_cache(maxsize=1)
 def _loaded(path: Path) -> tuple[nn.Module, str]:
     """Return the network with the weights of a file, and the SHA-256 of the file. Nothing in it is executed."""
+    remedy = f"replace it by {FILE} from {URLS[0]}"
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UserError(f"Could not read {path}: {error.strerror or error}; allow reading it.") from error
+        raise unreadable(path, error, remedy) from error
     try:
+        if max(len(data), _unpacked(io.BytesIO(data))) > MAX_BYTES:
+            raise UserError(f"{path} holds more than {MAX_BYTES:,} bytes, and Inception-v3 has {SIZE:,}; {remedy}.")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # any other file may raise anything
-        raise UserError(f"{path} holds no weights; replace it by {FILE} from {URLS[0]}.") from error
+        raise UserError(f"{path} holds no weights; {remedy}.") from error
     weights = state if isinstance(state, dict) else {}
     inception = network()
     matching = {}  # without the last layer's
     for name, own in inception.state_dict().items():
         given = weights.get(name, own if name.endswith("num_batches_tracked") else None)  # missing in older files
-        if not isinstance(given, Tensor) or given.shape != own.shape:
+        if not _fits(given, own):
             raise UserError(
-                f"{path} holds other weights than Inception-v3's: no {name} of shape {tuple(own.shape)}; "
-                f"replace it by {FILE} from {URLS[0]}."
+                f"{path} holds other weights than Inception-v3's: no {name} of shape {tuple(own.shape)} and of finite "
+                f"numbers; {remedy}."
             )
         matching[name] = given
     inception.load_state_dict(matching)
     return inception.eval(), hashlib.sha256(data).hexdigest()
+
+
+def _unpacked(file: io.BytesIO) -> int:
+    """Return the bytes of all members of a zip file, which the weights of PyTorch are; of another file, 0."""
+    return sum(member.file_size for member in ZipFile(file).infolist()) if is_zipfile(file) else 0
+
+
+def _fits(given: Any, own: Tensor) -> bool:
+    """Return whether what a file holds can be loaded as a tensor: not for meta, sparse or quantised ones."""
+    try:
+        same = given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
+        return same and bool(given.isfinite().all())
+    except Exception:  # anything may be in a file
+        return False
 
 
 # A convolution: channels out, and the side or (height, width) of its kernel. Those in a list are parallel.
