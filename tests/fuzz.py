@@ -39,6 +39,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
 import ddim
+from damage import damaged
 from ddim import cli, model_io, nets, schedule
 from ddim.data import cache, cifar, decode, mnist
 from ddim.errors import UserError
@@ -51,6 +52,7 @@ from ddim.train.state import State
 
 REFUSALS = (UserError, decode.Unreadable)
 LONGEST = 20.0  # seconds for one input
+LONGEST_SENTENCE = 800  # characters
 MEMORY = 3 << 30  # bytes, beyond those of the imported packages
 NASTY = (None, True, -1, 0, 1, 0.5, -1e308, 1e308, 10**30, 2**63, 2**31)
 NASTY += ("", "x", "BOOL", "I64", "é" * 300, [], {}, [[[]]], [None], {"name": 1})
@@ -72,27 +74,7 @@ class Target:
 
 
 def scramble(data: bytes, rng: Random) -> bytes:
-    """Flip, insert, delete, repeat, overwrite or cut bytes, once or a few times."""
-    changed = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
-        at, length = rng.randrange(len(changed) + 1), rng.choice((1, 1, 2, 4, 8, 64))
-        rest = changed[at : at + length]
-        match rng.randrange(7):
-            case 0 if at < len(changed):
-                changed[at] ^= 1 << rng.randrange(8)
-            case 1:
-                changed[at:at] = rng.randbytes(length)
-            case 2:
-                del changed[at : at + length]
-            case 3:
-                changed[at:at] = rest * rng.choice((1, 3, 100))
-            case 4:
-                changed[at : at + length] = rng.choice((b"\xff", b"\0", b"\x7f", b"9")) * len(rest)
-            case 5:
-                changed[at : at + len(rest)] = rng.randbytes(len(rest))
-            case 6:
-                del changed[at:]
-    return bytes(changed)
+    return next(damaged(data, 1, rng.getrandbits(64)))
 
 
 def alter(content: Any, rng: Random) -> Any:
@@ -186,7 +168,7 @@ def targets(folder: Path) -> dict[str, Target]:
     state = State(model.network, Plan(steps=5))
     checkpoint = checkpoints.save(state, folder / "saved").read_bytes()
     pixels = np.arange(6 * 3 * 4 * 4).astype(np.uint8).reshape(6, 3, 4, 4)
-    facts = [cache.Fact(f"{i}.png", i % 2, "train", f"{i}", 4, 4, "RGB", "PNG", True) for i in range(6)]
+    facts = [cache.Fact(f"{i}.png", i % 2, "train", f"{i}", 4, 4, "RGB", "PNG", True, 0, 95, False) for i in range(6)]
     about = {"classes": ["a", "b"], "train": 5, "skipped": [("x.png", "is empty")]}
     cache.write(folder / "copy", [pixels], (6, 3, 4, 4), facts, about)
     levels = dict.fromkeys(("held_out_by_level", "train_by_level"), [0.1] * 10)
@@ -339,10 +321,13 @@ def attempt(action: Callable[[], object]) -> str:
             warnings.simplefilter("ignore")
             action()
         return "read"
-    except REFUSALS:
-        return "refused"
+    except REFUSALS as refusal:
+        sentence = str(refusal)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    assert "\n" not in sentence, "a refusal is one line"
+    assert len(sentence) < LONGEST_SENTENCE, sentence
+    return "refused"
 
 
 def run_command(words: list[str]) -> None:
