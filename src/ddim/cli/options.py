@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from ddim.errors import UserError
+from ddim.files import user_path
 
 if TYPE_CHECKING:
     from ddim.sampling import SamplingOptions
@@ -15,8 +17,19 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
+PathFlag = Annotated[
+    Path,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: user_path(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    ),
+]
+"""A path that the user gives: `~` is the home folder, and an empty path is refused."""
 DataDir = Annotated[
-    Path | None,
+    PathFlag | None,
     arg(help="Folder with the files of a named data set; if not given, the folder DDIM_DATA, then a download."),
 ]
 Steps = Annotated[
