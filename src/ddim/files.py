@@ -77,8 +77,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` in UTF-8 to `path`, whole or not at all. Raises `UserError` as `writing` does."""
-    write_bytes(path, text.encode())
+    """Write `text` in UTF-8 to `path`, whole or not at all. Raises `UserError` as `writing` does.
+
+    What UTF-8 cannot write, the letters of a path that is not UTF-8, becomes a question mark.
+    """
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def json_values(value: Any, digits: int = 17) -> Any:
@@ -100,14 +103,13 @@ def read_table(path: str | Path) -> dict[str, Any]:
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: it is no JSON, no table, too large, nested too deep, or holds text that cannot be encoded.
+        ValueError: it is no JSON, no table, too large, or nested too deep.
     """
     path = Path(path)
     if path.stat().st_size > JSON_BYTES:
         raise ValueError(f"it is larger than {JSON_BYTES // 2**20} MiB")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be written or drawn
     except RecursionError as error:
         raise ValueError(f"it is nested more than {JSON_DEPTH} deep") from error
     if not isinstance(content, dict):

@@ -42,6 +42,7 @@ Classes = Annotated[int, Meta(ge=1, le=1_000_000)]
 class _Network(msgspec.Struct):
     name: str
     channels: Any = UNSET
+    classes: Classes | UnsetType | None = UNSET
 
 
 class _Schedule(msgspec.Struct):
@@ -182,13 +183,18 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     check_fit(path, {name: tuple(tensor.shape) for name, tensor in weights.items()}, network)
     for name, own in network.state_dict().items():
         saved = weights[name].dtype
-        if saved != own.dtype and not (saved in FLOATS and own.dtype in FLOATS):
+        if not loads_into(saved, own.dtype):
             allowed = FLOATS if own.dtype in FLOATS else (own.dtype,)
             raise UserError(
                 f"{path} holds {name} as {_words(saved)}, and the network takes {', '.join(map(_words, allowed))}; "
                 "convert the weights, or train the model again."
             )
     network.load_state_dict(weights)
+
+
+def loads_into(saved: torch.dtype, own: torch.dtype) -> bool:
+    """Return whether a saved tensor means the same numbers in a network's dtype: the same, or both one of `FLOATS`."""
+    return saved == own or (saved in FLOATS and own in FLOATS)
 
 
 def check_fit(path: Path, shapes: Mapping[str, tuple[int, ...]], network: nn.Module) -> None:
@@ -248,7 +254,7 @@ def _check(config: dict[str, Any], path: Path) -> None:
     """Check the types and the limits of a config. Raises `UserError` that names the entry, its value and the limit."""
     try:
         known = msgspec.convert(config, _Config)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for a lone surrogate
         problem, _, place = str(error).partition(" - at `$.")
         if place:
             keys = re.findall(r"[^.\[\]`]+", place)

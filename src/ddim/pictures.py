@@ -129,7 +129,7 @@ def _pixels(images: Tensor) -> Tensor:
         )
     if images.dtype == torch.uint8:
         return images
-    low, high = images.aminmax() if images.is_floating_point() else (images.new_tensor(2), images.new_tensor(2))
+    low, high = map(float, images.aminmax()) if images.is_floating_point() else (math.nan, math.nan)
     if not (low >= -1 and high <= 1):
         values = f" with values from {low:.4g} to {high:.4g}" if images.is_floating_point() else ""
         raise UserError(

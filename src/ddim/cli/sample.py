@@ -276,7 +276,8 @@ def _short(value: float | str | None) -> str:
 
 
 def _size(number: int) -> str:
-    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
+    unit, size = next((unit, size) for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if number >= size or size < 1e4)
+    return f"{number / size:,.1f} {unit}"
 
 
 def _duration(seconds: float) -> str:

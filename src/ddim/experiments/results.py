@@ -76,8 +76,14 @@ def convert(experiment: Experiment[Any], facts: dict[str, Any]) -> Result | None
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """Return the table in a JSON file, with None for numbers that are not finite; errors as of `read_table`."""
-    return json_values(read_table(path))  # type: ignore[no-any-return]
+    """Return the table in a JSON file, with None for numbers that are not finite.
+
+    Raises:
+        OSError, ValueError: as `read_table`, or for text that cannot be encoded.
+    """
+    content: dict[str, Any] = json_values(read_table(path))
+    json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be drawn
+    return content
 
 
 def load_samples(folder: Path, experiment: Experiment[Any], shape: tuple[int, ...]) -> Samples | None:
