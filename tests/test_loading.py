@@ -7,6 +7,8 @@ import pytest
 import ddim
 from ddim.errors import UserError
 from ddim.loading import SHIPPED, find
+from ddim.train import Plan, checkpoints
+from ddim.train.state import State
 
 
 @pytest.mark.parametrize("name", ["mnist", "airplanes"])
@@ -31,3 +33,24 @@ def test_what_is_nowhere_is_said_with_what_there_is(name, tmp_path, monkeypatch)
     guess = r"( \(did you mean 'mnist'\?\))?"
     with pytest.raises(UserError, match=rf"no run at (nowhere|mnist{guess});.*comes with ddim: airplanes, mnist"):
         ddim.load(name)
+
+
+def test_the_home_folder(run_folder, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(run_folder.parent))
+    assert find("~/run") == find(Path("~/run")) == run_folder
+    assert ddim.load("~/run").shape == (1, 8, 8)
+    with pytest.raises(UserError, match=f"no run at {run_folder.parent}/nowhere"):
+        find("~/nowhere")
+
+
+def test_an_empty_path_is_no_folder():
+    with pytest.raises(UserError, match="The path is empty"):
+        ddim.load("")
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_its_name(run_folder):
+    other = ddim.nets.build("plain", 1, "tiny", widths=(8, 16))
+    checkpoints.save(State(other, Plan()), run_folder)
+    with pytest.raises(UserError, match=r"00000000\.safetensors holds the weights of another network"):
+        ddim.load(run_folder, raw=True)

@@ -47,7 +47,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width * multiplier for multiplier in multipliers]
-        check_sizes([width, *widths], blocks)
+        check_sizes([width, *widths] if widths else [], blocks)
         self.condition = Conditioning(width, classes)
         features = self.condition.features
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
