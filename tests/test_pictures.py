@@ -62,7 +62,7 @@ def test_a_grid_of_no_size_is_refused(wrong):
 
 def test_a_grid_is_as_square_as_possible_and_no_larger_than_viewers_open():
     assert [layout(count, (8, 8))[0] for count in (1, 2, 4, 5, 9, 10, 64)] == [1, 2, 2, 3, 3, 4, 8]
-    columns, scale, (height, width) = layout(30_000, (28, 28))
+    _, scale, (height, width) = layout(30_000, (28, 28))
     assert scale == 2
     assert height * width * scale**2 <= LARGEST
     with pytest.raises(UserError, match="1,000,000 images of 28 x 28 at scale 2"):

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import reduce
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any
@@ -257,9 +256,10 @@ def _check(config: dict[str, Any], path: Path) -> None:
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for a lone surrogate
         problem, _, place = str(error).partition(" - at `$.")
         if place:
-            keys = re.findall(r"[^.\[\]`]+", place)
-            value = repr(reduce(lambda table, key: table[int(key) if key.isdigit() else key], keys, config))
-            problem = f"{place[:-1]} is {value[:40]}: {problem}"
+            value: Any = config
+            for key in re.findall(r"[^.\[\]`]+", place):
+                value = value[int(key) if key.isdigit() else key]
+            problem = f"{place[:-1]} is {value!r:.40}: {problem}"
         raise UserError(
             f"{path} does not describe a model within the limits of ddim ({problem}); correct it, or train the model "
             "again."
@@ -286,17 +286,17 @@ def _at_most(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None
 
     The hook is called before the memory of a new parameter is written, and so before it is taken.
     """
-    limit, built, thread = 2 * sum(map(prod, shapes.values())) + 1_000_000, 0, threading.get_ident()
+    held, built, thread = sum(map(prod, shapes.values())), 0, threading.get_ident()
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal built
         if parameter is None or is_lazy(parameter) or threading.get_ident() != thread:
             return
         built += parameter.numel()
-        if built > limit:
+        if built > 2 * held + 1_000_000:
             raise UserError(
-                f"its network has more than {built:,} parameters, and {path} holds {sum(map(prod, shapes.values())):,}; "
-                "load the weights with the config that they were saved with."
+                f"its network has more than {built:,} parameters, and {path} holds {held:,}; load the weights with the "
+                "config that they were saved with."
             )
 
     hook = register_module_parameter_registration_hook(count)

@@ -104,7 +104,7 @@ class Sampling:
         return f"{name}, {spacing}, {steps or self.steps} steps{injected}"
 
     def settings(self, schedule: Schedule, **options: Unpack[SamplingOptions]) -> dict[str, Any]:
-        """Return what `resolve` selects, by the name of each option, e.g. for a file; arguments and errors are the same.
+        """Return what `resolve` selects, by the name of each option; arguments and errors are the same.
 
         The steps are those taken; the eta of a sampler without one is None.
         """

@@ -35,6 +35,12 @@ def sample(folder, *words):
     main(["sample", str(folder), "--device", "cpu", *map(str, words)])
 
 
+def label(path):
+    settings = read_settings(path)
+    assert settings is not None
+    return settings["label"]
+
+
 def drawn(folder):
     """The images of a folder by name."""
     images = {}
@@ -103,7 +109,7 @@ def test_images_are_those_of_one_call_in_whatever_batches_they_are_written(by_cl
     found = drawn(tmp_path / "gen")
     assert list(found) == [f"{i:06d}.png" for i in range(3, 13)]
     assert torch.equal(torch.stack(list(found.values())), whole[:, 0])
-    assert [read_settings(tmp_path / "gen" / name)["label"] for name in found] == [i % 4 for i in range(3, 13)]
+    assert [label(tmp_path / "gen" / name) for name in found] == [i % 4 for i in range(3, 13)]
 
 
 def test_one_label_is_for_all_images_and_several_are_repeated(by_class, tmp_path):
@@ -113,7 +119,7 @@ def test_one_label_is_for_all_images_and_several_are_repeated(by_class, tmp_path
         sample(by_class, "--steps", 2, "--count", count, "--labels", text, "--batch-size", 5, "--out", out)
         same = to_uint8(model.sample(count, steps=2, labels=labels, batch_size=5, progress=False))
         assert torch.equal(torch.stack(list(drawn(out).values())), same[:, 0])
-        assert [read_settings(out / name)["label"] for name in sorted(os.listdir(out))] == labels
+        assert [label(out / name) for name in sorted(os.listdir(out))] == labels
 
 
 @pytest.mark.parametrize(
@@ -197,7 +203,7 @@ def test_an_existing_folder_may_have_any_name(by_class, tmp_path):
 
 @pytest.mark.parametrize("free", [4096 * 9, 0])
 def test_a_disk_without_room_is_said_with_both_numbers(by_class, tmp_path, monkeypatch, capsys, free):
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil's own
+    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - free, free))
     said = refused(capsys, "sample", by_class, "--steps", 1, "--count", 10, "--out", tmp_path / "gen")
     assert f"10 images need about 41.0 kB on the disk, and {tmp_path} has {free / 1000:.1f} kB free" in said
@@ -214,7 +220,7 @@ def test_images_larger_than_a_block_need_their_own_size(tmp_path, monkeypatch, c
     model_io.save(Denoiser(nets.build("plain", 3, "tiny"), schedule.linear(), shape=(3, 64, 64)), tmp_path / "run")
     model = Denoiser(Noise(), schedule.linear(), "x0", shape=(3, 64, 64))
     monkeypatch.setattr("ddim.loading.load", lambda *_, **__: model)
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024
+    usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 0, 4 * 4096))
     words = ("--steps", 1, "--count", 3, "--no-clip", "--out", tmp_path / "gen")
     assert "3 images need about" in refused(capsys, "sample", tmp_path / "run", *words)

@@ -91,8 +91,8 @@ class Sample:
         settings = self._settings(model, folder)
         if model.shape[0] not in (1, 3):
             raise UserError(
-                f"{self.run_folder} draws images of {model.shape[0]} channels, and pictures have 1 or 3; draw them with "
-                "ddim.load(...).sample(...)."
+                f"{self.run_folder} draws images of {model.shape[0]} channels, and pictures have 1 or 3; draw them "
+                "with ddim.load(...).sample(...)."
             )
         if out is None:  # by default inside the run, but never in the package
             name = f"{self._name(model, settings, len(labels) if labels else 64, count)}.png"
@@ -101,7 +101,7 @@ class Sample:
         if grid:
             in_turn = labels is None and model.classes is not None and count > model.classes
             columns = model.classes if in_turn else len(labels) if labels and 1 < len(labels) < count else None
-            layout(count, model.shape[1:], columns)  # refuse a picture that is too large
+            layout(count, (model.shape[1], model.shape[2]), columns)  # refuse a picture that is too large
             parts = [images for _, images in self._batches(model, count, labels, None)]
             write_grid(torch.cat(parts), out, columns, {**settings, "first": self.first, "count": count})
         else:
@@ -276,7 +276,7 @@ def _short(value: float | str | None) -> str:
 
 
 def _size(number: int) -> str:
-    unit, size = next((unit, size) for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if number >= size or size < 1e4)
+    unit, size = next(pair for pair in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if number >= pair[1] or pair[1] == 1e3)
     return f"{number / size:,.1f} {unit}"
 
 

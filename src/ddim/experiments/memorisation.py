@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-
 from ddim.denoiser import Denoiser
 from ddim.evaluate import copies
 from ddim.experiments import base
