@@ -1,8 +1,12 @@
 """What `ddim.load` and the commands take for a model: a name that comes with ddim, or a path of the user's."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import ddim
 from ddim.errors import UserError
@@ -54,3 +58,15 @@ def test_a_checkpoint_of_another_network_is_refused_by_its_name(run_folder):
     checkpoints.save(State(other, Plan()), run_folder)
     with pytest.raises(UserError, match=r"00000000\.safetensors holds the weights of another network"):
         ddim.load(run_folder, raw=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow names of UTF-8 only")
+def test_a_checkpoint_in_a_folder_whose_name_is_not_utf8(run_folder, model):
+    checkpoints.save(State(model.network, Plan()), run_folder)
+    folder = Path(os.fsdecode(os.fsencode(run_folder.parent) + b"/caf\xe9"))
+    try:
+        shutil.copytree(run_folder, folder)
+    except OSError:
+        pytest.skip("this file system refuses the name")
+    loaded = ddim.load(folder, raw=True).network.state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in model.network.state_dict().items())

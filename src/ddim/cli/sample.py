@@ -60,8 +60,8 @@ class Sample:
     batch_size: int | None = None
     """Number of images to sample together, 64 if not given; it changes the speed, not the images."""
     out: PathFlag | None = None
-    """A .png file for one grid, or a folder for one file per image; if not given, a grid in RUN/samples, whose name
-    says which settings are not the model's own."""
+    """A .png file for one grid, or a folder for one file per image; if not given, a grid in RUN/samples, named after
+    the settings."""
     checkpoint: int | None = None
     """Use the weights saved at this training step, one of those in RUN/checkpoints."""
     raw: bool = False
