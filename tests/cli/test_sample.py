@@ -143,6 +143,7 @@ def test_one_label_is_for_all_images_and_several_are_repeated(by_class, tmp_path
         ("--eta nan", "eta must be"),
         ("--guidance nan", "guidance must be"),
         ("--guidance inf", "guidance must be"),
+        ("--guidance 1e308", "guidance must be a number from -1000 to 1000, 1 for none; got 1e+308"),
         ("--spacing 1e308,5", "descend strictly from at most T = 1000"),
         ("--spacing nan,5", "descend strictly"),
         ("--checkpoint 99999999999999999999", "no checkpoint of step"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ddim.sampling import SamplingOptions
 
 Number = TypeVar("Number", int, float)
+MOST_GUIDANCE = 1000
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
 PathFlag = Annotated[
@@ -36,7 +37,28 @@ Steps = Annotated[
     int | None,
     arg(help="Number of sampling steps S, from 1 to the model's T; the model's own default if not given."),
 ]
-Guidance = Annotated[float, arg(help="Weight of classifier-free guidance; 1 turns guidance off.")]
+
+
+def _guidance(words: list[str]) -> float:
+    weight = float(words[0])
+    if not abs(weight) <= MOST_GUIDANCE:  # far larger ones overflow in the network's arithmetic
+        raise UserError(
+            f"guidance must be a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, 1 for none; got {weight}."
+        )
+    return weight
+
+
+Guidance = Annotated[
+    float,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=_guidance,
+        is_instance=lambda value: isinstance(value, float),
+        str_from_instance=lambda weight: [str(weight)],
+    ),
+    arg(help=f"Weight of classifier-free guidance, at most {MOST_GUIDANCE}; 1 turns guidance off."),
+]
 
 
 @dataclass(frozen=True)

@@ -241,10 +241,9 @@ def _check_folder(folder: Path, rows: range, settings: dict[str, Any]) -> None:
     )
     if pictures and not (same and not any(i in rows for i in indices)):
         more = f", or draw the images that follow with --first {indices[-1] + 1}" if same else ""
-        whose = "of the same settings" if same else "that this command did not draw, or with other settings"
-        raise UserError(
-            f"{folder} holds {len(pictures):,} pictures already, {whose}; name another folder for --out{more}."
-        )
+        kind = "of the same settings" if same else "drawn with other settings or not by this command"
+        pictures_already = f"{len(pictures):,} {'picture' if len(pictures) == 1 else 'pictures'} already"
+        raise UserError(f"{folder} holds {pictures_already}, {kind}; name another folder for --out{more}.")
     for name in entries:
         draft = re.fullmatch(r"\.([0-9]{6,})\.[0-9a-f]{8}\.png", name)
         if draft and int(draft[1]) in rows:
