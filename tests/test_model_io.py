@@ -288,7 +288,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(run_folder, name):
     (run_folder / name).mkdir()
     readers = [ddim.load, model_io.fingerprint if name == "model.safetensors" else model_io.read_config]
     for read in readers:
-        with pytest.raises(UserError, match=rf"Could not read .*{name}: Is a directory; check"):
+        with pytest.raises(UserError, match=rf"Could not read .*{name}: Is a directory; allow"):
             read(run_folder)
 
 

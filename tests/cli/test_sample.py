@@ -188,10 +188,10 @@ def test_a_folder_with_pictures_is_continued_but_never_mixed(by_class, tmp_path,
 def test_drafts_of_a_killed_command_are_removed_and_other_files_stay(by_class, tmp_path):
     gen = tmp_path / "gen"
     gen.mkdir()
-    for name in (".000001.0123abcd.png", ".000009.0123abcd.png", "notes.txt", ".hidden.png"):
+    for name in (".000001.ddim-0123abcd.png", ".000009.ddim-0123abcd.png", "notes.txt", ".hidden.png"):
         (gen / name).write_text("")
     sample(by_class, "--steps", 1, "--count", 2, "--out", gen)
-    kept = {".000009.0123abcd.png", ".hidden.png", "000000.png", "000001.png", "notes.txt"}
+    kept = {".000009.ddim-0123abcd.png", ".hidden.png", "000000.png", "000001.png", "notes.txt"}
     assert set(os.listdir(gen)) == kept
 
 

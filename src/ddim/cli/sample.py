@@ -245,7 +245,7 @@ def _check_folder(folder: Path, rows: range, settings: dict[str, Any]) -> None:
         pictures_already = f"{len(pictures):,} {'picture' if len(pictures) == 1 else 'pictures'} already"
         raise UserError(f"{folder} holds {pictures_already}, {kind}; name another folder for --out{more}.")
     for name in entries:
-        draft = re.fullmatch(r"\.([0-9]{6,})\.[0-9a-f]{8}\.png", name)
+        draft = re.fullmatch(r"\.([0-9]{6,})\.ddim-[0-9a-f]{8}\.png", name)
         if draft and int(draft[1]) in rows:
             (folder / name).unlink(missing_ok=True)
 
