@@ -155,8 +155,8 @@ def test_the_module_runs_as_the_command():
 def test_a_model_that_comes_with_ddim_is_sampled_by_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["sample", "mnist", "--labels", "3,1,4", "--steps", "2", "--device", "cpu"])
-    assert capsys.readouterr().out == "3 images in samples/mnist-seed0.png.\n"
-    with Image.open("samples/mnist-seed0.png") as grid:
+    assert capsys.readouterr().out == "3 images in samples/mnist-seed0-2steps-labels3-1-4.png.\n"
+    with Image.open("samples/mnist-seed0-2steps-labels3-1-4.png") as grid:
         assert grid.width > 3 * 28
     assert ddim.load("airplanes").shape == (3, 32, 32)
 
@@ -238,7 +238,7 @@ def test_a_conditional_run_is_sampled_by_label(tmp_path, capsys):
     main(["train", "digits", "--conditional", "--network", "plain", "--steps", "3", "--out", str(run)])
     assert ddim.load(run).classes == 10
     main(["sample", str(run), "--count", "2", "--labels", "3,1", "--guidance", "2", "--steps", "2"])
-    for labels in ("3", "3,10", "nan,1", "0.9,1", "a,b"):
+    for labels in ("3,1,0", "3,10", "nan,1", "0.9,1", "a,b"):
         refused(capsys, "sample", run, "--count", "2", "--labels", labels)
     refused(capsys, "sample", run, "--guidance", "nan")
 

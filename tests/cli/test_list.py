@@ -45,7 +45,9 @@ def test_a_kind(kind, names, capsys):
 
 
 def test_an_unknown_kind(capsys):
-    assert "'solvers' (did you mean 'samplers'?); choose one of samplers, spacings" in refused(capsys, "list", "solvers")
+    assert "'solvers' (did you mean 'samplers'?); choose one of samplers, spacings" in refused(
+        capsys, "list", "solvers"
+    )
 
 
 def test_first_sentences():

@@ -47,7 +47,7 @@ class Compare:
         from ddim.evaluate import evaluation, measure
         from ddim.experiments import compare, experiments, results
         from ddim.files import write_text
-        from ddim.pictures import write_grid
+        from ddim.pictures import visible, write_grid
 
         if not self.what or len(set(self.what)) < len(self.what):
             raise UserError("Name what to compare, each once, e.g. `ddim compare runs/a runs/b`.")
@@ -70,7 +70,7 @@ class Compare:
             rows[name] = pixels[:SHOWN]
         ranked = evaluation.ranked(found)
         picture, numbers = self.out / "compare.png", self.out / "compare.json"
-        write_grid(torch.cat([rows[name] for name in ranked]), picture, columns=COLUMNS)
+        write_grid(visible(torch.cat([rows[name] for name in ranked])), picture, columns=COLUMNS)
         facts = {name: {**about[name], **found[name].to_dict()} for name in ranked}
         table = {"reference": real.facts(), "subjects": facts}
         write_text(numbers, json.dumps(table, indent=2) + "\n")

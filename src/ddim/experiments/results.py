@@ -11,12 +11,11 @@ from typing import Any
 import msgspec
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ddim.experiments.base import Experiment, Result, Samples
-from ddim.files import json_values, write_bytes, write_text
+from ddim.files import json_values, read_table, read_tensors, write_bytes, write_text
 
 
 def forget(folder: Path, name: str) -> None:
@@ -80,12 +79,10 @@ def load_json(path: Path) -> dict[str, Any]:
     """Return the table in a JSON file, with None for numbers that are not finite.
 
     Raises:
-        OSError, ValueError, RecursionError: missing or damaged, no table, or text that cannot be encoded.
+        OSError, ValueError: as `read_table`, or for text that cannot be encoded.
     """
-    content = json_values(json.loads(path.read_text(encoding="utf-8")))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no table.")
-    json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be written or drawn
+    content: dict[str, Any] = json_values(read_table(path))
+    json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be drawn
     return content
 
 
@@ -107,7 +104,7 @@ def load_tensors(path: Path, ndims: Mapping[str, int], shape: tuple[int, ...]) -
     `ndims` has the dimensions of each tensor. With four or more it has to hold uint8 images of this (C, H, W).
     """
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path)
     except (OSError, SafetensorError):
         return None
     for name, ndim in ndims.items():

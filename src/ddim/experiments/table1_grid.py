@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from ddim.evaluate.intervals import Range, confidence_interval, prediction_inter
 from ddim.evaluate.metrics import LIMITS, largest_draw
 from ddim.experiments import base
 from ddim.experiments.base import NON_EMPTY, NonNegative, Positive, Setup
-from ddim.files import write_bytes
+from ddim.files import read_tensors, tensors_header, write_bytes
 from ddim.model_io import fingerprint
 from ddim.plots.numbers import Estimate
 from ddim.sampling import SamplingOptions
@@ -207,7 +206,7 @@ class Grid:
     def sample(self, cell: GridCell) -> tuple[Tensor, float]:
         """Return the images of a cell, (N, C, H, W) uint8, from its file or sampled, and the seconds per image."""
         if (seconds := self._seconds(cell)) is not None:
-            return load_file(self._path(cell))["images"][: cell.count], seconds
+            return read_tensors(self._path(cell))["images"][: cell.count], seconds
         eta = cell.eta if cell.eta == "hat" else float(cell.eta)
         options: SamplingOptions = {"steps": cell.steps, "sampler": "ddim", "eta": eta, "spacing": cell.spacing}
         began = time.perf_counter()
@@ -219,8 +218,8 @@ class Grid:
 
     def _seconds(self, cell: GridCell) -> float | None:
         """Return the seconds per image in a cell's file; None if the file has too few images or other weights."""
-        with suppress(OSError, SafetensorError), safe_open(self._path(cell), "pt") as file:  # missing or damaged
-            about = file.metadata()
+        with suppress(OSError, SafetensorError):  # missing or damaged
+            about = tensors_header(self._path(cell)).metadata
             if about["weights"] == self.weights and int(about["count"]) >= cell.count:
                 return float(about["seconds"])
         return None

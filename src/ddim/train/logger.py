@@ -16,7 +16,7 @@ from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import append_line, sweep, write_bytes, write_text
-from ddim.pictures import write_grid
+from ddim.pictures import visible, write_grid
 from ddim.progress import bar
 from ddim.train import checkpoints
 from ddim.train.distributed import Distributed
@@ -225,7 +225,7 @@ class RunLogger:
             }
         path = self.folder / "samples" / f"step-{progress.step:08d}.png"
         write_bytes(path.with_suffix(".safetensors"), to_bytes(samples))
-        write_grid(torch.cat([samples["averaged"], samples["latest"]]), path, columns=SAMPLES)
+        write_grid(visible(torch.cat([samples["averaged"], samples["latest"]])), path, columns=SAMPLES)
         self.sampled = time.monotonic()
         self.sampling_time = self.sampled - began
 
