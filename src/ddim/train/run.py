@@ -18,7 +18,6 @@ from ddim import model_io, nets, schedule
 from ddim.data import open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.device import choose_precision
 from ddim.errors import UserError
 from ddim.predict import predictions
 from ddim.train import checkpoints
@@ -27,6 +26,7 @@ from ddim.train.guards import exclusive, interruptible
 from ddim.train.logger import RunLogger
 from ddim.train.loop import fit, seeded
 from ddim.train.loss import weightings
+from ddim.train.precision import training_precision
 from ddim.train.recipe import Recipe
 from ddim.train.state import State
 
@@ -95,8 +95,6 @@ def train(
     if resume and recipe.plan.precision == "auto":  # keep the precision of the run in the folder, if there is one
         with suppress(UserError, KeyError, TypeError):
             before = str(model_io.read_config(folder)["recipe"]["plan"]["precision"])
-    precision = choose_precision(before or recipe.plan.precision, distributed.device)
-    recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
     data = identity(images, held_out)
     model = build(recipe, images)
     if init is not None:
@@ -107,6 +105,8 @@ def train(
             )
         transfer(init.network, model.network)
     model.to(distributed.device)
+    precision = training_precision(model, before or recipe.plan.precision, distributed)
+    recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
     state = State(model.network, recipe.plan)
     with exclusive(folder, distributed.main):
         if resume:
