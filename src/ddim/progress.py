@@ -56,7 +56,6 @@ class _Lines(tqdm):  # type: ignore[misc]
     def __init__(self, iterable: Iterable[Any] | None = None, **options: Any) -> None:
         self.due = FIRST  # seconds from the start
         options |= {
-            "bar_format": "{desc}: {n_fmt}/{total_fmt} {unit}, {elapsed} so far, {remaining} left, {rate_fmt}{postfix}",
             "dynamic_ncols": False,
             "file": io.StringIO(),  # for what moves the cursor
         }
@@ -72,4 +71,6 @@ class _Lines(tqdm):  # type: ignore[misc]
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Print the line: `refresh` does so, and the end of the bar, unless that comes before the first line."""
         if msg is None:
+            total, left = ("/{total_fmt}", "{remaining} left, ") if self.total else ("", "")
+            self.bar_format = f"{{desc}}: {{n_fmt}}{total} {{unit}}, {{elapsed}} so far, {left}{{rate_fmt}}{{postfix}}"
             print(self, file=sys.stderr, flush=True)

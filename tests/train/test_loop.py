@@ -151,6 +151,29 @@ def test_training_goes_where_the_model_is_whatever_was_trained_before(digits):
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_average_is_the_true_one_in_any_precision(digits, dtype):
+    """Against the same average in float64, whose steps are smaller than the resolution of half precision."""
+
+    def flat(network):
+        return torch.cat([weight.detach().double().flatten() for weight in network.parameters()])
+
+    model, true = small().to(dtype), torch.zeros(())
+    nn.init.normal_(model.network.head.weight, std=0.3)
+    for now in fit(model, digits, Plan(steps=40, batch_size=4, learning_rate=2e-3, warmup=1)):
+        true = true + (1 - (1 - 1 / now.step) ** (gamma(0.1) + 1)) * (flat(model.network) - true)
+    assert now.average.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert {weight.dtype for weight in model.network.parameters()} == {dtype}
+    off = (flat(now.average.network) - true).norm() / (flat(model.network) - true).norm()
+    assert off < 1e-4
+
+
+def test_a_breakdown_in_low_precision_names_fp32(digits):
+    for precision, remedy in (("bf16", "--precision fp32 instead of bf16"), ("fp32", "with a learning rate below")):
+        with pytest.raises(UserError, match=remedy):
+            list(fit(small(), digits, Plan(steps=50, learning_rate=1e30, warmup=0, precision=precision)))
+
+
 def test_warm_up_starts_small(digits):
     model = small()
     before = weights(model)

@@ -62,8 +62,7 @@ def training_precision(model: Denoiser, asked: str, distributed: Distributed) ->
     if wrong is not None and distributed.main:
         remedy = "training uses fp32" if free else "use --precision fp32" if own is None else "train model.float()"
         warnings.warn(
-            f"This processor computes the gradient of a layer of the network wrongly in {low} "
-            f"({wrong}); {remedy}.",
+            f"This processor computes the gradient of a layer of the network wrongly in {low} ({wrong}); {remedy}.",
             Notice,
             stacklevel=2,
         )
