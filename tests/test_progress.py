@@ -78,7 +78,8 @@ def test_a_bar_fits_the_terminal(monkeypatch):
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with os.fdopen(terminal, "w") as stream, os.fdopen(screen, "rb", buffering=0) as drawn:
         monkeypatch.setattr(sys, "stderr", stream)
-        with bar(total=117_200, desc="training " + 80 * "x", unit="step") as shown:
+        with bar(total=117_200, desc="training on a data set of a long name", unit="step") as shown:
+            shown.set_postfix_str("loss 0.0234, 1313 images/s", refresh=False)
             shown.update(100_000)
             shown.refresh()
         monkeypatch.undo()

@@ -151,7 +151,7 @@ def test_training_goes_where_the_model_is_whatever_was_trained_before(digits):
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_the_average_is_the_true_one_in_any_precision(digits, dtype):
     """Against the same average in float64, whose steps are smaller than the resolution of half precision."""
 
@@ -229,6 +229,19 @@ def test_times_are_uniform_from_1_to_T(digits):
     counts = torch.bincount(torch.cat(times), minlength=6)
     assert counts[0] == counts[5] == 0
     assert (counts[1:5] > 250).all()  # of 1280, each a quarter
+
+
+def test_the_average_of_half_precision_is_kept_in_fp32():
+    network = nn.BatchNorm2d(2, dtype=torch.float16)
+    average = Average(network, 0.1)
+    with torch.no_grad():
+        network.weight.fill_(3)
+    average.update()
+    assert average.network.get_parameter("weight").dtype == torch.float32
+    assert average.network.get_buffer("running_mean").dtype == torch.float32
+    assert average.network.get_buffer("num_batches_tracked").dtype == torch.int64
+    assert average.network.get_parameter("weight").tolist() == [3, 3]
+    assert network.weight.dtype == network.running_mean.dtype == torch.float16
 
 
 @pytest.mark.parametrize("width", [0.05, 0.1, 0.2])
