@@ -169,9 +169,13 @@ def test_the_average_is_the_true_one_in_any_precision(digits, dtype):
 
 
 def test_a_breakdown_in_low_precision_names_fp32(digits):
-    for precision, remedy in (("bf16", "--precision fp32 instead of bf16"), ("fp32", "with a learning rate below")):
+    plan = Plan(steps=50, learning_rate=1e30, warmup=0)
+    for chosen, remedy in (
+        (replace(plan, precision="bf16"), "with --precision fp32 instead of bf16"),
+        (replace(plan, precision="fp32"), "with a learning rate below"),
+    ):
         with pytest.raises(UserError, match=remedy):
-            list(fit(small(), digits, Plan(steps=50, learning_rate=1e30, warmup=0, precision=precision)))
+            list(fit(small(), digits, chosen))
 
 
 def test_warm_up_starts_small(digits):

@@ -6,6 +6,7 @@ import re
 import signal
 import time
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -26,9 +27,9 @@ def images(monkeypatch):
     monkeypatch.setattr("ddim.train.run.open_images", lambda *_, **__: FEW)
 
 
-def go(folder, size="tiny", **plan):
-    options = {"batch_size": 4, "precision": "fp32"} | plan
-    return train(Recipe(network="plain", size=size, plan=Plan(**options)), folder, device="cpu", resume=True)
+def go(folder, size="tiny", batch_size=4, **limits):
+    plan = Plan(batch_size=batch_size, precision="fp32", **limits)
+    return train(Recipe(network="plain", size=size, plan=plan), folder, device="cpu", resume=True)
 
 
 def test_the_first_line_says_what_is_trained(tmp_path, capsys):
@@ -80,8 +81,9 @@ def estimate(monkeypatch):
 
 
 def test_the_length_is_said_whatever_ends_the_training(tmp_path, estimate, capsys, monkeypatch):
-    for name, plan in {"steps": {"steps": 4}, "epochs": {"epochs": 0.4}, "clock": {"steps": 4, "minutes": 60}}.items():
-        go(tmp_path / name, **plan)
+    every: list[dict[str, Any]] = [{"steps": 4}, {"epochs": 0.4}, {"steps": 4, "minutes": 60}]
+    for number, limits in enumerate(every):
+        go(tmp_path / str(number), **limits)
         said = re.findall(
             r"At \d+ images/s, training ends after about (\d+) updates, in \d+ .*", capsys.readouterr().err
         )

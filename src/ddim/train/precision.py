@@ -76,7 +76,7 @@ def wrong_convolution(model: Denoiser, precision: str) -> Convolution | None:
     """
     found: dict[Convolution, None] = {}
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def note(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         kind = next((kind for kind in KINDS if isinstance(layer, kind)), None)
         if kind is not None:
             most = CHANNELS if layer.groups == 1 else layer.in_channels + layer.out_channels

@@ -45,8 +45,8 @@ class Average:
         """Move the average towards the network's current weights; copy its buffers."""
         self.updates += 1
         share = 1 - (1 - 1 / self.updates) ** (gamma(self.width) + 1) if self.width else 1.0  # 1 - beta
-        latest = [weight.to(mean.dtype) for mean, weight in zip(self._weights, self._latest, strict=True)]
-        torch._foreach_lerp_(self._weights, latest, share)
+        weights = [weight.to(mean.dtype) for mean, weight in zip(self._weights, self._latest, strict=True)]
+        torch._foreach_lerp_(self._weights, weights, share)
         for averaged, latest in zip(self.network.buffers(), self._source.buffers(), strict=True):
             averaged.copy_(latest)
 
