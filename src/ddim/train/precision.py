@@ -61,11 +61,7 @@ def training_precision(model: Denoiser, asked: str, distributed: Distributed) ->
         precision = "fp32"
     if wrong is not None and distributed.main:
         remedy = "training uses fp32" if free else "use --precision fp32" if own is None else "train model.float()"
-        warnings.warn(
-            f"This processor computes the gradient of a layer of the network wrongly in {low} ({wrong}); {remedy}.",
-            Notice,
-            stacklevel=2,
-        )
+        _notice(f"This processor computes the gradient of a layer of the network wrongly in {low} ({wrong}); {remedy}.")
     return "fp32" if own else precision
 
 
@@ -92,6 +88,12 @@ def wrong_convolution(model: Denoiser, precision: str) -> Convolution | None:
         with torch.no_grad():
             network(torch.zeros(1, *model.shape, dtype=model.dtype), torch.ones(1), *label)
         return next((convolution for convolution in found if not _is_right(convolution, precision)), None)
+
+
+@cache
+def _notice(sentence: str) -> None:
+    """Warn once: `train` and `fit` both ask for the precision."""
+    warnings.warn(sentence, Notice, stacklevel=3)
 
 
 @cache
