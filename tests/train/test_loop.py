@@ -178,6 +178,33 @@ def test_training_goes_where_the_model_is_whatever_was_trained_before(digits):
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_average_is_the_true_one_in_any_precision(digits, dtype):
+    """Against the same average in float64, whose steps are smaller than the resolution of half precision."""
+
+    def flat(network):
+        return torch.cat([weight.detach().double().flatten() for weight in network.parameters()])
+
+    model, true = small().to(dtype), torch.zeros(())
+    nn.init.normal_(model.network.head.weight, std=0.3)
+    for now in fit(model, digits, Plan(steps=40, batch_size=4, learning_rate=2e-3, warmup=1)):
+        true = true + (1 - (1 - 1 / now.step) ** (gamma(0.1) + 1)) * (flat(model.network) - true)
+    assert now.average.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert {weight.dtype for weight in model.network.parameters()} == {dtype}
+    off = (flat(now.average.network) - true).norm() / (flat(model.network) - true).norm()
+    assert off < 1e-4
+
+
+def test_a_breakdown_in_low_precision_names_fp32(digits):
+    plan = Plan(steps=50, learning_rate=1e30, warmup=0)
+    for chosen, remedy in (
+        (replace(plan, precision="bf16"), "with --precision fp32 instead of bf16"),
+        (replace(plan, precision="fp32"), "with a learning rate below"),
+    ):
+        with pytest.raises(UserError, match=remedy):
+            list(fit(small(), digits, chosen))
+
+
 def test_warm_up_starts_small(digits):
     model = small()
     before = weights(model)
@@ -233,6 +260,19 @@ def test_times_are_uniform_from_1_to_T(digits):
     counts = torch.bincount(torch.cat(times), minlength=6)
     assert counts[0] == counts[5] == 0
     assert (counts[1:5] > 250).all()  # of 1280, each a quarter
+
+
+def test_the_average_of_half_precision_is_kept_in_fp32():
+    network = nn.BatchNorm2d(2, dtype=torch.float16)
+    average = Average(network, 0.1)
+    with torch.no_grad():
+        network.weight.fill_(3)
+    average.update()
+    assert average.network.get_parameter("weight").dtype == torch.float32
+    assert average.network.get_buffer("running_mean").dtype == torch.float32
+    assert average.network.get_buffer("num_batches_tracked").dtype == torch.int64
+    assert average.network.get_parameter("weight").tolist() == [3, 3]
+    assert network.weight.dtype == network.running_mean.dtype == torch.float16
 
 
 @pytest.mark.parametrize("width", [0.05, 0.1, 0.2])
