@@ -90,6 +90,15 @@ def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
         raise UserError(f"--{flag} takes {what} with commas between them, e.g. 3,1,4; got {text!r}.") from None
 
 
+def out_folder(path: str | Path) -> Path:
+    """Return the folder that --out names. Raises `UserError` if it cannot be one: an empty name, or below a file."""
+    folder = user_path(path)
+    existing = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if existing.is_file():
+        raise UserError(f"{existing} is a file; name a folder for --out.")
+    return folder
+
+
 def names(text: str | None) -> list[str] | None:
     """Return comma-separated names; None if the flag was not given."""
     return None if text is None else text.split(",")

@@ -18,7 +18,7 @@ from ddim.denoiser import Denoiser
 from ddim.plots.numbers import Estimate
 from ddim.registry import Registry
 
-REPORT, REPRODUCE = "ddim report RUN", "ddim reproduce RECIPE"
+REPORT, REPRODUCE = "ddim report RUN", "ddim reproduce RUN"
 VERIFY, COMPARE = "ddim verify RUN", "ddim compare RUN OTHERS --report"
 
 NON_EMPTY = Meta(min_length=1)

@@ -172,7 +172,7 @@ def read(path: str | Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"Could not read the recipe {path}: {error.strerror}; give the path of a TOML file.") from error
+        raise UserError(f"Could not read the recipe {path}: {error.strerror}; check its path.") from error
     except RecursionError as error:
         raise UserError(f"{path} nests too many brackets; a recipe needs one pair at most.") from error
     except ValueError as error:  # of the syntax, of UTF-8, or of a number with thousands of digits
