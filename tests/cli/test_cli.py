@@ -277,8 +277,8 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
     assert len(trained) == 2
     said = refused(capsys, "reproduce", "digits", "--minutes", "3", "--out", out)
     assert "another recipe" in said
-    assert f"--model {out} --out {out}" in said
-    main(["reproduce", "digits", "--full", "--model", str(out), "--out", str(out)])
+    assert f"without training: ddim reproduce {out}" in said
+    main(["reproduce", str(out), "--full"])
     assert len(trained) == 2
 
 
@@ -343,7 +343,7 @@ def test_a_recipe_of_one_s_own_is_reproduced_and_quick_never_adds_to_it(tmp_path
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'data = "digits"\nsize = "tiny"\n[plan]\nsteps = {steps}\n')
     calls = []
-    monkeypatch.setattr(Reproduce, "_model", lambda self, recipe, out: calls.append((recipe, out)))
+    monkeypatch.setattr(Reproduce, "_trained", lambda self, recipe, out: calls.append((recipe, out)))
     monkeypatch.setattr(Reproduce, "_experiments", lambda *_: None)
     Reproduce(str(recipe), quick=True).run()
     ((read, out),) = calls

@@ -155,7 +155,8 @@ def test_a_comparison_in_a_report(run, tmp_path, capsys):
 
 
 def test_a_comparison_that_is_stopped_leaves_no_images_under_other_names(run, tmp_path, monkeypatch):
-    mine, real = shutil.copytree(run, "mine"), digits(tmp_path / "real", range(300))
+    mine = shutil.copytree(run, "mine", ignore=shutil.ignore_patterns("evaluate"))
+    real = digits(tmp_path / "real", range(300))
     words = ["--count", "40", "--against", "digits", "--device", "cpu", "--report"]
     main(["compare", mine, real, *words])
     assert read(Path(mine)).results.keys() == {"compare"}
@@ -231,7 +232,7 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", run, "--count", "0"], "0 samples are too few"),
         (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
         (["evaluate", run, "--extractor", "mnist"], "1x28x28"),
-        (["evaluate", small, "--against", "digits"], "are 1 × 9 × 9, and the real images are 1 × 8 × 8"),
+        (["evaluate", small, "--against", "digits"], f"The images in {small} are 1 × 9 × 9, the real ones 1 × 8 × 8; bring"),
         (["evaluate", large, "--against", "digits"], "images of 3 × 8 × 8, and the real images are 1 × 8 × 8"),
         (["compare", run, large, "--against", "digits"], "draws images of 3 × 8 × 8"),
         (["compare", run, run], "each once"),

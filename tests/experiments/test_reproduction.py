@@ -13,6 +13,7 @@ from ddim.errors import UserError
 from ddim.evaluate import get
 from ddim.evaluate.features import features
 from ddim.evaluate.frechet import frechet, gaussian
+from ddim.evaluate.real import of_splits
 from ddim.experiments import consistency, table1_grid
 from ddim.experiments import experiments as registry
 from ddim.experiments.results import keep
@@ -215,7 +216,7 @@ def test_new_images_lie_in_the_floor_of_a_small_pool(setup, monkeypatch):
     for _ in range(20):
         sets = {len(setup.train): rng.standard_normal((300, 4)), len(setup.test): rng.standard_normal((2000, 4))}
         monkeypatch.setattr(table1_grid, "cached_features", lambda _, images, sets=sets: sets[len(images)])
-        score = table1_grid.Score(setup.train, setup.test)
+        score = table1_grid.Score(of_splits(setup.train, setup.test))
         floor = score.floor(200)
         new = [frechet(gaussian(rng.standard_normal((200, 4))), score.gaussian) for _ in range(20)]
         inside += [floor.low <= one <= floor.high for one in new]

@@ -95,7 +95,7 @@ def out_folder(path: str | Path) -> Path:
     folder = user_path(path)
     existing = next((one for one in (folder, *folder.parents) if one.exists()), folder)
     if existing.is_file():
-        raise UserError(f"{existing} is a file; name a folder for --out.")
+        raise UserError(f"Could not write into {folder}: {existing} is a file; name a folder for --out.")
     return folder
 
 
