@@ -21,6 +21,7 @@ from ddim import model_io
 from ddim.cli import COMMANDS, main, parse
 from ddim.cli.reproduce import Reproduce
 from ddim.data import to_uint8
+from ddim.errors import Notice
 from ddim.train import fit
 from ddim.train import recipe as recipes
 from ddim.train.loss import losses_by_level
@@ -318,6 +319,72 @@ def test_reproduce_takes_a_model_of_its_images_or_of_unknown_ones(tmp_path, monk
     model_io.save(model, tmp_path / "other", recipe=learnt)
     main(["reproduce", "digits", "--model", str(tmp_path / "other"), "--out", str(tmp_path / "out")])
     assert model_io.fingerprint(tmp_path / "out") == model_io.fingerprint(tmp_path / "other")
+
+
+def one_model(folder, **about):
+    """Save a small model of digits into a folder."""
+    model = ddim.Denoiser(ddim.nets.build("plain", 1, "tiny"), ddim.schedule.linear(), shape=(1, 8, 8))
+    model_io.save(model, folder, **about)
+    return str(folder)
+
+
+def test_reproduce_takes_a_run_and_its_own_data(tmp_path, monkeypatch, capsys):
+    """Its model is not trained again, and its results lie in its folder; `--model` alone is the same."""
+    seen = []
+    monkeypatch.setattr(Reproduce, "_experiments", lambda self, model, source, out, minutes: seen.append((source, out)))
+    monkeypatch.chdir(tmp_path)
+    run = one_model(tmp_path / "runs/mine", recipe={"data": "digits", "classes": None}, finished=False)
+    before = sorted(os.listdir(run))
+    for words in ([run], ["runs/mine"], ["--model", run], [run, "--quick"]):
+        with pytest.warns(Notice, match="The training of .* is not finished; to continue it: ddim train"):
+            main(["reproduce", *words])
+        source, out = seen.pop()
+        assert (source["name_or_path"], Path(out).resolve()) == ("digits", Path(run))
+    assert sorted(os.listdir(run)) == before
+    main(["reproduce", "--model", "mnist"])
+    assert seen.pop()[1] == Path("runs/mnist")
+    assert model_io.fingerprint("runs/mnist") == model_io.fingerprint(ddim.loading.find("mnist"))
+    assert "leave out --model mnist" in refused(capsys, "reproduce", run, "--model", "mnist")
+    bare = one_model(tmp_path / "bare")
+    assert f"ddim reproduce photos/ --model {bare}" in refused(capsys, "reproduce", bare)
+
+
+def test_reproduce_trains_on_a_folder_of_images(tmp_path, monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr(Reproduce, "_experiments", lambda *_: None)
+    monkeypatch.setattr("ddim.train.run.train", lambda recipe, out, **_: trained.append((recipe, out)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for words, out in ((["photos/", "--minutes", "4"], "runs/photos"), (["./photos", "--quick"], "runs/photos-quick")):
+        main(["reproduce", *words])
+        recipe, folder = trained.pop()
+        assert (Path(recipe.data), folder) == (Path("photos"), Path(out))
+        assert recipe.plan.minutes in (2, 2.5)
+    one_model(tmp_path / "runs/photos", recipe=asdict(recipe), finished=True)
+    monkeypatch.setattr("ddim.cli.reproduce.Reproduce._images", lambda *_: ddim.open_images("digits"))
+    with pytest.raises(SystemExit):
+        main(["reproduce", "digits", "--model", "runs/photos", "--out", "x"])
+    said = capsys.readouterr().err
+    assert "was trained on ./photos, but the recipe digits is for digits" in said
+    main(["reproduce", "photos", "--model", "runs/photos", "--out", "x"])  # ./photos and photos are one place
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope.toml"], "Could not read the recipe nope.toml: No such file or directory; check its path"),
+        (["photo.txt"], "photo.txt is not TOML"),
+        (["runs/nowhere"], "no recipe, data set or folder called 'runs/nowhere'; choose one of airplanes"),
+        (["digits", "--out", ""], "The path is empty"),
+        (["--model", "photos"], "photos holds no model"),
+    ],
+)
+def test_what_reproduce_does_not_take(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    Path("photo.txt").write_text("a photo")
+    Path("photos").mkdir()
+    assert said in refused(capsys, "reproduce", *words)
+    assert sorted(os.listdir(tmp_path)) == ["photo.txt", "photos"]
 
 
 @pytest.mark.parametrize("command", ["train", "reproduce"])

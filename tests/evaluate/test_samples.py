@@ -1,0 +1,86 @@
+"""The samples of an evaluation: how often each class is drawn, and how they are kept."""
+
+import numpy as np
+import pytest
+import torch
+
+from ddim.data import Images, to_uint8
+from ddim.denoiser import Denoiser
+from ddim.errors import UserError
+from ddim.evaluate import labels_like, samples
+from ddim.schedule import linear
+
+
+def labelled(*counts):
+    """A data set with so many images of each class."""
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return Images(
+        torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), labels, tuple(map(str, range(len(counts)))), "x"
+    )
+
+
+@pytest.mark.parametrize("counts", [(130, 13), (1, 2, 3, 4), (900, 11, 11, 11, 11, 11), (5, 0, 1), (7,)])
+def test_every_beginning_of_the_labels_has_the_shares_of_the_images(counts):
+    labels = labels_like(labelled(*counts), 500).numpy()
+    drawn = np.cumsum(np.eye(len(counts))[labels], axis=0)
+    wanted = np.arange(1, 501)[:, None] * np.array(counts) / sum(counts)
+    assert abs(drawn - wanted).max() <= 1.1
+    assert np.array_equal(labels[:60], labels_like(labelled(*counts), 60))
+
+
+def test_classes_of_equally_many_images_come_in_turn():
+    assert labels_like(labelled(20, 20, 20), 10).tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+
+
+class ByLabel(torch.nn.Module):
+    """A network that predicts an image of the grey of its label, and counts the images that it gets."""
+
+    def __init__(self):
+        super().__init__()
+        self.greys, self.sizes = torch.nn.Parameter(torch.tensor([-1.0, 0.0, 1.0])), []
+
+    def forward(self, x, t, label):
+        self.sizes.append(len(x))
+        return self.greys[label][:, None, None, None].expand_as(x)
+
+
+def test_samples_are_drawn_in_parts_and_kept_as_pixels(monkeypatch):
+    """So 50,000 samples need the memory of their pixels, not of several copies in float32."""
+    model = Denoiser(ByLabel(), linear(), "x0", (1, 2, 2), 3)
+    monkeypatch.setattr(samples, "PART", 128)
+    asked, whole = [], model.sample
+
+    def record(count, **options):
+        asked.append(count)
+        return whole(count, **options)
+
+    monkeypatch.setattr(model, "sample", record)
+    labels = labels_like(labelled(3, 2, 1), 300)
+    pixels = samples.draw(model, 300, labels, steps=2, seed=5)
+    assert asked == [128, 128, 44]
+    assert pixels.dtype == torch.uint8
+    assert torch.equal(pixels, to_uint8(whole(300, labels=labels, steps=2, seed=5)))
+    assert pixels[:, 0, 0, 0].tolist() == [(0, 128, 255)[label] for label in labels]
+
+
+def test_the_noise_of_a_sample_does_not_depend_on_the_parts(model, monkeypatch):
+    monkeypatch.setattr(samples, "PART", 64)
+    assert torch.equal(samples.draw(model, 70, steps=2), to_uint8(model.sample(70, steps=2)))
+
+
+def test_labels_for_a_model_need_its_classes():
+    model = Denoiser(ByLabel(), linear(), "x0", (1, 2, 2), 3)
+    three = labelled(3, 2, 1)
+    labels, words = samples.labels_for(model, three, 60)
+    assert labels is not None
+    assert (labels.bincount().tolist(), words) == ([30, 20, 10], "as often as in the reference")
+    assert samples.labels_for(model, three, 60, ["0", "1", "2"])[1] == "as often as in the reference"
+    assert samples.labels_for(model, three, 60, ["cat", "dog", "owl"]) == (None, "all in turn")
+    assert samples.labels_for(model, labelled(3, 2), 60) == (None, "all in turn")
+    assert samples.labels_for(Denoiser(ByLabel(), linear(), "x0", (1, 2, 2)), three, 60) == (None, "")
+
+
+def test_a_number_of_samples_that_no_evaluation_can_hold_is_refused():
+    samples.check_count(samples.MOST)
+    with pytest.raises(UserError, match="at most 1,000,000 samples, got 1,000,000,000"):
+        samples.check_count(10**9)
