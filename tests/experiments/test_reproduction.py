@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ddim import experiments, open_images, report, schedule
 from ddim.data import to_uint8
 from ddim.errors import Notice, UserError
 from ddim.evaluate import get
-from ddim.evaluate.features import features, take
+from ddim.evaluate.features import features
 from ddim.evaluate.frechet import frechet, gaussian
 from ddim.evaluate.real import of_splits
 from ddim.experiments import consistency, table1_grid
@@ -223,12 +224,17 @@ def test_new_images_lie_in_the_floor_of_a_small_pool(setup, monkeypatch):
     assert np.mean(inside) == pytest.approx(0.95, abs=0.04)
 
 
+def rows(images, indices):
+    """Some images of a data set."""
+    return replace(images, pixels=images.pixels[indices], labels=images.labels[indices])
+
+
 def test_few_images_are_measured_by_the_training_images_and_fewer_features(tmp_path, model, monkeypatch):
     """10 held-out digits are fewer than the 32 features of the classifier, 120 for training more than 2 times 16."""
     monkeypatch.setattr(table1_grid, "EXTENTS", SMALL)
     monkeypatch.setattr(experiments.evaluation, "COUNTS", (200, 40))
     train, test = (open_images("digits", split=split) for split in ("train", "test"))
-    few = experiments.Setup(tmp_path, model, take(train, torch.arange(60)), take(test, torch.arange(10)))
+    few = experiments.Setup(tmp_path, model, rows(train, torch.arange(60)), rows(test, torch.arange(10)))
     with pytest.warns(Notice, match="10 held-out images, too few for the 32 features of digits"):
         assert set(experiments.run(few, names=["evaluation", "table1", "memorisation"])) >= {"evaluation", "table1"}
     evaluation, table = (read_result(tmp_path, registry[name]).result for name in ("evaluation", "table1"))
@@ -245,7 +251,7 @@ def test_classes_are_sampled_as_often_as_in_the_held_out_images(tmp_path, save_m
     monkeypatch.setattr(experiments.evaluation, "COUNTS", (40,))
     train, test = (open_images("digits", split=split).select([3, 8]) for split in ("train", "test"))
     threes = (test.labels == 0).nonzero().flatten()
-    uneven = take(test, torch.cat([threes[:10], (test.labels == 1).nonzero().flatten()]))
+    uneven = rows(test, torch.cat([threes[:10], (test.labels == 1).nonzero().flatten()]))
     model, asked = save_model(classes=2), []
     sample = model.sample
 
