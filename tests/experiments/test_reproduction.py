@@ -246,6 +246,13 @@ def test_few_images_are_measured_by_the_training_images_and_fewer_features(tmp_p
         assert "too few for the 32 features" in registry[name].tables(result)[-1].note
 
 
+@pytest.mark.parametrize("name", ["likelihood", "reconstruction"])
+def test_one_held_out_image_has_no_interval(setup, name):
+    one = replace(setup, test=rows(setup.test, torch.arange(1)))
+    with pytest.raises(UserError, match="digits has 1 held-out image, and an interval needs 2"):
+        registry[name].run(one)
+
+
 def test_classes_are_sampled_as_often_as_in_the_held_out_images(tmp_path, save_model, monkeypatch):
     monkeypatch.setattr(table1_grid, "EXTENTS", SMALL)
     monkeypatch.setattr(experiments.evaluation, "COUNTS", (40,))
