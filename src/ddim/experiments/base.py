@@ -51,7 +51,7 @@ class Setup:
 
     @property
     def held_out(self) -> Images:
-        """The held-out images of which a mean with an interval is measured. Raises `UserError` if there is one alone."""
+        """The held-out images, for a mean with an interval. Raises `UserError` if there is one alone."""
         images = self.images[1]
         if len(images) < 2:
             raise UserError(f"{images.name} has {len(images)} held-out image, and an interval needs 2; add images.")
