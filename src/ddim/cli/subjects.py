@@ -125,13 +125,12 @@ class Subject:
         """
         from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
-        from ddim.evaluate.samples import draw
         from ddim.model_io import fingerprint, read_config
         from ddim.report.run_folder import images_seen, read_metrics
 
         if self.is_model:
             model = self.model.to(choose_device(device))
-            pixels = draw(model, count, labels, seed=seed, guidance=guidance, **options)
+            pixels = model.sample(count, labels=labels, seed=seed, guidance=guidance, pixels=True, **options)
             guided = f", guidance {guidance:g}" if guidance != 1 else ""
             facts = {
                 "weights": fingerprint(self.folder),

@@ -1,18 +1,15 @@
-"""Samples of a model for an evaluation: classes as often as in real images, drawn in parts and kept as pixels."""
+"""Samples of a model for an evaluation: how many, and of which classes."""
 
 from collections.abc import Sequence
-from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddim.data import Images, to_uint8
+from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.sampling import SamplingOptions
 
-PART = 2048  # samples that are floats at the same time, a multiple of the batches of `Denoiser.sample`
 MOST = 1_000_000  # samples of an evaluation; papers use 50,000
 
 AS_REFERENCE, AS_TRAINED = "as often as in the reference", "as often as in the training images"
@@ -58,26 +55,3 @@ def check_count(count: int) -> None:
         raise UserError(
             f"An evaluation takes at most {MOST:,} samples, got {count:,}; published results use 10,000 to 50,000."
         )
-
-
-def draw(
-    model: Denoiser,
-    count: int,
-    labels: Tensor | None = None,
-    *,
-    seed: int = 0,
-    guidance: float = 1.0,
-    **options: Unpack[SamplingOptions],
-) -> Tensor:
-    """Return the images of `Denoiser.sample` as pixels, (count, C, H, W) uint8.
-
-    They are drawn in parts, so the memory is about that of the pixels. Arguments and errors are those of
-    `Denoiser.sample`; `labels` is None or (count,) int64.
-    """
-    pixels = torch.empty(count, *model.shape, dtype=torch.uint8)
-    for start in range(0, count, PART):
-        rows = slice(start, min(start + PART, count))
-        some = None if labels is None else labels[rows]
-        images = model.sample(rows.stop - start, seed=seed, first=start, labels=some, guidance=guidance, **options)
-        pixels[rows] = to_uint8(images)
-    return pixels
