@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -170,6 +171,7 @@ def test_a_model_of_any_dtype_can_be_trained(digits, dtype):
 
 def test_training_goes_where_the_model_is_whatever_was_trained_before(digits):
     """Accelerate keeps one state for the process: a run on another device before must not matter."""
+    Accelerator(cpu=True)
     AcceleratorState().device = torch.device("meta")
     try:
         *_, last = fit(small(), digits, Plan(steps=2))
@@ -369,7 +371,7 @@ def test_stratified_times_fill_each_part_once(digits):
     assert abs(torch.cat(batches).double().mean() - 500.5) < 2
 
 
-@pytest.mark.parametrize("parts", [2, 3, 64, 100])
+@pytest.mark.parametrize("parts", [2, 3, 64])
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(digits, parts):
     whole, split = small().double(), small().double()
     losses = [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from ddim import schedule
+from ddim import nets, schedule
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import Notice
@@ -110,8 +110,8 @@ def test_other_processes_show_nothing(tmp_path, capsys):
     class Second:
         main, processes, device = False, 2, "cpu"
 
-    network = Denoiser(torch.nn.Conv2d(1, 1, 1), schedule.linear(), shape=(1, 8, 8))
-    screen = Screen(tmp_path, Recipe(plan=Plan(steps=3)), network, FEW, 0, Second())  # type: ignore[arg-type]
+    model = Denoiser(nets.build("plain", 1, "tiny"), schedule.linear(), shape=(1, 8, 8))
+    screen = Screen(tmp_path, Recipe(plan=Plan(steps=3)), model, FEW, 0, Second())  # type: ignore[arg-type]
     screen.print("a sentence")
     screen.close(saved=True)
     assert capsys.readouterr() == ("", "")
