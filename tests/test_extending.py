@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.slow  # each command is a process of its own, which imports torch
 
@@ -146,7 +147,11 @@ def test_a_run_and_its_samples(home):
     how = ("--steps", "3", "--count", "2", *PLUGIN)
     succeed(home, "sample", "run", "--sampler", "mysolver", "--spacing", "myspacing", *how, "--out", "mine.png")
     succeed(home, "sample", "run", "--sampler", "ddim", "--spacing", "1000,444.4444444,111.1111111", *how)
-    assert (home / "mine.png").read_bytes() == (home / "run/samples/seed0.png").read_bytes()
+    (same,) = (home / "run/samples").glob("seed0-*.png")
+    assert same.name == "seed0-ddim-t1000-444.4444444-111.1111111-2images.png"
+    with Image.open(home / "mine.png") as mine, Image.open(same) as other:
+        assert mine.tobytes() == other.tobytes()
+        assert json.loads(mine.info["ddim:settings"])["sampler"] == "mysolver"
 
 
 def test_a_recipe_names_them(home):

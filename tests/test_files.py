@@ -1,15 +1,33 @@
 import errno
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save as to_bytes
 
+import ddim
 from ddim.errors import UserError
-from ddim.files import append_line, locked, sweep, user_path, write_bytes, write_text, writing
+from ddim.files import (
+    append_line,
+    locked,
+    read_table,
+    read_tensors,
+    sweep,
+    tensors_header,
+    user_path,
+    write_bytes,
+    write_text,
+    writing,
+)
 
 resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
 
@@ -132,3 +150,71 @@ def test_a_lock_lets_one_in_at_a_time_and_says_when_there_is_none(tmp_path):
     (tmp_path / "file").touch()
     with locked(tmp_path / "file" / "a.lock") as held:
         assert not held
+
+
+TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "empty": torch.zeros(0, 4, dtype=torch.uint8)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow names of UTF-8 only")
+def test_tensors_are_read_from_a_folder_of_any_name(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")) / "a.safetensors"
+    try:
+        write_bytes(path, to_bytes(TENSORS, metadata={"by": "é"}))
+    except UserError:
+        pytest.skip("this file system refuses the name")
+    assert all(torch.equal(tensor, TENSORS[name]) for name, tensor in read_tensors(path).items())
+    assert tensors_header(path) == ({"a": (2, 3), "empty": (0, 4)}, {"by": "é"})
+
+
+def test_only_one_place_opens_files_of_tensors():
+    """What safetensors opens by its path must have a name of UTF-8."""
+    for path in Path(ddim.__file__).parent.rglob("*.py"):
+        assert not re.search(r"\bsafe_open\b|import load_file", path.read_text(encoding="utf-8")), path
+
+
+def huge(content: bytes) -> bytes:
+    return (2**63).to_bytes(8, "little") + content[8:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: b"",
+        lambda content: content[:7],
+        lambda content: content[:40],
+        lambda content: content[:-1],
+        lambda content: content + b"0",
+        huge,
+        lambda content: content.replace(b"F32", b"F99"),
+        lambda content: content.replace(b"shape", b"Shape"),
+        lambda content: content.replace(b'"shape":[2,3]', b'"shape":[2,9]'),
+        lambda content: content.replace(b'"a"', b'"\xff"'),
+    ],
+)
+def test_a_damaged_file_of_tensors_raises_one_error(tmp_path, change):
+    content = to_bytes(TENSORS)
+    write_bytes(tmp_path / "a", change(content))
+    assert change(content) != content
+    with pytest.raises(SafetensorError):
+        read_tensors(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "1", "\x00", '{"a":' * 33 + "1" + "}" * 33, "[" * 100_000])
+def test_what_is_no_table_raises_one_error(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r"."):
+        read_table(tmp_path / "a.json")
+
+
+def test_a_table_is_read_as_it_is(tmp_path):
+    table = {"a": [1, None, {"b": 10**30, "c": "caf\udce9"}], "nested": json.loads("[" * 31 + "]" * 31)}
+    (tmp_path / "a.json").write_text(json.dumps(table))
+    assert read_table(tmp_path / "a.json") == table
+    (tmp_path / "a.json").write_text(json.dumps({**table, "long": "x" * 2**24}))
+    with pytest.raises(ValueError, match="larger than 16 MiB"):
+        read_table(tmp_path / "a.json")
+
+
+def test_letters_that_utf8_lacks_become_question_marks(tmp_path):
+    write_text(tmp_path / "a.html", "é caf\udce9")
+    assert (tmp_path / "a.html").read_bytes() == "é caf?".encode()

@@ -1,13 +1,20 @@
 import json
+import os
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 import ddim
 from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
+from ddim.files import read_tensors
+from ddim.loading import SHIPPED
 from ddim.sampling import Sampling
 
 
@@ -163,3 +170,154 @@ def test_missing_weights(run_folder):
     (run_folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"no model\.safetensors"):
         ddim.load(run_folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schedule": {"name": "linear", "T": 10**9}}, "schedule.T is 1000000000: Expected `int` <= 100000"),
+        ({"schedule": {"name": "betas", "betas": [1e-4] * 100_001}}, "schedule.betas is .*of length <= 100000"),
+        ({"shape": [1, 1025, 8]}, r"shape\[1\] is 1025: Expected `int` <= 1024"),
+        ({"shape": [65, 8, 8]}, r"shape\[0\] is 65: Expected `int` <= 64"),
+        ({"shape": [3, 8, 8]}, "its network takes 1 channels, and its images have 3"),
+        ({"classes": 10**30}, "classes is 10{30}: Expected `int` <= 1000000"),
+        ({"classes": True}, "classes is True: Expected `int | null`"),
+        ({"sampling": {"steps": 20, "sampler": None, "eta": None, "spacing": "trailing"}}, "sampling.sampler is None"),
+        ({"sampling": {"steps": 10**9, "sampler": "ddim", "eta": None, "spacing": "trailing"}}, "steps is 1000000000"),
+        ({"indexed": "no"}, "indexed is 'no'"),
+        ({"classes": "\ud800"}, "does not describe a model"),
+        ({"recipe": {"plan": [1]}}, r"recipe.plan is \[1\]"),
+        ({"recipe": "digits"}, "recipe is 'digits'"),
+        ({"data": "digits"}, "data is 'digits'"),
+        ({"schedule": {"T": 10}}, "missing required field `name`"),
+    ],
+)
+def test_a_config_beyond_the_limits_names_the_entry_and_the_limit(run_folder, changes, said):
+    """Every reader refuses it, before anything of that size is made."""
+    edit(run_folder, **changes)
+    for read in (ddim.load, model_io.read_config):
+        with pytest.raises(UserError, match=said) as refusal:
+            read(run_folder)
+        assert len(str(refusal.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"width": 8192}, r"more than [\d,]+ parameters, and .*model\.safetensors holds [\d,]+; load"),
+        ({"classes": 1_000_000}, "parameters, and"),
+        ({"width": 10**9}, "1 to 16,384 channels"),
+        ({"width": 17}, "the first an even number; got|the first an even number"),
+        ({"width": -2}, "1 to 16,384 channels"),
+        ({"blocks": 10**9}, "and 1000000000 blocks"),
+        ({"blocks": 0}, "and 0 blocks"),
+        ({"multipliers": []}, "1 to 16 stages"),
+        ({"multipliers": [1] * 1000}, "1 to 16 stages"),
+    ],
+)
+def test_a_network_that_is_no_network_of_these_weights_is_never_made(run_folder, changes, said):
+    config = json.loads((run_folder / "config.json").read_text())
+    edit(run_folder, network={**config["network"], **changes})
+    with pytest.raises(UserError, match=rf"config\.json cannot be used: .*{said}"):
+        ddim.load(run_folder)
+
+
+def test_the_limit_of_parameters_is_of_this_model_alone(run_folder, tmp_path):
+    """Networks that are made afterwards may be larger."""
+    ddim.load(run_folder)
+    assert sum(p.numel() for p in nets.build("plain", 1, "tiny", widths=(64, 256)).parameters()) > 1_500_000
+
+
+@pytest.mark.parametrize("folder", sorted(SHIPPED.glob("*/config.json")), ids=lambda path: path.parent.name)
+def test_configs_of_the_package_are_read_as_they_are(folder):
+    assert model_io.read_config(folder.parent) == json.loads(folder.read_text())
+
+
+def test_entries_that_are_unknown_are_kept(run_folder):
+    edit(run_folder, note={"by": ["me"]}, recipe={"data": "caf\udce9", "new": 1, "plan": {"new": 0.1}})
+    config = model_io.read_config(run_folder)
+    assert config["note"] == {"by": ["me"]}
+    assert config["recipe"] == {"data": "caf\udce9", "new": 1, "plan": {"new": 0.1}}
+    assert ddim.load(run_folder).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("text", ["[" * 33 + "]" * 33, '{"a":' * 500 + "1" + "}" * 500])
+def test_a_config_nested_too_deep(run_folder, text):
+    edit(run_folder, note=json.loads(text))
+    with pytest.raises(UserError, match="nested more than 32 deep"):
+        ddim.load(run_folder)
+
+
+def test_a_config_that_is_too_large(run_folder):
+    os.truncate(run_folder / "config.json", 2**34)
+    with pytest.raises(UserError, match="larger than 16 MiB"):
+        ddim.load(run_folder)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, model):
+    for wrong in (
+        Denoiser(model.network, schedule.linear(T=100_001), "v", shape=(1, 8, 8)),
+        Denoiser(model.network, schedule.linear(), shape=(1, 8, 2000)),
+    ):
+        with pytest.raises(UserError, match="does not describe a model"):
+            model_io.save(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+NAME = "head.2.weight"
+
+
+def change_weights(folder, change):
+    path = folder / "model.safetensors"
+    weights = read_tensors(path)
+    weights[NAME] = change(weights[NAME])
+    path.write_bytes(to_bytes(weights))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int64", "complex64", "float8_e5m2"])
+def test_weights_of_a_foreign_dtype_are_refused(run_folder, dtype):
+    change_weights(run_folder, lambda weight: weight.to(getattr(torch, dtype)))
+    with pytest.raises(UserError, match=rf"{NAME} as {dtype}, .*takes float32, float16, bfloat16, float64"):
+        ddim.load(run_folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_keep_their_values(run_folder, dtype):
+    change_weights(run_folder, lambda weight: weight.to(dtype))
+    saved = read_tensors(run_folder / "model.safetensors")[NAME]
+    loaded = ddim.load(run_folder).network.state_dict()[NAME]
+    assert loaded.dtype == torch.float32
+    assert torch.equal(loaded, saved.float())
+
+
+def test_weights_that_are_nan_are_loaded_and_sampling_says_so(run_folder):
+    change_weights(run_folder, lambda weight: weight * torch.nan)
+    with pytest.raises(UserError, match="its weights are broken"):
+        ddim.load(run_folder).sample(1, steps=1, progress=False)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(run_folder, name):
+    (run_folder / name).unlink()
+    (run_folder / name).mkdir()
+    readers = [ddim.load, model_io.fingerprint if name == "model.safetensors" else model_io.read_config]
+    for read in readers:
+        with pytest.raises(UserError, match=rf"Could not read .*{name}: Is a directory; allow"):
+            read(run_folder)
+
+
+def test_a_file_longer_than_its_header_says_is_refused_unread(run_folder):
+    os.truncate(run_folder / "model.safetensors", 2**40)
+    with pytest.raises(UserError, match=r"is broken \(it has 1,099,511,627,776 bytes, and its header announces"):
+        ddim.load(run_folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow names of UTF-8 only")
+def test_a_folder_whose_name_is_not_utf8(run_folder, model):
+    folder = Path(os.fsdecode(os.fsencode(run_folder.parent) + b"/caf\xe9"))
+    try:
+        shutil.copytree(run_folder, folder)
+    except OSError:
+        pytest.skip("this file system refuses the name")
+    assert torch.equal(ddim.load(folder).sample(1, steps=1), model.sample(1, steps=1))
+    assert model_io.fingerprint(folder) == model_io.fingerprint(run_folder)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ddim.contract import NULL, Labels, check_batch, check_labels, check_network, check_output, check_range
-from ddim.data.images import to_uint8
 from ddim.device import evaluating
 from ddim.edit import invert
 from ddim.errors import Notice, UserError, number
@@ -17,6 +16,7 @@ from ddim.forward import q_sample
 from ddim.guidance import classifier_free, clip_x0
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
+from ddim.pictures import to_uint8
 from ddim.predict import predictions, target
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler, get, trajectory

@@ -1,15 +1,16 @@
-"""Write files that are whole or absent; all results on the disk are written by these functions."""
+"""Write files that are whole or absent, and read tables and tensors; nothing here imports torch at the top."""
 
 import contextlib
 import errno
 import functools
+import json
 import math
 import os
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
@@ -18,6 +19,12 @@ from ddim.errors import UserError
 HEX = "[0-9a-f]" * 8
 ABANDONED = 24 * 60 * 60  # seconds since a temporary file was last written to: no process takes so long
 ELSEWHERE = "choose another folder"
+JSON_BYTES = 16 * 2**20  # of a table: larger files are not read
+JSON_DEPTH = 32  # of a table: lists and tables within each other
+HEADER_BYTES = 100_000_000  # of a safetensors file: the limit of its format
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def user_path(path: str | Path) -> Path:
@@ -70,8 +77,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` in UTF-8 to `path`, whole or not at all. Raises `UserError` as `writing` does."""
-    write_bytes(path, text.encode())
+    """Write `text` in UTF-8 to `path`, whole or not at all. Raises `UserError` as `writing` does.
+
+    What UTF-8 cannot write, the letters of a path that is not UTF-8, becomes a question mark.
+    """
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def json_values(value: Any, digits: int = 17) -> Any:
@@ -86,6 +96,83 @@ def json_values(value: Any, digits: int = 17) -> Any:
     if isinstance(value, float):
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return None if type(value) is int and abs(value) >= 2**63 else value
+
+
+def read_table(path: str | Path) -> dict[str, Any]:
+    """Return the table in a JSON file of at most `JSON_BYTES`, nested at most `JSON_DEPTH` deep.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is no JSON, no table, too large, or nested too deep.
+    """
+    path = Path(path)
+    if path.stat().st_size > JSON_BYTES:
+        raise ValueError(f"it is larger than {JSON_BYTES // 2**20} MiB")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"it is nested more than {JSON_DEPTH} deep") from error
+    if not isinstance(content, dict):
+        raise ValueError("it is no table")
+    level: list[Any] = [content]
+    for _ in range(JSON_DEPTH):
+        level = [item for one in level if isinstance(one, dict | list) for item in _items(one)]
+    if level:
+        raise ValueError(f"it is nested more than {JSON_DEPTH} deep")
+    return content
+
+
+def _items(one: dict[str, Any] | list[Any]) -> Iterator[Any]:
+    return iter(one.values() if isinstance(one, dict) else one)
+
+
+class TensorsHeader(NamedTuple):
+    """What a safetensors file says at its start: the shape of each tensor by name, and the file's metadata."""
+
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+
+
+def tensors_header(path: str | Path) -> TensorsHeader:
+    """Return the header of a safetensors file, whose tensors are not read.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        SafetensorError: it is no safetensors file, or not as long as its header says.
+    """
+    from safetensors import SafetensorError
+
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length) if length <= min(size - 8, HEADER_BYTES) else b""
+    try:
+        table = json.loads(text)
+        metadata = table.pop("__metadata__", {})
+        shapes = {name: tuple(map(int, about["shape"])) for name, about in table.items()}
+        end = max((int(about["data_offsets"][1]) for about in table.values()), default=0)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise SafetensorError("it has no header of the safetensors format") from error
+    if size != 8 + length + end:
+        raise SafetensorError(f"it has {size:,} bytes, and its header announces {8 + length + end:,}")
+    return TensorsHeader(shapes, metadata)
+
+
+def read_tensors(path: str | Path) -> "dict[str, Tensor]":
+    """Return the tensors of a safetensors file. The path may have any name: safetensors itself opens UTF-8 names only.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        SafetensorError: it is no safetensors file, is damaged, or holds a dtype that torch does not have.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    tensors_header(path)  # before the whole file is read
+    try:
+        return load(Path(path).read_bytes())
+    except KeyError as error:
+        raise SafetensorError(f"it holds tensors of the dtype {error}, which torch does not have") from error
 
 
 def append_line(path: str | Path, line: str) -> None:

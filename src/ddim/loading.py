@@ -7,6 +7,7 @@ from torch import nn
 from ddim import model_io
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError, did_you_mean
+from ddim.files import user_path
 from ddim.train import checkpoints
 
 _INSTALLED, _CHECKOUT = Path(__file__).with_name("models"), Path(__file__).parents[2] / "models"
@@ -17,11 +18,12 @@ SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 def find(name_or_path: str | Path) -> Path:
     """Return the folder of a model: of one that comes with ddim for a string such as "mnist", else the path itself.
 
-    A `Path`, or a string with a slash, is a folder of yours. Raises `UserError` if neither exists.
+    A `Path`, or a string with a slash, is a folder of yours; `~` in it is the home folder. Raises `UserError` if
+    neither exists.
     """
     names = {path.parent.name: path.parent for path in sorted(SHIPPED.glob("*/config.json"))}
     folder = names.get(name_or_path) if isinstance(name_or_path, str) else None
-    folder = folder or Path(name_or_path)
+    folder = folder or user_path(name_or_path)
     if not folder.is_dir():
         raise UserError(
             f"There is no run at {folder}{did_you_mean(str(name_or_path), names)}; train one first, for instance with "
@@ -58,6 +60,5 @@ def load(
     if checkpoint is not None or raw:
         step = checkpoint if checkpoint is not None else checkpoints.newest(folder)
         weights = checkpoints.weights(folder, step, raw)
-        model_io._check_fit(checkpoints.path_of(folder, step), weights, model.network.state_dict())
-        model.network.load_state_dict(weights)
+        model_io.fill(model.network, weights, checkpoints.path_of(folder, step))
     return model

@@ -5,23 +5,74 @@ Reading them never executes code.
 
 import hashlib
 import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import UNSET, Meta, UnsetType
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 
 from ddim import __version__, nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.files import write_bytes, write_text
+from ddim.files import json_values, read_table, read_tensors, tensors_header, unreadable, write_bytes, write_text
 from ddim.sampling import Sampling
 
 FORMAT = 1  # raised when an older ddim could no longer read what this one writes
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of saved weights
+
+Times = Annotated[int, Meta(ge=1, le=100_000)]
+Channels = Annotated[int, Meta(ge=1, le=64)]
+Side = Annotated[int, Meta(ge=1, le=1024)]
+Classes = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class _Network(msgspec.Struct):
+    name: str
+    channels: Any = UNSET
+    classes: Classes | UnsetType | None = UNSET
+
+
+class _Schedule(msgspec.Struct):
+    name: str
+    T: Times | UnsetType = UNSET
+    betas: Annotated[list[float], Meta(max_length=100_000)] | UnsetType = UNSET
+
+
+class _Sampling(msgspec.Struct):
+    steps: Times
+    sampler: str
+    eta: float | str | None
+    spacing: str
+
+
+class _Recipe(msgspec.Struct):
+    plan: dict[str, Any] | UnsetType = UNSET
+
+
+class _Config(msgspec.Struct):
+    """What ddim reads of `config.json`, with its types and limits; other entries are kept unread."""
+
+    network: _Network
+    schedule: _Schedule
+    predicts: str
+    shape: tuple[Channels, Side, Side]
+    classes: Classes | None
+    indexed: bool
+    sampling: _Sampling
+    recipe: _Recipe | None = None
+    data: dict[str, Any] | None = None
 
 
 def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
@@ -74,15 +125,18 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
     """Write a model into a folder, which is created if missing: the weights first, so a config has weights.
 
     `about` adds entries to `config.json`, e.g. the recipe. Raises `UserError` if the folder cannot be written, the
-    disk is full, or a weight is NaN or infinite; the files that are there are then unchanged.
+    disk is full, a weight is NaN or infinite, or the model is beyond the limits of `read_config`; the files that are
+    there are then unchanged.
     """
     folder = Path(folder)
+    described = describe(model, **about)
     try:
-        config = json.dumps(describe(model, **about), indent=2) + "\n"
+        config = json.dumps(described, indent=2) + "\n"
     except TypeError as error:  # before the weights, so that no half of a model is left
         raise UserError(
             f"The model cannot be saved: the arguments of its network and of its schedule must be plain data ({error})."
         ) from error
+    _check(described, folder / "config.json")
     state = model.network.state_dict()
     for name, value in state.items():
         if not torch.isfinite(value).all():
@@ -98,62 +152,58 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
 def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
     """Read a model from a folder that `save` wrote, in eval mode on the CPU.
 
+    Weights saved as float16, bfloat16 or float64 take the dtype of the network, float32 by default: half precision
+    is exact in it, double precision is rounded. Weights that are NaN are loaded; sampling refuses them.
+
     Args:
         folder: the folder with `config.json` and `model.safetensors`.
         network: the module, for a model whose network is not registered.
 
     Raises:
-        UserError: a file is missing, broken, of a newer format or of another network, or the name of the network or
-            the schedule is registered by a file that has not been imported.
+        UserError: a file is missing, broken, of a newer format, beyond the limits of `read_config` or of another
+            network, or the name of the network or the schedule is registered by a file that has not been imported.
     """
     folder = Path(folder)
     config = read_config(folder)
-    try:
-        model = restore(config, network)
-    except UserError as error:
-        raise UserError(f"{folder / 'config.json'} cannot be used: {error}") from error
-    except Exception as error:  # a config that `save` did not write can raise anything
-        raise UserError(
-            f"{folder / 'config.json'} does not describe a model ({error!r}); train it or copy it again."
-        ) from error
     path = folder / "model.safetensors"
-    if not path.is_file():
-        raise UserError(f"{folder} has no model.safetensors: the run has not saved a model yet, or is not a run.")
     try:
-        weights = load_file(path)
+        shapes = tensors_header(path).shapes
+        with _at_most(shapes, path):
+            model = _restored(config, network, folder / "config.json")
+        check_fit(path, shapes, model.network)
+        fill(model.network, read_tensors(path), path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} has no model.safetensors: the run has not saved a model yet, or is not a run."
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error, "copy it or train it again") from error
     except SafetensorError as error:
         raise UserError(f"{path} is broken ({error}); copy it or train it again.") from error
-    _check_fit(path, weights, model.network.state_dict())
-    model.network.load_state_dict(weights)
     return model.eval()
 
 
-def fingerprint(folder: str | Path) -> str:
-    """Return the SHA-256 of a folder's weights, which identifies the model of a result.
+def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Copy the weights of a file into a network, in the network's dtype.
 
-    Raises `UserError` if the folder holds no weights.
+    Raises:
+        UserError: they are of another network, or a dtype is none of `FLOATS` where the network has one of them.
     """
-    try:
-        return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{folder} holds no model.safetensors; give the folder of a trained run.") from error
+    check_fit(path, {name: tuple(tensor.shape) for name, tensor in weights.items()}, network)
+    for name, own in network.state_dict().items():
+        saved = weights[name].dtype
+        if not loads_into(saved, own.dtype):
+            allowed = FLOATS if own.dtype in FLOATS else (own.dtype,)
+            raise UserError(
+                f"{path} holds {name} as {_words(saved)}, and the network takes {', '.join(map(_words, allowed))}; "
+                "convert the weights, or train the model again."
+            )
+    network.load_state_dict(weights)
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """Return the `config.json` of a folder. Raises `UserError` if it is missing, broken or of a newer format."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder} holds no model: there is no config.json in it; give the folder of a run.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        written = int(config["format"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train it or copy it again.") from error
-    if written > FORMAT:
-        raise UserError(
-            f"{path} has format {written}; ddim {__version__} reads up to {FORMAT}: upgrade ddim to load it."
-        )
-    return config  # type: ignore[no-any-return]
+def loads_into(saved: torch.dtype, own: torch.dtype) -> bool:
+    """Return whether a saved tensor means the same numbers in a network's dtype: the same, or both one of `FLOATS`."""
+    return saved == own or (saved in FLOATS and own in FLOATS)
 
 
 def _null_class(config: dict[str, Any]) -> bool:
@@ -164,11 +214,115 @@ def _null_class(config: dict[str, Any]) -> bool:
         return True
 
 
-def _check_fit(path: Path, saved: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    for name in sorted(saved.keys() | expected.keys()):
-        in_file, in_config = (tuple(s[name].shape) if name in s else "absent" for s in (saved, expected))
+def check_fit(path: Path, shapes: Mapping[str, tuple[int, ...]], network: nn.Module) -> None:
+    """Check that the tensors of a file, by name, are those of a network. Raises `UserError` if not."""
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name in sorted(shapes.keys() | expected.keys()):
+        in_file, in_config = (one.get(name, "absent") for one in (shapes, expected))
         if in_file != in_config:
             raise UserError(
                 f"{path} holds the weights of another network: {name} is {in_file} in the file and {in_config} in "
                 "config.json's network; load them with the config that they were saved with."
             )
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Return the SHA-256 of a folder's weights, which identifies the model of a result.
+
+    Raises `UserError` if the folder holds no weights, or they cannot be read.
+    """
+    path = Path(folder) / "model.safetensors"
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no model.safetensors; give the folder of a trained run.") from error
+    except OSError as error:
+        raise unreadable(path, error, "copy it or train it again") from error
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Return the `config.json` of a folder, with its unknown entries. All that reads a config calls this function.
+
+    The limits: T and the default number of steps up to 100,000, images of at most 64 channels and 1,024 pixels a
+    side, up to 1,000,000 classes, as many channels in the network as in the images, a file of at most 16 MiB.
+
+    Raises:
+        UserError: the file is missing, broken or of a newer format, or describes no model within these limits.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        config = read_table(path)
+        written = int(config["format"])
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no model: there is no config.json in it; give the folder of a run.") from error
+    except OSError as error:
+        raise unreadable(path, error, "copy it or train it again") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train it or copy it again.") from error
+    if written > FORMAT:
+        raise UserError(
+            f"{path} has format {written}; ddim {__version__} reads up to {FORMAT}: upgrade ddim to load it."
+        )
+    _check(config, path)
+    return json_values(config)  # type: ignore[no-any-return]
+
+
+def _check(config: dict[str, Any], path: Path) -> None:
+    """Check the types and the limits of a config. Raises `UserError` that names the entry, its value and the limit."""
+    try:
+        known = msgspec.convert(config, _Config)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for a lone surrogate
+        problem, _, place = str(error).partition(" - at `$.")
+        if place:
+            value: Any = config
+            for key in re.findall(r"[^.\[\]`]+", place):
+                value = value[int(key) if key.isdigit() else key]
+            problem = f"{place[:-1]} is {value!r:.40}: {problem}"
+        raise UserError(
+            f"{path} does not describe a model within the limits of ddim ({problem}); correct it, or train the model "
+            "again."
+        ) from error
+    if known.network.channels not in (UNSET, known.shape[0]):
+        raise UserError(
+            f"{path} does not describe a model: its network takes {known.network.channels!r} channels, and its images "
+            f"have {known.shape[0]}; correct it, or train the model again."
+        )
+
+
+def _restored(config: dict[str, Any], network: nn.Module | None, path: Path) -> Denoiser:
+    try:
+        return restore(config, network)
+    except UserError as error:
+        raise UserError(f"{path} cannot be used: {error}") from error
+    except Exception as error:  # a config that `save` did not write can raise anything
+        raise UserError(f"{path} does not describe a model ({error!r}); train it or copy it again.") from error
+
+
+@contextmanager
+def _at_most(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None]:
+    """Refuse a network within this context as soon as it is far larger than the file of its weights.
+
+    The hook is called before the memory of a new parameter is written, and so before it is taken.
+    """
+    held, built, thread = sum(map(prod, shapes.values())), 0, threading.get_ident()
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal built
+        if parameter is None or is_lazy(parameter) or threading.get_ident() != thread:
+            return
+        built += parameter.numel()
+        if built > 2 * held + 1_000_000:
+            raise UserError(
+                f"its network has more than {built:,} parameters, and {path} holds {held:,}; load the weights with the "
+                "config that they were saved with."
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _words(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,30 +1,47 @@
-"""Images as picture files, pixel by pixel."""
+"""Images as picture files, pixel by pixel, with marks that say where a file comes from."""
 
+import io
+import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ddim.files import writing
+from ddim import __version__
+from ddim.errors import UserError
+from ddim.files import write_bytes
+
+SOFTWARE, KIND, SETTINGS = "Software", "ddim:picture", "ddim:settings"  # keywords of a PNG's text chunks
+SHEET = "sheet"  # the `KIND` of a picture that is not one image of a data set: a grid or a figure
+LARGEST = 2**27  # pixels of a grid, 11,585 x 11,585; image viewers refuse pictures that are much larger
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return images in [-1, 1], of any shape, in the nearest of 256 grey levels; values outside are clamped."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def grid(images: Tensor, columns: int | None = None, scale: int | None = None, gap: int = 1) -> Image.Image:
     """Return images side by side, row by row, on a grey ground.
 
     Args:
-        images: (N, C, H, W) uint8 with one or three channels.
+        images: (N, C, H, W) with one or three channels, uint8 or floating-point numbers in [-1, 1].
         columns: images in a row; None makes the grid as square as possible.
         scale: side of a pixel in the picture; None makes each image about 64 wide.
         gap: pixels of the images between two of them.
+
+    Raises:
+        UserError: images of another shape, dtype or range, numbers out of range, or a picture above `LARGEST`.
     """
+    images = _pixels(images)
     count, channels, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    scale = scale or max(1, 64 // width)
-    rows = math.ceil(count / columns)
-    size = (channels, rows * (height + gap) + gap, columns * (width + gap) + gap)
-    sheet = torch.full(size, 96, dtype=torch.uint8)
+    columns, scale, size = layout(count, (height, width), columns, scale, gap)
+    sheet = torch.full((channels, *size), 96, dtype=torch.uint8)
     for i, image in enumerate(images.cpu()):
         top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
         sheet[:, top : top + height, left : left + width] = image
@@ -32,17 +49,108 @@ def grid(images: Tensor, columns: int | None = None, scale: int | None = None, g
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
-def write_grid(images: Tensor, path: str | Path, columns: int | None = None) -> None:
-    """Write `grid(images, columns)` to a file, whole or not at all. Raises `UserError` if it cannot be written."""
-    with writing(path) as draft:
-        grid(images, columns).save(draft, format="PNG")
+def layout(
+    count: int, sides: tuple[int, int], columns: int | None = None, scale: int | None = None, gap: int = 1
+) -> tuple[int, int, tuple[int, int]]:
+    """Return the columns and the scale of a `grid` of `count` images of (H, W), and its (H, W) before scaling.
+
+    Raises `UserError` for numbers out of range, and for a picture above `LARGEST`.
+    """
+    (height, width), columns = sides, columns if columns is not None else math.isqrt(max(count - 1, 0)) + 1
+    scale = scale if scale is not None else max(1, 64 // width)
+    if columns < 1 or scale < 1 or gap < 0:
+        raise UserError(f"A grid has columns and scale from 1 and gap from 0; got {columns}, {scale} and {gap}.")
+    size = -(-count // columns) * (height + gap) + gap, columns * (width + gap) + gap
+    if math.prod(size) * scale**2 > LARGEST:
+        raise UserError(
+            f"A grid of {count:,} images of {height} x {width} at scale {scale} has {size[0] * scale:,} x "
+            f"{size[1] * scale:,} pixels, and {LARGEST:,} are the most; draw fewer, or write one file for each image."
+        )
+    return columns, scale, size
 
 
-def write_each(images: Tensor, folder: str | Path, first: int = 0) -> None:
-    """Write each image to a file of its own, 000000.png and so on, counted from `first`."""
-    for i, image in enumerate(images.cpu(), start=first):
-        with writing(Path(folder) / f"{i:06d}.png") as draft:
-            _picture(image).save(draft, format="PNG")
+def visible(images: Tensor) -> Tensor:
+    """Return images (N, C, H, W) with the channels that a picture shows: the first three, or the first of fewer."""
+    return images[:, :3] if images.shape[1] >= 3 else images[:, :1]
+
+
+def write_grid(
+    images: Tensor, path: str | Path, columns: int | None = None, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Write `grid(images, columns)` to a PNG file, whole or not at all, marked as a sheet.
+
+    `settings` are kept in the file. Raises `UserError` as `grid` does, or if the file cannot be written.
+    """
+    write_bytes(path, _png(grid(images, columns), sheet_marks(settings)))
+
+
+def write_each(
+    images: Tensor, folder: str | Path, first: int = 0, settings: Sequence[Mapping[str, Any]] | None = None
+) -> None:
+    """Write each image to a PNG file of its own, 000000.png and so on, counted from `first`.
+
+    `settings`, one for each image, are kept in the files. Raises `UserError` for images of another shape, dtype or
+    range, see `grid`, or if a file cannot be written; the files before it stay.
+    """
+    for i, png in enumerate(pngs(images, settings), start=first):
+        write_bytes(Path(folder) / f"{i:06d}.png", png)
+
+
+def pngs(images: Tensor, settings: Sequence[Mapping[str, Any]] | None = None) -> Iterator[bytes]:
+    """Yield the content of each file that `write_each` writes; arguments and errors are the same."""
+    for i, image in enumerate(_pixels(images).cpu()):
+        marks = {SOFTWARE: f"ddim {__version__}"}
+        yield _png(_picture(image), marks if settings is None else {**marks, SETTINGS: json.dumps(settings[i])})
+
+
+def sheet_marks(settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Return the text chunks of a PNG that is not one image of a data set, keyword -> text."""
+    marks = {SOFTWARE: f"ddim {__version__}", KIND: SHEET}
+    return marks if settings is None else {**marks, SETTINGS: json.dumps(settings)}
+
+
+def read_settings(path: str | Path) -> dict[str, Any] | None:
+    """Return the settings in a PNG file that `write_grid` or `write_each` wrote; None if it holds none."""
+    try:
+        with Image.open(path) as file:
+            settings = json.loads(file.info.get(SETTINGS, "null"))
+    except (OSError, ValueError, TypeError, SyntaxError, RecursionError, Image.DecompressionBombError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Return images for a file as (N, C, H, W) uint8. Raises `UserError` for another shape, dtype or range."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or 0 in images.shape or images.shape[1] not in (1, 3):
+        given = f"a tensor of shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise UserError(
+            f"Pictures are made of a tensor of shape (N, C, H, W) with at least one image and 1 or 3 channels; got "
+            f"{given}."
+        )
+    if images.dtype == torch.uint8:
+        return images
+    low, high = map(float, images.aminmax()) if images.is_floating_point() else (math.nan, math.nan)
+    if not (low >= -1 and high <= 1):
+        values = f" with values from {low:.4g} to {high:.4g}" if images.is_floating_point() else ""
+        raise UserError(
+            "Pictures are made of uint8, or of floating-point numbers in [-1, 1]; got "
+            f"{str(images.dtype).removeprefix('torch.')}{values}; scale or clamp them first."
+        )
+    return to_uint8(images.float())
+
+
+def png_info(marks: Mapping[str, str]) -> PngInfo:
+    """Return text chunks, keyword -> text, in the form that Pillow writes."""
+    info = PngInfo()
+    for keyword, text in marks.items():
+        info.add_text(keyword, text)
+    return info
+
+
+def _png(picture: Image.Image, marks: Mapping[str, str]) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, format="PNG", pnginfo=png_info(marks))
+    return content.getvalue()
 
 
 def _picture(image: Tensor) -> Image.Image:

@@ -1,5 +1,8 @@
-"""Progress bars: the one place that imports tqdm and decides whether a bar is shown."""
+"""Progress: the one place that imports tqdm, and that decides between a bar, lines of text, and nothing."""
 
+import io
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -7,18 +10,28 @@ from typing import Any
 
 from tqdm import tqdm
 
+FIRST, LAST = 30.0, 300.0  # seconds between two lines of text: at first, and at most, in a task of many hours
+
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
-    """Return a tqdm bar. It is shown on a terminal only, and not inside `hidden()`.
+    """Return a tqdm bar: a bar in a terminal and in a notebook, elsewhere a line of text every now and then.
+
+    Nothing is shown inside `hidden()`. The lines go to stderr, after 30 seconds, and later every tenth of the time so
+    far, at most every 5 minutes. A bar is never wider than the terminal.
 
     Args:
         iterable: what to iterate over, or None for a bar that is moved by `update`.
         options: of tqdm: `desc`, `total`, `unit` and others. `disable=True` hides this bar.
     """
-    options["disable"] = True if _hidden.get() else options.get("disable")  # None: hidden without a terminal
-    return tqdm(iterable, **options)
+    options = {"dynamic_ncols": True, **options, "disable": _hidden.get() or bool(options.get("disable"))}
+    if in_notebook():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # without ipywidgets the bar is text
+            from tqdm.auto import tqdm as notebook_bar
+        return notebook_bar(iterable, **options)
+    return (tqdm if sys.stderr.isatty() else _Lines)(iterable, **options)
 
 
 @contextmanager
@@ -29,3 +42,35 @@ def hidden(hide: bool = True) -> Iterator[None]:
         yield
     finally:
         _hidden.reset(token)
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook, which shows bars without a terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+class _Lines(tqdm):  # type: ignore[misc]
+    """A bar as lines of text, e.g. "sampling 5000: 320/1580 step, 01:10 so far, 04:36 left, 4.57step/s"."""
+
+    def __init__(self, iterable: Iterable[Any] | None = None, **options: Any) -> None:
+        self.due = FIRST  # seconds from the start
+        options |= {
+            "dynamic_ncols": False,
+            "file": io.StringIO(),  # for what moves the cursor
+        }
+        super().__init__(iterable, mininterval=1.0, miniters=1, delay=FIRST, **options)
+
+    def refresh(self, *_: Any, **__: Any) -> None:
+        """Print a line if one is due."""
+        elapsed = self.format_dict["elapsed"]
+        if elapsed >= self.due:
+            self.due = elapsed + min(LAST, max(FIRST, elapsed / 10))
+            self.display()
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Print the line: `refresh` does so, and the end of the bar, unless that comes before the first line."""
+        if msg is None:
+            total, left = ("/{total_fmt}", "{remaining} left, ") if self.total else ("", "")
+            self.bar_format = f"{{desc}}: {{n_fmt}}{total} {{unit}}, {{elapsed}} so far, {left}{{rate_fmt}}{{postfix}}"
+            print(self, file=sys.stderr, flush=True)

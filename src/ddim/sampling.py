@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from ddim import samplers
 from ddim.errors import UserError, number
@@ -108,6 +108,17 @@ class Sampling:
         eta = getattr(_create(name, eta), "eta", None)
         injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
         return f"{name}, {spacing}, {steps} step{'s' * (steps != 1)}{injected}"
+
+    def settings(self, schedule: Schedule, **options: Unpack[SamplingOptions]) -> dict[str, Any]:
+        """Return what `resolve` selects, by the name of each option; arguments and errors are the same.
+
+        The steps are those taken; the eta of a sampler without one is None.
+        """
+        sampler, levels = self.resolve(schedule, **options)
+        name, _, spacing = self._chosen(options.get("sampler"), options.get("eta"), options.get("spacing"))
+        eta = getattr(sampler, "eta", None)
+        eta = eta if isinstance(eta, int | float | str) else None
+        return {"steps": len(levels) - 1, "sampler": str(name), "spacing": spacing, "eta": eta}
 
     def _chosen(
         self, sampler: str | Sampler | None, eta: float | str | None, spacing: str | Sequence[float] | None

@@ -21,6 +21,7 @@ from ddim import model_io
 from ddim.cli import COMMANDS, main, parse
 from ddim.cli.reproduce import Reproduce
 from ddim.data import to_uint8
+from ddim.errors import Notice
 from ddim.train import fit
 from ddim.train import recipe as recipes
 from ddim.train.loss import losses_by_level
@@ -155,8 +156,8 @@ def test_the_module_runs_as_the_command():
 def test_a_model_that_comes_with_ddim_is_sampled_by_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["sample", "mnist", "--labels", "3,1,4", "--steps", "2", "--device", "cpu"])
-    assert capsys.readouterr().out == "3 images in samples/mnist-seed0.png.\n"
-    with Image.open("samples/mnist-seed0.png") as grid:
+    assert capsys.readouterr().out == "3 images in samples/mnist-seed0-2steps-labels3-1-4.png.\n"
+    with Image.open("samples/mnist-seed0-2steps-labels3-1-4.png") as grid:
         assert grid.width > 3 * 28
     assert ddim.load("airplanes").shape == (3, 32, 32)
 
@@ -238,7 +239,7 @@ def test_a_conditional_run_is_sampled_by_label(tmp_path, capsys):
     main(["train", "digits", "--conditional", "--network", "plain", "--steps", "3", "--out", str(run)])
     assert ddim.load(run).classes == 10
     main(["sample", str(run), "--count", "2", "--labels", "3,1", "--guidance", "2", "--steps", "2"])
-    for labels in ("3", "3,10", "nan,1", "0.9,1", "a,b"):
+    for labels in ("3,1,0", "3,10", "nan,1", "0.9,1", "a,b"):
         refused(capsys, "sample", run, "--count", "2", "--labels", labels)
     refused(capsys, "sample", run, "--guidance", "nan")
 
@@ -277,8 +278,8 @@ def test_reproduce_goes_on_with_what_was_interrupted(tmp_path, monkeypatch, caps
     assert len(trained) == 2
     said = refused(capsys, "reproduce", "digits", "--minutes", "3", "--out", out)
     assert "another recipe" in said
-    assert f"--model {out} --out {out}" in said
-    main(["reproduce", "digits", "--full", "--model", str(out), "--out", str(out)])
+    assert f"without training: ddim reproduce {out}" in said
+    main(["reproduce", str(out), "--full"])
     assert len(trained) == 2
 
 
@@ -320,6 +321,72 @@ def test_reproduce_takes_a_model_of_its_images_or_of_unknown_ones(tmp_path, monk
     assert model_io.fingerprint(tmp_path / "out") == model_io.fingerprint(tmp_path / "other")
 
 
+def one_model(folder, **about):
+    """Save a small model of digits into a folder."""
+    model = ddim.Denoiser(ddim.nets.build("plain", 1, "tiny"), ddim.schedule.linear(), shape=(1, 8, 8))
+    model_io.save(model, folder, **about)
+    return str(folder)
+
+
+def test_reproduce_takes_a_run_and_its_own_data(tmp_path, monkeypatch, capsys):
+    """Its model is not trained again, and its results lie in its folder; `--model` alone is the same."""
+    seen = []
+    monkeypatch.setattr(Reproduce, "_experiments", lambda self, model, source, out, minutes: seen.append((source, out)))
+    monkeypatch.chdir(tmp_path)
+    run = one_model(tmp_path / "runs/mine", recipe={"data": "digits", "classes": None}, finished=False)
+    before = sorted(os.listdir(run))
+    for words in ([run], ["runs/mine"], ["--model", run], [run, "--quick"]):
+        with pytest.warns(Notice, match="The training of .* is not finished; to continue it: ddim train"):
+            main(["reproduce", *words])
+        source, out = seen.pop()
+        assert (source["name_or_path"], Path(out).resolve()) == ("digits", Path(run))
+    assert sorted(os.listdir(run)) == before
+    main(["reproduce", "--model", "mnist"])
+    assert seen.pop()[1] == Path("runs/mnist")
+    assert model_io.fingerprint("runs/mnist") == model_io.fingerprint(ddim.loading.find("mnist"))
+    assert "leave out --model mnist" in refused(capsys, "reproduce", run, "--model", "mnist")
+    bare = one_model(tmp_path / "bare")
+    assert f"ddim reproduce photos/ --model {bare}" in refused(capsys, "reproduce", bare)
+
+
+def test_reproduce_trains_on_a_folder_of_images(tmp_path, monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr(Reproduce, "_experiments", lambda *_: None)
+    monkeypatch.setattr("ddim.train.run.train", lambda recipe, out, **_: trained.append((recipe, out)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for words, out in ((["photos/", "--minutes", "4"], "runs/photos"), (["./photos", "--quick"], "runs/photos-quick")):
+        main(["reproduce", *words])
+        recipe, folder = trained.pop()
+        assert (Path(recipe.data), folder) == (Path("photos"), Path(out))
+        assert recipe.plan.minutes in (2, 2.5)
+    one_model(tmp_path / "runs/photos", recipe=asdict(recipe), finished=True)
+    monkeypatch.setattr("ddim.cli.reproduce.Reproduce._images", lambda *_: ddim.open_images("digits"))
+    with pytest.raises(SystemExit):
+        main(["reproduce", "digits", "--model", "runs/photos", "--out", "x"])
+    said = capsys.readouterr().err
+    assert "was trained on ./photos, but the recipe digits is for digits" in said
+    main(["reproduce", "photos", "--model", "runs/photos", "--out", "x"])  # ./photos and photos are one place
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope.toml"], "Could not read the recipe nope.toml: No such file or directory; check its path"),
+        (["photo.txt"], "photo.txt is not TOML"),
+        (["runs/nowhere"], "no recipe, data set or folder called 'runs/nowhere'; choose one of airplanes"),
+        (["digits", "--out", ""], "The path is empty"),
+        (["--model", "photos"], "photos holds no model"),
+    ],
+)
+def test_what_reproduce_does_not_take(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    Path("photo.txt").write_text("a photo")
+    Path("photos").mkdir()
+    assert said in refused(capsys, "reproduce", *words)
+    assert sorted(os.listdir(tmp_path)) == ["photo.txt", "photos"]
+
+
 @pytest.mark.parametrize("command", ["train", "reproduce"])
 def test_a_folder_that_cannot_be(tmp_path, capsys, command):
     (tmp_path / "file").write_text("")
@@ -343,7 +410,7 @@ def test_a_recipe_of_one_s_own_is_reproduced_and_quick_never_adds_to_it(tmp_path
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'data = "digits"\nsize = "tiny"\n[plan]\nsteps = {steps}\n')
     calls = []
-    monkeypatch.setattr(Reproduce, "_model", lambda self, recipe, out: calls.append((recipe, out)))
+    monkeypatch.setattr(Reproduce, "_trained", lambda self, recipe, out: calls.append((recipe, out)))
     monkeypatch.setattr(Reproduce, "_experiments", lambda *_: None)
     Reproduce(str(recipe), quick=True).run()
     ((read, out),) = calls

@@ -12,10 +12,11 @@ from PIL import Image
 from refusal import refused
 
 import ddim
-from ddim import experiments, model_io, nets, schedule
+from ddim import experiments, model_io, nets, report, schedule
 from ddim.cli import main
 from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
+from ddim.errors import Notice
 from ddim.evaluate import Evaluation
 from ddim.experiments import compare
 from ddim.files import write_text
@@ -91,6 +92,153 @@ def test_how_samples_are_drawn_reaches_the_model(run, capsys):
     assert json.loads(Path("again/evaluation.json").read_text()) == facts
 
 
+def uneven(folder):
+    """A folder of 130 zeros and 13 ones."""
+    digit = ddim.open_images("digits")
+    for k, count in ((0, 130), (1, 13)):
+        digits(folder / str(k), (digit.labels == k).nonzero().flatten()[:count].tolist())
+    return folder
+
+
+def labels_asked(monkeypatch):
+    """The labels of each call of `Denoiser.sample` from now on."""
+    asked, sample = [], Denoiser.sample
+
+    def record(*arguments, labels, **options):
+        asked.append(labels)
+        return sample(*arguments, labels=labels, **options)
+
+    monkeypatch.setattr(Denoiser, "sample", record)
+    return asked
+
+
+def test_classes_are_drawn_as_often_as_in_the_reference(tmp_path, monkeypatch, capsys):
+    """Not all in turn: of rare classes too many samples would lie far from the real images."""
+    model = Denoiser(
+        nets.build("plain", 1, "tiny", 2), schedule.linear(), "eps", (1, 8, 8), 2, sampling=Sampling(steps=2)
+    )
+    data = {"classes": ["0", "1"]}
+    model_io.save(model, tmp_path / "mine", recipe={"data": str(uneven(tmp_path / "pets"))}, data=data)
+    asked = labels_asked(monkeypatch)
+    for words in (["evaluate", "./mine"], ["evaluate", "./mine", "--against", str(tmp_path / "pets")]):
+        main([*words, "--count", "66", "--device", "cpu"])
+        assert asked.pop().bincount().tolist() == [60, 6]
+        said = "Classes are drawn as often as in the reference."
+        assert said in capsys.readouterr().out
+    assert json.loads(Path("mine/evaluate/evaluation.json").read_text())["classes"] == "as often as in the reference"
+    other = digits(tmp_path / "other", range(200))  # without these classes
+    main(["evaluate", "./mine", "--against", other, "--count", "66", "--device", "cpu"])
+    assert asked.pop().bincount().tolist() == [60, 6]
+    assert "Classes are drawn as often as in the training images." in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "pets")
+    main(["evaluate", "./mine", "--against", other, "--count", "66", "--device", "cpu"])
+    assert asked.pop() is None
+    assert "Classes are drawn all in turn." in capsys.readouterr().out
+
+
+def test_a_comparison_draws_classes_as_often_too(tmp_path, monkeypatch, capsys):
+    model = Denoiser(nets.build("plain", 1, "tiny", 2), schedule.linear(), "eps", (1, 8, 8), 2)
+    data = {"data": str(uneven(tmp_path / "pets"))}
+    model_io.save(model, tmp_path / "mine", recipe=data, data={"classes": ["0", "1"]})
+    asked = labels_asked(monkeypatch)
+    main(["compare", "./mine", "--count", "66", "--steps", "1", "--device", "cpu"])
+    assert asked.pop().bincount().tolist() == [60, 6]
+    assert "Classes of ./mine are drawn as often as in the reference." in capsys.readouterr().out
+    facts = json.loads(Path("compare/compare.json").read_text())["subjects"]["./mine"]
+    assert facts["classes"] == "as often as in the reference"
+
+
+def colours(folder, *sizes):
+    """A folder of pictures of random colours, by their widths and heights."""
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for i, (width, height) in enumerate(sizes):
+        pixels = torch.randint(256, (height, width, 3), generator=generator).to(torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / f"{i:03}.png")
+    return str(folder)
+
+
+def test_a_folder_of_another_size_is_refused(tmp_path, capsys):
+    """Cropped and shrunk to the size of the real images it would count as other images."""
+    real = colours(tmp_path / "real", *[(16, 16)] * 60)
+    photos = colours(tmp_path / "photos", *[(20, 30), (50, 40)] * 30)
+    for size, against, said in (
+        ((48, 16), real, "are 3 × 16 × 48, the real ones 3 × 16 × 16; bring them to that size first"),
+        ((32, 32), real, "are 3 × 32 × 32, the real ones 3 × 16 × 16; bring them to that size first"),
+        ((48, 16), photos, "are 3 × 16 × 48, the real ones 3 × 32 × 32; bring them to that size first"),
+    ):
+        made = colours(tmp_path / "made", *[size] * 60)
+        assert f"The images in {made} {said}" in refused(capsys, "evaluate", made, "--against", against)
+        shutil.rmtree(made)
+    mixed = colours(tmp_path / "mixed", *[(16, 16), (16, 48)] * 30)
+    said = refused(capsys, "evaluate", mixed, "--against", real)
+    assert "have 2 sizes, from 16 × 16 to 48 × 16 pixels; bring them to one size first" in said
+
+
+def test_photographs_are_brought_to_the_size_of_generated_images(tmp_path, capsys):
+    """Which are not touched, and the size is told."""
+    made, photos = (
+        colours(tmp_path / "made", *[(16, 16)] * 60),
+        colours(tmp_path / "photos", *[(20, 30), (50, 40)] * 30),
+    )
+    with pytest.warns(Notice, match=f"The images in {photos} are brought to 16 × 16 pixels"):
+        main(["evaluate", made, "--against", photos])
+    shape = json.loads(Path("evaluate/made/evaluation.json").read_text())["reference"]["shape"]
+    assert shape == [3, 16, 16]
+    alike = colours(tmp_path / "alike", *[(16, 24)] * 60), colours(tmp_path / "other", *[(16, 24)] * 70)
+    with pytest.warns(Notice, match=f"The images in {alike[1]} and in {alike[0]} are brought to 32 × 32 pixels"):
+        main(["evaluate", alike[0], "--against", alike[1]])
+
+
+def test_a_small_data_set_is_evaluated_and_its_report_shows_the_result(tmp_path, capsys):
+    """120 photographs have 6 held-out ones, fewer than the features: the training images serve, and it is told."""
+    colours(tmp_path / "photos", *[(16, 16)] * 120)
+    network = nets.build("plain", 3, "tiny", widths=(8, 16))
+    model = Denoiser(network, schedule.linear(T=20), shape=(3, 16, 16), sampling=Sampling(steps=2))
+    model_io.save(model, tmp_path / "mine", recipe={"data": str(tmp_path / "photos")})
+    assert "6 real images to compare with are too few" in refused(capsys, "evaluate", "./mine", "--split", "test")
+    assert not Path("mine/evaluate").exists()
+    with pytest.warns(Notice, match="6 held-out images, too few for the 120 features of scattering"):
+        main(["evaluate", "./mine", "--device", "cpu"])
+    assert "`ddim report ./mine` shows them" in capsys.readouterr().out
+    facts = json.loads(Path("mine/evaluate/evaluation.json").read_text())
+    assert (facts["count"], facts["reference"]["split"], facts["extractor"]) == (57, "train", "scattering-small")
+    record = read(Path("mine"))
+    assert record.evaluated == {"evaluation", "memorisation"} == record.results.keys()
+    shown = record.samples("memorisation")
+    assert shown is not None
+    assert shown["neighbours"].shape == (12, 3, 3, 16, 16)
+    (table,) = experiments.experiments["evaluation"].tables(record.results["evaluation"])
+    assert "57 samples (unipc, log-snr, 2 steps) against 114 training images" in table.note
+    assert "6 held-out images, too few" in table.note
+    page = report.write("mine").read_text()
+    assert "ddim evaluate RUN" in page
+    main(["evaluate", "./mine", "--against", str(tmp_path / "photos"), "--count", "60", "--device", "cpu"])
+    assert read(Path("mine")).evaluated == {"memorisation"}  # of the model's own data, as before
+
+
+def test_two_folders_of_one_name_have_two_results(tmp_path, capsys):
+    for place in ("a", "b", "../" + tmp_path.name + "-else"):
+        digits(tmp_path / place / "made", range(100))
+        main(["evaluate", str(Path(place) / "made"), "--against", "digits"])
+    found = sorted(str(path.parent.relative_to("evaluate")) for path in Path("evaluate").rglob("evaluation.json"))
+    assert found[:2] == ["a/made", "b/made"]
+    assert len(found) == 3
+    assert found[2].startswith("made-")
+    shutil.rmtree(tmp_path.parent / f"{tmp_path.name}-else")
+
+
+def test_the_home_folder_in_paths(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    digits(tmp_path / "home/made", range(200))
+    digits(tmp_path / "home/real", range(500, 800))
+    main(["evaluate", "~/made", "--against", "~/real", "--out", "~/out"])
+    assert os.listdir(tmp_path / "home/out") == ["evaluation.json"]
+    main(["compare", "~/made", "--against", "~/real", "--out", "~/both"])
+    assert "compare.json" in os.listdir(tmp_path / "home/both")
+    assert not Path("~").exists()
+
+
 def test_a_folder_of_images(tmp_path, capsys):
     folder = digits(tmp_path / "made", range(400))
     main(["evaluate", folder, "--against", "digits"])
@@ -155,7 +303,8 @@ def test_a_comparison_in_a_report(run, tmp_path, capsys):
 
 
 def test_a_comparison_that_is_stopped_leaves_no_images_under_other_names(run, tmp_path, monkeypatch):
-    mine, real = shutil.copytree(run, "mine"), digits(tmp_path / "real", range(300))
+    mine = shutil.copytree(run, "mine", ignore=shutil.ignore_patterns("evaluate"))
+    real = digits(tmp_path / "real", range(300))
     words = ["--count", "40", "--against", "digits", "--device", "cpu", "--report"]
     main(["compare", mine, real, *words])
     assert read(Path(mine)).results.keys() == {"compare"}
@@ -231,10 +380,19 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", run, "--count", "0"], "0 samples are too few"),
         (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
         (["evaluate", run, "--extractor", "mnist"], "1x28x28"),
-        (["evaluate", small, "--against", "digits"], "are 1 × 9 × 9, and the real images are 1 × 8 × 8"),
+        (
+            ["evaluate", small, "--against", "digits"],
+            f"in {small} are 1 × 9 × 9, the real ones 1 × 8 × 8; bring",
+        ),
         (["evaluate", large, "--against", "digits"], "images of 3 × 8 × 8, and the real images are 1 × 8 × 8"),
         (["compare", run, large, "--against", "digits"], "draws images of 3 × 8 × 8"),
+        (["evaluate", run, "--count", str(10**9)], "at most 1,000,000 samples"),
+        (["evaluate", run, "--out", ""], "The path is empty"),
+        (["compare", run, "--out", ""], "The path is empty"),
+        (["evaluate", run, "--out", small / "000000.png" / "x"], "000000.png is a file; name a folder"),
+        (["evaluate", folder, "--against", small, "--split", "train"], "used whole: leave out --split"),
         (["compare", run, run], "each once"),
+        (["compare", folder, f"{folder}/"], "each once"),
         (["compare"], "each once"),
     ):
         assert said in refused(capsys, *words), words

@@ -13,6 +13,7 @@ from ddim.evaluate.extractors.scattering import (
     FAINT,
     ORIENTATIONS,
     Scattering,
+    SmallScattering,
     mirrored,
     wavelets,
 )
@@ -54,6 +55,17 @@ def test_any_size_from_8_to_256_has_few_features(shape, dim):
     assert found.shape == (2, extractor.dim) == (2, dim)
     assert found.dtype == torch.float64
     assert found.isfinite().all()
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((1, 8, 8), 16), ((3, 32, 32), 24), ((3, 64, 64), 28)])
+def test_the_small_extractor_pools_the_features_of_the_other(shape, dim):
+    small, pixels = SmallScattering(shape), random(2, *shape)
+    found = small(pixels)
+    assert found.shape == (2, small.dim) == (2, dim)
+    assert small.fingerprint != Scattering(shape).fingerprint
+    colours, grey, _ = parts(Scattering(shape), Scattering(shape)(pixels))
+    pooled = avg_pool2d(colours, 2).flatten(1), (FAINT + grey.mean((3, 4))).log().flatten(1)
+    torch.testing.assert_close(found, torch.cat(pooled, dim=1))
 
 
 def test_a_plain_image_has_its_colour_and_no_contrast():

@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
-from ddim import experiments, model_io
-from ddim.errors import UserError
+from ddim import experiments, model_io, report
+from ddim.errors import Notice, UserError
+from ddim.experiments.results import read
 
 
 def stamp(folder):
@@ -106,3 +107,27 @@ def test_what_cannot_be_is_refused(tmp_path, model, options, words):
 def test_a_folder_without_a_model_is_refused(tmp_path, model):
     with pytest.raises(UserError, match=r"no model\.safetensors"):
         list(experiments.run(experiments.Setup(tmp_path / "elsewhere", model)))
+
+
+def test_an_experiment_that_cannot_be_computed_is_left_out_and_the_next_one_runs(tmp_path, model, monkeypatch):
+    def fail(*_):
+        raise UserError("It takes two steps.")
+
+    monkeypatch.setattr(experiments.experiments["gallery"], "run", fail)
+    with pytest.warns(Notice, match=r"The experiment gallery is left out: It takes two steps\."):
+        assert "timing" in list(experiments.run(experiments.Setup(tmp_path, model)))
+    stored = read(tmp_path, experiments.experiments["gallery"])
+    assert (stored.result, stored.problem) == (None, "It was left out: It takes two steps.")
+    assert "It was left out: It takes two steps." in report.write(tmp_path).read_text()
+    monkeypatch.undo()
+    list(experiments.run(experiments.Setup(tmp_path, model)))  # it is tried again
+    assert read(tmp_path, experiments.experiments["gallery"]).result is not None
+
+
+def test_if_no_experiment_can_be_computed_the_error_is_raised(tmp_path, model, monkeypatch):
+    def fail(*_):
+        raise UserError("It takes two steps.")
+
+    monkeypatch.setattr(experiments.experiments["strips"], "run", fail)
+    with pytest.warns(Notice), pytest.raises(UserError, match="It takes two steps"):
+        list(experiments.run(experiments.Setup(tmp_path, model), names=["strips"]))

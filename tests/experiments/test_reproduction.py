@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ import torch
 
 from ddim import experiments, open_images, report, schedule
 from ddim.data import to_uint8
-from ddim.errors import UserError
+from ddim.errors import Notice, UserError
 from ddim.evaluate import get
 from ddim.evaluate.features import features
 from ddim.evaluate.frechet import frechet, gaussian
+from ddim.evaluate.real import of_splits
 from ddim.experiments import consistency, table1_grid
 from ddim.experiments import experiments as registry
 from ddim.experiments.results import keep
@@ -215,11 +217,65 @@ def test_new_images_lie_in_the_floor_of_a_small_pool(setup, monkeypatch):
     for _ in range(20):
         sets = {len(setup.train): rng.standard_normal((300, 4)), len(setup.test): rng.standard_normal((2000, 4))}
         monkeypatch.setattr(table1_grid, "cached_features", lambda _, images, sets=sets: sets[len(images)])
-        score = table1_grid.Score(setup.train, setup.test)
+        score = table1_grid.Score(of_splits(setup.train, setup.test))
         floor = score.floor(200)
         new = [frechet(gaussian(rng.standard_normal((200, 4))), score.gaussian) for _ in range(20)]
         inside += [floor.low <= one <= floor.high for one in new]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.04)
+
+
+def rows(images, indices):
+    """Some images of a data set."""
+    return replace(images, pixels=images.pixels[indices], labels=images.labels[indices])
+
+
+def test_few_images_are_measured_by_the_training_images_and_fewer_features(tmp_path, model, monkeypatch):
+    """10 held-out digits are fewer than the 32 features of the classifier, 120 for training more than 2 times 16."""
+    monkeypatch.setattr(table1_grid, "EXTENTS", SMALL)
+    monkeypatch.setattr(experiments.evaluation, "COUNTS", (200, 40))
+    train, test = (open_images("digits", split=split) for split in ("train", "test"))
+    few = experiments.Setup(tmp_path, model, rows(train, torch.arange(60)), rows(test, torch.arange(10)))
+    with pytest.warns(Notice, match="10 held-out images, too few for the 32 features of digits"):
+        assert set(experiments.run(few, names=["evaluation", "table1", "memorisation"])) >= {"evaluation", "table1"}
+    evaluation, table = (read_result(tmp_path, registry[name]).result for name in ("evaluation", "table1"))
+    assert (evaluation.count, evaluation.floor_count, evaluation.reference_count) == (30, 30, 60)
+    assert (table.reference_count, table.extractor) == (60, "scattering-small")
+    assert table.floor.low < table.floor.value < table.floor.high
+    for name, result in (("evaluation", evaluation), ("table1", table)):
+        assert result.reference["split"] == "train"
+        assert "too few for the 32 features" in registry[name].tables(result)[-1].note
+
+
+@pytest.mark.parametrize("name", ["likelihood", "reconstruction"])
+def test_one_held_out_image_has_no_interval(setup, name):
+    one = replace(setup, test=rows(setup.test, torch.arange(1)))
+    with pytest.raises(UserError, match="digits has 1 held-out image, and an interval needs 2"):
+        registry[name].run(one)
+
+
+def test_classes_are_sampled_as_often_as_in_the_held_out_images(tmp_path, save_model, monkeypatch):
+    monkeypatch.setattr(table1_grid, "EXTENTS", SMALL)
+    monkeypatch.setattr(experiments.evaluation, "COUNTS", (40,))
+    train, test = (open_images("digits", split=split).select([3, 8]) for split in ("train", "test"))
+    threes = (test.labels == 0).nonzero().flatten()
+    uneven = rows(test, torch.cat([threes[:10], (test.labels == 1).nonzero().flatten()]))
+    model, asked = save_model(classes=2), []
+    sample = model.sample
+
+    def record(count, *, labels, **options):
+        asked.append(labels.double().mean().item())
+        return sample(count, labels=labels, **options)
+
+    monkeypatch.setattr(model, "sample", record)
+    setup = experiments.Setup(tmp_path, model, train, uneven)
+    list(experiments.run(setup, names=["evaluation", "table1"]))
+    share = uneven.labels.double().mean().item()
+    assert abs(share - 0.5) > 0.2
+    assert asked == pytest.approx([share] * len(asked), abs=0.03)
+    for name in ("evaluation", "table1"):
+        result = read_result(tmp_path, registry[name]).result
+        assert result.classes == "as often as in the reference"
+        assert "as often as in the reference" in registry[name].tables(result)[-1].note
 
 
 def test_an_interrupted_grid_goes_on_with_the_next_cell(setup, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+import ddim
 from ddim.plots.canvas import Canvas, Rows, log_limits, mosaic, save, separator, styled
 
 
@@ -16,6 +17,7 @@ def test_pixels_stay_square_and_equal(tmp_path):
         save(canvas.figure, tmp_path / "grid")
     with Image.open(tmp_path / "grid.png") as file:
         png = np.asarray(file.convert("RGB"))
+        assert (file.info["Software"], file.info["ddim:picture"]) == (f"ddim {ddim.__version__}", "sheet")
     high, wide = grid.shape[0] * 7, grid.shape[1] * 7
     assert np.array_equal(png[21 : 21 + high, 37 : 37 + wide], grid.repeat(7, 0).repeat(7, 1))
     assert (png[:21] == 255).all()

@@ -151,4 +151,5 @@ def test_a_large_picture_has_what_a_small_one_leaves():
         markdown.shrink(noise(), *markdown.TRIES[-2]),
     )
     assert len(small) < len(large)
+    assert Image.open(io.BytesIO(small)).info["ddim:picture"] == "sheet"
     assert markdown.fitting(pictures, len(small) + len(large)) == {"small": small, "large": large}

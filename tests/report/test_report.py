@@ -58,7 +58,7 @@ def test_a_run_that_is_only_trained_says_what_is_missing(trained):
     assert page.figures == FROM_TRAINING
     assert page.missing == NAMES[6:]
     assert page.text.count("ddim report RUN makes it.") == 4
-    assert page.text.count("ddim reproduce RECIPE makes it.") == 7
+    assert page.text.count("ddim reproduce RUN makes it.") == 7
     assert page.text.count("ddim verify RUN makes it.") == 1
     assert {path.stem for path in folder.glob("figures/*")} == set(FROM_TRAINING)
 
@@ -264,4 +264,4 @@ def test_a_result_that_cannot_be_read_is_announced_with_its_command(made_up, tex
     page = read(made_up)
     assert "table1" in page.missing
     said = "results/table1.json cannot be read: it is damaged, or another version of ddim wrote it. "
-    assert said + "ddim reproduce RECIPE makes it." in page.text
+    assert said + "ddim reproduce RUN makes it." in page.text

@@ -5,7 +5,6 @@ import torch
 
 from ddim.errors import UserError
 from ddim.train.guards import Breakdown, Guard, is_out_of_memory, out_of_memory
-from ddim.train.logger import duration
 
 
 def test_a_loss_that_falls_or_wavers_is_let_be():
@@ -62,7 +61,8 @@ def test_the_remedy_for_too_little_memory_names_what_would_fit():
     assert "--accumulate 4" in str(out_of_memory(64, 2))
 
 
-def test_times_as_people_say_them():
-    said = {0.4: "0 seconds", 1: "1 second", 59.6: "1 minute", 3600 * 4 + 610: "4 hours 10 minutes"}
-    said[2 * 86400 + 3 * 3600 + 59] = "2 days 3 hours"
-    assert {seconds: duration(seconds) for seconds in said} == said
+def test_the_remedy_for_a_breakdown_names_what_was_asked_for():
+    said = {precision: str(Breakdown(3, "the loss is nan", 1e-3, precision)) for precision in ("fp32", "bf16", "fp16")}
+    assert said["fp32"].endswith("begin again with a learning rate below 0.001.")
+    for low in ("bf16", "fp16"):
+        assert said[low].endswith(f"with --precision fp32 instead of {low}, or with a learning rate below 0.001.")

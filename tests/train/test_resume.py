@@ -59,6 +59,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], torch.dtype]] = {
     "fp16": ("plain", {"widths": (8, 16)}, {"precision": "fp16", "learning_rate": 1e-3}, torch.float32),
     "channels last": ("unet", {"width": 8, "dropout": 0.3}, {"channels_last": True}, torch.float32),
     "float64": ("plain", {"widths": (8, 16)}, {}, torch.float64),
+    "bf16 weights": ("plain", {"widths": (8, 16)}, {}, torch.bfloat16),
 }
 
 
@@ -113,6 +114,19 @@ def test_a_training_that_goes_on_is_the_uninterrupted_one(tmp_path, case, stops)
     if case == "fp16":
         assert 0 < whole.numbers()["updates"] < 8  # some were skipped, as the scaler said
         assert whole.numbers()["scaler"]["scale"] < 2.0**22
+
+
+def test_a_checkpoint_with_averages_in_half_precision_resumes(tmp_path):
+    """As those of a bf16 model once were."""
+    state, _ = in_legs("bf16 weights", tmp_path, [3])
+    tensors, numbers = checkpoints.read(tmp_path, 3)
+    assert {tensors[name].dtype for name in tensors if name.startswith("0.1/")} == {torch.float32}
+    old = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+    state.restore(old, numbers)
+    ours = state.tensors()
+    assert ours.keys() == old.keys()
+    assert all(torch.equal(ours[name], old[name].to(ours[name].dtype)) for name in old)
+    assert ours["0.1/head.weight"].dtype == torch.float32
 
 
 def test_a_batch_stays_in_the_parts_that_memory_allowed(tmp_path, monkeypatch):

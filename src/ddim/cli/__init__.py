@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _exit(1)
     except OSError as error:
-        _exit(2, f"Could not use {error.filename or 'a file'}: {error.strerror}; check its name and permissions.")
+        name, reason = error.filename or "a file", error.strerror or error
+        _exit(2, f"Could not use {name}: {reason}; check its name and permissions.")
     except KeyboardInterrupt:
         _exit(130, "Interrupted. No file is left incomplete; a training run continues with --resume.")
 

@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Steps
-from ddim.cli.subjects import RealFlags, Subject
+from ddim.cli.options import Device, Steps, out_folder
+from ddim.cli.reference import RealFlags
+from ddim.cli.subjects import Subject
 from ddim.errors import UserError
 
 SHOWN, COLUMNS = 20, 10  # images of each subject in the picture, and how many of them are side by side
@@ -29,12 +29,13 @@ class Compare:
 
     what: Annotated[Positional[tuple[str, ...]], arg(metavar="WHAT [WHAT ...]")]
     """Runs, models that come with ddim (see `ddim list models`), or folders of images."""
-    count: int = 1000
-    """Number of samples to draw from each model. Of a folder, all images are used."""
+    count: int | None = None
+    """Number of samples to draw from each model; 1,000 if not given, or fewer for a small data set. A folder is used
+    whole."""
     steps: Steps = None
     seed: int = 0
     """Seed of the samples' noise and of the bootstrap."""
-    out: Path = Path("compare")
+    out: Annotated[str, arg(metavar="PATH")] = "compare"
     """Folder for the numbers and the picture."""
     report: bool = False
     """Also write the result into the first run, so that `ddim report` shows it."""
@@ -47,30 +48,35 @@ class Compare:
         from ddim.evaluate import evaluation, measure
         from ddim.experiments import compare, experiments, results
         from ddim.files import write_text
-        from ddim.pictures import write_grid
+        from ddim.pictures import visible, write_grid
 
-        if not self.what or len(set(self.what)) < len(self.what):
-            raise UserError("Name what to compare, each once, e.g. `ddim compare runs/a runs/b`.")
         subjects = [Subject.find(name) for name in self.what]
+        if not subjects or len({subject.folder.resolve() for subject in subjects}) < len(subjects):
+            raise UserError("Name what to compare, each once, e.g. `ddim compare runs/a runs/b`.")
         first = subjects[0]
         if self.report and not first.is_run:
             raise UserError(
                 f"--report writes into the folder of the first subject, and {first.name} is not one of your runs; "
                 "name one of your runs first."
             )
-        real = self.reference.open(subjects, self.count)
-        extractor = real.extractor
+        out, real = out_folder(self.out), self.reference.open(subjects, self.count)
+        extractor, count = real.extractor, real.count if self.count is None else self.count
+        drawn = {}
+        for subject in subjects:
+            if subject.is_model:
+                drawn[subject.name] = subject.labels(real, count, subject is first and self.reference.against is None)
         found, rows, about = {}, {}, {}
         for subject in subjects:
-            name = subject.name
+            name, (labels, classes) = subject.name, drawn.get(subject.name, (None, ""))
             pixels, about[name] = subject.pixels(
-                real.reference.shape, self.count, self.device, self.seed, steps=self.steps
+                real.reference.shape, count, self.device, self.seed, labels=labels, steps=self.steps
             )
+            about[name] |= {"classes": classes} if classes else {}
             found[name] = measure(pixels, real.reference, extractor=extractor, real=real.others, seed=self.seed)
             rows[name] = pixels[:SHOWN]
         ranked = evaluation.ranked(found)
-        picture, numbers = self.out / "compare.png", self.out / "compare.json"
-        write_grid(torch.cat([rows[name] for name in ranked]), picture, columns=COLUMNS)
+        picture, numbers = out / "compare.png", out / "compare.json"
+        write_grid(visible(torch.cat([rows[name] for name in ranked])), picture, columns=COLUMNS)
         facts = {name: {**about[name], **found[name].to_dict()} for name in ranked}
         table = {"reference": real.facts(), "subjects": facts}
         write_text(numbers, json.dumps(table, indent=2) + "\n")
@@ -82,6 +88,9 @@ class Compare:
             samples = {"images": torch.stack([rows[name] for name in ranked])}
             results.keep(first.folder, experiments["compare"], about[first.name]["weights"], result, samples)
         print("\n".join(evaluation.comparison(found)))
+        for classes in dict.fromkeys(classes for _, classes in drawn.values() if classes):
+            of = ", ".join(name for name, one in drawn.items() if one[1] == classes)
+            print(f"Classes of {of} are drawn {classes}.")
         print(f"{picture} shows two rows of each subject, in the order of the table; the numbers are in {numbers}.")
         if self.report:
             print(f"The report of {first.name} shows the result too: ddim report {first.name}")

@@ -1,17 +1,16 @@
 """`ddim evaluate`: the distance of a model's samples, or of a folder's images, from real images."""
 
+import hashlib
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Guidance, SamplingFlags, refuse
-from ddim.cli.subjects import Real, RealFlags, Subject
-from ddim.errors import UserError
-
-if TYPE_CHECKING:
-    from ddim.denoiser import Denoiser
+from ddim.cli.options import Device, Guidance, SamplingFlags, out_folder, refuse
+from ddim.cli.reference import RealFlags
+from ddim.cli.subjects import Subject
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,13 @@ class Evaluate:
 
     what: Annotated[Positional[str], arg(metavar="WHAT")]
     """A run, a model that comes with ddim (see `ddim list models`), or a folder of images."""
-    count: int = 1000
-    """Number of samples to draw from a model. Of a folder, all images are used."""
+    count: int | None = None
+    """Number of samples to draw from a model; 1,000 if not given, or fewer for a small data set. A folder is used
+    whole."""
     guidance: Guidance = 1.0
     seed: int = 0
     """Seed of the samples' noise and of the bootstrap."""
-    out: Path | None = None
+    out: Annotated[str | None, arg(metavar="PATH")] = None
     """Folder for the results; RUN/evaluate for a run, else evaluate/NAME, if not given."""
     device: Device = None
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
@@ -43,44 +43,59 @@ class Evaluate:
 
     def run(self) -> None:
         from ddim.device import choose_device
-        from ddim.evaluate import copies, measure
+        from ddim.evaluate import copies, copying, measure
+        from ddim.evaluate.samples import AS_REFERENCE
+        from ddim.evaluate.scoring import knows
+        from ddim.experiments import experiments, results
 
         subject = Subject.find(self.what)
         if not subject.is_model:
             reason = f"is for samples of a model; {self.what} is a folder of images."
             refuse(self, ("count", "guidance"), reason)
             refuse(self.sampling, asdict(self.sampling), reason)
-        real = self.reference.open([subject], self.count)
-        labels = self._labels(subject.model, real) if subject.is_model else None
+        folder = _folder(subject) if self.out is None else out_folder(self.out)
+        real, own = self.reference.open([subject], self.count), self.reference.against is None
+        shown = subject.is_run and own and self.out is None  # by the report
+        count = real.count if self.count is None else self.count
+        labels, classes = subject.labels(real, count, own) if subject.is_model else (None, "")
         samples, facts = subject.pixels(
-            real.reference.shape, self.count, self.device, self.seed, self.guidance, **self.sampling.options()
+            real.reference.shape, count, self.device, self.seed, self.guidance, labels, **self.sampling.options()
         )
-        about = {"what": self.what, "reference": real.facts(), **facts}
+        about = {"what": self.what, "training_data": own, "reference": real.facts(), "classes": classes, **facts}
+        known = labels if classes == AS_REFERENCE and knows(real.extractor, real.reference.classes) else None
         evaluation = measure(
-            samples, real.reference, extractor=real.extractor, real=real.others, labels=labels, seed=self.seed
+            samples, real.reference, extractor=real.extractor, real=real.others, labels=known, seed=self.seed
         )
-        elsewhere = Path("evaluate", subject.folder.resolve().name)  # never in the package or among images
-        folder = self.out or (subject.folder / "evaluate" if subject.is_run else elsewhere)
         files = [evaluation.save(folder, **about)]
         print("\n".join(evaluation.lines()))
+        if classes:
+            print(f"Classes are drawn {classes}.")
         if real.splits is not None:
             training, held_out = real.splits
-            copied = copies(samples, training, held_out, device=choose_device(self.device))
-            files.append(copied.save(folder, samples, training, **about))
-            print("\n".join(copied.lines()))
+            if len(training) > copying.NEXT:
+                copied = copies(samples, training, held_out, device=choose_device(self.device))
+                if shown:
+                    (folder / "memorisation.json").unlink(missing_ok=True)  # its images are about to change
+                    results.keep_samples(folder, experiments["memorisation"], copied.pictures(samples, training))
+                files.append(copied.save(folder, samples, training, **about))
+                print("\n".join(copied.lines()))
+            else:
+                print(f"{training.name} has {len(training)} training images, too few for the search for copies.")
         closest = f" The samples closest to training images are in {files[1]}." if files[1:] else ""
         print(f"The numbers are in {files[0]}.{closest}")
+        if shown:
+            print(f"`ddim report {self.what}` shows them, unless it has those of `ddim reproduce`.")
 
-    def _labels(self, model: "Denoiser", real: Real) -> list[int] | None:
-        """Return the class of each sample, all in turn, if the extractor can recognise the classes; else None."""
-        from ddim.evaluate.scoring import knows
 
-        classes, reference = model.classes, real.reference
-        if classes is None or self.reference.against is not None or not knows(real.extractor, reference.classes):
-            return None
-        if classes > len(reference.classes):
-            raise UserError(
-                f"{self.what} has {classes} classes, but its training data, {reference.name}, has "
-                f"{len(reference.classes)}; name the images to compare with, e.g. --against {reference.name}."
-            )
-        return [i % classes for i in range(self.count)]
+def _folder(subject: Subject) -> Path:
+    """Return the folder for the results: in the run, or named by the place of other models and of images."""
+    from ddim.loading import SHIPPED, comes_with_ddim
+
+    if subject.is_run:
+        return subject.folder / "evaluate"
+    place, here = subject.folder.resolve(), Path.cwd()
+    if comes_with_ddim(subject.folder):
+        return Path("evaluate", place.name)
+    if place != here and place.is_relative_to(here) and not (SHIPPED / place.relative_to(here)).exists():
+        return Path("evaluate", place.relative_to(here))
+    return Path("evaluate", f"{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}")

@@ -6,24 +6,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from ddim.errors import UserError
+from ddim.files import user_path
 
 if TYPE_CHECKING:
     from ddim.sampling import SamplingOptions
 
 Number = TypeVar("Number", int, float)
+MOST_GUIDANCE = 1000
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
+PathFlag = Annotated[
+    Path,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: user_path(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    ),
+]
+"""A path that the user gives: `~` is the home folder, and an empty path is refused."""
 DataDir = Annotated[
-    Path | None,
+    PathFlag | None,
     arg(help="Folder with the files of a named data set; if not given, the folder DDIM_DATA, then a download."),
 ]
 Steps = Annotated[
     int | None,
     arg(help="Number of sampling steps S, from 1 to the model's T; the model's own default if not given."),
 ]
-Guidance = Annotated[float, arg(help="Weight of classifier-free guidance; 1 turns guidance off.")]
+
+
+def _guidance(words: list[str]) -> float:
+    weight = float(words[0])
+    if not abs(weight) <= MOST_GUIDANCE:  # far larger ones overflow in the network's arithmetic
+        raise UserError(
+            f"guidance must be a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, 1 for none; got {weight}."
+        )
+    return weight
+
+
+Guidance = Annotated[
+    float,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=_guidance,
+        is_instance=lambda value: isinstance(value, float),
+        str_from_instance=lambda weight: [str(weight)],
+    ),
+    arg(help=f"Weight of classifier-free guidance, at most {MOST_GUIDANCE}; 1 turns guidance off."),
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +88,15 @@ def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
         raise UserError(f"--{flag} takes {what} with commas between them, e.g. 3,1,4; got {text!r}.") from None
+
+
+def out_folder(path: str | Path) -> Path:
+    """Return the folder that --out names. Raises `UserError` if it cannot be one: an empty name, or below a file."""
+    folder = user_path(path)
+    existing = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if existing.is_file():
+        raise UserError(f"Could not write into {folder}: {existing} is a file; name a folder for --out.")
+    return folder
 
 
 def names(text: str | None) -> list[str] | None:

@@ -1,20 +1,24 @@
-"""What `ddim evaluate` and `ddim compare` measure (models and folders of images), and the real images they use."""
+"""What `ddim evaluate` and `ddim compare` measure: models and folders of images."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ddim.cli.options import DataDir
 from ddim.errors import UserError
+from ddim.files import user_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ddim.data import Images
+    from ddim.data.cache import Stored
     from ddim.denoiser import Denoiser
-    from ddim.evaluate import Extractor
+    from ddim.evaluate.real import Real
+
+Shape = tuple[int, int, int]  # channels, height and width
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Subject:
         """Return the subject of a name or path. Raises `UserError` if it does not exist."""
         from ddim.loading import find
 
-        folder = find(name)
+        folder = find(str(user_path(name)))
         return cls(name, folder, (folder / "config.json").is_file())
 
     @property
@@ -54,34 +58,79 @@ class Subject:
 
         return load(self.folder)
 
+    @property
+    def training_data(self) -> dict[str, Any]:
+        """The data that a model was trained on, as arguments of `open_images`. Raises `UserError` if unknown."""
+        return _training_data(self)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """(C, H, W) of the images of a folder. Raises `UserError` if they have several sizes."""
+        stored = stored_copy(str(self.folder), None)
+        sizes = sorted(sizes_of(stored))
+        if len(sizes) > 1:
+            raise UserError(
+                f"The images in {self.name} have {len(sizes)} sizes, from {times(sizes[0])} to {times(sizes[-1])} "
+                "pixels; bring them to one size first."
+            )
+        return (stored.pixels.shape[1], *sizes[0])
+
+    def labels(self, real: "Real", count: int, own: bool) -> "tuple[Tensor | None, str]":
+        """Return the class of each of `count` samples, None for all in turn; and how often each class is drawn.
+
+        The classes are as often as in the reference if its classes are those of the model, otherwise as often as in
+        the model's training images if they are there. `own` tells that the reference is of the training data.
+
+        Raises:
+            UserError: training data whose classes are not those of the model.
+        """
+        from ddim.data import open_images
+        from ddim.evaluate.samples import AS_REFERENCE, AS_TRAINED, IN_TURN, labels_for
+        from ddim.model_io import read_config
+
+        data, reference = read_config(self.folder).get("data"), real.reference
+        names = data.get("classes") if isinstance(data, dict) else None if own else []  # without names, others' differ
+        labels, drawn = labels_for(self.model, reference, count, names)
+        if drawn != IN_TURN:
+            return labels, drawn
+        if own:
+            raise UserError(
+                f"{self.name} has {self.model.classes} classes, but its training data, {reference.name}, has "
+                f"{len(reference.classes)}: {', '.join(reference.classes)}; name the images to compare with, e.g. "
+                f"--against {reference.name}."
+            )
+        with suppress(UserError):  # unknown, or no longer there
+            labels, drawn = labels_for(self.model, open_images(**self.training_data), count, names or None)
+        return labels, AS_TRAINED if drawn == AS_REFERENCE else drawn
+
     def pixels(
         self,
-        shape: tuple[int, int, int],
+        shape: Shape,
         count: int,
         device: str | None,
         seed: int,
         guidance: float = 1.0,
+        labels: "Tensor | None" = None,
         **options: Any,
     ) -> tuple["Tensor", dict[str, Any]]:
         """Return samples of the model or all images of the folder, (N, C, H, W) uint8, and facts about a model.
 
         Args:
             shape: (C, H, W) of the real images. Grey images of a folder become RGB where C is 3.
-            count, device, seed, guidance: of the samples.
+            count, device, seed, guidance, labels: of the samples.
             options: see `ddim.sampling.SamplingOptions`.
 
         Raises:
-            UserError: a folder whose images have another shape or that has none, or what `sample` refuses.
+            UserError: a folder in colour where the real images are grey, or what `sample` refuses.
         """
         from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
-        from ddim.evaluate.features import as_pixels
         from ddim.model_io import fingerprint, read_config
         from ddim.report.run_folder import images_seen, read_metrics
 
         if self.is_model:
             model = self.model.to(choose_device(device))
-            pixels = as_pixels(model.sample(count, seed=seed, guidance=guidance, **options))
+            pixels = model.sample(count, labels=labels, seed=seed, guidance=guidance, pixels=True, **options)
             guided = f", guidance {guidance:g}" if guidance != 1 else ""
             facts = {
                 "weights": fingerprint(self.folder),
@@ -90,79 +139,16 @@ class Subject:
                 "sampling": f"{model.sampling.describe(**options, schedule=model.schedule)}{guided}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
-        pixels = as_pixels(_both_splits(self.name, None if shape[1] <= KEPT_SIZE else shape[1]))
+        kept = self.shape[1:] == shape[1:] and shape[1] <= KEPT_SIZE  # then the copy exists
+        pixels = both_splits(self.folder, None if kept else shape[1]).pixels
         if pixels.shape[1] == 1:
             pixels = pixels.expand(-1, shape[0], -1, -1)
         if tuple(pixels.shape[1:]) != shape:
             raise UserError(
-                f"The images in {self.name} are {_times(pixels.shape[1:])}, and the real images are "
-                f"{_times(shape)}; resize or convert one of them first."
+                f"The images in {self.name} are {times(pixels.shape[1:])}, and the real images are "
+                f"{times(shape)}; convert one of them first."
             )
         return pixels, {}
-
-
-@dataclass(frozen=True)
-class Real:
-    """Real images to compare with, and the extractor of the features to compare."""
-
-    reference: "Images"
-    extractor: "Extractor"
-    others: "Images | None" = None  # the other split, to compute the same metrics between real images
-    splits: "tuple[Images, Images] | None" = None  # what a model may have been trained on, and the held-out images
-
-    def facts(self) -> dict[str, Any]:
-        """Return the reference's name, split, number of images and shape, for a JSON file."""
-        images = self.reference
-        return {"name": images.name, "split": images.split, "images": len(images), "shape": list(images.shape)}
-
-
-@dataclass(frozen=True)
-class RealFlags:
-    """The real images to compare with, and the features to compare."""
-
-    against: str | None = None
-    """Real images: a named data set, a hub id or a folder; the (first) model's training data if not given."""
-    split: Literal["test", "train"] = "test"
-    """Split of the real images. A folder given by --against is used whole."""
-    extractor: str | None = None
-    """Name of a feature extractor (see `ddim list extractors`); the best one for the data if not given."""
-    data_dir: DataDir = None
-
-    def open(self, subjects: Sequence[Subject], count: int) -> Real:
-        """Return the real images for subjects, of each of which `count` samples will be drawn if it is a model.
-
-        Raises:
-            UserError: a folder of images without --against, a model whose training data is unknown, images that
-                cannot be opened or have another shape than a model's, or too few images for the extractor.
-        """
-        from ddim.data import names, open_images
-        from ddim.evaluate import choose, get
-        from ddim.evaluate.scoring import check_counts
-
-        first = subjects[0]
-        others: Images | None = None
-        splits: tuple[Images, Images] | None = None
-        size = first.model.shape[-1] if first.is_model else None
-        if self.against is not None and self.against not in names() and Path(self.against).expanduser().is_dir():
-            reference = _both_splits(self.against, size)
-        else:
-            source = {"name_or_path": self.against, "size": size} if self.against is not None else _training_data(first)
-            data_dir = self.data_dir if source["name_or_path"] in names() else None
-            train, test = (open_images(**source, split=split, data_dir=data_dir) for split in ("train", "test"))
-            splits = train, test
-            reference, others = (train, test) if self.split == "train" else (test, train)
-        shape = reference.shape
-        models = [subject for subject in subjects if subject.is_model]
-        for subject in models:
-            if subject.model.shape != shape:
-                raise UserError(
-                    f"{subject.name} draws images of {_times(subject.model.shape)}, and the real images are "
-                    f"{_times(shape)}; compare with images of the same shape."
-                )
-        extractor = choose(shape, reference.name) if self.extractor is None else get(self.extractor, shape)
-        if models:
-            check_counts(extractor, count, len(reference))  # before sampling, which takes minutes
-        return Real(reference, extractor, others, splits)
 
 
 def _training_data(subject: Subject) -> dict[str, Any]:
@@ -184,7 +170,7 @@ def _training_data(subject: Subject) -> dict[str, Any]:
     return {"name_or_path": data, "classes": recipe.get("classes"), "size": recipe.get("image_size")}
 
 
-def _both_splits(path: str, size: int | None) -> "Images":
+def both_splits(path: str | Path, size: int | None) -> "Images":
     """Return all images of a folder as one set. Raises `UserError` if there are none."""
     import torch
 
@@ -202,5 +188,18 @@ def _both_splits(path: str, size: int | None) -> "Images":
     return replace(splits[0], pixels=pixels, labels=labels, split="all")
 
 
-def _times(shape: Any) -> str:
+def stored_copy(name_or_path: str, size: int | None, classes: str | None = None) -> "Stored":
+    """Return the decoded copy of a folder or of a hub data set, see `ddim.data.open_images`."""
+    from ddim.data import build, catalogue
+
+    return build.stored(catalogue(name_or_path, classes), size)
+
+
+def sizes_of(stored: "Stored") -> set[tuple[int, int]]:
+    """Return the sizes of the files, (height, width)."""
+    return {(fact.height, fact.width) for fact in stored.files()}
+
+
+def times(shape: Sequence[int]) -> str:
+    """Return a shape as text, e.g. "3 × 32 × 32"."""
     return " × ".join(map(str, shape))

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from ddim.errors import UserError, listed
+from ddim.pictures import to_uint8
 from ddim.registry import Registry
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -225,11 +226,6 @@ def _split(text: str, classes: Sequence[str]) -> list[str]:
         names.append(name)
         del parts[: 1 + name.count(",")]
     return names
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Return images in [-1, 1], of any shape, in the nearest of 256 grey levels; values outside are clamped."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 Loader = Callable[[str, str | Path | None, str | None], Images]

@@ -24,7 +24,7 @@ from ddim.errors import UserError
 from ddim.evaluate.features import as_pixels, take
 from ddim.evaluate.intervals import Array, Range, confidence_interval
 from ddim.files import write_text
-from ddim.pictures import write_grid
+from ddim.pictures import visible, write_grid
 from ddim.progress import bar, hidden
 
 RARE = 1000  # at most one in so many held-out images may be flagged
@@ -100,7 +100,7 @@ class Memorisation:
         write_text(folder / "memorisation.json", json.dumps({**details, **asdict(self)}, indent=2) + "\n")
         pictures, path = self.pictures(samples, training), folder / "memorisation.png"
         rows = torch.cat([pictures["samples"][:, None], pictures["neighbours"]], dim=1)
-        write_grid(rows.flatten(0, 1), path, columns=rows.shape[1])
+        write_grid(visible(rows.flatten(0, 1)), path, columns=rows.shape[1])
         return path
 
 

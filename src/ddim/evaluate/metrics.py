@@ -112,7 +112,7 @@ def floor_of_others(reference: Reference, pool: Array, count: int, draws: int) -
 def floor_of_splits(reference: Reference, count: int, draws: int) -> Floor:
     """Return the floor of splits of the reference: `count` of its images against the rest of them."""
     rest = len(reference.features) - count
-    about = f"{draws} splits of the reference, {count:,} against {rest:,}, as there are no others{FEWER}"
+    about = f"{draws} splits of the reference, {count:,} against {rest:,}, as there are too few others{FEWER}"
     values = []
     for order in _orders(reference.seed, draws, len(reference.features)):
         part = Reference(reference.features[order[count:]], count, reference.seed)

@@ -11,7 +11,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from ddim.denoiser import Denoiser
-from ddim.errors import UserError
+from ddim.errors import Notice, UserError
 from ddim.experiments import results
 from ddim.experiments.base import (
     REPORT,
@@ -81,7 +81,8 @@ def run(
     """Run experiments, and keep their results and samples in the folder of the run.
 
     An experiment whose result is there for these weights is not run again. Each one ends by writing
-    `results/NAME.json` with the fingerprint of the weights, so an interrupt loses one experiment at most.
+    `results/NAME.json` with the fingerprint of the weights, so an interrupt loses one experiment at most. One that
+    cannot be computed is left out: a `Notice` and the file say why, and the next one runs.
 
     Args:
         setup: the run's folder, its model and, for experiments that need them, its images.
@@ -94,8 +95,8 @@ def run(
         The name of each experiment when its result is in the folder.
 
     Raises:
-        UserError: unknown name, minutes not above 0, missing images, a folder without a model, or a name of an
-            experiment that does not apply to the model.
+        UserError: unknown name, minutes not above 0, missing images, a folder without a model, a name of an
+            experiment that does not apply to the model, or no experiment can be computed.
     """
     if minutes is not None and not minutes > 0:
         raise UserError(f"minutes must be above 0; got {minutes}.")
@@ -113,14 +114,25 @@ def run(
         if experiments[name].needs_images and (setup.train is None or setup.test is None):
             raise UserError(f"The experiment {name!r} needs the images that the model was trained on; give them too.")
     end = time.monotonic() + 60 * (minutes or 0)
+    failed: dict[str, UserError] = {}
     for name in chosen:
         if name in todo:
             experiment, rest = experiments[name], sum(experiments[one].share for one in todo[todo.index(name) :])
             left = max(0.0, end - time.monotonic())
             results.forget(setup.folder, name)
-            result, samples = experiment.run(setup, None if minutes is None else left * experiment.share / rest)
+            try:
+                if missing := failed.keys() & experiment.needs:
+                    raise UserError(f"it needs the experiment {min(missing)}.")
+                result, samples = experiment.run(setup, None if minutes is None else left * experiment.share / rest)
+            except UserError as error:
+                failed[name] = error
+                results.leave_out(setup.folder, experiment, weights, str(error))
+                warnings.warn(f"The experiment {name} is left out: {error}", Notice, stacklevel=2)
+                continue
             results.keep(setup.folder, experiment, weights, result, samples)
         yield name
+    if failed and len(failed) == len(chosen):
+        raise next(iter(failed.values()))
 
 
 def seconds_whole(model: Denoiser) -> float:

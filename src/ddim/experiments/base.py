@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ddim.data import Images
 from ddim.denoiser import Denoiser
+from ddim.errors import UserError
 from ddim.plots.numbers import Estimate
 from ddim.registry import Registry
 
-REPORT, REPRODUCE = "ddim report RUN", "ddim reproduce RECIPE"
+REPORT, REPRODUCE = "ddim report RUN", "ddim reproduce RUN"
 VERIFY, COMPARE = "ddim verify RUN", "ddim compare RUN OTHERS --report"
 
 NON_EMPTY = Meta(min_length=1)
@@ -47,6 +48,14 @@ class Setup:
         assert self.train is not None
         assert self.test is not None
         return self.train, self.test
+
+    @property
+    def held_out(self) -> Images:
+        """The held-out images, for a mean with an interval. Raises `UserError` if there is one alone."""
+        images = self.images[1]
+        if len(images) < 2:
+            raise UserError(f"{images.name} has {len(images)} held-out image, and an interval needs 2; add images.")
+        return images
 
 
 @dataclass(frozen=True, kw_only=True)

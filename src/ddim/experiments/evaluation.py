@@ -1,6 +1,6 @@
 """The model with its default sampling, compared with held-out images by several metrics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -9,9 +9,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ddim.denoiser import Denoiser
-from ddim.evaluate import Classifier, choose, measure
+from ddim.evaluate import measure
 from ddim.evaluate.evaluation import OLD_NAMES
-from ddim.evaluate.metrics import largest_draw
+from ddim.evaluate.real import of_splits
+from ddim.evaluate.samples import labels_for
+from ddim.evaluate.scoring import knows
 from ddim.experiments import base
 from ddim.experiments.base import NON_EMPTY, Cell, Drawing, Experiment, Positive, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer
@@ -74,6 +76,8 @@ class Result(base.Result):
     floor_count: int = 0
     floor_reference_count: int = 0
     seed: int = SEED
+    classes: str = ""  # how often each class was drawn; empty for a model without classes, or if unknown
+    reference: dict[str, Any] = field(default_factory=dict)  # `ddim.evaluate.real.Real.facts`; empty if unknown
 
     @property
     def estimates(self) -> dict[str, tuple[Estimate, Estimate | None]]:
@@ -83,7 +87,10 @@ class Result(base.Result):
 
 @register("evaluation")
 class Evaluation(Experiment[Result]):
-    """Sample the model with its defaults, classes in turn, and measure the metrics. A limit cuts the images."""
+    """Sample the model with its defaults, classes as often as in the reference, and measure the metrics.
+
+    A limit of time cuts the images.
+    """
 
     title = "Quality of the samples"
     reference = "not in the paper"
@@ -104,22 +111,19 @@ class Evaluation(Experiment[Result]):
         return float(COUNTS[0] * min(model.sampling.steps, model.schedule.T))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, (train, test) = setup.model, setup.images
-        extractor = choose(test.shape, test.name)
+        model, real = setup.model, of_splits(*setup.images)
+        extractor, reference = real.extractor, real.reference
         call, steps = batch_seconds(model, 64, seconds) / 64, min(model.sampling.steps, model.schedule.T)
-        limit = max(largest_draw(len(train)), extractor.dim + 1)  # the floor needs equally many training images
-        counts = sorted({min(count, limit) for count in COUNTS}, reverse=True)
+        counts = sorted({min(count, real.draw) for count in COUNTS}, reverse=True)  # the floor has as many
         choices = [count for count in counts if count > extractor.dim]
-        count = affordable(choices, lambda one: one * call * steps, seconds)
-        images = model.sample(count, seed=SEED, pixels=True)
-        labels = None
-        if isinstance(extractor, Classifier) and len(extractor.classes) == model.classes:
-            labels = [i % model.classes for i in range(count)]
-        evaluation = measure(images, test, extractor=extractor, real=train, labels=labels, seed=SEED)
-        facts = {
-            "sampling": model.sampling.describe(schedule=model.schedule),
-            "cut": cut(seconds, fewer(choices[0], count, "images")),
-        }
+        count = affordable(choices, lambda one: call * one * steps, seconds)
+        labels, classes = labels_for(model, reference, count)
+        images = model.sample(count, labels=labels, seed=SEED, pixels=True)
+        known = labels if knows(extractor, reference.classes) else None
+        evaluation = measure(images, reference, extractor=extractor, real=real.others, labels=known, seed=SEED)
+        sampling = model.sampling.describe(schedule=model.schedule)
+        facts: dict[str, Any] = {"sampling": sampling, "classes": classes, "reference": real.facts()}
+        facts |= {"cut": cut(seconds, fewer(choices[0], count, "images"))}
         return msgspec.convert({**evaluation.to_dict(), **facts}, Result), {"images": images}
 
     def upgrade(self, facts: dict[str, Any]) -> dict[str, Any]:
@@ -165,9 +169,12 @@ class Evaluation(Experiment[Result]):
             [Cell(METRICS.get(name, name)), Cell.estimate(own), Cell.estimate(real)]
             for name, (own, real) in result.estimates.items()
         ]
+        drawn = f"{result.sampling}; classes {result.classes}" if result.classes else result.sampling
+        kind = {"test": "held-out ", "train": "training "}.get(result.reference.get("split", ""), "")
+        notice = f" {result.reference['notice']}" if "notice" in result.reference else ""
         note = (
-            f"{result.count:,} samples ({result.sampling}) against {result.reference_count:,} images, ± half of "
-            f"the 95% interval. Real images: {result.floor}. {result.about}"
+            f"{result.count:,} samples ({drawn}) against {result.reference_count:,} {kind}images, ± half of the 95% "
+            f"interval.{notice} Real images: {result.floor}. {result.about}"
         )
         return [Table(["Metric", "samples", "real images"], rows, note=note)]
 

@@ -90,7 +90,7 @@ class Likelihood(Experiment[Result]):
         return float(COUNTS[0] * CALLS)
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, images = setup.model, setup.images[1]
+        model, images = setup.model, setup.held_out
         call = batch_seconds(model, COUNTS[-1], seconds) / COUNTS[-1]
         choices = [count for count in COUNTS if count <= len(images)] or [len(images)]
         count = affordable(choices, lambda one: call * one * CALLS, seconds)

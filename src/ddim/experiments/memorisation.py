@@ -3,12 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safetensors.torch import load_file
-
 from ddim.denoiser import Denoiser
 from ddim.evaluate import copies
 from ddim.experiments import base
 from ddim.experiments.base import Claim, Count, Drawing, Experiment, NonNegative, Positive, Samples, Setup, register
+from ddim.files import read_tensors
 from ddim.plots.canvas import BLUE, FAINT, MARGIN, WIDTH, Canvas, mosaic, separator
 from ddim.plots.numbers import Estimate
 
@@ -58,7 +57,7 @@ class Memorisation(Experiment[Result]):
         return 0.0  # it uses the samples of the evaluation
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        images = load_file(setup.folder / "samples/evaluation.safetensors")["images"][:COUNT]
+        images = read_tensors(setup.folder / "samples/evaluation.safetensors")["images"][:COUNT]
         few = f"the evaluation has only {len(images):,} samples, where {COUNT:,} were wanted"
         memorisation = copies(images, *setup.images, device=setup.model.device)
         pictures = memorisation.pictures(images, setup.images[0])

@@ -136,7 +136,7 @@ class Reconstruction(Experiment[Result]):
         return float(2 * (COUNTS[0] + SHOWN) * sum(reachable(STEPS, model.schedule.T)))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, images, every = setup.model, setup.images[1], reachable(STEPS, setup.model.schedule.T)
+        model, images, every = setup.model, setup.held_out, reachable(STEPS, setup.model.schedule.T)
         call = batch_seconds(model, COUNTS[-1], seconds) / COUNTS[-1]
         counts = [count for count in COUNTS if count <= len(images)] or [len(images)]
         choices = [(count, every) for count in counts[:2]]

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ddim.experiments.base import Experiment, Result, Samples
-from ddim.files import json_values, write_bytes, write_text
+from ddim.files import json_values, read_table, read_tensors, write_bytes, write_text
+
+EVALUATED = "evaluate"  # the folder in a run with the results of `ddim evaluate`
 
 
 def forget(folder: Path, name: str) -> None:
@@ -29,9 +30,7 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
 
     `weights` is the fingerprint of the weights that made the result.
     """
-    for file, names in _files(experiment).items():
-        if tensors := {tensor: samples[name] for name, tensor in names.items() if name in samples}:
-            write_bytes(folder / "samples" / f"{file}.safetensors", to_bytes(tensors))
+    keep_samples(folder / "samples", experiment, samples)
     facts = json_values({"weights": weights, **asdict(result)})
     path = folder / "results" / f"{experiment.name}.json"
     if isinstance(facts.get("rows"), list):
@@ -45,6 +44,19 @@ def keep(folder: Path, experiment: Experiment[Any], weights: str, result: Result
     return path
 
 
+def keep_samples(folder: Path, experiment: Experiment[Any], samples: Samples) -> None:
+    """Write the samples of an experiment."""
+    for file, names in _files(experiment).items():
+        if tensors := {tensor: samples[name].contiguous() for name, tensor in names.items() if name in samples}:
+            write_bytes(folder / f"{file}.safetensors", to_bytes(tensors))
+
+
+def leave_out(folder: Path, experiment: Experiment[Any], weights: str, reason: str) -> None:
+    """Write into `results/NAME.json` why there is no result, a sentence; the experiment then counts as not made."""
+    text = json.dumps({"weights": weights, "left_out": reason}, indent=2) + "\n"
+    write_text(folder / "results" / f"{experiment.name}.json", text)
+
+
 @dataclass(frozen=True)
 class Stored:
     """The content of `results/NAME.json`, the same as a dataclass, and why there is no result, as a sentence."""
@@ -54,16 +66,23 @@ class Stored:
     problem: str = ""
 
 
-def read(folder: Path, experiment: Experiment[Any]) -> Stored:
-    """Read `results/NAME.json`, of whatever weights."""
-    path = folder / "results" / f"{experiment.name}.json"
+def read(folder: Path, experiment: Experiment[Any], place: str = "results") -> Stored:
+    """Read `results/NAME.json`, of whatever weights.
+
+    With the place `EVALUATED`, read what `ddim evaluate` measured instead, if it was on the model's own data.
+    """
+    path = folder / place / f"{experiment.name}.json"
     if not path.is_file():
         return Stored({}, problem="Its result is not in the folder yet.")
-    unreadable = f"results/{path.name} cannot be read: it is damaged, or another version of ddim wrote it."
+    unreadable = f"{place}/{path.name} cannot be read: it is damaged, or another version of ddim wrote it."
     try:
         facts = load_json(path)
     except (OSError, ValueError, RecursionError):
         return Stored({}, problem=unreadable)
+    if place == EVALUATED and facts.get("training_data") is not True:
+        return Stored({}, problem=f"{place}/{path.name} compares with other images than the model's.")
+    if isinstance(reason := facts.get("left_out"), str):
+        return Stored(facts, problem=f"It was left out: {reason}")
     result = convert(experiment, facts)
     return Stored(facts, result, "" if result is not None else unreadable)
 
@@ -80,21 +99,21 @@ def load_json(path: Path) -> dict[str, Any]:
     """Return the table in a JSON file, with None for numbers that are not finite.
 
     Raises:
-        OSError, ValueError, RecursionError: missing or damaged, no table, or text that cannot be encoded.
+        OSError, ValueError: as `read_table`, or for text that cannot be encoded.
     """
-    content = json_values(json.loads(path.read_text(encoding="utf-8")))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no table.")
-    json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be written or drawn
+    content: dict[str, Any] = json_values(read_table(path))
+    json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be drawn
     return content
 
 
-def load_samples(folder: Path, experiment: Experiment[Any], shape: tuple[int, ...]) -> Samples | None:
+def load_samples(
+    folder: Path, experiment: Experiment[Any], shape: tuple[int, ...], place: str = "samples"
+) -> Samples | None:
     """Return the samples of an experiment; None if some are missing, damaged or of another shape."""
     samples: Samples = {}
     for file, names in _files(experiment).items():
         ndims = {tensor: experiment.tensors[name] for name, tensor in names.items()}
-        tensors = load_tensors(folder / "samples" / f"{file}.safetensors", ndims, shape)
+        tensors = load_tensors(folder / place / f"{file}.safetensors", ndims, shape)
         if tensors is None:
             return None
         samples |= {name: tensors[tensor] for name, tensor in names.items()}
@@ -107,7 +126,7 @@ def load_tensors(path: Path, ndims: Mapping[str, int], shape: tuple[int, ...]) -
     `ndims` has the dimensions of each tensor. With four or more it has to hold uint8 images of this (C, H, W).
     """
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path)
     except (OSError, SafetensorError):
         return None
     for name, ndim in ndims.items():

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import torch
 from matplotlib.figure import Figure
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from ddim.errors import UserError
 from ddim.experiments import base
 from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut
-from ddim.files import write_bytes
+from ddim.files import read_tensors, tensors_header, write_bytes
 from ddim.level import Level, Prediction
 from ddim.model_io import fingerprint
 from ddim.noise import ImageNoise
@@ -309,9 +309,10 @@ def distance(one: Tensor, other: Tensor) -> float | None:
 
 def load_reference(folder: Path, weights: str, start: Start) -> dict[str, Tensor] | None:
     """Return the reference that a run folder holds for these weights and this noise; None if there is none."""
-    with suppress(OSError, SafetensorError), safe_open(folder / REFERENCE, "pt") as file:  # missing or damaged
-        if file.metadata() == _about(weights, start):
-            return {name: file.get_tensor(name) for name in ("whole", "half")}
+    with suppress(OSError, SafetensorError, KeyError):  # missing or damaged
+        if tensors_header(folder / REFERENCE).metadata == _about(weights, start):
+            tensors = read_tensors(folder / REFERENCE)
+            return {name: tensors[name] for name in ("whole", "half")}
     return None
 
 

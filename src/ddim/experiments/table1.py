@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from ddim import progress
 from ddim.denoiser import Denoiser
 from ddim.evaluate.features import features
+from ddim.evaluate.real import of_splits
 from ddim.experiments import table1_grid
 from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register, root
 from ddim.experiments.cost import affordable, batch_seconds, cut
@@ -30,7 +31,7 @@ APART = 1.045  # factor from one eta to the next at the same S, so that their ba
 
 @register("table1")
 class Table1(Experiment[Result]):
-    """Sample the cells of the grid and measure their distances to the held-out images.
+    """Sample the cells of the grid and measure their distances to real images, the held-out ones if they suffice.
 
     A limit of time cuts S, eta, the spacings and the number of images.
     """
@@ -57,7 +58,8 @@ class Table1(Experiment[Result]):
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
         model, T = setup.model, setup.model.schedule.T
-        sampled, call = Grid(setup), batch_seconds(model, 64, seconds) / 64
+        real = of_splits(*setup.images)
+        sampled, call = Grid(setup, real.reference), batch_seconds(model, 64, seconds) / 64
         extent = affordable(table1_grid.EXTENTS, lambda one: call * sum(map(sampled.calls, cells(one, T))), seconds)
         grid = cells(extent, T)
         images, seconds_each = {}, {}
@@ -67,7 +69,7 @@ class Table1(Experiment[Result]):
                 cost = sampled.calls(cell)
                 images[cell], seconds_each[cell] = sampled.sample(cell)
                 bar.update(cost)
-        score = Score(*setup.images)
+        score = Score(real)
         with progress.hidden():
             seen = {cell: features(score.extractor, x) for cell, x in images.items()}
         whole = next(x for cell, x in seen.items() if cell.steps == T and cell.eta == "0")[: extent.few]
@@ -80,6 +82,8 @@ class Table1(Experiment[Result]):
             reference_count=len(score.reference),
             floor=score.floor(extent.count),
             few_floor=score.floor(extent.few),
+            classes=sampled.classes,
+            reference=real.facts(),
             rows=tuple(score.row(cell, seconds_each[cell], x, whole) for cell, x in seen.items()),
             cut=cut(seconds, changes(table1_grid.EXTENTS[0], extent, T)),
         ), {}
@@ -113,7 +117,9 @@ class Table1(Experiment[Result]):
             tables.append(Table(head, rows, f"{spacing.capitalize()} spacing, {count:,} images each"))
         real = " and ".join(f"{count:,} real images have {result.floors[count]}" for count in result.counts)
         to = f"Fréchet distance to {result.reference_count:,} images, ± half of the 95% interval"
-        note = f"{to}; {real}. {result.about}"
+        drawn = f" Classes are drawn {result.classes}." if result.classes else ""
+        notice = f" {result.reference['notice']}" if "notice" in result.reference else ""
+        note = f"{to}; {real}.{drawn}{notice} {result.about}"
         return [*tables[:-1], replace(tables[-1], note=note)]
 
     def claims(self, result: Result | None, T: int) -> list[Claim]:

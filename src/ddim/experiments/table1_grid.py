@@ -3,26 +3,26 @@
 import math
 import time
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ddim.data import Images
-from ddim.evaluate.extractors import choose
 from ddim.evaluate.features import cached_features
 from ddim.evaluate.frechet import Array, frechet, frechet_error, frechet_excess, gaussian
 from ddim.evaluate.intervals import Range, confidence_interval, prediction_interval
-from ddim.evaluate.metrics import LIMITS, largest_draw
+from ddim.evaluate.metrics import LIMITS
+from ddim.evaluate.real import Real
+from ddim.evaluate.samples import labels_for
 from ddim.experiments import base
 from ddim.experiments.base import NON_EMPTY, NonNegative, Positive, Setup
-from ddim.files import write_bytes
+from ddim.files import read_tensors, tensors_header, write_bytes
 from ddim.model_io import fingerprint
 from ddim.plots.numbers import Estimate
 from ddim.sampling import SamplingOptions
@@ -142,6 +142,8 @@ class Result(base.Result):
     about: str
     extractor: str = ""
     seed: int = SEED
+    classes: str = ""  # how often each class was drawn; empty for a model without classes, or if unknown
+    reference: dict[str, Any] = field(default_factory=dict)  # `ddim.evaluate.real.Real.facts`; empty if unknown
 
     @property
     def floors(self) -> dict[int, Estimate]:
@@ -194,11 +196,16 @@ class Result(base.Result):
 
 
 class Grid:
-    """The samples of the cells, each in a file of its own, so that an interrupt costs one cell."""
+    """The samples of the cells, each in a file of its own, so that an interrupt costs one cell.
 
-    def __init__(self, setup: Setup) -> None:
+    Their classes are as often as in the reference.
+    """
+
+    def __init__(self, setup: Setup, reference: Images) -> None:
         self.model, self.folder = setup.model, setup.folder / "samples" / "table1"
-        self.weights = fingerprint(setup.folder)
+        self.weights, self.reference = fingerprint(setup.folder), reference
+        labels, self.classes = labels_for(self.model, reference, 1)
+        self.shares = "" if labels is None else str(reference.labels.bincount().tolist())  # of files with such labels
 
     def calls(self, cell: GridCell) -> int:
         """Return the network calls on single images that a cell still takes."""
@@ -207,21 +214,23 @@ class Grid:
     def sample(self, cell: GridCell) -> tuple[Tensor, float]:
         """Return the images of a cell, (N, C, H, W) uint8, from its file or sampled, and the seconds per image."""
         if (seconds := self._seconds(cell)) is not None:
-            return load_file(self._path(cell))["images"][: cell.count], seconds
+            return read_tensors(self._path(cell))["images"][: cell.count], seconds
         eta = cell.eta if cell.eta == "hat" else float(cell.eta)
         options: SamplingOptions = {"steps": cell.steps, "sampler": "ddim", "eta": eta, "spacing": cell.spacing}
         began = time.perf_counter()
-        images = self.model.sample(cell.count, seed=SEED, pixels=True, **options)
+        labels, _ = labels_for(self.model, self.reference, cell.count)
+        images = self.model.sample(cell.count, labels=labels, seed=SEED, pixels=True, **options)
         seconds = (time.perf_counter() - began) / cell.count
-        about = {"weights": self.weights, "count": str(cell.count), "seconds": str(seconds)}
+        about = {"weights": self.weights, "count": str(cell.count), "seconds": str(seconds), "shares": self.shares}
         write_bytes(self._path(cell), to_bytes({"images": images}, metadata=about))
         return images, seconds
 
     def _seconds(self, cell: GridCell) -> float | None:
-        """Return the seconds per image in a cell's file; None if the file has too few images or other weights."""
-        with suppress(OSError, SafetensorError), safe_open(self._path(cell), "pt") as file:  # missing or damaged
-            about = file.metadata()
-            if about["weights"] == self.weights and int(about["count"]) >= cell.count:
+        """Return the seconds per image in a cell's file; None if its file has too few, or other weights or classes."""
+        with suppress(OSError, SafetensorError):  # missing or damaged
+            about = tensors_header(self._path(cell)).metadata
+            same = about["weights"] == self.weights and about.get("shares", "") == self.shares
+            if same and int(about["count"]) >= cell.count:
                 return float(about["seconds"])
         return None
 
@@ -230,11 +239,12 @@ class Grid:
 
 
 class Score:
-    """Fréchet distances to the held-out images `test`; the floor is drawn from `train`."""
+    """Fréchet distances to real images; the floor is drawn from the other split if it has enough."""
 
-    def __init__(self, train: Images, test: Images) -> None:
-        self.extractor = choose(test.shape, test.name)
-        self.real, self.reference = cached_features(self.extractor, train), cached_features(self.extractor, test)
+    def __init__(self, real: Real) -> None:
+        self.real, self.extractor = real, real.extractor
+        self.reference = cached_features(self.extractor, real.reference)
+        self.pool = self.reference if real.pool is None else cached_features(self.extractor, real.pool)
         self.gaussian = gaussian(self.reference)
 
     def distance(self, x: Array) -> Estimate:
@@ -249,12 +259,14 @@ class Score:
         return Estimate(value, *confidence_interval(value, error, Range(-math.inf, math.inf)))
 
     def floor(self, count: int) -> Estimate:
-        """Return the distance of `count` training images, or of two thirds of the set if that is fewer."""
-        pool = len(self.real)
-        size = min(count, largest_draw(pool))
-        draws = (np.random.default_rng([SEED, draw]).permutation(pool)[:size] for draw in range(DRAWS))
-        distances = [frechet(gaussian(self.real[rows]), self.gaussian) for rows in draws]
-        value, ends = prediction_interval(distances, LIMITS["frechet"], size / pool)
+        """Return the distance of `count` real images, or of fewer if there are too few, see `Real.draw`."""
+        size, distances = min(count, self.real.draw), []
+        for one in range(DRAWS):
+            order = np.random.default_rng([SEED, one]).permutation(len(self.pool))
+            rest = gaussian(self.pool[order[size:]]) if self.real.pool is None else self.gaussian
+            distances.append(frechet(gaussian(self.pool[order[:size]]), rest))
+        part = 0.0 if self.real.pool is None else size / len(self.pool)
+        value, ends = prediction_interval(distances, LIMITS["frechet"], part)
         return Estimate(value, *ends)
 
     def row(self, cell: GridCell, seconds: float, x: Array, whole: Array) -> Row:

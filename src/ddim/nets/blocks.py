@@ -1,10 +1,29 @@
 """The layers that both U-Nets share."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ddim.errors import UserError
+
+STAGES, WIDTH, BLOCKS = 16, 16_384, 64  # at most
+
+
+def check_sizes(widths: Sequence[int], blocks: int = 1) -> None:
+    """Check the channels of each stage and the blocks of a stage, before anything of these sizes is created.
+
+    Raises `UserError` for numbers that are not whole, not above 0 or above `STAGES`, `WIDTH` and `BLOCKS`, and for an
+    odd width of the first stage, whose half is the number of frequencies of the time.
+    """
+    whole = all(isinstance(number, int) and number >= 1 for number in (*widths, blocks))
+    if not whole or not 1 <= len(widths) <= STAGES or max(widths) > WIDTH or blocks > BLOCKS or widths[0] % 2:
+        raise UserError(
+            f"A U-Net has 1 to {STAGES} stages of 1 to {WIDTH:,} channels, the first an even number, and 1 to {BLOCKS} "
+            f"blocks in each; got the channels {str(list(widths[:STAGES]))[:80]} and {blocks!r:.40} blocks."
+        )
 
 
 def sinusoidal(t: Tensor, width: int) -> Tensor:

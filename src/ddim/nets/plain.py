@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddim.nets.blocks import Conditioning, norm, zeroed
+from ddim.nets.blocks import Conditioning, check_sizes, norm, zeroed
 from ddim.nets.registry import register
 
 
@@ -30,6 +30,7 @@ class PlainUNet(nn.Module):
 
     def __init__(self, channels: int, *, widths: Sequence[int], classes: int | None = None) -> None:
         super().__init__()
+        check_sizes(widths)
         self.condition = Conditioning(widths[0], classes)
         features = self.condition.features
         self.down = nn.ModuleList([Down(channels, widths[0], features, stride=1)])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddim.nets.blocks import Attention, Conditioning, ResidualBlock, norm, zeroed
+from ddim.nets.blocks import Attention, Conditioning, ResidualBlock, check_sizes, norm, zeroed
 from ddim.nets.registry import register
 
 
@@ -46,11 +46,12 @@ class UNet(nn.Module):
         classes: int | None = None,
     ) -> None:
         super().__init__()
+        widths = [width * multiplier for multiplier in multipliers]
+        check_sizes([width, *widths] if widths else [], blocks)
         self.condition = Conditioning(width, classes)
         features = self.condition.features
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
 
-        widths = [width * multiplier for multiplier in multipliers]
         last = len(widths) - 1
         skips, current = [width], width  # channels of each skip connection, and of the current activation
         self.down = nn.ModuleList()

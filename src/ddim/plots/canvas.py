@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from torch import Tensor
 
 from ddim.files import writing
-from ddim.pictures import grid
+from ddim.pictures import grid, sheet_marks, visible
 from ddim.plots.numbers import Estimate
 
 DPI = 200
@@ -91,8 +91,7 @@ def mosaic(images: Tensor, columns: int) -> Pixels:
 
     Lines of `separator(W)` grey pixels frame and divide the images.
     """
-    images = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
-    return np.asarray(grid(images, columns, scale=1, gap=separator(images.shape[-1])).convert("RGB"))
+    return np.asarray(grid(visible(images), columns, scale=1, gap=separator(images.shape[-1])).convert("RGB"))
 
 
 def separator(width: int) -> int:
@@ -220,7 +219,7 @@ def literal(text: str) -> str:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write `stem`.png and `stem`.svg, without dates and versions."""
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
+    """Write `stem`.png, marked as a sheet of this version, and `stem`.svg, both without dates."""
+    for suffix, metadata in ((".png", sheet_marks()), (".svg", {"Date": None, "Creator": None})):
         with writing(stem.with_suffix(suffix)) as draft:
             figure.savefig(draft, dpi=DPI, metadata=metadata)

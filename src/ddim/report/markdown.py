@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ddim.files import json_values, write_bytes
+from ddim.pictures import png_info, sheet_marks
 from ddim.report.page import context, environment
 from ddim.report.run_folder import RunFolder, read
 from ddim.report.sections import Section
@@ -89,7 +90,7 @@ def shrink(png: bytes, width: int, colours: int) -> bytes:
         picture = picture.resize((width, height), Image.Resampling.BOX)  # of two pixels one: squares stay crisp
     small = picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     content = io.BytesIO()
-    small.save(content, "PNG", optimize=True)
+    small.save(content, "PNG", optimize=True, pnginfo=png_info(sheet_marks()))
     return content.getvalue()
 
 

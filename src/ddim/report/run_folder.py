@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddim import model_io
 from ddim.denoiser import Denoiser
 from ddim.experiments import Result, Samples, experiments
-from ddim.experiments.results import convert, load_json, load_samples, load_tensors
+from ddim.experiments.results import EVALUATED, convert, load_json, load_samples, load_tensors
 from ddim.experiments.results import read as read_result
 
 LEVELS = ("held_out_by_level", "train_by_level")  # of a line of metrics: losses in ten equal parts of [0, T]
@@ -45,6 +45,7 @@ class RunFolder:
     results: dict[str, Result]  # the same: made with these weights, or with earlier ones of a training that still runs
     problems: dict[str, str]  # for each experiment without a result the reason, as a sentence
     earlier: frozenset[str]  # names of the experiments whose results are of earlier weights
+    evaluated: frozenset[str]  # names of the experiments whose results are those of `ddim evaluate`
     data: Tensor | None  # (N, C, H, W) uint8, some training images
     snapshots: list[Snapshot]  # some of `samples/step-*.safetensors`, in order
 
@@ -71,7 +72,8 @@ class RunFolder:
 
     def samples(self, name: str) -> Samples | None:
         """Return the samples of an experiment; None if they are missing or damaged."""
-        return load_samples(self.folder, experiments[name], self.model.shape)
+        place = EVALUATED if name in self.evaluated else "samples"
+        return load_samples(self.folder, experiments[name], self.model.shape, place)
 
 
 def read(
@@ -89,9 +91,14 @@ def read(
     facts: dict[str, dict[str, Any]] = {}
     results: dict[str, Result] = {}
     problems: dict[str, str] = {}
-    earlier = set()
+    earlier, evaluated = set(), set()
     for name, experiment in experiments.items():
         stored = read_result(folder, experiment)
+        if stored.result is None or stored.facts.get("weights") != weights:
+            other = read_result(folder, experiment, EVALUATED)
+            if other.result is not None and other.facts.get("weights") == weights:
+                stored = other
+                evaluated.add(name)
         if stored.result is None:
             problems[name] = stored.problem
             continue
@@ -107,7 +114,10 @@ def read(
     with suppress(OSError, ValueError, RecursionError):
         environment = load_json(folder / "environment.json")
     metrics, snapshots = read_metrics(folder / "metrics.jsonl"), _snapshots(folder / "samples", model.shape)
-    images, known = data["images"] if data else None, (facts, results, problems, frozenset(earlier))
+    images, known = (
+        data["images"] if data else None,
+        (facts, results, problems, frozenset(earlier), frozenset(evaluated)),
+    )
     return RunFolder(folder, model, clean(config), environment, metrics, *known, images, snapshots)
 
 

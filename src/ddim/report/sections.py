@@ -83,7 +83,8 @@ def _of_experiment(run: RunFolder, experiment: Experiment[Any], draw: bool) -> l
     def section(part: Experiment[Any] | Extra, name: str, *notes: str, **more: Any) -> Section:
         known = result is not None and samples is not None
         drawn, why = _file(run, name, lambda: part.figure(result, samples or {}) if known else None, draw)
-        command = "" if unsuitable else experiment.command
+        made = "ddim evaluate RUN" if experiment.name in run.evaluated else experiment.command
+        command = "" if unsuitable else made
         same = (name, part.title, experiment.reference, command, part.caption)
         why = problem or why or "Its samples or numbers do not fit its result."
         return Section(*same, drawn if known else None, why, note=" ".join(filter(None, notes)), **more)

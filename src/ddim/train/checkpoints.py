@@ -14,16 +14,15 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ddim.errors import UserError
-from ddim.files import write_bytes
+from ddim.files import read_tensors, tensors_header, write_bytes
 from ddim.train.state import Numbers, State
 
 FORMAT = 1
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)  # what a wrong file raises
 NEWEST = 2  # checkpoints kept, in case one is damaged
 
 
@@ -77,9 +76,8 @@ def read(folder: str | Path, step: int) -> tuple[dict[str, Tensor], dict[str, An
         available = ", ".join(map(str, steps(folder))) or "none"
         raise UserError(f"{folder} has no checkpoint of step {step}; it has {available}.")
     try:
-        with safe_open(path, framework="pt") as file:
-            numbers = json.loads(file.metadata()["ddim"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        numbers = json.loads(tensors_header(path).metadata["ddim"])
+        tensors = read_tensors(path)
         digest = numbers.pop("digest")
         whole = numbers["format"] <= FORMAT and numbers["step"] == step and digest == _digest(tensors, numbers)
         if whole:

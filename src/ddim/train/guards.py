@@ -22,12 +22,16 @@ PATIENCE = 3.0
 
 
 class Breakdown(UserError):
-    """A training that has lost what it had learned: `step` is the update that showed it, `cause` a clause."""
+    """A training that has lost what it had learned: `step` is the update that showed it, `cause` a clause.
 
-    def __init__(self, step: int, cause: str, learning_rate: float) -> None:
-        super().__init__(
-            f"Training broke down at step {step}: {cause}; begin again with a learning rate below {learning_rate:g}."
-        )
+    `precision` is that of the network's arithmetic; the message recommends fp32 in place of a lower one.
+    """
+
+    def __init__(self, step: int, cause: str, learning_rate: float, precision: str = "fp32") -> None:
+        remedy = f"a learning rate below {learning_rate:g}"
+        if precision != "fp32":
+            remedy = f"--precision fp32 instead of {precision}, or with {remedy}"
+        super().__init__(f"Training broke down at step {step}: {cause}; begin again with {remedy}.")
         self.step, self.cause = step, cause
 
 
@@ -37,20 +41,23 @@ class Guard:
     def __init__(self) -> None:
         self.running, self.lowest, self.seen = 0.0, math.inf, 0
 
-    def check(self, step: int, loss: float, norm: float, learning_rate: float) -> None:
+    def check(self, step: int, loss: float, norm: float, learning_rate: float, precision: str = "fp32") -> None:
         """Check the loss of an update, and the norm of its gradient before clipping, before it is made.
+
+        The learning rate and the precision serve the message alone.
 
         Raises:
             Breakdown: the loss or the gradient is not finite, or the running loss is far above its lowest value.
         """
         if not math.isfinite(loss + norm):
-            raise Breakdown(step, f"the loss is {loss:.3g}, its gradient {norm:.3g}", learning_rate)
+            raise Breakdown(step, f"the loss is {loss:.3g}, its gradient {norm:.3g}", learning_rate, precision)
         self.seen += 1
         self.running += (loss - self.running) / min(self.seen, WINDOW)
         if self.seen >= WINDOW:
             self.lowest = min(self.lowest, self.running)
         if self.running > EXPLODED * self.lowest:
-            raise Breakdown(step, f"the loss rose from {self.lowest:.3g} to {self.running:.3g}", learning_rate)
+            cause = f"the loss rose from {self.lowest:.3g} to {self.running:.3g}"
+            raise Breakdown(step, cause, learning_rate, precision)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

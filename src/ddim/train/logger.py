@@ -1,7 +1,7 @@
-"""What a run writes while it trains: checkpoints, metrics, samples on the way, and the bar on the screen."""
+"""What a run writes while it trains: checkpoints, metrics, and samples on the way."""
 
 import json
-import sys
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,23 +16,22 @@ from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import append_line, sweep, write_bytes, write_text
-from ddim.pictures import write_grid
-from ddim.progress import bar
+from ddim.pictures import visible, write_grid
 from ddim.train import checkpoints
 from ddim.train.distributed import Distributed
 from ddim.train.guards import WINDOW, Breakdown, is_out_of_memory
 from ddim.train.loop import Progress
-from ddim.train.loss import losses_by_level
+from ddim.train.loss import BINS, MAX_IMAGES, losses_by_level
 from ddim.train.recipe import Recipe
+from ddim.train.screen import Screen
 from ddim.train.state import State
 
 MIN_LINES = 20  # of metrics, however short the run
 MIN_UPDATES = 50  # from one line to the next, however short the epochs
 SAMPLES, SAMPLE_STEPS = 16, 20  # images drawn on the way from each set of weights, and the steps for them
 SAMPLING_SHARE = 0.03  # of the time, at most, is spent on them
+LINE_SHARE = 0.01  # of a limit in minutes, at most, is spent on a line of metrics
 MAX_RECOVERIES = 4  # times that a training which breaks down continues from an earlier checkpoint
-LONG = 6 * 3600.0  # seconds from which the length of a run is announced
-ESTIMATE_AFTER = 20.0  # seconds of training before that length is estimated
 
 
 @dataclass(eq=False)
@@ -56,8 +55,8 @@ class RunLogger:
     def __post_init__(self) -> None:
         self.average = self.model.with_network(self.state.averages[0].network)
         self.sampled, self.sampling_time = time.monotonic(), 0.0  # of the last samples: when, and how long it took
-        self.estimated = False
         self.start = b""  # the checkpoint of step 0, until it is written
+        self.image_seconds = 0.0  # of a call of the network, for each image, in the last line of metrics
 
     def __enter__(self) -> "RunLogger":
         if self.distributed.main:
@@ -69,28 +68,23 @@ class RunLogger:
             else:
                 self._drop_later_records()
         self.saved = time.monotonic()
-        self.bar = bar(
-            total=self.recipe.plan.total_steps(len(self.images)),
-            initial=self.state.step,
-            desc=f"training on {self.images.name}",
-            unit="step",
-            disable=None if self.distributed.main else True,
-        )
+        step = self.state.step
+        self.screen = Screen(self.folder, self.recipe, self.model, self.images, step, self.distributed)
         fields = {**vars(self.recipe), **vars(self.recipe.plan)}
         del fields["plan"]
         tracked = {name: v if isinstance(v, int | float | str) else str(v) for name, v in fields.items()}
         self.distributed.start_trackers("tracked", tracked)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.screen.close(saved=error is None)
         self.distributed.close()
 
     def record(self, progress: Progress) -> None:
         """Record an update: move the bar; write a line of metrics and samples when they are due."""
         if self.start:
             self._begin()
-        self._show(progress)
+        self.screen.show(progress)
         due = lines_due(progress.step, progress.epoch, progress.fraction)
         self.state.lines = min(self.state.lines, due)  # fewer are due in a run that continues beyond its first end
         if due > self.state.lines or progress.fraction == 1:
@@ -140,7 +134,6 @@ class RunLogger:
         self.distributed.sum(0.0)  # all processes have read it before the main one removes later checkpoints
         if self.distributed.main:
             self._drop_later_records()
-        self.bar.n = self.bar.last_print_n = self.state.step
         self.print(
             f"ddim: Training broke down at step {breakdown.step}: {breakdown.cause}. It continues from step "
             f"{self.state.step} with a learning rate of {factor * self.recipe.plan.learning_rate:g}."
@@ -149,8 +142,7 @@ class RunLogger:
 
     def print(self, sentence: str) -> None:
         """Print a sentence above the bar."""
-        if self.distributed.main:
-            self.bar.write(sentence, file=sys.stderr)
+        self.screen.print(sentence)
 
     def _save_weights(self, finished: bool) -> None:
         model_io.save(self.average, self.folder, recipe=asdict(self.recipe), data=self.data, finished=finished)
@@ -182,23 +174,15 @@ class RunLogger:
         if earlier != text:
             write_text(path, earlier)
 
-    def _show(self, progress: Progress) -> None:
-        self.bar.total = round(progress.step / progress.fraction)  # under a time limit: an estimate, which settles
-        rate = progress.step * self.recipe.plan.batch_size / progress.seconds
-        shown = {"loss": f"{progress.loss:.4f}", "epoch": f"{progress.epoch:.1f}", "images/s": f"{rate:.0f}"}
-        self.bar.set_postfix(shown, refresh=False)
-        self.bar.update()
-        if progress.seconds > ESTIMATE_AFTER and not self.estimated:
-            self.estimated = True
-            left = progress.seconds / progress.fraction - progress.seconds
-            if left > LONG:
-                self.print(
-                    f"At {rate:.0f} images/s this takes {duration(left)} more. You can end it with Ctrl-C at any "
-                    "time: the model is kept, and --resume continues. --minutes sets another end."
-                )
-
     def _write_line(self, progress: Progress) -> None:
-        held_out, train = (losses_by_level(progress.average, images) for images in (self.held_out, self.images))
+        options = {}
+        if self.recipe.plan.minutes:  # the last line comes after that time
+            affordable = self._limit(LINE_SHARE) / (2 * self._seconds_per_image(progress))
+            options = {"max_images": max(BINS, min(MAX_IMAGES, int(affordable)))}
+        began = time.monotonic()
+        held_out, train = (losses_by_level(progress.average, x, **options) for x in (self.held_out, self.images))
+        seen = sum(min(len(x), options.get("max_images", MAX_IMAGES)) for x in (self.held_out, self.images))
+        self.image_seconds = (time.monotonic() - began) / seen
         total, count = self.state.losses
         metrics = {
             "step": progress.step,
@@ -214,36 +198,37 @@ class RunLogger:
         self.distributed.log(metrics, progress.step)
 
     def _write_samples(self, progress: Progress) -> None:
-        """Draw the same images from the averaged and from the latest weights, unless that took too long before."""
+        """Draw the same images from the averaged and from the latest weights, unless that takes too long."""
+        steps = min(SAMPLE_STEPS, self.model.schedule.T)
         if progress.fraction < 1 and time.monotonic() - self.sampled < self.sampling_time / SAMPLING_SHARE:
+            return
+        if 2 * SAMPLES * steps * self._seconds_per_image(progress) > self._limit(SAMPLING_SHARE):
             return
         began = time.monotonic()
         with torch.compiler.set_stance("force_eager"):  # compiling again for a few samples takes a minute
             samples = {
-                name: to_uint8(model.sample(SAMPLES, steps=min(SAMPLE_STEPS, model.schedule.T), progress=False))
+                name: to_uint8(model.sample(SAMPLES, steps=steps, progress=False))
                 for name, model in (("averaged", self.average), ("latest", self.model))
             }
         path = self.folder / "samples" / f"step-{progress.step:08d}.png"
         write_bytes(path.with_suffix(".safetensors"), to_bytes(samples))
-        write_grid(torch.cat([samples["averaged"], samples["latest"]]), path, columns=SAMPLES)
+        write_grid(visible(torch.cat([samples["averaged"], samples["latest"]])), path, columns=SAMPLES)
         self.sampled = time.monotonic()
         self.sampling_time = self.sampled - began
+
+    def _limit(self, share: float) -> float:
+        """Return a share of the plan's limit in minutes, in seconds; infinity without one."""
+        return share * 60 * (self.recipe.plan.minutes or math.inf)
+
+    def _seconds_per_image(self, progress: Progress) -> float:
+        """Return how long a call of the network takes for each image; before it is measured, a third of an update."""
+        update = progress.seconds / (progress.step * self.recipe.plan.batch_size)
+        return self.image_seconds or self.distributed.processes * update / 3
 
 
 def lines_due(step: int, epoch: float, fraction: float) -> int:
     """Return how many lines of metrics are due: one for each epoch of 50 updates or more, at least 20 in all."""
     return int(max(min(epoch, step / MIN_UPDATES), MIN_LINES * fraction))
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units: "2 days 3 hours", "4 hours 10 minutes", "50 seconds"."""
-    parts: list[str] = []
-    rest = round(seconds)
-    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        number, rest = divmod(rest, length)
-        if number or (name == "second" and not parts):
-            parts.append(f"{number} {name}{'s' * (number != 1)}")
-    return " ".join(parts[:2])
 
 
 def _step(line: str) -> float:

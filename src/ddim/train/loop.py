@@ -15,13 +15,14 @@ import torch
 from ddim.contract import check_data
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.device import autocast, choose_precision
+from ddim.device import autocast
 from ddim.errors import UserError
 from ddim.noise import DROPOUT, stream
 from ddim.train.batches import Prefetcher, draw_batch
 from ddim.train.distributed import Distributed
 from ddim.train.guards import Breakdown, is_out_of_memory, out_of_memory
 from ddim.train.loss import weight, weightings
+from ddim.train.precision import training_precision
 from ddim.train.recipe import Plan
 from ddim.train.state import State
 
@@ -34,7 +35,7 @@ class Progress(NamedTuple):
     fraction: float  # share of the whole training that is done, in (0, 1]; 1 after the last update
     loss: float  # mean loss of this batch, weighted as in the plan
     seconds: float  # time since training began, with evaluation, without interruptions
-    average: Denoiser  # the model with the averaged weights so far
+    average: Denoiser  # the model with the averaged weights so far, in fp32 if `model` is in bf16 or fp16
     state: State  # everything that a checkpoint needs
 
 
@@ -130,7 +131,7 @@ class Update:
             network.compile()
         self.network = distributed.wrap(network)
         self.model = model if self.network is model.network else model.with_network(self.network)
-        self.precision = "fp32" if model.dtype != torch.float32 else choose_precision(plan.precision, model.device)
+        self.precision = training_precision(model, plan.precision, distributed)
         on_gpu = model.device.type == "cuda"
         if on_gpu and images.pixels.nbytes <= torch.cuda.mem_get_info(model.device)[0] / 2:
             images = replace(images, pixels=images.pixels.to(model.device))
@@ -152,7 +153,8 @@ class Update:
         norm = torch.nn.utils.clip_grad_norm_(self.weights, plan.clip).item()
         overflow = state.scaler.is_enabled() and not math.isfinite(norm) and state.scaler.get_scale() > 1
         # fp16 overflows at times: the scaler skips that update
-        state.guard.check(step, loss, 0.0 if overflow else norm, state.rate * plan.learning_rate)
+        rate = state.rate * plan.learning_rate
+        state.guard.check(step, loss, 0.0 if overflow else norm, rate, self.precision)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         for average in state.averages:

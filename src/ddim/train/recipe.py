@@ -3,7 +3,6 @@
 Nothing here imports torch, so that `ddim --help` is fast; `ddim.train.run.train` checks the names in a recipe.
 """
 
-import json
 import tomllib
 from dataclasses import dataclass, field
 from numbers import Number
@@ -14,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from ddim.errors import UserError, did_you_mean
-from ddim.files import user_path
+from ddim.files import read_table, user_path
 
 LARGEST = {
     "epochs": 10**6,
@@ -173,7 +172,7 @@ def read(path: str | Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"Could not read the recipe {path}: {error.strerror}; give the path of a TOML file.") from error
+        raise UserError(f"Could not read the recipe {path}: {error.strerror}; check its path.") from error
     except RecursionError as error:
         raise UserError(f"{path} nests too many brackets; a recipe needs one pair at most.") from error
     except ValueError as error:  # of the syntax, of UTF-8, or of a number with thousands of digits
@@ -187,14 +186,14 @@ def of_run(folder: str | Path) -> Recipe:
     """Return the recipe that a run was trained by. Raises `UserError` if its config does not hold one."""
     path = Path(folder) / "config.json"
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+        table = read_table(path)["recipe"]
         return _typed(table, path)
     except UserError as error:
         raise UserError(
             f"{folder} was trained by another version of ddim, whose recipe this one cannot resume; start from its "
             f"weights with --init {folder}, or replace it with --overwrite."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} does not contain the recipe that the run was trained by ({error!r}); train it again."
         ) from error

@@ -17,7 +17,6 @@ from ddim import model_io, nets, schedule
 from ddim.data import names, open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.device import choose_precision
 from ddim.errors import UserError
 from ddim.files import user_path
 from ddim.predict import predictions
@@ -27,6 +26,7 @@ from ddim.train.guards import Breakdown, exclusive, interruptible, report_failed
 from ddim.train.logger import RunLogger
 from ddim.train.loop import Progress, fit, seeded
 from ddim.train.loss import losses_by_level, weightings
+from ddim.train.precision import training_precision
 from ddim.train.recipe import Recipe
 from ddim.train.state import State
 
@@ -94,8 +94,6 @@ def train(
     distributed = Distributed(device, trackers, folder)
     with distributed.main_first():  # the main process downloads and decodes, the others read its files
         images, held_out = opened(split="train"), opened(split="test")
-    precision = choose_precision(recipe.plan.precision, distributed.device)
-    recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
     data = identity(images, held_out) | ({} if where is None else {"place": where})
     model = build(recipe, images)
     if init is not None:
@@ -106,6 +104,8 @@ def train(
             )
         transfer(init.network, model.network)
     model.to(distributed.device)
+    precision = training_precision(model, recipe.plan.precision, distributed)
+    recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
     state = State(model.network, recipe.plan)
     with exclusive(folder, distributed.main):
         if resume:

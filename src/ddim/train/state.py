@@ -48,7 +48,8 @@ class Average:
 
     The weights of step tau count as tau^gamma. The average therefore covers the same share of the training,
     however long that has been: no decay depends on its length, and no start-up phase needs a correction.
-    Attribute `network` is a separate module with the averaged weights.
+    Attribute `network` is a separate module with the averaged weights. Weights of less than 32 bits are averaged in
+    float32, because a step of the average is smaller than their resolution.
 
     Args:
         network: the network whose weights are averaged; they are copied now, and read in each `update`.
@@ -58,6 +59,9 @@ class Average:
 
     def __init__(self, network: nn.Module, width: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        for tensor in (*self.network.parameters(), *self.network.buffers()):
+            if tensor.is_floating_point() and tensor.element_size() < 4:
+                tensor.data = tensor.data.float()
         self.width, self.updates = width, 0
         # Listed once: iterating over the modules at each update takes milliseconds.
         self._weights: list[Tensor] = list(self.network.parameters())
@@ -69,7 +73,8 @@ class Average:
         """Move the average towards the network's current weights; copy its buffers."""
         self.updates += 1
         share = 1 - (1 - 1 / self.updates) ** (gamma(self.width) + 1) if self.width else 1.0  # 1 - beta
-        torch._foreach_lerp_(self._weights, self._latest, share)
+        weights = [weight.to(mean.dtype) for mean, weight in zip(self._weights, self._latest, strict=True)]
+        torch._foreach_lerp_(self._weights, weights, share)
         for averaged, latest in zip(self.network.buffers(), self._source.buffers(), strict=True):
             averaged.copy_(latest)
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddim.errors import UserError
 from ddim.evaluate.extractors import Shape, register
+from ddim.files import read_tensors, tensors_header
 
 WEIGHTS = Path(__file__).with_name("weights")
 BATCH = 500  # images at a time
@@ -100,9 +99,8 @@ class DigitClassifier:
 def _trained(name: str) -> tuple[Network, float, str]:
     """Return the network, its test accuracy as measured after its training, and its fingerprint."""
     path, network = WEIGHTS / f"{name}.safetensors", Network(SIZES[name])
-    network.load_state_dict(load_file(path))
-    with safe_open(path, "pt") as file:
-        accuracy = float(file.metadata()["test_accuracy"])
+    network.load_state_dict(read_tensors(path))
+    accuracy = float(tensors_header(path).metadata["test_accuracy"])
     return network.eval(), accuracy, f"{name} {VERSION} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
