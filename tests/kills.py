@@ -5,8 +5,8 @@
 The subjects take turns: a training, whose resumed run must end bit for bit as an uninterrupted one; the decoding of a
 folder of images into the cache; and samples written to a folder. Each kill hits a child process: while it starts,
 between two updates, or right before its n-th file operation (open for writing, flush, rename, remove, make a folder).
-After each kill every file with a final name must be whole, and at most one draft may be left. CONTRIBUTING.md has the
-counts of the longest rounds; `train/test_resume.py` makes a short one.
+After each kill every file with a final name must be whole, and at most one draft may be left where a lock is held.
+CONTRIBUTING.md has the counts of the longest rounds; `test_kills.py` makes a short one.
 """
 
 import argparse
@@ -38,6 +38,7 @@ STEPS = 45
 RECIPE = Recipe(network="plain", size="tiny", conditional=True, plan=Plan(steps=STEPS, batch_size=4, warmup=5))
 OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.truncate"}  # and open for writing, and fsync
 WRITING = os.O_WRONLY | os.O_RDWR
+LATEST = {"train": 60, "import": 9, "samples": 120}  # file operation at which a subject is killed, at most
 
 
 def train(folder: Path) -> None:
@@ -60,7 +61,8 @@ def outcome(subject: str, folder: Path) -> object:
     """Return what a finished subject has made, but for times."""
     if subject == "train":
         return runs.outcome(folder / "run", STEPS)
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    files = (path for path in folder.rglob("[!.]*") if path.is_file() and path.suffix != ".lock")
+    return {path.name: path.read_bytes() for path in files}
 
 
 def check_whole(folder: Path) -> None:
@@ -130,7 +132,7 @@ def kill(subject: str, folder: Path, rng: Random) -> tuple[str, int]:
     """Start a subject and kill it; return how, and the exit code of the child, which may have finished before."""
     how = rng.choice(("operation", "operation", "start", "update") if subject == "train" else ("operation", "start"))
     if how == "operation":
-        pid = start(subject, folder, rng.randint(1, 40))
+        pid = start(subject, folder, rng.randint(1, LATEST[subject]))
     elif how == "start":
         pid = start(subject, folder)
         time.sleep(rng.uniform(0, 0.3))
@@ -164,9 +166,9 @@ def rounds(kills: int, seed: int, subjects: list[str], folder: Path) -> Counter[
             assert code in (0, -signal.SIGKILL), f"{subject} ended with {code}"
             counts.update({"kills": code != 0, f"{subject}, {how}": code != 0})
             check_whole(killed)
-            drafts = [path for path in runs.drafts(killed) if path.name != ".lock" and path.suffix != ".lock"]
+            drafts = [path for path in runs.drafts(killed) if path.suffix != ".lock" and path.name != ".lock"]
             counts.update({"drafts": len(drafts)})
-            assert len(drafts) <= 1, drafts
+            assert subject == "samples" or len(drafts) <= 1, drafts  # under a lock, the next start removes them
             if code == 0 or rng.random() < 0.1:
                 finish(subject, killed, whole[subject], counts)
     for subject in subjects:

@@ -112,6 +112,8 @@ def read_table(path: str | Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError(f"it is nested more than {JSON_DEPTH} deep") from error
+    except UnicodeDecodeError as error:  # whose text would hold the whole file
+        raise ValueError(f"it is no UTF-8 text at byte {error.start}") from error
     if not isinstance(content, dict):
         raise ValueError("it is no table")
     level: list[Any] = [content]

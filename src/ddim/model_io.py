@@ -294,8 +294,9 @@ def _restored(config: dict[str, Any], network: nn.Module | None, path: Path) -> 
         return restore(config, network)
     except UserError as error:
         raise UserError(f"{path} cannot be used: {error}") from error
-    except Exception as error:  # a config that `save` did not write can raise anything
-        raise UserError(f"{path} does not describe a model ({error!r}); train it or copy it again.") from error
+    except Exception as error:  # a config that `save` did not write can raise anything, PyTorch's text has many lines
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}"
+        raise UserError(f"{path} does not describe a model ({reason}); train it or copy it again.") from error
 
 
 @contextmanager
