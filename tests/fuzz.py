@@ -297,7 +297,8 @@ def command_line(rng: Random) -> list[str]:
             words = ["inspect", "digits", "--out", "picture.png"]
             flags = ["classes", "image-size", "out", "data-dir"]
     for _ in range(rng.choice((1, 1, 2))):
-        words.append(f"--{rng.choice(flags)}={rng.choice(WORDS)}")
+        value = rng.choice(WORDS if rng.random() < 0.5 else ("1", "2", "0.5"))
+        words.append(f"--{rng.choice(flags)}={value}")
     return words
 
 
