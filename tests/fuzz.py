@@ -27,7 +27,6 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -351,7 +350,7 @@ def fuzz(names: list[str], rounds: int, seconds: float, seed: int, failures: Pat
         folder = Path(scratch)
         known = targets(folder)
         os.chdir(folder)
-        for number, name in product(range(rounds), names):
+        for number, name in ((number, name) for number in range(rounds) for name in names):
             if time.monotonic() > end:
                 break
             rng = Random(f"{seed} {number} {name}")
