@@ -290,7 +290,7 @@ def command_line(rng: Random) -> list[str]:
             flags = ["count", "steps", "sampler", "eta", "spacing", "labels", "guidance", "seed", "first", "batch-size"]
         case 1:
             words = ["train", "digits", "--size", "tiny", "--network", "plain", "--steps", "1", "--batch-size", "2"]
-            words += ["--device", "cpu", "--overwrite", "--out", "run"]
+            words += ["--minutes", "0.01", "--device", "cpu", "--overwrite", "--out", "run"]
             flags.remove("compile")
         case _:
             words = ["inspect", "digits", "--out", "picture.png"]
