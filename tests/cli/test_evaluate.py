@@ -389,7 +389,7 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", run, "--count", str(10**9)], "at most 1,000,000 samples"),
         (["evaluate", run, "--out", ""], "The path is empty"),
         (["compare", run, "--out", ""], "The path is empty"),
-        (["evaluate", run, "--out", small / "000000.png" / "x"], "000000.png is a file; name a folder"),
+        (["evaluate", run, "--out", small / "000000.png" / "x"], "000000.png is a file; choose another folder"),
         (["evaluate", folder, "--against", small, "--split", "train"], "used whole: leave out --split"),
         (["compare", run, run], "each once"),
         (["compare", folder, f"{folder}/"], "each once"),

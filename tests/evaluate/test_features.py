@@ -102,7 +102,7 @@ def test_batches_do_not_show(monkeypatch, pixels):
 
 
 def test_another_shape_is_refused(pixels):
-    with pytest.raises(UserError, match="of 1x8x8, and scattering was made for 1x9x8"):
+    with pytest.raises(UserError, match="of 1 × 8 × 8, and scattering was made for 1 × 9 × 8"):
         features(extractors.get("scattering", (1, 9, 8)), pixels)
 
 

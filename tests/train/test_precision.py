@@ -43,7 +43,7 @@ def faulty(monkeypatch):
 
 
 def test_auto_is_fp32_where_the_processor_computes_the_network_wrongly(faulty):
-    with pytest.warns(Notice, match=r"in bf16 \(Conv2d.*3 x 3.*2 x 2.*1 x 1 pixels\); training uses fp32"):
+    with pytest.warns(Notice, match=r"in bf16 \(Conv2d.*3 × 3.*2 × 2.*1 × 1 pixels\); training uses fp32"):
         assert training_precision(model(1), "auto", Distributed("cpu")) == "fp32"
 
 

@@ -1,5 +1,6 @@
 """Flags that several commands share, each with one help text, and what reads their values."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -84,19 +85,19 @@ class SamplingFlags:
 def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
     """Return the comma-separated numbers of a flag. Raises `UserError` for another entry."""
     try:
-        return [kind(number) for number in text.split(",")]
+        return [kind(word) for word in text.split(",")]
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
         raise UserError(f"--{flag} takes {what} with commas between them, e.g. 3,1,4; got {text!r}.") from None
 
 
-def out_folder(path: str | Path) -> Path:
-    """Return the folder that --out names. Raises `UserError` if it cannot be one: an empty name, or below a file."""
-    folder = user_path(path)
-    existing = next((one for one in (folder, *folder.parents) if one.exists()), folder)
-    if existing.is_file():
-        raise UserError(f"Could not write into {folder}: {existing} is a file; name a folder for --out.")
-    return folder
+def writable(folder: Path) -> Path:
+    """Return `folder`, or the nearest one above it that exists. Raises `UserError` if nothing can be written there."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "may not be written" if place.is_dir() else "is a file"
+        raise UserError(f"Could not write into {folder}: {place} {reason}; choose another folder.")
+    return place
 
 
 def names(text: str | None) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import DataDir, Device, out_folder
+from ddim.cli.options import DataDir, Device, PathFlag, writable
 from ddim.cli.subjects import Subject
 from ddim.errors import Notice, UserError
 from ddim.files import user_path
@@ -55,7 +55,7 @@ class Reproduce:
     """Run the training and every experiment at full length. This takes hours on a CPU."""
     model: str | None = None
     """Use this model instead of training one: a run, or a model that comes with ddim."""
-    out: Annotated[str | None, arg(metavar="PATH")] = None
+    out: PathFlag | None = None
     """Folder of the run; for a run that folder itself, otherwise runs/NAME or runs/NAME-quick, if not given."""
     device: Device = None
     data_dir: DataDir = None
@@ -65,7 +65,7 @@ class Reproduce:
             raise UserError("--quick, --minutes and --full exclude each other; give one of them.")
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"--minutes must be above 0; got {self.minutes}.")
-        began, out = time.monotonic(), None if self.out is None else out_folder(self.out)
+        began, out = time.monotonic(), self.out
         given = self._given()
         if given is not None and self.what in (None, given.name):  # its data are its own
             source, name = _own(given), given.folder.resolve().name
@@ -75,6 +75,7 @@ class Reproduce:
             recipe = replace(recipe, plan=self._limited(recipe.plan))
             source = {"name_or_path": recipe.data, "classes": recipe.classes, "size": recipe.image_size}
         out = out or Path("runs", f"{name}-quick" if self.quick else name)
+        writable(out)
         model = self._trained(recipe, out) if given is None else self._adopt(given, source, out)
         if os.environ.get("RANK", "0") != "0":  # of the processes of torchrun, only the first continues
             return

@@ -11,9 +11,10 @@ from ddim.data import build, folder, hub
 from ddim.data.cache import Stored
 from ddim.data.catalogue import Catalogue, contrast, summary
 from ddim.data.images import Images, check_images, checked_size, loaders, register
-from ddim.errors import Notice, UserError, counted, did_you_mean, printable
+from ddim.errors import Notice, UserError
 from ddim.files import user_path
 from ddim.pictures import to_uint8
+from ddim.text import counted, did_you_mean, printable
 
 __all__ = ["Images", "catalogue", "names", "open_images", "register", "to_uint8"]
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from ddim.data.catalogue import Catalogue, Entry, Skipped, sorted_classes
 from ddim.data.decode import FOREIGN, SUFFIXES, is_sheet
-from ddim.errors import UserError, counted, listed
+from ddim.errors import UserError
+from ddim.text import counted, listed
 
 SYSTEM_FILES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 RUN_FILES = {"config.json", "metrics.jsonl"}

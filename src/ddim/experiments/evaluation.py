@@ -11,8 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from ddim.denoiser import Denoiser
 from ddim.evaluate import measure
 from ddim.evaluate.evaluation import OLD_NAMES
-from ddim.evaluate.real import of_splits
-from ddim.evaluate.samples import labels_for
+from ddim.evaluate.real import labels_for, of_splits
 from ddim.evaluate.scoring import knows
 from ddim.experiments import base
 from ddim.experiments.base import NON_EMPTY, Cell, Drawing, Experiment, Positive, Samples, Setup, Table, register

@@ -15,8 +15,9 @@ from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Tab
 from ddim.experiments.cost import affordable, batch_seconds, cut, forward_once, forward_seconds, reachable, wait
 from ddim.level import Denoise, Level, Noise
 from ddim.plots.canvas import BLUE, FAINT, INK, Canvas, log_axis
-from ddim.plots.numbers import counted, three
+from ddim.plots.numbers import three
 from ddim.samplers import DDIM, State
+from ddim.text import counted
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
 BATCHES = (64, 16, 4)

@@ -16,6 +16,7 @@ from ddim.denoiser import Denoiser
 from ddim.experiments import Result, Samples, experiments
 from ddim.experiments.results import EVALUATED, convert, load_json, load_samples, load_tensors
 from ddim.experiments.results import read as read_result
+from ddim.files import as_table
 
 LEVELS = ("held_out_by_level", "train_by_level")  # of a line of metrics: losses in ten equal parts of [0, T]
 BINS = 10
@@ -114,16 +115,9 @@ def read(
     with suppress(OSError, ValueError, RecursionError):
         environment = load_json(folder / "environment.json")
     metrics, snapshots = read_metrics(folder / "metrics.jsonl"), _snapshots(folder / "samples", model.shape)
-    images, known = (
-        data["images"] if data else None,
-        (facts, results, problems, frozenset(earlier), frozenset(evaluated)),
-    )
+    images = data["images"] if data else None
+    known = (facts, results, problems, frozenset(earlier), frozenset(evaluated))
     return RunFolder(folder, model, clean(config), environment, metrics, *known, images, snapshots)
-
-
-def as_table(content: object) -> dict[str, Any]:
-    """Return `content` if it is a table, else an empty one."""
-    return content if isinstance(content, dict) else {}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ddim.denoiser import Denoiser
 from ddim.device import PRECISIONS, choose_precision
 from ddim.errors import Notice
+from ddim.text import dimensions
 from ddim.train.distributed import Distributed
 
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -35,7 +36,7 @@ class Convolution(NamedTuple):
     output: tuple[int, ...]  # size of the output
 
     def __str__(self) -> str:
-        kernel, stride, size = (" x ".join(map(str, part)) for part in (*self.options[2:4], self.size))
+        kernel, stride, size = map(dimensions, (*self.options[2:4], self.size))
         return f"{self.kind.__name__} with a kernel of {kernel} and a stride of {stride}, on {size} pixels"
 
 
