@@ -243,9 +243,9 @@ def homeless(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", lambda user: {}[user])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    download._homeless.cache_clear()
+    download._cache_without_home.cache_clear()
     yield tmp_path / f"ddim-{os.geteuid()}"
-    download._homeless.cache_clear()
+    download._cache_without_home.cache_clear()
 
 
 def test_without_a_home_folder_the_cache_is_a_temporary_one_of_the_user(homeless, monkeypatch):

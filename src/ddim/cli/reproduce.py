@@ -86,14 +86,11 @@ class Reproduce:
 
     def _given(self) -> Subject | None:
         """Return the model to use without training: that of --model, or WHAT if it is a run; otherwise None."""
-        from ddim.model_io import read_config
+        from ddim.config import read_config
 
         name = self.model
-        if (
-            self.what is not None
-            and self.what not in recipes.names()
-            and (user_path(self.what) / "config.json").is_file()
-        ):
+        what = None if self.what is None or self.what in recipes.names() else user_path(self.what)
+        if what is not None and (what / "config.json").is_file():
             if name not in (None, self.what):
                 raise UserError(f"{self.what} is a run, whose own model is used; leave out --model {name}.")
             name = self.what
@@ -128,10 +125,11 @@ class Reproduce:
     def _adopt(self, given: Subject, source: Source, out: Path) -> "Denoiser":
         """Return the model, copied into the run folder `out`, which must be empty or hold the same model."""
         from ddim import load
+        from ddim.config import read_config
         from ddim.device import choose_device
         from ddim.evaluate.batches import spread_rows
         from ddim.files import write_bytes
-        from ddim.model_io import fingerprint, read_config
+        from ddim.model_io import fingerprint
 
         folder, learnt = given.folder, read_config(given.folder).get("recipe")  # all checks come before the first write
         if isinstance(learnt, dict) and "data" in learnt:
@@ -202,11 +200,11 @@ def _recipe(what: str) -> tuple[Recipe, str]:
     )
 
 
-def _finished(recipe: Recipe, out: Path) -> bool | None:
-    """Return whether the training in `out` is finished; None if there is none. Raise for another recipe."""
+def _finished(recipe: Recipe, out: Path) -> bool:
+    """Return whether `out` holds a finished training. Raises `UserError` for one of another recipe."""
     if not (out / "config.json").is_file():
-        return None
-    from ddim.model_io import read_config
+        return False
+    from ddim.config import read_config
 
     finished = bool(read_config(out).get("finished"))
     was = recipes.of_run(out)

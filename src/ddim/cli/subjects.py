@@ -61,7 +61,7 @@ class Subject:
     @property
     def training_data(self) -> dict[str, Any]:
         """The data that a model was trained on, as arguments of `open_images`. Raises `UserError` if unknown."""
-        from ddim.model_io import read_config
+        from ddim.config import read_config
         from ddim.train.recipe import source
 
         if not self.is_model:
@@ -92,14 +92,14 @@ class Subject:
         """Return the class of each of `count` samples, None for all in turn; and how often each class is drawn.
 
         The classes are as often as in the reference if its classes are those of the model, otherwise as often as in
-        the model's training images if they are there. `own` tells that the reference is of the training data.
+        the model's training images if they are there. `own` says whether the reference is of the training data.
 
         Raises:
             UserError: training data whose classes are not those of the model.
         """
+        from ddim.config import read_config
         from ddim.data import open_images
         from ddim.evaluate.real import AS_REFERENCE, AS_TRAINED, IN_TURN, labels_for
-        from ddim.model_io import read_config
 
         data, reference = read_config(self.folder).get("data"), real.reference
         names = data.get("classes") if isinstance(data, dict) else None if own else []  # without names, others' differ
@@ -136,9 +136,10 @@ class Subject:
         Raises:
             UserError: a folder in colour where the real images are grey, or what `sample` refuses.
         """
+        from ddim.config import read_config
         from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
-        from ddim.model_io import fingerprint, read_config
+        from ddim.model_io import fingerprint
         from ddim.report.run_folder import images_seen, read_metrics
 
         if self.is_model:

@@ -78,7 +78,7 @@ class Train:
         return Path("runs") / (what.stem if what.suffix == ".toml" else what.resolve().name or "images")
 
     def _source(self) -> str:
-        from ddim.model_io import read_config
+        from ddim.config import read_config
 
         remedy = f"if they have moved, say where they are: ddim train PATH --out {self.folder} --resume"
         return recipes.source(read_config(self.folder), self.folder, remedy)

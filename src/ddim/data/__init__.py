@@ -122,8 +122,8 @@ def _decoded(files: Catalogue, name: str, size: int | None, split: str) -> Image
 
 def _notices(files: Catalogue, stored: Stored, name: str) -> Iterator[str]:
     """Yield what a user should know about a folder; the files that are left out are named when they are decoded."""
-    if files.doubt:
-        yield files.doubt
+    if files.warning:
+        yield files.warning
     if poor := contrast(stored.levels):
         yield f"{name}: {poor}"
     if skipped := stored.skipped:

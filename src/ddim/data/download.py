@@ -86,11 +86,11 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "ddim"
     except RuntimeError:
-        return _homeless()
+        return _cache_without_home()
 
 
 @functools.cache
-def _homeless() -> Path:
+def _cache_without_home() -> Path:
     """Return the cache of a user without a home folder, which only this user can read."""
     user = os.geteuid()  # only POSIX knows users without a home folder
     folder = Path(tempfile.gettempdir()) / f"ddim-{user}"

@@ -86,11 +86,11 @@ def scan(root: Path) -> Catalogue:
         skipped=tuple(skipped),
         ignored=ignored,
         splits=splits,
-        doubt=_doubt(set_name, sorted(lookalikes)),
+        warning=_warning(set_name, sorted(lookalikes)),
     )
 
 
-def _doubt(name: str, folders: list[str]) -> str:
+def _warning(name: str, folders: list[str]) -> str:
     if not folders:
         return ""
     return (

@@ -42,12 +42,12 @@ class Real:
 
     @property
     def draw(self) -> int:
-        """How many real images can stand for the samples in the floor."""
+        """The largest number of real images that the floor can compare in place of samples."""
         return len(self.reference) // 2 if self.pool is None else largest_draw(len(self.pool))
 
     @property
     def count(self) -> int:
-        """How many samples to compare by default: 1,000, or as many as the floor has where there are few images."""
+        """The default number of samples: 1,000, or that of the floor if there are few images."""
         return min(COUNT, self.draw) if self.notice else COUNT
 
     @property
@@ -149,7 +149,8 @@ def _first_enough(usual: list[Real], smaller: bool) -> Real:
         f"compared with {'them' if chosen.reference is first.reference else f'the {_number(chosen)}'}"
     )
     if chosen.extractor is not first.extractor:
-        notice += f", by the {chosen.extractor.dim:,} features of {chosen.extractor.name}, which see less"
+        few = f"the {chosen.extractor.dim:,} features of {chosen.extractor.name}"
+        notice += f", by {few}, which detect fewer differences"
     if chosen.reference is not first.reference:
         notice += ". Copies of training images would improve every metric: look at the search for copies too"
     warnings.warn(f"{notice}.", Notice, stacklevel=4)

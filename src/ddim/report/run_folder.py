@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddim import model_io
+from ddim.config import read_config
 from ddim.denoiser import Denoiser
 from ddim.experiments import Result, Samples, experiments
 from ddim.experiments.results import EVALUATED, convert, load_json, load_samples, load_tensors
@@ -88,7 +89,7 @@ def read(
         clean: applied to the configuration and to the results, for a report that others may read.
     """
     model = model_io.load(folder, network)
-    weights, config = model_io.fingerprint(folder), model_io.read_config(folder)
+    weights, config = model_io.fingerprint(folder), read_config(folder)
     facts: dict[str, dict[str, Any]] = {}
     results: dict[str, Result] = {}
     problems: dict[str, str] = {}

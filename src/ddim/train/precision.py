@@ -1,8 +1,8 @@
-"""The precision of a training: what the hardware is made for, unless it computes this network wrongly.
+"""The precision of a training: the one that the hardware supports, if it computes this network correctly.
 
 PyTorch 2.13 reads uninitialised memory in the gradient of some convolutions in bf16, on CPUs with AVX-512 BF16 or
-AMX: of those with a stride, on images one pixel wide. The test here knows no such list. It compares each kind of
-convolution of the network, in the precision of the training, with the same in float32.
+AMX: of those with a stride, on images one pixel wide. The test here does not rely on that description. It compares
+each kind of convolution of the network, in the precision of the training, with the same in float32.
 """
 
 import copy

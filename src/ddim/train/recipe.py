@@ -25,7 +25,7 @@ LARGEST = {
     "clip": 1e30,
     "accumulate": 2**16,
 }
-"""The largest value of these fields of a plan; all are above 0. What is larger is a slip, and would end in silence."""
+"""The largest value of these fields of a plan; the smallest is above 0. Larger values would fail without an error."""
 MAX_SIZE = 1024  # pixels a side
 
 

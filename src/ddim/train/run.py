@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ddim import model_io, nets, schedule
+from ddim import nets, schedule
+from ddim.config import read_config
 from ddim.data import names, open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
@@ -218,7 +219,7 @@ def _as_begun(recipe: Recipe, where: str | None, folder: Path) -> Recipe:
     """
     if not _holds(folder / "config.json"):
         return recipe
-    config = model_io.read_config(folder)
+    config = read_config(folder)
     begun, facts = as_table(config.get("recipe")), as_table(config.get("data"))
     data, precision = str(begun.get("data", recipe.data)), as_table(begun.get("plan")).get("precision")
     if data != recipe.data and where is not None and facts.get("place") == where:
@@ -247,7 +248,7 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
                 f"{folder} holds a model but no checkpoints to resume from; start from its weights with --init, or "
                 "start over with --overwrite."
             )
-        config = model_io.read_config(folder)
+        config = read_config(folder)
         before, now = (_fixed(table) for table in (as_table(config.get("recipe")), asdict(recipe)))
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:

@@ -18,7 +18,7 @@ from ddim.train.recipe import Recipe
 
 ESTIMATE_AFTER = 2.0  # seconds of training, after its first update, before its length is estimated
 SHORT, LONG = 20.0, 6 * 3600.0  # seconds left from which the length is shown, and advice with it
-FEW = 500  # updates: a training that the clock ends before has learnt little
+FEW = 500  # updates: a training that a time limit ends earlier has learnt little
 
 
 class Screen:
