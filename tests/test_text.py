@@ -1,6 +1,6 @@
-"""Names, numbers, shapes and lengths of time in words."""
+"""Numbers, sizes, lengths of time and names as they stand in a message."""
 
-from ddim.text import counted, dimensions, duration, listed, one_line, printable
+from ddim.text import counted, data_size, dimensions, duration, listed, one_line, printable
 
 
 def test_one_thing_is_singular():
@@ -23,6 +23,11 @@ def test_times_as_people_say_them():
     said = {0.4: "0 seconds", 1: "1 second", 59.6: "1 minute", 3600 * 4 + 610: "4 hours 10 minutes"}
     said[2 * 86400 + 3 * 3600 + 59] = "2 days 3 hours"
     assert {seconds: duration(seconds) for seconds in said} == said
+
+
+def test_bytes_come_in_the_unit_that_suits_them():
+    sizes = {9: "0.0 kB", 16_384: "16.4 kB", 2_500_000: "2.5 MB", 1_234_000_000_000: "1,234.0 GB"}
+    assert {size: data_size(size) for size in sizes} == sizes
 
 
 def test_what_a_terminal_would_obey_is_escaped():

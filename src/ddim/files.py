@@ -117,14 +117,11 @@ def read_table(path: str | Path) -> dict[str, Any]:
         raise ValueError("it is no table")
     level: list[Any] = [content]
     for _ in range(JSON_DEPTH):
-        level = [item for one in level if isinstance(one, dict | list) for item in _items(one)]
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [item for items in inner for item in items]
     if level:
         raise ValueError(f"it is nested more than {JSON_DEPTH} deep")
     return content
-
-
-def _items(one: dict[str, Any] | list[Any]) -> Iterator[Any]:
-    return iter(one.values() if isinstance(one, dict) else one)
 
 
 def as_table(content: object) -> dict[str, Any]:

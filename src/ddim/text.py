@@ -1,4 +1,4 @@
-"""Names, numbers, shapes and lengths of time in the words of a message."""
+"""Numbers, sizes, lengths of time and names as they stand in a message."""
 
 from collections.abc import Iterable, Sequence
 
@@ -41,6 +41,12 @@ def duration(seconds: float) -> str:
         if number or (unit == "second" and not parts):
             parts.append(counted(number, unit))
     return " ".join(parts[:2])
+
+
+def data_size(number: float) -> str:
+    """Return a number of bytes as text: "16.4 kB", "1.2 GB"."""
+    unit, size = next(pair for pair in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if number >= pair[1] or pair[1] == 1e3)
+    return f"{number / size:,.1f} {unit}"
 
 
 def printable(text: str) -> str:

@@ -143,7 +143,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, pixels, damage):
 
 
 def test_a_flip_anywhere_is_noticed_or_changes_nothing(tmp_path, pixels):
-    """Also in the type or the shape: the numbers as int64 have the same bytes."""
+    """This includes the dtype and the shape: the same bytes are also valid int64 numbers."""
     right = cached_features(Counting(), pixels)
     (path,) = (tmp_path / "cache").rglob("*.safetensors")
     whole = path.read_bytes()

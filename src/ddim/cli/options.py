@@ -4,19 +4,18 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from ddim.errors import UserError
+from ddim.errors import Number, UserError, number
 from ddim.files import user_path
 
 if TYPE_CHECKING:
     from ddim.sampling import SamplingOptions
 
-Number = TypeVar("Number", int, float)
-MOST_GUIDANCE = 1000
+MOST_GUIDANCE = 1000  # far larger weights overflow in the network's arithmetic
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
 PathFlag = Annotated[
@@ -41,12 +40,8 @@ Steps = Annotated[
 
 
 def _guidance(words: list[str]) -> float:
-    weight = float(words[0])
-    if not abs(weight) <= MOST_GUIDANCE:  # far larger ones overflow in the network's arithmetic
-        raise UserError(
-            f"guidance must be a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, 1 for none; got {weight}."
-        )
-    return weight
+    allowed = f"a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, 1 for none"
+    return number("guidance", float(words[0]), float, -MOST_GUIDANCE, MOST_GUIDANCE, allowed)
 
 
 Guidance = Annotated[

@@ -14,6 +14,7 @@ from ddim.cli.options import DataDir, Device, PathFlag, writable
 from ddim.cli.subjects import Subject
 from ddim.errors import Notice, UserError
 from ddim.files import user_path
+from ddim.text import did_you_mean
 from ddim.train import recipe as recipes
 from ddim.train.recipe import Plan, Recipe
 
@@ -194,9 +195,10 @@ def _recipe(what: str) -> tuple[Recipe, str]:
         return recipes.read(path), path.stem
     if path.is_dir() or what in data.names():
         return Recipe(data=what), path.resolve().name or "images"
+    guess = did_you_mean(what, [*recipes.names(), *data.names()])
     raise UserError(
-        f"There is no recipe, data set or folder called {what!r}; choose one of {', '.join(recipes.names())}, or give "
-        "the path of a TOML file, of a run or of a folder of images."
+        f"There is no recipe, data set or folder called {what!r}{guess}; choose one of {', '.join(recipes.names())}, "
+        "or give the path of a TOML file, of a run or of a folder of images."
     )
 
 

@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from ddim.cli.options import Device, Guidance, PathFlag, SamplingFlags, numbers, writable
 from ddim.errors import UserError
-from ddim.text import counted, duration
+from ddim.text import counted, data_size, duration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -208,7 +208,7 @@ class Sample:
                     if place is not None:
                         taken = sum(-(-len(png) // BLOCK) * BLOCK for png in pngs(images))
                         _check_room(place, count, taken * count // len(rows))
-                        files = f", and their files about {_size(taken * count // len(rows))}"
+                        files = f", and their files about {data_size(taken * count // len(rows))}"
                     if several and seconds > SLOW:
                         print(f"{count:,} images take about {duration(seconds)}{files}.", file=sys.stderr)
                 progress.update(len(rows))
@@ -258,15 +258,10 @@ def _check_room(place: Path, count: int, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
-            f"{count:,} images need about {_size(needed)} on the disk, and {place} has {_size(free)} free; draw fewer, "
-            "or choose a folder on a larger disk."
+            f"{count:,} images need about {data_size(needed)} on the disk, and {place} has {data_size(free)} free; "
+            "draw fewer, or choose a folder on a larger disk."
         )
 
 
 def _short(value: float | str | None) -> str:
     return str(value).removesuffix(".0")
-
-
-def _size(number: int) -> str:
-    unit, size = next(pair for pair in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if number >= pair[1] or pair[1] == 1e3)
-    return f"{number / size:,.1f} {unit}"

@@ -22,6 +22,7 @@ SMALL = "scattering-small"  # the extractor with the fewest features
 
 AS_REFERENCE, AS_TRAINED = "as often as in the reference", "as often as in the training images"
 IN_TURN = "all in turn"  # how often each class is drawn, in words
+KINDS = {"train": "training ", "test": "held-out "}  # split -> what its images are called
 
 
 @dataclass(frozen=True)
@@ -158,5 +159,4 @@ def _first_enough(usual: list[Real], smaller: bool) -> Real:
 
 
 def _number(real: Real) -> str:
-    kind = {"train": "training ", "test": "held-out "}.get(real.reference.split, "")
-    return counted(len(real.reference), f"{kind}image")
+    return counted(len(real.reference), f"{KINDS.get(real.reference.split, '')}image")
