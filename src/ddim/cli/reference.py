@@ -47,7 +47,7 @@ class RealFlags:
             real.check_count(count)
         against = None if self.against is None else str(user_path(self.against))
         if against is None:
-            source = subjects[0].training_data
+            source = subjects[0].training_data()
         else:
             source = {"name_or_path": against, "size": models[0].model.shape[-1] if models else None}
             if not models and against not in names():

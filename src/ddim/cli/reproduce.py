@@ -69,7 +69,8 @@ class Reproduce:
         began, out = time.monotonic(), self.out
         given = self._given()
         if given is not None and self.what in (None, given.name):  # its data are its own
-            source, name = _own(given), given.folder.resolve().name
+            remedy = f"name the recipe or the images first, e.g. ddim reproduce photos/ --model {given.name}"
+            source, name = given.training_data(remedy), given.folder.resolve().name
             out = out or (given.folder if given.is_run else None)
         else:
             recipe, name = _recipe("digits" if self.what is None else self.what)
@@ -134,7 +135,7 @@ class Reproduce:
 
         folder, learnt = given.folder, read_config(given.folder).get("recipe")  # all checks come before the first write
         if isinstance(learnt, dict) and "data" in learnt:
-            own = given.training_data
+            own = given.training_data()
             if not _same_place(own["name_or_path"], source["name_or_path"]) or own["classes"] != source["classes"]:
                 raise UserError(
                     f"{given.name} was trained on {_data(own)}, but the recipe {self.what} is for {_data(source)}; "
@@ -171,17 +172,6 @@ class Reproduce:
         page = report.write(out)
         print("\n".join(report.verdict(out)))
         print(f"The report is {page}.")
-
-
-def _own(given: Subject) -> Source:
-    """Return the data that a model was trained on. Raises `UserError` if it does not say."""
-    try:
-        return given.training_data
-    except UserError as error:
-        raise UserError(
-            f"{given.name} does not say what it was trained on; name the recipe or the images first, e.g. ddim "
-            f"reproduce photos/ --model {given.name}"
-        ) from error
 
 
 def _recipe(what: str) -> tuple[Recipe, str]:

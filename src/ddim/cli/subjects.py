@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ddim.evaluate.real import Real
 
 Shape = tuple[int, int, int]  # channels, height and width
+AGAINST = "name the real images to compare with: --against mnist, or --against PATH for a folder."
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,21 @@ class Subject:
 
         return load(self.folder)
 
-    @property
-    def training_data(self) -> dict[str, Any]:
-        """The data that a model was trained on, as arguments of `open_images`. Raises `UserError` if unknown."""
+    def training_data(self, remedy: str = AGAINST) -> dict[str, Any]:
+        """Return the data that a model was trained on, as arguments of `open_images`.
+
+        Raises `UserError`, which ends with `remedy`, for a folder, for unknown data, and for images that have moved.
+        """
         from ddim.config import read_config
         from ddim.train.recipe import source
 
         if not self.is_model:
-            raise UserError(
-                f"{self.name} is a folder of images; name the real images to compare with, e.g. --against mnist."
-            )
+            raise UserError(f"{self.name} is a folder of images; {remedy}")
         config = read_config(self.folder)
         recipe = config.get("recipe")
         if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), str):
-            raise UserError(
-                f"{self.name} does not say what it was trained on; name the real images to compare with, e.g. "
-                "--against photos/."
-            )
-        data = source(config, self.name, "if they have moved, say where they are: --against PATH")
+            raise UserError(f"{self.name} does not say what it was trained on; {remedy}")
+        data = source(config, self.name, remedy)
         return {"name_or_path": data, "classes": recipe.get("classes"), "size": recipe.get("image_size")}
 
     @cached_property
@@ -113,7 +111,7 @@ class Subject:
                 f"--against {reference.name}."
             )
         with suppress(UserError):  # unknown, or no longer there
-            labels, drawn = labels_for(self.model, open_images(**self.training_data), count, names or None)
+            labels, drawn = labels_for(self.model, open_images(**self.training_data()), count, names or None)
         return labels, AS_TRAINED if drawn == AS_REFERENCE else drawn
 
     def pixels(
