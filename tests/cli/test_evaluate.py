@@ -378,6 +378,7 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", bare], "does not say what it was trained on"),
         (["evaluate", run, "--count", "30"], "30 samples are too few for the 32 features of digits"),
         (["evaluate", run, "--count", "0"], "0 samples are too few"),
+        (["evaluate", run, "--count", "1000000000"], "at most 1,000,000 samples, got 1,000,000,000"),
         (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
         (["evaluate", run, "--extractor", "mnist"], "1 × 28 × 28"),
         (

@@ -10,7 +10,7 @@ from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError
 from ddim.evaluate import labels_like
-from ddim.evaluate.real import MOST, check_count, labels_for, of_splits, of_whole
+from ddim.evaluate.real import labels_for, of_splits, of_whole
 from ddim.evaluate.scoring import measure
 from ddim.schedule import linear
 
@@ -115,9 +115,3 @@ def test_labels_for_a_model_need_its_classes():
     assert labels_for(model, three, 60, ["cat", "dog", "owl"]) == (None, "all in turn")
     assert labels_for(model, labelled(3, 2), 60) == (None, "all in turn")
     assert labels_for(Denoiser(ByLabel(), linear(), "x0", (1, 2, 2)), three, 60) == (None, "")
-
-
-def test_a_number_of_samples_that_no_evaluation_can_hold_is_refused():
-    check_count(MOST)
-    with pytest.raises(UserError, match="at most 1,000,000 samples, got 1,000,000,000"):
-        check_count(10**9)

@@ -43,8 +43,9 @@ class RealFlags:
 
         models = [subject for subject in subjects if subject.is_model]
         folders = [subject for subject in subjects if not subject.is_model]
-        if models and count is not None:
-            real.check_count(count)
+        if models and count is not None and count > real.MOST:
+            more = f"got {count:,}; published results use 10,000 to 50,000"
+            raise UserError(f"An evaluation takes at most {real.MOST:,} samples, {more}.")
         against = None if self.against is None else str(user_path(self.against))
         if against is None:
             source = subjects[0].training_data()

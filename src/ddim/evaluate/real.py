@@ -119,14 +119,6 @@ def labels_for(
     return None, IN_TURN
 
 
-def check_count(count: int) -> None:
-    """Raise `UserError` for more samples than an evaluation can hold."""
-    if count > MOST:
-        raise UserError(
-            f"An evaluation takes at most {MOST:,} samples, got {count:,}; published results use 10,000 to 50,000."
-        )
-
-
 def _first_enough(usual: list[Real], smaller: bool) -> Real:
     """Return the first choice with enough images, next those with the small extractor if `smaller`."""
     choices = list(usual)
