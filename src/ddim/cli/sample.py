@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,9 +108,8 @@ class Sample:
         else:
             _check_folder(out, range(self.first, self.first + count), settings)
             for rows, images in self._batches(model, count, labels, place):
-                each = [{**settings, "index": i, "label": None} for i in rows]
-                for one, label in zip(each, self._classes(model, labels, rows) or (), strict=False):
-                    one["label"] = label
+                classes: Sequence[int | None] = self._classes(model, labels, rows) or [None] * len(rows)
+                each = [{**settings, "index": i, "label": label} for i, label in zip(rows, classes, strict=True)]
                 write_each(images, out, rows.start, each)
         print(f"{counted(count, 'image')} in {out}.")
 
