@@ -186,9 +186,6 @@ def test_missing_weights(run_folder):
         ({"sampling": {"steps": 10**9, "sampler": "ddim", "eta": None, "spacing": "trailing"}}, "steps is 1000000000"),
         ({"indexed": "no"}, "indexed is 'no'"),
         ({"classes": "\ud800"}, "does not describe a model"),
-        ({"recipe": {"plan": [1]}}, r"recipe.plan is \[1\]"),
-        ({"recipe": "digits"}, "recipe is 'digits'"),
-        ({"data": "digits"}, "data is 'digits'"),
         ({"schedule": {"T": 10}}, "missing required field `name`"),
     ],
 )

@@ -38,12 +38,8 @@ class _Sampling(msgspec.Struct):
     spacing: str
 
 
-class _Recipe(msgspec.Struct):
-    plan: dict[str, Any] | UnsetType = UNSET
-
-
 class _Config(msgspec.Struct):
-    """What ddim reads of `config.json`, with its types and limits; other entries are kept unread."""
+    """What describes the model, with its types and limits. Other entries, e.g. the recipe, are kept as they are."""
 
     network: _Network
     schedule: _Schedule
@@ -52,8 +48,6 @@ class _Config(msgspec.Struct):
     classes: Classes | None
     indexed: bool
     sampling: _Sampling
-    recipe: _Recipe | None = None
-    data: dict[str, Any] | None = None
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

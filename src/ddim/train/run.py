@@ -277,5 +277,5 @@ def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a recipe that a resumed run must keep, as one table of plain data."""
     table: dict[str, Any] = json.loads(json.dumps(recipe))
     table.pop("data", None)  # see `_as_begun`
-    plan = table.pop("plan", {})
+    plan = as_table(table.pop("plan", {}))
     return table | {name: value for name, value in plan.items() if name not in CHANGEABLE}
