@@ -185,7 +185,7 @@ def test_images_have_the_shape_and_the_classes_of_the_model():
 
 
 def test_part_of_the_classes_is_not_judged_by_a_model_of_all():
-    """Relabelled from 0: the model would take an 8 for a 1."""
+    """Their labels count from 0, so the model would treat the class 8 as the class 1."""
     few = open_images("digits").select("3,8")
     assert isinstance(few, Images)
     with pytest.raises(UserError, match="knows 10 classes, but digits has 2"):

@@ -173,7 +173,7 @@ def test_each_module_is_in_its_own_mode_after_sampling(model):
 
 
 def test_threads_that_share_a_network_leave_its_mode_and_never_drop_out():
-    """The last to leave restores train mode: whoever is not done yet is in eval mode at every call."""
+    """The last thread to finish restores train mode, so the network is in eval mode at every call of each thread."""
     turn = threading.Barrier(2)
     seen: list[bool] = []
 

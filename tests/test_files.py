@@ -97,7 +97,7 @@ def test_a_path_without_meaning_is_refused(monkeypatch):
 
 
 def leave_drafts(folder, *names, hours=0.0):
-    """Let a process be killed within `writing` for each name; say that it was so many hours ago."""
+    """Kill a process inside `writing` for each name; set the time of its temporary files back by some hours."""
     code = (
         "import os, signal, sys\nfrom contextlib import ExitStack\nfrom ddim.files import writing\n"
         "with ExitStack() as stack:\n    for path in sys.argv[1:]:\n"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from ddim import plugins
 from ddim.cli import main
@@ -52,7 +53,8 @@ def test_a_sampler_in_a_file_of_the_user(mine, run_folder, words, capsys):
     main([*command, "--sampler", "ddim", "--out", "same.png"])
     command += ["--sampler", "mine", "--out", "grid.png"]
     main([word for part in words.split(" ") for word in (command if part == "{}" else [part])])
-    assert (mine.parent / "grid.png").read_bytes() == (mine.parent / "same.png").read_bytes()
+    with Image.open(mine.parent / "grid.png") as grid, Image.open(mine.parent / "same.png") as same:
+        assert (grid.size, grid.tobytes()) == (same.size, same.tobytes())
 
 
 def test_the_file_is_imported_before_the_process_parses_its_command(mine, run_folder):

@@ -2,7 +2,8 @@
 
 import warnings
 
-from ddim.model_io import FORMAT, describe, fingerprint, load, read_config, restore, save
+from ddim.config import FORMAT, read_config
+from ddim.model_io import describe, fingerprint, load, restore, save
 
 __all__ = ["FORMAT", "describe", "fingerprint", "load", "read_config", "restore", "save"]
 

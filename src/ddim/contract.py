@@ -1,4 +1,4 @@
-"""What a model, its network, its images and its labels must agree on; each comparison is made here alone."""
+"""What a model, its network, its images and its labels must agree on. Every such comparison is in this file."""
 
 import inspect
 import math

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock
 
 from ddim.errors import UserError
+from ddim.text import one_line
 
 HEX = "[0-9a-f]" * 8
 ABANDONED = 24 * 60 * 60  # seconds since a temporary file was last written to: no process takes so long
@@ -118,14 +119,16 @@ def read_table(path: str | Path) -> dict[str, Any]:
         raise ValueError("it is no table")
     level: list[Any] = [content]
     for _ in range(JSON_DEPTH):
-        level = [item for one in level if isinstance(one, dict | list) for item in _items(one)]
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [item for items in inner for item in items]
     if level:
         raise ValueError(f"it is nested more than {JSON_DEPTH} deep")
     return content
 
 
-def _items(one: dict[str, Any] | list[Any]) -> Iterator[Any]:
-    return iter(one.values() if isinstance(one, dict) else one)
+def as_table(content: object) -> dict[str, Any]:
+    """Return `content` if it is a table, else an empty one."""
+    return content if isinstance(content, dict) else {}
 
 
 class TensorsHeader(NamedTuple):
@@ -241,5 +244,5 @@ def unreadable(path: str | Path, error: Exception, remedy: str) -> UserError:
     """Return the error for a file that the system does not let us read, or that is damaged: `remedy` is for those."""
     if isinstance(error, OSError) and error.strerror:
         return UserError(f"Could not read {path}: {error.strerror}; allow reading it or choose another one.")
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = one_line(error) or type(error).__name__
     return UserError(f"Could not read {path}, it is damaged ({reason}); {remedy}.")

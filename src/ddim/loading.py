@@ -6,8 +6,9 @@ from torch import nn
 
 from ddim import model_io
 from ddim.denoiser import Denoiser
-from ddim.errors import UserError, did_you_mean
+from ddim.errors import UserError
 from ddim.files import user_path
+from ddim.text import did_you_mean
 from ddim.train import checkpoints
 
 _INSTALLED, _CHECKOUT = Path(__file__).with_name("models"), Path(__file__).parents[2] / "models"

@@ -5,18 +5,15 @@ Reading them never executes code.
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import torch
-from msgspec import UNSET, Meta, UnsetType
 from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
@@ -24,55 +21,15 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 
 from ddim import __version__, nets, schedule
+from ddim.config import FORMAT as FORMAT
+from ddim.config import check_config
+from ddim.config import read_config as read_config
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.files import json_values, read_table, read_tensors, tensors_header, unreadable, write_bytes, write_text
+from ddim.files import read_tensors, tensors_header, unreadable, write_bytes, write_text
 from ddim.sampling import Sampling
 
-FORMAT = 1  # raised when an older ddim could no longer read what this one writes
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of saved weights
-
-Times = Annotated[int, Meta(ge=1, le=100_000)]
-Channels = Annotated[int, Meta(ge=1, le=64)]
-Side = Annotated[int, Meta(ge=1, le=1024)]
-Classes = Annotated[int, Meta(ge=1, le=1_000_000)]
-
-
-class _Network(msgspec.Struct):
-    name: str
-    channels: Any = UNSET
-    classes: Classes | UnsetType | None = UNSET
-
-
-class _Schedule(msgspec.Struct):
-    name: str
-    T: Times | UnsetType = UNSET
-    betas: Annotated[list[float], Meta(max_length=100_000)] | UnsetType = UNSET
-
-
-class _Sampling(msgspec.Struct):
-    steps: Times
-    sampler: str
-    eta: float | str | None
-    spacing: str
-
-
-class _Recipe(msgspec.Struct):
-    plan: dict[str, Any] | UnsetType = UNSET
-
-
-class _Config(msgspec.Struct):
-    """What ddim reads of `config.json`, with its types and limits; other entries are kept unread."""
-
-    network: _Network
-    schedule: _Schedule
-    predicts: str
-    shape: tuple[Channels, Side, Side]
-    classes: Classes | None
-    indexed: bool
-    sampling: _Sampling
-    recipe: _Recipe | None = None
-    data: dict[str, Any] | None = None
 
 
 def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
@@ -136,7 +93,7 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
         raise UserError(
             f"The model cannot be saved: the arguments of its network and of its schedule must be plain data ({error})."
         ) from error
-    _check(described, folder / "config.json")
+    check_config(described, folder / "config.json")
     state = model.network.state_dict()
     for name, value in state.items():
         if not torch.isfinite(value).all():
@@ -191,19 +148,13 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """
     check_fit(path, {name: tuple(tensor.shape) for name, tensor in weights.items()}, network)
     for name, own in network.state_dict().items():
-        saved = weights[name].dtype
-        if not loads_into(saved, own.dtype):
-            allowed = FLOATS if own.dtype in FLOATS else (own.dtype,)
+        saved, allowed = weights[name].dtype, FLOATS if own.dtype in FLOATS else (own.dtype,)
+        if saved not in allowed:
             raise UserError(
                 f"{path} holds {name} as {_words(saved)}, and the network takes {', '.join(map(_words, allowed))}; "
                 "convert the weights, or train the model again."
             )
     network.load_state_dict(weights)
-
-
-def loads_into(saved: torch.dtype, own: torch.dtype) -> bool:
-    """Return whether a saved tensor means the same numbers in a network's dtype: the same, or both one of `FLOATS`."""
-    return saved == own or (saved in FLOATS and own in FLOATS)
 
 
 def _null_class(config: dict[str, Any]) -> bool:
@@ -238,55 +189,6 @@ def fingerprint(folder: str | Path) -> str:
         raise UserError(f"{folder} holds no model.safetensors; give the folder of a trained run.") from error
     except OSError as error:
         raise unreadable(path, error, "copy it or train it again") from error
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """Return the `config.json` of a folder, with its unknown entries. All that reads a config calls this function.
-
-    The limits: T and the default number of steps up to 100,000, images of at most 64 channels and 1,024 pixels a
-    side, up to 1,000,000 classes, as many channels in the network as in the images, a file of at most 16 MiB.
-
-    Raises:
-        UserError: the file is missing, broken or of a newer format, or describes no model within these limits.
-    """
-    path = Path(folder) / "config.json"
-    try:
-        config = read_table(path)
-        written = int(config["format"])
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no model: there is no config.json in it; give the folder of a run.") from error
-    except OSError as error:
-        raise unreadable(path, error, "copy it or train it again") from error
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(f"{path} is not a config that ddim wrote ({error!r}); train it or copy it again.") from error
-    if written > FORMAT:
-        raise UserError(
-            f"{path} has format {written}; ddim {__version__} reads up to {FORMAT}: upgrade ddim to load it."
-        )
-    _check(config, path)
-    return json_values(config)  # type: ignore[no-any-return]
-
-
-def _check(config: dict[str, Any], path: Path) -> None:
-    """Check the types and the limits of a config. Raises `UserError` that names the entry, its value and the limit."""
-    try:
-        known = msgspec.convert(config, _Config)
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter for a lone surrogate
-        problem, _, place = str(error).partition(" - at `$.")
-        if place:
-            value: Any = config
-            for key in re.findall(r"[^.\[\]`]+", place):
-                value = value[int(key) if key.isdigit() else key]
-            problem = f"{place[:-1]} is {value!r:.40}: {problem}"
-        raise UserError(
-            f"{path} does not describe a model within the limits of ddim ({problem}); correct it, or train the model "
-            "again."
-        ) from error
-    if known.network.channels not in (UNSET, known.shape[0]):
-        raise UserError(
-            f"{path} does not describe a model: its network takes {known.network.channels!r} channels, and its images "
-            f"have {known.shape[0]}; correct it, or train the model again."
-        )
 
 
 def _restored(config: dict[str, Any], network: nn.Module | None, path: Path) -> Denoiser:

@@ -16,7 +16,7 @@ _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
-    """Return a tqdm bar: a bar in a terminal and in a notebook, elsewhere a line of text every now and then.
+    """Return a tqdm bar: a bar in a terminal and in a notebook, elsewhere lines of text at intervals.
 
     Nothing is shown inside `hidden()`. The lines go to stderr, after 30 seconds, and later every tenth of the time so
     far, at most every 5 minutes. A bar is never wider than the terminal.

@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
-from ddim.errors import UserError, did_you_mean
+from ddim.errors import UserError
+from ddim.text import did_you_mean
 
 Named = TypeVar("Named")
 

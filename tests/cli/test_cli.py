@@ -329,7 +329,7 @@ def one_model(folder, **about):
 
 
 def test_reproduce_takes_a_run_and_its_own_data(tmp_path, monkeypatch, capsys):
-    """Its model is not trained again, and its results lie in its folder; `--model` alone is the same."""
+    """It does not train again, and writes into the folder of the run; `--model` alone does the same."""
     seen = []
     monkeypatch.setattr(Reproduce, "_experiments", lambda self, model, source, out, minutes: seen.append((source, out)))
     monkeypatch.chdir(tmp_path)

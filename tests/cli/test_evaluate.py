@@ -113,7 +113,7 @@ def labels_asked(monkeypatch):
 
 
 def test_classes_are_drawn_as_often_as_in_the_reference(tmp_path, monkeypatch, capsys):
-    """Not all in turn: of rare classes too many samples would lie far from the real images."""
+    """If the classes came in turn, rare ones would have too many samples, far from the real images."""
     model = Denoiser(
         nets.build("plain", 1, "tiny", 2), schedule.linear(), "eps", (1, 8, 8), 2, sampling=Sampling(steps=2)
     )
@@ -159,7 +159,7 @@ def colours(folder, *sizes):
 
 
 def test_a_folder_of_another_size_is_refused(tmp_path, capsys):
-    """Cropped and shrunk to the size of the real images it would count as other images."""
+    """Cropping and resizing its images to the size of the real ones would change what is measured."""
     real = colours(tmp_path / "real", *[(16, 16)] * 60)
     photos = colours(tmp_path / "photos", *[(20, 30), (50, 40)] * 30)
     for size, against, said in (
@@ -176,7 +176,7 @@ def test_a_folder_of_another_size_is_refused(tmp_path, capsys):
 
 
 def test_photographs_are_brought_to_the_size_of_generated_images(tmp_path, capsys):
-    """Which are not touched, and the size is told."""
+    """The generated images keep their pixels, and a notice names the size."""
     made, photos = (
         colours(tmp_path / "made", *[(16, 16)] * 60),
         colours(tmp_path / "photos", *[(20, 30), (50, 40)] * 30),
@@ -191,7 +191,7 @@ def test_photographs_are_brought_to_the_size_of_generated_images(tmp_path, capsy
 
 
 def test_a_small_data_set_is_evaluated_and_its_report_shows_the_result(tmp_path, capsys):
-    """120 photographs have 6 held-out ones, fewer than the features: the training images serve, and it is told."""
+    """6 of 120 photographs are held out, fewer than the features. The training images replace them, with a notice."""
     colours(tmp_path / "photos", *[(16, 16)] * 120)
     network = nets.build("plain", 3, "tiny", widths=(8, 16))
     model = Denoiser(network, schedule.linear(T=20), shape=(3, 16, 16), sampling=Sampling(steps=2))
@@ -378,8 +378,9 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", bare], "does not say what it was trained on"),
         (["evaluate", run, "--count", "30"], "30 samples are too few for the 32 features of digits"),
         (["evaluate", run, "--count", "0"], "0 samples are too few"),
+        (["evaluate", run, "--count", "1000000000"], "at most 1,000,000 samples, got 1,000,000,000"),
         (["evaluate", run, "--extractor", "eye"], "no extractor called 'eye'"),
-        (["evaluate", run, "--extractor", "mnist"], "1x28x28"),
+        (["evaluate", run, "--extractor", "mnist"], "1 × 28 × 28"),
         (
             ["evaluate", small, "--against", "digits"],
             f"in {small} are 1 × 9 × 9, the real ones 1 × 8 × 8; bring",
@@ -389,7 +390,7 @@ def test_requests_that_cannot_be(run, tmp_path, capsys):
         (["evaluate", run, "--count", str(10**9)], "at most 1,000,000 samples"),
         (["evaluate", run, "--out", ""], "The path is empty"),
         (["compare", run, "--out", ""], "The path is empty"),
-        (["evaluate", run, "--out", small / "000000.png" / "x"], "000000.png is a file; name a folder"),
+        (["evaluate", run, "--out", small / "000000.png" / "x"], "000000.png is a file; choose another folder"),
         (["evaluate", folder, "--against", small, "--split", "train"], "used whole: leave out --split"),
         (["compare", run, run], "each once"),
         (["compare", folder, f"{folder}/"], "each once"),

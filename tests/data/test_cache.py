@@ -56,7 +56,7 @@ def test_any_other_damage_is_noticed_or_changes_nothing(path):
 
 
 def test_a_header_with_numbers_that_fit_each_other_and_not_the_data_is_noticed(path):
-    """Here `files` begins within the pixels, where it once was read as text."""
+    """In this file, `files` begins inside the pixels, which must not be read as text."""
     whole = path.read_bytes()
     text = whole[8:4096]
     table = json.loads(text)
@@ -70,7 +70,7 @@ def test_a_header_with_numbers_that_fit_each_other_and_not_the_data_is_noticed(p
 
 
 def test_a_copy_that_an_older_version_wrote_is_made_anew(path):
-    """It had no checksum of the header."""
+    """Older versions wrote no checksum of the header."""
     whole = path.read_bytes()
     table = json.loads(whole[8:4096])
     del table["__metadata__"]["head"]

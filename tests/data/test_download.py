@@ -116,7 +116,7 @@ def test_of_a_body_without_a_length_no_more_is_read_than_the_file_has(to, serve,
 
 
 def test_a_short_body_without_a_length_is_not_gone_on_with(to, serve):
-    """It may be a page to log in; the next mirror then starts from the first byte."""
+    """The body may be a login page, so the next mirror starts from the first byte."""
     page, good = serve(b"<html>Please log in</html>", length=False), serve(CONTENT)
     assert fetch([page.url(), good.url()], to, SHA256, SIZE).read_bytes() == CONTENT
     assert good.asked == [None]
@@ -243,9 +243,9 @@ def homeless(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", lambda user: {}[user])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    download._homeless.cache_clear()
+    download._cache_without_home.cache_clear()
     yield tmp_path / f"ddim-{os.geteuid()}"
-    download._homeless.cache_clear()
+    download._cache_without_home.cache_clear()
 
 
 def test_without_a_home_folder_the_cache_is_a_temporary_one_of_the_user(homeless, monkeypatch):

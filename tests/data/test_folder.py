@@ -245,7 +245,7 @@ def remove(zoo):
 
 
 def replace(zoo):
-    """By a file of the same size and time, as archives leave them."""
+    """Replace an image by another of the same size and time, as unpacking an archive can."""
     path = zoo / "cat" / "00.png"
     data, times = path.read_bytes(), path.stat()
     path.unlink()

@@ -42,7 +42,7 @@ def counts(root):
 
 @pytest.fixture(autouse=True)
 def _no_notice():
-    """A notice that a test does not expect fails it."""
+    """Make a test fail on a notice that it does not expect."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Notice)
         yield
@@ -154,7 +154,7 @@ def test_each_class_keeps_a_training_image_and_nothing_else_changes():
 
 
 def rare(root):
-    """19 common images and a rare one, whose digest is the least: one in 20 is held out, and it would be the one."""
+    """Write 19 common images and a rare one with the smallest digest, which alone would be held out by its digest."""
     paths = [picture(root / "common" / f"{i}.png", i) for i in range(20)]
     least = min(paths, key=lambda path: hashlib.blake2b(path.read_bytes()).hexdigest())
     (root / "rare").mkdir()

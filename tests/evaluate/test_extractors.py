@@ -44,9 +44,9 @@ def test_no_two_extractors_share_a_fingerprint():
     ("name", "shape", "reason"),
     [
         ("nothing", (1, 28, 28), "no extractor called 'nothing'; choose one of "),
-        ("mnist", (3, 28, 28), "of 1x28x28, not of 3x28x28"),
-        ("digits", (1, 28, 28), "of 1x8x8, not of 1x28x28"),
-        ("scattering", (2, 28, 28), "not of 2x28x28"),
+        ("mnist", (3, 28, 28), "of 1 × 28 × 28, not of 3 × 28 × 28"),
+        ("digits", (1, 28, 28), "of 1 × 8 × 8, not of 1 × 28 × 28"),
+        ("scattering", (2, 28, 28), "not of 2 × 28 × 28"),
         ("scattering", (1, 7, 28), "8 to 256 pixels"),
         ("scattering", (1, 28, 257), "8 to 256 pixels"),
         ("inception", (4, 28, 28), "1 or 3 channels, not of 4"),

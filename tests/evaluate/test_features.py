@@ -102,7 +102,7 @@ def test_batches_do_not_show(monkeypatch, pixels):
 
 
 def test_another_shape_is_refused(pixels):
-    with pytest.raises(UserError, match="of 1x8x8, and scattering was made for 1x9x8"):
+    with pytest.raises(UserError, match="of 1 × 8 × 8, and scattering was made for 1 × 9 × 8"):
         features(extractors.get("scattering", (1, 9, 8)), pixels)
 
 
@@ -143,7 +143,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, pixels, damage):
 
 
 def test_a_flip_anywhere_is_noticed_or_changes_nothing(tmp_path, pixels):
-    """Also in the type or the shape: the numbers as int64 have the same bytes."""
+    """This includes the dtype and the shape: the same bytes are also valid int64 numbers."""
     right = cached_features(Counting(), pixels)
     (path,) = (tmp_path / "cache").rglob("*.safetensors")
     whole = path.read_bytes()

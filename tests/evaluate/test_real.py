@@ -1,14 +1,18 @@
-"""Which real images and features an evaluation takes for a data set of so many images."""
+"""The real images, features and classes that an evaluation takes: by the number of images and their classes."""
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
 from ddim.data import Images
+from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError
-from ddim.evaluate.real import of_splits, of_whole
+from ddim.evaluate import labels_like
+from ddim.evaluate.real import labels_for, of_splits, of_whole
 from ddim.evaluate.scoring import measure
+from ddim.schedule import linear
 
 
 def images(count, split, channels=3):
@@ -71,3 +75,43 @@ def test_a_folder_that_is_used_whole_has_the_same_choice():
     with pytest.warns(Notice, match="photos has 200 images, too few for the 120 .* compared with them, by the 24"):
         real = of_whole(images(200, "all"))
     assert (real.extractor.name, real.draw) == ("scattering-small", 100)
+
+
+def labelled(*counts):
+    """A data set with so many images of each class."""
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return Images(
+        torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), labels, tuple(map(str, range(len(counts)))), "x"
+    )
+
+
+@pytest.mark.parametrize("counts", [(130, 13), (1, 2, 3, 4), (900, 11, 11, 11, 11, 11), (5, 0, 1), (7,)])
+def test_every_beginning_of_the_labels_has_the_shares_of_the_images(counts):
+    labels = labels_like(labelled(*counts), 500).numpy()
+    drawn = np.cumsum(np.eye(len(counts))[labels], axis=0)
+    wanted = np.arange(1, 501)[:, None] * np.array(counts) / sum(counts)
+    assert abs(drawn - wanted).max() <= 1.1
+    assert np.array_equal(labels[:60], labels_like(labelled(*counts), 60))
+
+
+def test_classes_of_equally_many_images_come_in_turn():
+    assert labels_like(labelled(20, 20, 20), 10).tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+
+
+class ByLabel(torch.nn.Module):
+    """A network with classes."""
+
+    def forward(self, x, t, label=None):
+        return x
+
+
+def test_labels_for_a_model_need_its_classes():
+    model = Denoiser(ByLabel(), linear(), "x0", (1, 2, 2), 3)
+    three = labelled(3, 2, 1)
+    labels, words = labels_for(model, three, 60)
+    assert labels is not None
+    assert (labels.bincount().tolist(), words) == ([30, 20, 10], "as often as in the reference")
+    assert labels_for(model, three, 60, ["0", "1", "2"])[1] == "as often as in the reference"
+    assert labels_for(model, three, 60, ["cat", "dog", "owl"]) == (None, "all in turn")
+    assert labels_for(model, labelled(3, 2), 60) == (None, "all in turn")
+    assert labels_for(Denoiser(ByLabel(), linear(), "x0", (1, 2, 2)), three, 60) == (None, "")

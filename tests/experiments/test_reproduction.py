@@ -230,7 +230,7 @@ def rows(images, indices):
 
 
 def test_few_images_are_measured_by_the_training_images_and_fewer_features(tmp_path, model, monkeypatch):
-    """10 held-out digits are fewer than the 32 features of the classifier, 120 for training more than 2 times 16."""
+    """10 held-out digits are too few for the 32 features of the classifier; 60 training digits suffice for fewer."""
     monkeypatch.setattr(table1_grid, "EXTENTS", SMALL)
     monkeypatch.setattr(experiments.evaluation, "COUNTS", (200, 40))
     train, test = (open_images("digits", split=split) for split in ("train", "test"))

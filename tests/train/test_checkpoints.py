@@ -191,7 +191,7 @@ def rewrite(path, change):
     ids=str,
 )
 def test_numbers_of_a_wrong_type_are_damage_though_the_digest_fits(tmp_path, wrong):
-    """Training continues from the checkpoint before; `...` stands for a number that is missing."""
+    """Training continues from the previous checkpoint; `...` stands for a missing number."""
     put(tiny(), tmp_path, 4, 9)
 
     def change(tensors, numbers):

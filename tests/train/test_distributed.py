@@ -39,7 +39,7 @@ def test_a_variable_that_is_not_a_number_is_said(monkeypatch, name):
 
 
 def test_a_rank_that_there_is_not_is_said(monkeypatch):
-    """Else the process would wait for the others for half an hour, deaf to signals."""
+    """Without this error the process waits for the others for half an hour and ignores signals."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "2")
     with pytest.raises(UserError, match="RANK is 2, but must be below WORLD_SIZE, 2"):

@@ -45,7 +45,7 @@ def mean_loss(model, images, **options):
 
 
 def test_images_that_the_model_is_not_made_for_are_refused(digits):
-    """The shape is forgotten, or there are other classes; a model without classes may learn from labelled images."""
+    """Images of another shape or number of classes are refused; without classes, a model ignores the labels."""
     five = nets.build("plain", 1, "tiny", classes=5)
     for model, said in (
         (Denoiser(small().network, schedule.linear()), r"shape \(1, 28, 28\), but those of digits are \(1, 8, 8\)"),

@@ -1,4 +1,4 @@
-"""A folder of images is a place, however it is spelled; and a start that fails leaves its run folder as it was."""
+"""A run finds its images however their path is written; a start that fails leaves the run folder unchanged."""
 
 import json
 import os
@@ -153,7 +153,7 @@ def test_a_first_update_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeyp
 
 
 def test_a_network_that_cannot_be_compiled_is_one_sentence(tmp_path, monkeypatch, few):
-    """Nothing is begun, and what else raises RuntimeError is passed on."""
+    """The run folder stays as it was. Other kinds of RuntimeError are not caught."""
     missing = type("InvalidCxxCompiler", (RuntimeError,), {"__module__": "torch._inductor.exc"})("No compiler found\n")
 
     def fail(*_):

@@ -43,7 +43,7 @@ def faulty(monkeypatch):
 
 
 def test_auto_is_fp32_where_the_processor_computes_the_network_wrongly(faulty):
-    with pytest.warns(Notice, match=r"in bf16 \(Conv2d.*3 x 3.*2 x 2.*1 x 1 pixels\); training uses fp32"):
+    with pytest.warns(Notice, match=r"in bf16 \(Conv2d.*3 × 3.*2 × 2.*1 × 1 pixels\); training uses fp32"):
         assert training_precision(model(1), "auto", Distributed("cpu")) == "fp32"
 
 
@@ -115,7 +115,7 @@ def test_every_kind_of_convolution_is_tested():
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_by_default_small_images_train_like_in_fp32(size):
-    """On this processor: the network halves them down to one pixel, and halves that."""
+    """The test runs on this processor. The network halves the images to one pixel, and once more."""
     pixels = torch.randint(0, 256, (20, 1, size, size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     images = Images(pixels, torch.zeros(20).long(), ("one",), "small")
     losses = []

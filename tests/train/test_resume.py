@@ -115,7 +115,7 @@ def test_a_training_that_goes_on_is_the_uninterrupted_one(tmp_path, case, stops)
 
 
 def test_a_checkpoint_with_averages_in_half_precision_resumes(tmp_path):
-    """As those of a bf16 model once were."""
+    """Earlier versions wrote such averages for a bf16 model."""
     state, _ = in_legs("bf16 weights", tmp_path, [3])
     tensors, numbers = checkpoints.read(tmp_path, 3)
     assert {tensors[name].dtype for name in tensors if name.startswith("0.1/")} == {torch.float32}

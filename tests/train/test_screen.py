@@ -17,7 +17,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import Notice
 from ddim.train import Plan, Recipe, fit
 from ddim.train.run import train
-from ddim.train.screen import Screen, duration
+from ddim.train.screen import Screen
 
 FEW = Images(torch.arange(40 * 64).view(40, 1, 8, 8).to(torch.uint8), torch.zeros(40).long(), ("a",), "few")
 
@@ -37,7 +37,7 @@ def test_the_first_line_says_what_is_trained(tmp_path, capsys):
     first = capsys.readouterr().err.splitlines()[0]
     weights = sum(weight.numel() for weight in network.parameters())
     assert first == (
-        f"ddim: Training plain tiny ({weights:,} parameters) on few (40 images of 1 x 8 x 8), 4 images in each "
+        f"ddim: Training plain tiny ({weights:,} parameters) on few (40 images of 1 × 8 × 8), 4 images in each "
         f"update, fp32 on 1 x cpu, until 2 updates, in {tmp_path}."
     )
     go(tmp_path, steps=1000, minutes=0.01)
@@ -134,9 +134,3 @@ def test_evaluation_takes_little_of_a_limit_in_minutes(tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines
     assert all(len(line["held_out_by_level"]) == 10 for line in lines)
-
-
-def test_times_as_people_say_them():
-    said = {0.4: "0 seconds", 1: "1 second", 59.6: "1 minute", 3600 * 4 + 610: "4 hours 10 minutes"}
-    said[2 * 86400 + 3 * 3600 + 59] = "2 days 3 hours"
-    assert {seconds: duration(seconds) for seconds in said} == said

@@ -112,7 +112,7 @@ def test_the_update_under_way_is_the_last(tmp_path, monkeypatch, capsys, images,
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [2, 3])
 def test_a_signal_in_or_after_the_last_update_ends_a_complete_run(tmp_path, monkeypatch, capsys, images, step, kind):
-    """What was to follow, for instance the experiments of `reproduce`, does not begin; the run lacks nothing."""
+    """Nothing that follows the training begins, e.g. the experiments of `reproduce`; the run is complete."""
     monkeypatch.setattr("ddim.train.run.fit", asking([step], kind))
     assert interrupted(capsys, tmp_path).endswith(SENTENCE)
     assert checkpoints.newest(tmp_path) == 3
@@ -121,7 +121,7 @@ def test_a_signal_in_or_after_the_last_update_ends_a_complete_run(tmp_path, monk
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_reproduce_ends_with_a_training_that_was_asked_to(tmp_path, monkeypatch, capsys, images, kind):
-    """Even in the final save, when all that is left of the command are its experiments."""
+    """This includes a signal during the final save, when only the experiments remain."""
     monkeypatch.setattr("ddim.train.run.fit", asking([3], kind))
     monkeypatch.setattr("ddim.experiments.run", lambda *_, **__: pytest.fail("the experiments began"))
     (tmp_path / "few.toml").write_text('network = "plain"\nsize = "tiny"\n[plan]\nsteps = 3\nbatch_size = 4\n')

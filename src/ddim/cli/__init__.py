@@ -18,7 +18,8 @@ from operator import or_
 from types import FrameType
 from typing import Annotated, Any
 
-from ddim.errors import Notice, UserError, did_you_mean, printable
+from ddim.errors import Notice, UserError
+from ddim.text import did_you_mean, printable
 
 COMMANDS = {
     "train": "Train",

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Steps, out_folder
+from ddim.cli.options import Device, PathFlag, Steps, writable
 from ddim.cli.reference import RealFlags
 from ddim.cli.subjects import Subject
 from ddim.errors import UserError
@@ -35,7 +36,7 @@ class Compare:
     steps: Steps = None
     seed: int = 0
     """Seed of the samples' noise and of the bootstrap."""
-    out: Annotated[str, arg(metavar="PATH")] = "compare"
+    out: PathFlag = Path("compare")
     """Folder for the numbers and the picture."""
     report: bool = False
     """Also write the result into the first run, so that `ddim report` shows it."""
@@ -59,7 +60,8 @@ class Compare:
                 f"--report writes into the folder of the first subject, and {first.name} is not one of your runs; "
                 "name one of your runs first."
             )
-        out, real = out_folder(self.out), self.reference.open(subjects, self.count)
+        writable(self.out)
+        real = self.reference.open(subjects, self.count)
         extractor, count = real.extractor, real.count if self.count is None else self.count
         drawn = {}
         for subject in subjects:
@@ -75,7 +77,7 @@ class Compare:
             found[name] = measure(pixels, real.reference, extractor=extractor, real=real.others, seed=self.seed)
             rows[name] = pixels[:SHOWN]
         ranked = evaluation.ranked(found)
-        picture, numbers = out / "compare.png", out / "compare.json"
+        picture, numbers = self.out / "compare.png", self.out / "compare.json"
         write_grid(visible(torch.cat([rows[name] for name in ranked])), picture, columns=COLUMNS)
         facts = {name: {**about[name], **found[name].to_dict()} for name in ranked}
         table = {"reference": real.facts(), "subjects": facts}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Guidance, SamplingFlags, out_folder, refuse
+from ddim.cli.options import Device, Guidance, PathFlag, SamplingFlags, refuse, writable
 from ddim.cli.reference import RealFlags
 from ddim.cli.subjects import Subject
 
@@ -35,7 +35,7 @@ class Evaluate:
     guidance: Guidance = 1.0
     seed: int = 0
     """Seed of the samples' noise and of the bootstrap."""
-    out: Annotated[str | None, arg(metavar="PATH")] = None
+    out: PathFlag | None = None
     """Folder for the results; RUN/evaluate for a run, else evaluate/NAME, if not given."""
     device: Device = None
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
@@ -44,7 +44,7 @@ class Evaluate:
     def run(self) -> None:
         from ddim.device import choose_device
         from ddim.evaluate import copies, copying, measure
-        from ddim.evaluate.samples import AS_REFERENCE
+        from ddim.evaluate.real import AS_REFERENCE
         from ddim.evaluate.scoring import knows
         from ddim.experiments import experiments, results
 
@@ -53,7 +53,8 @@ class Evaluate:
             reason = f"is for samples of a model; {self.what} is a folder of images."
             refuse(self, ("count", "guidance"), reason)
             refuse(self.sampling, asdict(self.sampling), reason)
-        folder = _folder(subject) if self.out is None else out_folder(self.out)
+        folder = _folder(subject) if self.out is None else self.out
+        writable(folder)
         real, own = self.reference.open([subject], self.count), self.reference.against is None
         shown = subject.is_run and own and self.out is None  # by the report
         count = real.count if self.count is None else self.count

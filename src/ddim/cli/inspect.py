@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import DataDir
-from ddim.errors import UserError, counted, listed, printable
+from ddim.cli.options import DataDir, PathFlag
+from ddim.errors import UserError
+from ddim.text import counted, listed, printable
 
 if TYPE_CHECKING:
     from ddim.data.survey import Survey
@@ -41,22 +42,18 @@ class Inspect:
     """Use only these classes, e.g. cat,dog."""
     all: bool = False
     """List every file that is left out and every duplicate, not only the first 20."""
-    out: str | None = None
+    out: PathFlag | None = None
     """PNG file for the picture; NAME-inspect.png if not given."""
     data_dir: DataDir = None
 
     def run(self) -> None:
         from ddim.data import catalogue, names, open_images, to_uint8
-        from ddim.data.images import checked_size
         from ddim.data.survey import spread, survey
-        from ddim.files import user_path
         from ddim.pictures import write_grid
 
-        out, size = None if self.out is None else user_path(self.out), self.image_size
+        out, size = self.out, self.image_size
         if out is not None and out.suffix.lower() != ".png":
             raise UserError(f"The picture is a PNG, and --out is {out}; give a name that ends in .png.")
-        if size is not None:
-            checked_size(size)
         if self.what in names():
             images, held_out = (
                 open_images(self.what, classes=self.classes, size=size, split=split, data_dir=self.data_dir)

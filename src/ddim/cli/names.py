@@ -92,8 +92,8 @@ def _recipes() -> Iterator[tuple[str, str]]:
 
 def _models() -> Iterator[tuple[str, str]]:
     """Yield the models that come with ddim with the facts of their config."""
+    from ddim.config import read_config
     from ddim.loading import SHIPPED
-    from ddim.model_io import read_config
 
     for path in sorted(SHIPPED.glob("*/config.json")):
         config = read_config(path.parent)

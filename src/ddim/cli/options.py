@@ -1,21 +1,21 @@
 """Flags that several commands share, each with one help text, and what reads their values."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from ddim.errors import UserError
+from ddim.errors import Number, UserError, number
 from ddim.files import user_path
 
 if TYPE_CHECKING:
     from ddim.sampling import SamplingOptions
 
-Number = TypeVar("Number", int, float)
-MOST_GUIDANCE = 1000
+MOST_GUIDANCE = 1000  # far larger weights overflow in the network's arithmetic
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
 PathFlag = Annotated[
@@ -40,12 +40,8 @@ Steps = Annotated[
 
 
 def _guidance(words: list[str]) -> float:
-    weight = float(words[0])
-    if not abs(weight) <= MOST_GUIDANCE:  # far larger ones overflow in the network's arithmetic
-        raise UserError(
-            f"guidance must be a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, 1 for none; got {weight}."
-        )
-    return weight
+    allowed = f"a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, 1 for none"
+    return number("guidance", float(words[0]), float, -MOST_GUIDANCE, MOST_GUIDANCE, allowed)
 
 
 Guidance = Annotated[
@@ -84,19 +80,19 @@ class SamplingFlags:
 def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
     """Return the comma-separated numbers of a flag. Raises `UserError` for another entry."""
     try:
-        return [kind(number) for number in text.split(",")]
+        return [kind(word) for word in text.split(",")]
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
         raise UserError(f"--{flag} takes {what} with commas between them, e.g. 3,1,4; got {text!r}.") from None
 
 
-def out_folder(path: str | Path) -> Path:
-    """Return the folder that --out names. Raises `UserError` if it cannot be one: an empty name, or below a file."""
-    folder = user_path(path)
-    existing = next((one for one in (folder, *folder.parents) if one.exists()), folder)
-    if existing.is_file():
-        raise UserError(f"Could not write into {folder}: {existing} is a file; name a folder for --out.")
-    return folder
+def writable(folder: Path) -> Path:
+    """Return `folder`, or the nearest one above it that exists. Raises `UserError` if nothing can be written there."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "may not be written" if place.is_dir() else "is a file"
+        raise UserError(f"Could not write into {folder}: {place} {reason}; choose another folder.")
+    return place
 
 
 def names(text: str | None) -> list[str] | None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ddim.cli.options import DataDir
-from ddim.cli.subjects import Shape, Subject, both_splits, sizes_of, stored_copy, times
+from ddim.cli.subjects import Shape, Subject, both_splits, sizes_of, stored_copy
 from ddim.errors import Notice, UserError
 from ddim.files import user_path
+from ddim.text import dimensions
 
 if TYPE_CHECKING:
     from ddim.evaluate.real import Real
@@ -38,16 +39,16 @@ class RealFlags:
         """
         from ddim.data import names, open_images
         from ddim.evaluate import real
-        from ddim.evaluate.samples import check_count
         from ddim.evaluate.scoring import check_counts
 
         models = [subject for subject in subjects if subject.is_model]
         folders = [subject for subject in subjects if not subject.is_model]
-        if models and count is not None:
-            check_count(count)
+        if models and count is not None and count > real.MOST:
+            more = f"got {count:,}; published results use 10,000 to 50,000"
+            raise UserError(f"An evaluation takes at most {real.MOST:,} samples, {more}.")
         against = None if self.against is None else str(user_path(self.against))
         if against is None:
-            source = subjects[0].training_data
+            source = subjects[0].training_data()
         else:
             source = {"name_or_path": against, "size": models[0].model.shape[-1] if models else None}
             if not models and against not in names():
@@ -63,8 +64,8 @@ class RealFlags:
         for subject in models:
             if subject.model.shape != shape:
                 raise UserError(
-                    f"{subject.name} draws images of {times(subject.model.shape)}, and the real images are "
-                    f"{times(shape)}; compare with images of the same shape."
+                    f"{subject.name} draws images of {dimensions(subject.model.shape)}, and the real images are "
+                    f"{dimensions(shape)}; compare with images of the same shape."
                 )
         if folders:
             _check_sizes(folders, shape, **source)
@@ -107,10 +108,10 @@ def _check_sizes(folders: Sequence[Subject], shape: Shape, name_or_path: str, **
         if folder.shape[1:] != compared:
             if sizes != {folder.shape[1:]}:
                 raise UserError(
-                    f"The images in {folder.name} are {times(folder.shape)}, the real ones {times(shape)}; bring "
-                    "them to that size first."
+                    f"The images in {folder.name} are {dimensions(folder.shape)}, the real ones {dimensions(shape)}; "
+                    "bring them to that size first."
                 )
             resized.append(folder.name)
     if resized:
         which = " and in ".join(resized)
-        warnings.warn(f"The images in {which} are brought to {times(compared)} pixels.", Notice, stacklevel=3)
+        warnings.warn(f"The images in {which} are brought to {dimensions(compared)} pixels.", Notice, stacklevel=3)

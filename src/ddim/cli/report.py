@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device
+from ddim.cli.options import Device, PathFlag
 from ddim.errors import UserError
 
 
@@ -27,7 +27,7 @@ class Report:
     """Approximate time limit in minutes, to which the experiments are shortened; no limit if not given."""
     redo: bool = False
     """Compute results again that are already in the folder."""
-    digest: str | None = None
+    digest: PathFlag | None = None
     """Folder for a short version to commit to a repository: README.md, pictures and numbers.json."""
     device: Device = None
 
@@ -37,7 +37,7 @@ class Report:
         from ddim.files import user_path
         from ddim.loading import comes_with_ddim, find
 
-        folder, small = user_path(self.run_folder), None if self.digest is None else user_path(self.digest)
+        folder = user_path(self.run_folder)
         if not folder.is_dir() and comes_with_ddim(find(self.run_folder)):
             raise UserError(
                 f"{folder} is a model that comes with ddim, not a run; `ddim reproduce {folder} --model {folder}` "
@@ -47,7 +47,7 @@ class Report:
         setup = experiments.Setup(folder, model)
         for name in experiments.run(setup, minutes=self.minutes, redo=self.redo):
             print(f"{name} done")
-        if small is None:
+        if self.digest is None:
             print(f"The report is {report.write(folder)}.")
         else:
-            print(f"The report is {folder / 'report.html'}; the short version is {report.digest(folder, small)}.")
+            print(f"The report is {folder / 'report.html'}; the short version is {report.digest(folder, self.digest)}.")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import DataDir, Device, out_folder
+from ddim.cli.options import DataDir, Device, PathFlag, writable
 from ddim.cli.subjects import Subject
 from ddim.errors import Notice, UserError
 from ddim.files import user_path
+from ddim.text import did_you_mean
 from ddim.train import recipe as recipes
 from ddim.train.recipe import Plan, Recipe
 
@@ -55,7 +56,7 @@ class Reproduce:
     """Run the training and every experiment at full length. This takes hours on a CPU."""
     model: str | None = None
     """Use this model instead of training one: a run, or a model that comes with ddim."""
-    out: Annotated[str | None, arg(metavar="PATH")] = None
+    out: PathFlag | None = None
     """Folder of the run; for a run that folder itself, otherwise runs/NAME or runs/NAME-quick, if not given."""
     device: Device = None
     data_dir: DataDir = None
@@ -65,16 +66,18 @@ class Reproduce:
             raise UserError("--quick, --minutes and --full exclude each other; give one of them.")
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"--minutes must be above 0; got {self.minutes}.")
-        began, out = time.monotonic(), None if self.out is None else out_folder(self.out)
+        began, out = time.monotonic(), self.out
         given = self._given()
         if given is not None and self.what in (None, given.name):  # its data are its own
-            source, name = _own(given), given.folder.resolve().name
+            remedy = f"name the recipe or the images first, e.g. ddim reproduce photos/ --model {given.name}"
+            source, name = given.training_data(remedy), given.folder.resolve().name
             out = out or (given.folder if given.is_run else None)
         else:
             recipe, name = _recipe("digits" if self.what is None else self.what)
             recipe = replace(recipe, plan=self._limited(recipe.plan))
             source = {"name_or_path": recipe.data, "classes": recipe.classes, "size": recipe.image_size}
         out = out or Path("runs", f"{name}-quick" if self.quick else name)
+        writable(out)
         model = self._trained(recipe, out) if given is None else self._adopt(given, source, out)
         if os.environ.get("RANK", "0") != "0":  # of the processes of torchrun, only the first continues
             return
@@ -85,14 +88,11 @@ class Reproduce:
 
     def _given(self) -> Subject | None:
         """Return the model to use without training: that of --model, or WHAT if it is a run; otherwise None."""
-        from ddim.model_io import read_config
+        from ddim.config import read_config
 
         name = self.model
-        if (
-            self.what is not None
-            and self.what not in recipes.names()
-            and (user_path(self.what) / "config.json").is_file()
-        ):
+        what = None if self.what is None or self.what in recipes.names() else user_path(self.what)
+        if what is not None and (what / "config.json").is_file():
             if name not in (None, self.what):
                 raise UserError(f"{self.what} is a run, whose own model is used; leave out --model {name}.")
             name = self.what
@@ -127,14 +127,15 @@ class Reproduce:
     def _adopt(self, given: Subject, source: Source, out: Path) -> "Denoiser":
         """Return the model, copied into the run folder `out`, which must be empty or hold the same model."""
         from ddim import load
+        from ddim.config import read_config
         from ddim.device import choose_device
         from ddim.evaluate.batches import spread_rows
         from ddim.files import write_bytes
-        from ddim.model_io import fingerprint, read_config
+        from ddim.model_io import fingerprint
 
         folder, learnt = given.folder, read_config(given.folder).get("recipe")  # all checks come before the first write
         if isinstance(learnt, dict) and "data" in learnt:
-            own = given.training_data
+            own = given.training_data()
             if not _same_place(own["name_or_path"], source["name_or_path"]) or own["classes"] != source["classes"]:
                 raise UserError(
                     f"{given.name} was trained on {_data(own)}, but the recipe {self.what} is for {_data(source)}; "
@@ -173,17 +174,6 @@ class Reproduce:
         print(f"The report is {page}.")
 
 
-def _own(given: Subject) -> Source:
-    """Return the data that a model was trained on. Raises `UserError` if it does not say."""
-    try:
-        return given.training_data
-    except UserError as error:
-        raise UserError(
-            f"{given.name} does not say what it was trained on; name the recipe or the images first, e.g. ddim "
-            f"reproduce photos/ --model {given.name}"
-        ) from error
-
-
 def _recipe(what: str) -> tuple[Recipe, str]:
     """Return the recipe that WHAT names, and a name for its run. Raises `UserError` if WHAT names none."""
     from ddim import data
@@ -195,17 +185,18 @@ def _recipe(what: str) -> tuple[Recipe, str]:
         return recipes.read(path), path.stem
     if path.is_dir() or what in data.names():
         return Recipe(data=what), path.resolve().name or "images"
+    guess = did_you_mean(what, [*recipes.names(), *data.names()])
     raise UserError(
-        f"There is no recipe, data set or folder called {what!r}; choose one of {', '.join(recipes.names())}, or give "
-        "the path of a TOML file, of a run or of a folder of images."
+        f"There is no recipe, data set or folder called {what!r}{guess}; choose one of {', '.join(recipes.names())}, "
+        "or give the path of a TOML file, of a run or of a folder of images."
     )
 
 
-def _finished(recipe: Recipe, out: Path) -> bool | None:
-    """Return whether the training in `out` is finished; None if there is none. Raise for another recipe."""
+def _finished(recipe: Recipe, out: Path) -> bool:
+    """Return whether `out` holds a finished training. Raises `UserError` for one of another recipe."""
     if not (out / "config.json").is_file():
-        return None
-    from ddim.model_io import read_config
+        return False
+    from ddim.config import read_config
 
     finished = bool(read_config(out).get("finished"))
     was = recipes.of_run(out)

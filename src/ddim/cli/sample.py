@@ -6,15 +6,16 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Guidance, PathFlag, SamplingFlags, numbers
+from ddim.cli.options import Device, Guidance, PathFlag, SamplingFlags, numbers, writable
 from ddim.errors import UserError
+from ddim.text import counted, data_size, duration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +98,7 @@ class Sample:
         if out is None:  # by default inside the run, but never in the package
             name = f"{self._name(model, settings, len(labels) if labels else 64, count)}.png"
             out = Path(f"samples/{self.run_folder}-{name}") if comes_with_ddim(folder) else folder / "samples" / name
-        place = _place(out.parent if grid else out)
+        place = writable(out.parent if grid else out)
         if grid:
             in_turn = labels is None and model.classes is not None and count > model.classes
             columns = model.classes if in_turn else len(labels) if labels and 1 < len(labels) < count else None
@@ -107,9 +108,10 @@ class Sample:
         else:
             _check_folder(out, range(self.first, self.first + count), settings)
             for rows, images in self._batches(model, count, labels, place):
-                each = [{**settings, "index": i, "label": _label(model, labels, i - self.first, i)} for i in rows]
+                classes: Sequence[int | None] = self._classes(model, labels, rows) or [None] * len(rows)
+                each = [{**settings, "index": i, "label": label} for i, label in zip(rows, classes, strict=True)]
                 write_each(images, out, rows.start, each)
-        print(f"{count:,} {'image' if count == 1 else 'images'} in {out}.")
+        print(f"{counted(count, 'image')} in {out}.")
 
     def _labels(self, classes: int | None) -> list[int] | None:
         labels = None if self.labels is None else numbers("labels", self.labels, int)
@@ -117,6 +119,12 @@ class Sample:
             if classes is not None and not -1 <= label < classes:
                 raise UserError(f"--labels takes classes from 0 to {classes - 1}, or -1 for any class; got {label}.")
         return labels
+
+    def _classes(self, model: "Denoiser", labels: list[int] | None, rows: range) -> list[int] | None:
+        """Return the class of each image of these indices; None for a model without classes."""
+        if labels is not None:
+            return [labels[(i - self.first) % len(labels)] for i in rows]
+        return None if model.classes is None else [i % model.classes for i in rows]
 
     def _settings(self, model: "Denoiser", folder: Path) -> dict[str, Any]:
         """Return what determines the images, for the files. Raises `UserError` for options that the model refuses."""
@@ -181,14 +189,13 @@ class Sample:
         with bar(total=count, desc=f"sampling {count}", unit="image", disable=None if several else True) as progress:
             for start in range(0, count, size):
                 rows = range(self.first + start, self.first + min(start + size, count))
-                given = None if labels is None else [labels[(i - self.first) % len(labels)] for i in rows]
                 images = to_uint8(
                     model.sample(
                         len(rows),
                         **self.sampling.options(),
                         seed=self.seed,
                         first=rows.start,
-                        labels=given,
+                        labels=self._classes(model, labels, rows),
                         guidance=self.guidance,
                         clip=self.clip,
                         batch_size=size,
@@ -200,9 +207,9 @@ class Sample:
                     if place is not None:
                         taken = sum(-(-len(png) // BLOCK) * BLOCK for png in pngs(images))
                         _check_room(place, count, taken * count // len(rows))
-                        files = f", and their files about {_size(taken * count // len(rows))}"
+                        files = f", and their files about {data_size(taken * count // len(rows))}"
                     if several and seconds > SLOW:
-                        print(f"{count:,} images take about {_duration(seconds)}{files}.", file=sys.stderr)
+                        print(f"{count:,} images take about {duration(seconds)}{files}.", file=sys.stderr)
                 progress.update(len(rows))
                 yield rows, images
 
@@ -214,15 +221,6 @@ def _is_grid(out: Path) -> bool:
     if out.suffix.lower() not in ("", ".png"):
         raise UserError(f"Pictures are written as PNG; name a .png file or a folder for --out, not {out}.")
     return out.suffix.lower() == ".png"
-
-
-def _place(folder: Path) -> Path:
-    """Return `folder`, or the nearest one above it that exists. Raises `UserError` if nothing can be written there."""
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        reason = "may not be written" if place.is_dir() else "is a file"
-        raise UserError(f"Could not write into {folder}: {place} {reason}; choose another folder.")
-    return place
 
 
 def _check_folder(folder: Path, rows: range, settings: dict[str, Any]) -> None:
@@ -242,8 +240,8 @@ def _check_folder(folder: Path, rows: range, settings: dict[str, Any]) -> None:
     if pictures and not (same and not any(i in rows for i in indices)):
         more = f", or draw the images that follow with --first {indices[-1] + 1}" if same else ""
         kind = "of the same settings" if same else "drawn with other settings or not by this command"
-        pictures_already = f"{len(pictures):,} {'picture' if len(pictures) == 1 else 'pictures'} already"
-        raise UserError(f"{folder} holds {pictures_already}, {kind}; name another folder for --out{more}.")
+        held = f"{counted(len(pictures), 'picture')} already"
+        raise UserError(f"{folder} holds {held}, {kind}; name another folder for --out{more}.")
     for name in entries:
         draft = re.fullmatch(r"\.([0-9]{6,})\.ddim-[0-9a-f]{8}\.png", name)
         if draft and int(draft[1]) in rows:
@@ -259,28 +257,10 @@ def _check_room(place: Path, count: int, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
-            f"{count:,} images need about {_size(needed)} on the disk, and {place} has {_size(free)} free; draw fewer, "
-            "or choose a folder on a larger disk."
+            f"{count:,} images need about {data_size(needed)} on the disk, and {place} has {data_size(free)} free; "
+            "draw fewer, or choose a folder on a larger disk."
         )
-
-
-def _label(model: "Denoiser", labels: list[int] | None, row: int, index: int) -> int | None:
-    if labels is not None:
-        return labels[row % len(labels)]
-    return None if model.classes is None else index % model.classes
 
 
 def _short(value: float | str | None) -> str:
     return str(value).removesuffix(".0")
-
-
-def _size(number: int) -> str:
-    unit, size = next(pair for pair in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if number >= pair[1] or pair[1] == 1e3)
-    return f"{number / size:,.1f} {unit}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3600)):
-        if seconds > 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds / 60:,.0f} minutes"

@@ -1,6 +1,5 @@
 """What `ddim evaluate` and `ddim compare` measure: models and folders of images."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddim.errors import UserError
 from ddim.files import user_path
+from ddim.text import dimensions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ddim.evaluate.real import Real
 
 Shape = tuple[int, int, int]  # channels, height and width
+AGAINST = "name the real images to compare with: --against mnist, or --against PATH for a folder."
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,22 @@ class Subject:
 
         return load(self.folder)
 
-    @property
-    def training_data(self) -> dict[str, Any]:
-        """The data that a model was trained on, as arguments of `open_images`. Raises `UserError` if unknown."""
-        return _training_data(self)
+    def training_data(self, remedy: str = AGAINST) -> dict[str, Any]:
+        """Return the data that a model was trained on, as arguments of `open_images`.
+
+        Raises `UserError`, which ends with `remedy`, for a folder, for unknown data, and for images that have moved.
+        """
+        from ddim.config import read_config
+        from ddim.train.recipe import source
+
+        if not self.is_model:
+            raise UserError(f"{self.name} is a folder of images; {remedy}")
+        config = read_config(self.folder)
+        recipe = config.get("recipe")
+        if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), str):
+            raise UserError(f"{self.name} does not say what it was trained on; {remedy}")
+        data = source(config, self.name, remedy)
+        return {"name_or_path": data, "classes": recipe.get("classes"), "size": recipe.get("image_size")}
 
     @cached_property
     def shape(self) -> Shape:
@@ -69,24 +82,22 @@ class Subject:
         stored = stored_copy(str(self.folder), None)
         sizes = sorted(sizes_of(stored))
         if len(sizes) > 1:
-            raise UserError(
-                f"The images in {self.name} have {len(sizes)} sizes, from {times(sizes[0])} to {times(sizes[-1])} "
-                "pixels; bring them to one size first."
-            )
+            ends = f"from {dimensions(sizes[0])} to {dimensions(sizes[-1])} pixels"
+            raise UserError(f"The images in {self.name} have {len(sizes)} sizes, {ends}; bring them to one size first.")
         return (stored.pixels.shape[1], *sizes[0])
 
     def labels(self, real: "Real", count: int, own: bool) -> "tuple[Tensor | None, str]":
         """Return the class of each of `count` samples, None for all in turn; and how often each class is drawn.
 
         The classes are as often as in the reference if its classes are those of the model, otherwise as often as in
-        the model's training images if they are there. `own` tells that the reference is of the training data.
+        the model's training images if they are there. `own` says whether the reference is of the training data.
 
         Raises:
             UserError: training data whose classes are not those of the model.
         """
+        from ddim.config import read_config
         from ddim.data import open_images
-        from ddim.evaluate.samples import AS_REFERENCE, AS_TRAINED, IN_TURN, labels_for
-        from ddim.model_io import read_config
+        from ddim.evaluate.real import AS_REFERENCE, AS_TRAINED, IN_TURN, labels_for
 
         data, reference = read_config(self.folder).get("data"), real.reference
         names = data.get("classes") if isinstance(data, dict) else None if own else []  # without names, others' differ
@@ -100,7 +111,7 @@ class Subject:
                 f"--against {reference.name}."
             )
         with suppress(UserError):  # unknown, or no longer there
-            labels, drawn = labels_for(self.model, open_images(**self.training_data), count, names or None)
+            labels, drawn = labels_for(self.model, open_images(**self.training_data()), count, names or None)
         return labels, AS_TRAINED if drawn == AS_REFERENCE else drawn
 
     def pixels(
@@ -123,9 +134,10 @@ class Subject:
         Raises:
             UserError: a folder in colour where the real images are grey, or what `sample` refuses.
         """
+        from ddim.config import read_config
         from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
-        from ddim.model_io import fingerprint, read_config
+        from ddim.model_io import fingerprint
         from ddim.report.run_folder import images_seen, read_metrics
 
         if self.is_model:
@@ -145,29 +157,10 @@ class Subject:
             pixels = pixels.expand(-1, shape[0], -1, -1)
         if tuple(pixels.shape[1:]) != shape:
             raise UserError(
-                f"The images in {self.name} are {times(pixels.shape[1:])}, and the real images are "
-                f"{times(shape)}; convert one of them first."
+                f"The images in {self.name} are {dimensions(pixels.shape[1:])}, and the real images are "
+                f"{dimensions(shape)}; convert one of them first."
             )
         return pixels, {}
-
-
-def _training_data(subject: Subject) -> dict[str, Any]:
-    from ddim.model_io import read_config
-    from ddim.train.recipe import source
-
-    if not subject.is_model:
-        raise UserError(
-            f"{subject.name} is a folder of images; name the real images to compare with, e.g. --against mnist."
-        )
-    config = read_config(subject.folder)
-    recipe = config.get("recipe")
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), str):
-        raise UserError(
-            f"{subject.name} does not say what it was trained on; name the real images to compare with, e.g. "
-            "--against photos/."
-        )
-    data = source(config, subject.name, "if they have moved, say where they are: --against PATH")
-    return {"name_or_path": data, "classes": recipe.get("classes"), "size": recipe.get("image_size")}
 
 
 def both_splits(path: str | Path, size: int | None) -> "Images":
@@ -198,8 +191,3 @@ def stored_copy(name_or_path: str, size: int | None, classes: str | None = None)
 def sizes_of(stored: "Stored") -> set[tuple[int, int]]:
     """Return the sizes of the files, (height, width)."""
     return {(fact.height, fact.width) for fact in stored.files()}
-
-
-def times(shape: Sequence[int]) -> str:
-    """Return a shape as text, e.g. "3 × 32 × 32"."""
-    return " × ".join(map(str, shape))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import DataDir, Device
+from ddim.cli.options import DataDir, Device, PathFlag
 from ddim.errors import UserError
 from ddim.files import user_path
 from ddim.train import recipe as recipes
@@ -31,7 +31,7 @@ class Train:
 
     what: Annotated[Positional[str], arg(metavar="[WHAT]")] = "digits"
     """A recipe (`ddim list recipes` or a TOML file), a data set, a folder of images, a hub id, or a run."""
-    out: Annotated[str | None, arg(metavar="PATH")] = None
+    out: PathFlag | None = None
     """Folder of the run; runs/NAME if not given."""
     device: Device = None
     data_dir: DataDir = None
@@ -71,14 +71,14 @@ class Train:
     def folder(self) -> Path:
         """The folder of the run."""
         if self.out is not None:
-            return user_path(self.out)
+            return self.out
         what = user_path(self.what)
         if _is_run(what):
             return what
         return Path("runs") / (what.stem if what.suffix == ".toml" else what.resolve().name or "images")
 
     def _source(self) -> str:
-        from ddim.model_io import read_config
+        from ddim.config import read_config
 
         remedy = f"if they have moved, say where they are: ddim train PATH --out {self.folder} --resume"
         return recipes.source(read_config(self.folder), self.folder, remedy)

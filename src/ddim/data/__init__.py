@@ -11,9 +11,10 @@ from ddim.data import build, folder, hub
 from ddim.data.cache import Stored
 from ddim.data.catalogue import Catalogue, contrast, summary
 from ddim.data.images import Images, check_images, checked_size, loaders, register
-from ddim.errors import Notice, UserError, counted, did_you_mean, printable
+from ddim.errors import Notice, UserError
 from ddim.files import user_path
 from ddim.pictures import to_uint8
+from ddim.text import counted, did_you_mean, printable
 
 __all__ = ["Images", "catalogue", "names", "open_images", "register", "to_uint8"]
 
@@ -121,8 +122,8 @@ def _decoded(files: Catalogue, name: str, size: int | None, split: str) -> Image
 
 def _notices(files: Catalogue, stored: Stored, name: str) -> Iterator[str]:
     """Yield what a user should know about a folder; the files that are left out are named when they are decoded."""
-    if files.doubt:
-        yield files.doubt
+    if files.warning:
+        yield files.warning
     if poor := contrast(stored.levels):
         yield f"{name}: {poor}"
     if skipped := stored.skipped:

@@ -40,7 +40,7 @@ class Catalogue:
     ignored: Mapping[str, int] = field(default_factory=dict)  # suffix -> number of files that are not images
     selected: bool = False  # whether the user selected exactly these classes
     splits: str = ""  # a sentence: which folders are the splits, and which others are not used
-    doubt: str = ""  # a sentence: which folders have the name of a split and are read as classes
+    warning: str = ""  # a sentence: which folders have the name of a split and are read as classes
 
     def select(self, classes: str | Sequence[str | int]) -> "Catalogue":
         """Return only some classes, as `Images.select` does; images of other classes are never decoded."""
@@ -52,7 +52,7 @@ class Catalogue:
             entries=[replace(entry, label=labels[entry.label]) for entry in self.entries if entry.label in labels],
             identity=f"{self.identity} {names!a}",
             selected=True,
-            doubt="",  # the user named the classes
+            warning="",  # the user named the classes
         )
 
 

@@ -15,18 +15,18 @@ import numpy.typing as npt
 import torch
 
 from ddim.data import unpickle
-from ddim.data.download import CHUNK, cache_folder, fetch, locate
+from ddim.data.download import CHUNK, REMEDY, cache_folder, fetch, locate
 from ddim.data.images import Images, register
 from ddim.data.unpickle import Call
-from ddim.errors import UserError, printable
+from ddim.errors import UserError
 from ddim.files import unreadable
+from ddim.text import printable
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 MAX_MEMBER = 1 << 26  # bytes of a batch, in an archive or not: twice the largest official file
 MAX_ARCHIVE = 1 << 29  # bytes of an archive, unpacked: three times the official one
 MAX_HEADERS = 1 << 20  # bytes of all headers of an archive; those of ten members have some 5,000
-REMEDY = "remove it and download it again"
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}

@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ddim.pictures import KIND, SHEET
+from ddim.text import one_line
+
 VERSION = 2  # of the pixels, the splits and the facts: raise it when they change, and every copy is decoded again
 
 _READ = "png apng jpg jpeg jpe jfif mpo webp bmp dib tif tiff gif ppm pgm pbm pnm"
@@ -84,13 +87,12 @@ def _reason(error: Exception) -> str:
         return f"cannot be opened: {error.strerror}"
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than the {MAX_PIXELS // 10**6} million pixels allowed"
-    words = " ".join(str(error).split())
-    return f"cannot be decoded: {words[:120] or type(error).__name__}"
+    return f"cannot be decoded: {one_line(error, 120) or type(error).__name__}"
 
 
 def is_sheet(image: Image.Image) -> bool:
     """Return whether ddim marked an opened PNG as a grid, an overview or a figure, not one image of a data set."""
-    return image.info.get("ddim:picture") == "sheet"
+    return image.info.get(KIND) == SHEET
 
 
 def flatten(image: Image.Image, kind: str) -> Image.Image:

@@ -20,15 +20,17 @@ from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from ddim.errors import Notice, UserError, printable
+from ddim.errors import Notice, UserError
 from ddim.files import locked, refusal, unreadable, user_path
 from ddim.progress import bar
+from ddim.text import one_line, printable
 
 TIMEOUT = 30.0  # seconds without a byte
 PATIENCE = 60.0  # seconds without an answer, and how far the file may be behind SLOWEST
 SLOWEST = 4096  # bytes a second
 CHUNK = 1 << 16
 ELSEWHERE = "set DDIM_CACHE to another folder"
+REMEDY = "remove it and download it again"  # for a damaged file
 DATA_DIR = "put the data set in a folder and name that folder as data_dir (--data-dir)"
 
 Files = TypeVar("Files")
@@ -84,11 +86,11 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "ddim"
     except RuntimeError:
-        return _homeless()
+        return _cache_without_home()
 
 
 @functools.cache
-def _homeless() -> Path:
+def _cache_without_home() -> Path:
     """Return the cache of a user without a home folder, which only this user can read."""
     user = os.geteuid()  # only POSIX knows users without a home folder
     folder = Path(tempfile.gettempdir()) / f"ddim-{user}"
@@ -152,7 +154,7 @@ def _try_each(urls: Sequence[str], to: Path, sha256: str, size: int) -> list[str
             part.unlink()
             reasons.append(f"{url}: the file has sha256 {actual} instead of {sha256}")
         except _MirrorError as reason:
-            reasons.append(f"{url}: {printable(' '.join(str(reason).split()))[:200]}")
+            reasons.append(f"{url}: {printable(one_line(reason))[:200]}")
     return reasons
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from ddim.data.catalogue import Catalogue, Entry, Skipped, sorted_classes
 from ddim.data.decode import FOREIGN, SUFFIXES, is_sheet
-from ddim.errors import UserError, counted, listed
+from ddim.errors import UserError
+from ddim.text import counted, listed
 
 SYSTEM_FILES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 RUN_FILES = {"config.json", "metrics.jsonl"}
@@ -85,11 +86,11 @@ def scan(root: Path) -> Catalogue:
         skipped=tuple(skipped),
         ignored=ignored,
         splits=splits,
-        doubt=_doubt(set_name, sorted(lookalikes)),
+        warning=_warning(set_name, sorted(lookalikes)),
     )
 
 
-def _doubt(name: str, folders: list[str]) -> str:
+def _warning(name: str, folders: list[str]) -> str:
     if not folders:
         return ""
     return (

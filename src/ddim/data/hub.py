@@ -10,6 +10,7 @@ from typing import Any
 from ddim.data.catalogue import Catalogue, Entry, Skipped, sorted_classes
 from ddim.data.decode import Unreadable
 from ddim.errors import UserError
+from ddim.text import one_line
 
 PREFIX = "hf:"
 TEST_NAMES = ("test", "validation", "valid", "val")  # the first that exists is used
@@ -47,7 +48,7 @@ def scan(name: str) -> Catalogue:
     try:
         splits: dict[str, Any] = dict(datasets.load_dataset(where, config or None, **options))
     except Exception as error:  # no network, no such id, several configurations, not a data set
-        reason = " ".join(str(error).split())[:300].rstrip(". ")
+        reason = one_line(error, 300).rstrip(". ")
         raise UserError(
             f"The data set {name} cannot be loaded ({type(error).__name__}: {reason}); check the name "
             '(a path, "user/name" or "user/name#config"), the network, and the space that HF_HOME has.'

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from ddim.errors import UserError, listed
+from ddim.errors import UserError
 from ddim.pictures import to_uint8
 from ddim.registry import Registry
+from ddim.text import listed
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ddim.data.download import cache_folder, fetch, locate
+from ddim.data.download import REMEDY, cache_folder, fetch, locate
 from ddim.data.images import Images, register
 from ddim.errors import UserError
 from ddim.files import unreadable
@@ -39,7 +39,6 @@ SIZES = {  # bytes of the gzipped files
     "t10k-labels-idx1-ubyte": 4_542,
 }
 MAX_BYTES = 1 << 28  # of an array: five times MNIST's
-REMEDY = "remove it and download it again"
 
 
 @register("mnist")

@@ -96,7 +96,7 @@ def survey(catalogue: Catalogue, size: int | None = None) -> Survey:
         ignored=Counter(catalogue.ignored),
         pixels=images.pixels,
         splits=catalogue.splits,
-        warnings=[sentence for sentence in (catalogue.doubt, contrast(images.levels)) if sentence],
+        warnings=[sentence for sentence in (catalogue.warning, contrast(images.levels)) if sentence],
     )
 
 

@@ -9,7 +9,9 @@ import pickletools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ddim.data.download import REMEDY
 from ddim.errors import UserError
+from ddim.text import one_line
 
 
 class Name(NamedTuple):
@@ -61,8 +63,7 @@ def read(data: bytes, source: str) -> object:
             "replace it by the official file."
         ) from reason
     except Exception as error:  # a damaged file may raise anything
-        text = " ".join(str(error).split())[:200]
-        raise UserError(f"{source} is damaged ({text}); remove it and download it again.") from error
+        raise UserError(f"{source} is damaged ({one_line(error)}); {REMEDY}.") from error
 
 
 def _run(data: bytes) -> object:

@@ -9,12 +9,12 @@ from ddim.evaluate.extractors import Classifier, Extractor, choose, get, names, 
 
 if TYPE_CHECKING:
     from ddim.evaluate.copying import Memorisation, copies
-    from ddim.evaluate.samples import labels_like
+    from ddim.evaluate.real import labels_like
     from ddim.evaluate.scoring import measure, score
 
 __all__ = ["Classifier", "Evaluation", "Extractor", "Metric", "choose", "get", "names", "register"]
 __all__ += ["Memorisation", "copies", "labels_like", "measure", "score"]  # imported when first used: scipy takes time
-_LAZY = {"Memorisation": "copying", "copies": "copying", "labels_like": "samples"}
+_LAZY = {"Memorisation": "copying", "copies": "copying", "labels_like": "real"}
 _LAZY |= {"measure": "scoring", "score": "scoring"}
 
 

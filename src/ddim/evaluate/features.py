@@ -19,6 +19,7 @@ from ddim.errors import UserError
 from ddim.evaluate.extractors import Extractor
 from ddim.files import write_bytes
 from ddim.progress import bar
+from ddim.text import dimensions
 
 BATCH_NUMBERS = 1 << 15  # numbers in a batch of images, so that intermediate results stay in the processor's cache
 
@@ -77,7 +78,7 @@ def features(extractor: Extractor, images: Pictures) -> NDArray[np.float64]:
     """
     pixels = as_pixels(images)
     if tuple(pixels.shape[1:]) != tuple(extractor.shape):
-        expected, given = ("x".join(map(str, shape)) for shape in (extractor.shape, pixels.shape[1:]))
+        expected, given = map(dimensions, (extractor.shape, pixels.shape[1:]))
         raise UserError(
             f"These images are of {given}, and {extractor.name} was made for {expected}; get it for {given}."
         )

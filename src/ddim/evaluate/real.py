@@ -1,17 +1,28 @@
-"""The real images that samples are compared with, and the features: those that so many images allow."""
+"""The real images that samples are compared with, the features that so many images allow, and the samples' classes."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from ddim.data.images import Images
+from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError
 from ddim.evaluate.extractors import Extractor, choose, get
 from ddim.evaluate.metrics import largest_draw
+from ddim.text import counted
 
-COUNT = 1000  # samples by default
+COUNT, MOST = 1000, 1_000_000  # samples by default and at most; papers use 50,000
 SMALL = "scattering-small"  # the extractor with the fewest features
+
+AS_REFERENCE, AS_TRAINED = "as often as in the reference", "as often as in the training images"
+IN_TURN = "all in turn"  # how often each class is drawn, in words
+KINDS = {"train": "training ", "test": "held-out "}  # split -> what its images are called
 
 
 @dataclass(frozen=True)
@@ -32,12 +43,12 @@ class Real:
 
     @property
     def draw(self) -> int:
-        """How many real images can stand for the samples in the floor."""
+        """The largest number of real images that the floor can compare in place of samples."""
         return len(self.reference) // 2 if self.pool is None else largest_draw(len(self.pool))
 
     @property
     def count(self) -> int:
-        """How many samples to compare by default: 1,000, or as many as the floor has where there are few images."""
+        """The default number of samples: 1,000, or that of the floor if there are few images."""
         return min(COUNT, self.draw) if self.notice else COUNT
 
     @property
@@ -75,6 +86,39 @@ def of_whole(images: Images, extractor: str | None = None) -> Real:
     return _first_enough([Real(images, None, usual)], extractor is None)
 
 
+def labels_like(images: Images, count: int) -> Tensor:
+    """Return the classes of `count` samples, (count,) int64, each as often as among these images.
+
+    Each sample gets the class that is most behind its share, so every beginning of the labels has about the shares
+    of the images. With equally many images of each class, the classes come in turn.
+    """
+    shares = images.labels.bincount(minlength=len(images.classes)).numpy()
+    behind, labels = np.zeros_like(shares), np.empty(count, np.int64)
+    for i in range(count):
+        behind += shares
+        labels[i] = behind.argmax()  # the first of several
+        behind[labels[i]] -= len(images)
+    return torch.from_numpy(labels)
+
+
+def labels_for(
+    model: Denoiser, images: Images, count: int, names: Sequence[str] | None = None
+) -> tuple[Tensor | None, str]:
+    """Return the classes of `count` samples that are compared with images, and in words how often each is drawn.
+
+    Args:
+        model: None and "" if it has no classes.
+        images: the reference. If its classes are not those of the model, the labels are None: all in turn.
+        count: number of samples.
+        names: the names of the model's classes; None if only their number is known.
+    """
+    if model.classes is None:
+        return None, ""
+    if len(images.classes) == model.classes and names in (None, list(images.classes)):
+        return labels_like(images, count), AS_REFERENCE
+    return None, IN_TURN
+
+
 def _first_enough(usual: list[Real], smaller: bool) -> Real:
     """Return the first choice with enough images, next those with the small extractor if `smaller`."""
     choices = list(usual)
@@ -98,7 +142,8 @@ def _first_enough(usual: list[Real], smaller: bool) -> Real:
         f"compared with {'them' if chosen.reference is first.reference else f'the {_number(chosen)}'}"
     )
     if chosen.extractor is not first.extractor:
-        notice += f", by the {chosen.extractor.dim:,} features of {chosen.extractor.name}, which see less"
+        few = f"the {chosen.extractor.dim:,} features of {chosen.extractor.name}"
+        notice += f", by {few}, which detect fewer differences"
     if chosen.reference is not first.reference:
         notice += ". Copies of training images would improve every metric: look at the search for copies too"
     warnings.warn(f"{notice}.", Notice, stacklevel=4)
@@ -106,5 +151,4 @@ def _first_enough(usual: list[Real], smaller: bool) -> Real:
 
 
 def _number(real: Real) -> str:
-    count, kind = len(real.reference), {"train": "training ", "test": "held-out "}.get(real.reference.split, "")
-    return f"{count:,} {kind}image{'s' * (count != 1)}"
+    return counted(len(real.reference), f"{KINDS.get(real.reference.split, '')}image")

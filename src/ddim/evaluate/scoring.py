@@ -16,6 +16,7 @@ from ddim.evaluate.features import Pictures, as_pixels, cached_features, feature
 from ddim.evaluate.intervals import confidence_interval, wilson
 from ddim.evaluate.metrics import LIMITS, Floor, Reference, floor_of_others, floor_of_splits, largest_draw
 from ddim.progress import hidden
+from ddim.text import dimensions
 
 FEW = 512  # features; with more, an eigenvalue problem takes seconds
 RESAMPLES, DRAWS = {True: 200, False: 20}, {True: 20, False: 5}  # with few features, with many
@@ -69,7 +70,7 @@ def measure(
         raise UserError(f"The seed must be a whole number from 0 on; got {seed}.")
     sample_pixels, real_pixels = as_pixels(samples), as_pixels(reference)
     if sample_pixels.shape[1:] != real_pixels.shape[1:]:
-        shapes = [" × ".join(map(str, pixels.shape[1:])) for pixels in (sample_pixels, real_pixels)]
+        shapes = [dimensions(pixels.shape[1:]) for pixels in (sample_pixels, real_pixels)]
         raise UserError(f"The samples are {shapes[0]} and the real images {shapes[1]}; bring both to one shape.")
     channels, height, width = real_pixels.shape[1:]
     if isinstance(extractor, str):

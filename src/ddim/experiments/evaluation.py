@@ -11,8 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from ddim.denoiser import Denoiser
 from ddim.evaluate import measure
 from ddim.evaluate.evaluation import OLD_NAMES
-from ddim.evaluate.real import of_splits
-from ddim.evaluate.samples import labels_for
+from ddim.evaluate.real import KINDS, labels_for, of_splits
 from ddim.evaluate.scoring import knows
 from ddim.experiments import base
 from ddim.experiments.base import NON_EMPTY, Cell, Drawing, Experiment, Positive, Samples, Setup, Table, register
@@ -170,7 +169,7 @@ class Evaluation(Experiment[Result]):
             for name, (own, real) in result.estimates.items()
         ]
         drawn = f"{result.sampling}; classes {result.classes}" if result.classes else result.sampling
-        kind = {"test": "held-out ", "train": "training "}.get(result.reference.get("split", ""), "")
+        kind = KINDS.get(result.reference.get("split", ""), "")
         notice = f" {result.reference['notice']}" if "notice" in result.reference else ""
         note = (
             f"{result.count:,} samples ({drawn}) against {result.reference_count:,} {kind}images, ± half of the 95% "

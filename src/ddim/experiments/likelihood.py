@@ -11,7 +11,8 @@ from ddim.experiments import base
 from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer
 from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, Canvas, interval, log_limits
-from ddim.plots.numbers import Estimate, counted, small
+from ddim.plots.numbers import Estimate, small
+from ddim.text import counted
 
 COUNTS = (256, 64, 32, 16, 8)  # images
 BACK = 3  # cost of a call with its backward pass, in calls

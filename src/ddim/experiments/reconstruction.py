@@ -18,9 +18,10 @@ from ddim.experiments import base
 from ddim.experiments.base import Cell, Claim, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachable
 from ddim.plots.canvas import BLUE, MARGIN, WIDTH, Canvas, Rows, curve, log_limits, step_ticks
-from ddim.plots.numbers import Estimate, counted
+from ddim.plots.numbers import Estimate
 from ddim.samplers import DDIM
 from ddim.sampling import SamplingOptions
+from ddim.text import counted
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
 COUNTS = (256, 64, 16)  # images

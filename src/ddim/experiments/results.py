@@ -52,7 +52,7 @@ def keep_samples(folder: Path, experiment: Experiment[Any], samples: Samples) ->
 
 
 def leave_out(folder: Path, experiment: Experiment[Any], weights: str, reason: str) -> None:
-    """Write into `results/NAME.json` why there is no result, a sentence; the experiment then counts as not made."""
+    """Write into `results/NAME.json` a sentence that says why there is no result: the experiment counts as not run."""
     text = json.dumps({"weights": weights, "left_out": reason}, indent=2) + "\n"
     write_text(folder / "results" / f"{experiment.name}.json", text)
 
@@ -67,9 +67,9 @@ class Stored:
 
 
 def read(folder: Path, experiment: Experiment[Any], place: str = "results") -> Stored:
-    """Read `results/NAME.json`, of whatever weights.
+    """Read `results/NAME.json`, whichever weights it was made with.
 
-    With the place `EVALUATED`, read what `ddim evaluate` measured instead, if it was on the model's own data.
+    With the place `EVALUATED`, read the result of `ddim evaluate` instead, if that compared with the model's own data.
     """
     path = folder / place / f"{experiment.name}.json"
     if not path.is_file():

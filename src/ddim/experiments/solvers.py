@@ -25,8 +25,9 @@ from ddim.level import Level, Prediction
 from ddim.model_io import fingerprint
 from ddim.noise import ImageNoise
 from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, Panels, describe, literal, log_scales
-from ddim.plots.numbers import counted, small
+from ddim.plots.numbers import small
 from ddim.samplers import DDIM, Sampler, trajectory
+from ddim.text import counted
 
 BUDGETS = (5, 8, 10, 20, 50)  # network calls
 COUNT, SEED = 8, 0  # images of the experiment

@@ -18,8 +18,7 @@ from ddim.evaluate.features import cached_features
 from ddim.evaluate.frechet import Array, frechet, frechet_error, frechet_excess, gaussian
 from ddim.evaluate.intervals import Range, confidence_interval, prediction_interval
 from ddim.evaluate.metrics import LIMITS
-from ddim.evaluate.real import Real
-from ddim.evaluate.samples import labels_for
+from ddim.evaluate.real import Real, labels_for
 from ddim.experiments import base
 from ddim.experiments.base import NON_EMPTY, NonNegative, Positive, Setup
 from ddim.files import read_tensors, tensors_header, write_bytes

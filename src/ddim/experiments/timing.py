@@ -15,8 +15,9 @@ from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Tab
 from ddim.experiments.cost import affordable, batch_seconds, cut, forward_once, forward_seconds, reachable, wait
 from ddim.level import Denoise, Level, Noise
 from ddim.plots.canvas import BLUE, FAINT, INK, Canvas, log_axis
-from ddim.plots.numbers import counted, three
+from ddim.plots.numbers import three
 from ddim.samplers import DDIM, State
+from ddim.text import counted
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
 BATCHES = (64, 16, 4)
@@ -39,7 +40,7 @@ class Row:
 
     @property
     def milliseconds(self) -> str:
-        """Of an image, as the report states them."""
+        """The time of an image in milliseconds, as text."""
         return three(1000 * self.seconds_per_image)
 
 
@@ -55,7 +56,7 @@ class Result(base.Result):
 
     @property
     def usual(self) -> Row:
-        """The row of the largest S up to 50, or of the smallest S: the time of an image that the report begins with."""
+        """The row that the report shows first: that of the largest S up to 50, otherwise that of the smallest S."""
         ordered = sorted(self.rows, key=lambda row: row.steps)
         return [ordered[0], *(row for row in ordered if row.steps <= USUAL)][-1]
 

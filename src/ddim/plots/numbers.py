@@ -3,6 +3,8 @@
 import math
 from dataclasses import astuple, dataclass
 
+from ddim.text import plural
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -52,17 +54,6 @@ def duration(seconds: float, suffix: str) -> tuple[str, str]:
     size, unit = next((one for one in ((3600, "hour"), (60, "minute")) if seconds >= one[0]), (1, "second"))
     number = f"{seconds / size:.3g}"
     return number, f"{plural(number, unit)} {suffix}"
-
-
-def counted(number: float, noun: str) -> str:
-    """Return a number of things, e.g. "1 image" or "1,500 images"; four digits of a fraction."""
-    text = f"{number:,.0f}" if float(number).is_integer() else f"{number:,.4g}"
-    return f"{text} {plural(text, noun)}"
-
-
-def plural(number: str, noun: str) -> str:
-    """Return the noun as it follows a number in text: "image" after "1", else "images"."""
-    return noun if number == "1" else f"{noun}s"
 
 
 def short(number: int) -> str:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from ddim.plots.canvas import BLUE, FAINT, ORANGE, Canvas, log_axis
-from ddim.plots.numbers import epochs, percent, plural
+from ddim.plots.numbers import epochs, percent
 from ddim.report.run_folder import BINS, LEAST, LEVELS, MOST, RunFolder
 from ddim.report.training import TrainingSection
+from ddim.text import plural
 
 LOOKS: dict[str, dict[str, Any]] = {
     "held_out": {"color": BLUE, "lw": 2.4, "label": "held-out images, averaged weights", "zorder": 4},

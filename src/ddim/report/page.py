@@ -13,9 +13,11 @@ from markupsafe import Markup, escape
 
 from ddim.experiments.base import MARKS
 from ddim.experiments.timing import Result as Timing
-from ddim.plots.numbers import counted, duration, plural, power, short
-from ddim.report.run_folder import RunFolder, as_table, images_seen
+from ddim.files import as_table
+from ddim.plots.numbers import duration, power, short
+from ddim.report.run_folder import RunFolder, images_seen
 from ddim.report.sections import Section
+from ddim.text import counted, plural
 
 TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}
 
@@ -52,8 +54,8 @@ def context(run: RunFolder, sections: Sequence[Section]) -> dict[str, Any]:
 def left_out(sections: Sequence[Section]) -> str:
     """Return how many experiments were shortened and how many figures are not shown; empty if none."""
     cut, absent = sum(bool(one.cut) for one in sections), sum(one.figure is None for one in sections)
-    parts = [f"{counted(cut, 'experiment')} {'was' if cut == 1 else 'were'} shortened"] if cut else []
-    parts += [f"{counted(absent, 'figure')} {'is' if absent == 1 else 'are'} not shown"] if absent else []
+    parts = [f"{counted(cut, 'experiment was', 'experiments were')} shortened"] if cut else []
+    parts += [f"{counted(absent, 'figure is', 'figures are')} not shown"] if absent else []
     return f"{' and '.join(parts)}." if parts else ""
 
 

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ddim import model_io
+from ddim.config import read_config
 from ddim.denoiser import Denoiser
 from ddim.experiments import Result, Samples, experiments
 from ddim.experiments.results import EVALUATED, convert, load_json, load_samples, load_tensors
 from ddim.experiments.results import read as read_result
+from ddim.files import as_table
 
 LEVELS = ("held_out_by_level", "train_by_level")  # of a line of metrics: losses in ten equal parts of [0, T]
 BINS = 10
@@ -87,7 +89,7 @@ def read(
         clean: applied to the configuration and to the results, for a report that others may read.
     """
     model = model_io.load(folder, network)
-    weights, config = model_io.fingerprint(folder), model_io.read_config(folder)
+    weights, config = model_io.fingerprint(folder), read_config(folder)
     facts: dict[str, dict[str, Any]] = {}
     results: dict[str, Result] = {}
     problems: dict[str, str] = {}
@@ -114,16 +116,9 @@ def read(
     with suppress(OSError, ValueError, RecursionError):
         environment = load_json(folder / "environment.json")
     metrics, snapshots = read_metrics(folder / "metrics.jsonl"), _snapshots(folder / "samples", model.shape)
-    images, known = (
-        data["images"] if data else None,
-        (facts, results, problems, frozenset(earlier), frozenset(evaluated)),
-    )
+    images = data["images"] if data else None
+    known = (facts, results, problems, frozenset(earlier), frozenset(evaluated))
     return RunFolder(folder, model, clean(config), environment, metrics, *known, images, snapshots)
-
-
-def as_table(content: object) -> dict[str, Any]:
-    """Return `content` if it is a table, else an empty one."""
-    return content if isinstance(content, dict) else {}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ddim.device import choose_device
 from ddim.errors import UserError
+from ddim.text import printable
 
 TRACKERS = ("tensorboard", "wandb")
 _failed_groups: list[object] = []  # kept alive: PyTorch deadlocks if it frees a process group that is still in use
@@ -136,8 +137,8 @@ class Distributed:
         if self._accelerator is None:
             return
         try:
-            printable = {key: _printable(value) for key, value in config.items()}
-            self._accelerator.init_trackers(name, printable)
+            fields = {key: printable(value) if isinstance(value, str) else value for key, value in config.items()}
+            self._accelerator.init_trackers(name, fields)
         except Exception as error:  # each tracker has errors of its own
             reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
             login = "run `wandb login`, set WANDB_MODE=offline, or " if "wandb" in self._trackers else ""
@@ -153,11 +154,6 @@ class Distributed:
         """Let the trackers finish, and disconnect the processes."""
         if self._accelerator is not None:
             self._accelerator.end_training()
-
-
-def _printable(value: Any) -> Any:
-    """Return text with the bytes of a path that is not UTF-8 escaped; other values as they are."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _variable(name: str, default: int) -> int:

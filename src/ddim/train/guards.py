@@ -44,7 +44,7 @@ class Guard:
     def check(self, step: int, loss: float, norm: float, learning_rate: float, precision: str = "fp32") -> None:
         """Check the loss of an update, and the norm of its gradient before clipping, before it is made.
 
-        The learning rate and the precision serve the message alone.
+        The learning rate and the precision are only for the message.
 
         Raises:
             Breakdown: the loss or the gradient is not finite, or the running loss is far above its lowest value.

@@ -93,11 +93,11 @@ class RunLogger:
                     self._write_line(progress)
                     self._write_samples(progress)
                 except UserError as error:
-                    self.print(f"ddim: {error} Training continues.")
+                    self.screen.print(f"ddim: {error} Training continues.")
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
-                    self.print("ddim: Too little memory to evaluate at this step. Training continues.")
+                    self.screen.print("ddim: Too little memory to evaluate at this step. Training continues.")
             self.state.lines, self.state.losses = due, (0.0, 0)
 
     def save(self, finished: bool, tolerant: bool = False) -> None:
@@ -119,7 +119,7 @@ class RunLogger:
         except UserError as error:
             if not tolerant:
                 raise
-            self.print(f"ddim: {error} Training continues; the last whole checkpoint is kept.")
+            self.screen.print(f"ddim: {error} Training continues; the last whole checkpoint is kept.")
 
     def recover(self, breakdown: Breakdown) -> bool:
         """Set the state to a checkpoint from well before a breakdown, and halve the learning rate from then on.
@@ -134,15 +134,11 @@ class RunLogger:
         self.distributed.sum(0.0)  # all processes have read it before the main one removes later checkpoints
         if self.distributed.main:
             self._drop_later_records()
-        self.print(
+        self.screen.print(
             f"ddim: Training broke down at step {breakdown.step}: {breakdown.cause}. It continues from step "
             f"{self.state.step} with a learning rate of {factor * self.recipe.plan.learning_rate:g}."
         )
         return True
-
-    def print(self, sentence: str) -> None:
-        """Print a sentence above the bar."""
-        self.screen.print(sentence)
 
     def _save_weights(self, finished: bool) -> None:
         model_io.save(self.average, self.folder, recipe=asdict(self.recipe), data=self.data, finished=finished)

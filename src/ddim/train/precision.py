@@ -1,8 +1,8 @@
-"""The precision of a training: what the hardware is made for, unless it computes this network wrongly.
+"""The precision of a training: the one that the hardware supports, if it computes this network correctly.
 
 PyTorch 2.13 reads uninitialised memory in the gradient of some convolutions in bf16, on CPUs with AVX-512 BF16 or
-AMX: of those with a stride, on images one pixel wide. The test here knows no such list. It compares each kind of
-convolution of the network, in the precision of the training, with the same in float32.
+AMX: of those with a stride, on images one pixel wide. The test here does not rely on that description. It compares
+each kind of convolution of the network, in the precision of the training, with the same in float32.
 """
 
 import copy
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ddim.denoiser import Denoiser
 from ddim.device import PRECISIONS, choose_precision
 from ddim.errors import Notice
+from ddim.text import dimensions
 from ddim.train.distributed import Distributed
 
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -35,7 +36,7 @@ class Convolution(NamedTuple):
     output: tuple[int, ...]  # size of the output
 
     def __str__(self) -> str:
-        kernel, stride, size = (" x ".join(map(str, part)) for part in (*self.options[2:4], self.size))
+        kernel, stride, size = map(dimensions, (*self.options[2:4], self.size))
         return f"{self.kind.__name__} with a kernel of {kernel} and a stride of {stride}, on {size} pixels"
 
 

@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ddim.errors import UserError, did_you_mean
-from ddim.files import read_table, user_path
+from ddim.errors import UserError
+from ddim.files import as_table, read_table, user_path
+from ddim.text import did_you_mean
 
 LARGEST = {
     "epochs": 10**6,
@@ -24,7 +25,7 @@ LARGEST = {
     "clip": 1e30,
     "accumulate": 2**16,
 }
-"""The largest value of these fields of a plan; all are above 0. What is larger is a slip, and would end in silence."""
+"""The largest value of these fields of a plan; the smallest is above 0. Larger values would fail without an error."""
 MAX_SIZE = 1024  # pixels a side
 
 
@@ -210,8 +211,7 @@ def source(config: dict[str, Any], run: str | Path, remedy: str) -> str:
     Raises:
         UserError: the images were in a folder, which is now missing.
     """
-    data, facts = str(config["recipe"]["data"]), config.get("data")
-    place = facts.get("place") if isinstance(facts, dict) else None
+    data, place = str(config["recipe"]["data"]), as_table(config.get("data")).get("place")
     if not isinstance(place, str):  # a name or a hub id, or a run of ddim 0.1
         return data
     for path in (place, data):  # the second, if the working folder has moved with all that it holds

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ddim import model_io, nets, schedule
+from ddim import nets, schedule
+from ddim.config import read_config
 from ddim.data import names, open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.files import user_path
+from ddim.files import as_table, user_path
 from ddim.predict import predictions
 from ddim.train import checkpoints
 from ddim.train.distributed import Distributed
@@ -126,7 +127,8 @@ def train(
                 if progress.fraction < 1 and time.monotonic() - logger.saved > save_every:
                     logger.save(finished=False, tolerant=True)
             if progress is None:
-                logger.print("This training is complete; train longer with a higher --steps, --epochs or --minutes.")
+                longer = "train longer with a higher --steps, --epochs or --minutes"
+                logger.screen.print(f"This training is complete; {longer}.")
             else:
                 if progress.fraction == 1:
                     check_outcome(progress, images, state.rate * recipe.plan.learning_rate)
@@ -217,9 +219,9 @@ def _as_begun(recipe: Recipe, where: str | None, folder: Path) -> Recipe:
     """
     if not _holds(folder / "config.json"):
         return recipe
-    config = model_io.read_config(folder)
-    begun, facts = _table(config, "recipe"), _table(config, "data")
-    data, precision = str(begun.get("data", recipe.data)), _table(begun, "plan").get("precision")
+    config = read_config(folder)
+    begun, facts = as_table(config.get("recipe")), as_table(config.get("data"))
+    data, precision = str(begun.get("data", recipe.data)), as_table(begun.get("plan")).get("precision")
     if data != recipe.data and where is not None and facts.get("place") == where:
         recipe = replace(recipe, data=data)
     if data != recipe.data and ({data, recipe.data} & set(names()) or "digest" not in facts):
@@ -227,12 +229,6 @@ def _as_begun(recipe: Recipe, where: str | None, folder: Path) -> Recipe:
     if recipe.plan.precision == "auto" and precision is not None:
         recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))
     return recipe
-
-
-def _table(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return an entry of a config that is a table; an empty one if it is missing or something else."""
-    table = config.get(name)
-    return table if isinstance(table, dict) else {}
 
 
 def _holds(path: Path) -> bool:
@@ -252,8 +248,8 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
                 f"{folder} holds a model but no checkpoints to resume from; start from its weights with --init, or "
                 "start over with --overwrite."
             )
-        config = model_io.read_config(folder)
-        before, now = (_fixed(table) for table in (_table(config, "recipe"), asdict(recipe)))
+        config = read_config(folder)
+        before, now = (_fixed(table) for table in (as_table(config.get("recipe")), asdict(recipe)))
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
             name = changed[0]
@@ -261,7 +257,7 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
                 f"{folder} was begun with {name} = {before.get(name)!r}, not {now.get(name)!r}; resume without "
                 "changing it, or train into another --out."
             )
-        known = data | _table(config, "data")
+        known = data | as_table(config.get("data"))
         was, are = (f"{d['images']} + {d['held_out']} images of the shape {d['shape']}" for d in (known, data))
         if was != are or known["digest"] != data["digest"]:
             found = f"{was}, not on {are}" if was != are else f"{was} with other pixels or labels"
@@ -281,5 +277,5 @@ def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a recipe that a resumed run must keep, as one table of plain data."""
     table: dict[str, Any] = json.loads(json.dumps(recipe))
     table.pop("data", None)  # see `_as_begun`
-    plan = table.pop("plan", {})
+    plan = as_table(table.pop("plan", {}))
     return table | {name: value for name, value in plan.items() if name not in CHANGEABLE}

@@ -11,13 +11,14 @@ from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import Notice
 from ddim.progress import bar
+from ddim.text import dimensions, duration
 from ddim.train.distributed import Distributed
 from ddim.train.loop import Progress
 from ddim.train.recipe import Recipe
 
 ESTIMATE_AFTER = 2.0  # seconds of training, after its first update, before its length is estimated
 SHORT, LONG = 20.0, 6 * 3600.0  # seconds left from which the length is shown, and advice with it
-FEW = 500  # updates: a training that the clock ends before has learnt little
+FEW = 500  # updates: a training that a time limit ends earlier has learnt little
 
 
 class Screen:
@@ -52,7 +53,7 @@ class Screen:
         ends += [f"{plan.minutes:g} minutes"] if plan.minutes else []
         self.print(
             f"ddim: {f'Continuing after {step:,} updates with' if step else 'Training'} {recipe.network} {recipe.size} "
-            f"({weights:,} parameters) on {images.name} ({len(images):,} images of {shape(images.shape)}), "
+            f"({weights:,} parameters) on {images.name} ({len(images):,} images of {dimensions(images.shape)}), "
             f"{plan.batch_size} images in each update, {plan.precision} on {distributed.processes} x "
             f"{distributed.device}, until {' or '.join(ends)}, in {folder}."
         )
@@ -113,19 +114,3 @@ class Screen:
             f"Only about {updates:.0f} updates fit into {self.recipe.plan.minutes:g} minutes, and a network learns "
             f"little in fewer than {FEW}; choose {' or '.join(remedies)}."
         )
-
-
-def shape(sides: tuple[int, ...]) -> str:
-    """Return a shape as text, e.g. "1 x 28 x 28"."""
-    return " x ".join(map(str, sides))
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units: "2 days 3 hours", "4 hours 10 minutes", "50 seconds"."""
-    parts: list[str] = []
-    rest = round(seconds)
-    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        number, rest = divmod(rest, length)
-        if number or (name == "second" and not parts):
-            parts.append(f"{number} {name}{'s' * (number != 1)}")
-    return " ".join(parts[:2])

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ddim.errors import UserError
 from ddim.evaluate.extractors import Shape, register
 from ddim.files import read_tensors, tensors_header
+from ddim.text import dimensions
 
 WEIGHTS = Path(__file__).with_name("weights")
 BATCH = 500  # images at a time
@@ -73,7 +74,7 @@ class DigitClassifier:
     def __init__(self, name: str, shape: Shape) -> None:
         size = SIZES[name]
         if tuple(shape) != size.shape:
-            expected, given = ("x".join(map(str, sides)) for sides in (size.shape, shape))
+            expected, given = map(dimensions, (size.shape, shape))
             raise UserError(f"The extractor {name} takes images of {expected}, not of {given}; take scattering.")
         self.network, self.accuracy, self.fingerprint = _trained(name)
         self.name, self.shape, self.dim = name, size.shape, size.features

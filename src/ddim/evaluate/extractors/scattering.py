@@ -11,6 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ddim.errors import UserError
 from ddim.evaluate.extractors import Shape, register
+from ddim.text import dimensions
 
 SMALLEST, LARGEST = 8, 256  # pixels a side
 COLOURS = 4  # side of the grid of mean colours
@@ -48,7 +49,7 @@ class Scattering:
         if channels not in (1, 3) or not SMALLEST <= min(sides) <= max(sides) <= LARGEST:
             raise UserError(
                 f"The extractor {self.kind} takes images in grey or in colour of {SMALLEST} to {LARGEST} pixels a "
-                f"side, not of {'x'.join(map(str, shape))}; resize them."
+                f"side, not of {dimensions(shape)}; resize them."
             )
         self.scales = max(3, round(math.log2(min(sides) / COLOURS)))  # down to the cells of the grid of colours
         self.wavelets = wavelets(2 * sides[0], 2 * sides[1], self.scales)
