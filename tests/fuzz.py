@@ -50,12 +50,12 @@ from ddim.train import recipe as recipes
 from ddim.train.state import State
 
 REFUSALS = (UserError, decode.Unreadable)
-LONGEST = 20.0  # seconds for one input
+LONGEST = 20.0  # seconds of processor time for one input
 LONGEST_SENTENCE = 800  # characters
 MEMORY = 3 << 30  # bytes, beyond those of the imported packages
-NASTY = (None, True, -1, 0, 1, 0.5, -1e308, 1e308, 10**30, 2**63, 2**31)
+NASTY: tuple[Any, ...] = (None, True, -1, 0, 1, 0.5, -1e308, 1e308, 10**30, 2**63, 2**31)
 NASTY += ("", "x", "BOOL", "I64", "é" * 300, [], {}, [[[]]], [None], {"name": 1})
-WORDS = ("-1", "0", "1", "0.5", "1e308", "-1e308", "nan", "inf", "1" + 20 * "0", "9999999999")
+WORDS: tuple[str, ...] = ("-1", "0", "1", "0.5", "1e308", "-1e308", "nan", "inf", "1" + 20 * "0", "9999999999")
 WORDS += ("", "x", ",", "1,2", "0x10", "é\udce9", "~", ".", "/", "None", "True")
 
 
@@ -305,7 +305,7 @@ def command_line(rng: Random) -> list[str]:
 
 
 class Slow(BaseException):
-    """An input took more than `LONGEST` seconds."""
+    """An input took more than `LONGEST`."""
 
 
 def attempt(action: Callable[[], object]) -> str:
@@ -314,8 +314,8 @@ def attempt(action: Callable[[], object]) -> str:
     def stop(*_: object) -> None:
         raise Slow
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -324,7 +324,7 @@ def attempt(action: Callable[[], object]) -> str:
     except REFUSALS as refusal:
         sentence = str(refusal)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     assert "\n" not in sentence, "a refusal is one line"
     assert len(sentence) < LONGEST_SENTENCE, sentence
     return "refused"
@@ -356,7 +356,8 @@ def fuzz(names: list[str], rounds: int, seconds: float, seed: int, failures: Pat
             rng = Random(f"{seed} {number} {name}")
             if name == "command":
                 words = command_line(rng)
-                data, action = " ".join(words).encode(errors="surrogateescape"), partial(run_command, words)
+                data = " ".join(words).encode(errors="surrogateescape")
+                action: Callable[[], object] = partial[object](run_command, words)
             else:
                 path, whole = folder / known[name].name, rng.choice(known[name].wholes)
                 data, action = known[name].damage(whole, rng), partial(known[name].read, path)

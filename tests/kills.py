@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from PIL import Image
@@ -32,7 +33,7 @@ import test_resume as runs
 import ddim
 from ddim import pictures
 from ddim.data import to_uint8
-from ddim.train import Plan, Recipe, checkpoints, run
+from ddim.train import Plan, Recipe, checkpoints, loop, run
 
 STEPS = 45
 RECIPE = Recipe(network="plain", size="tiny", conditional=True, plan=Plan(steps=STEPS, batch_size=4, warmup=5))
@@ -97,15 +98,15 @@ def die(folder: Path, operation: int) -> None:
         if (opened or event in OPERATIONS) and str(folder) in str(arguments[0]):
             act()
 
-    def flushed(file: int) -> None:
+    def flushed(fd: Any) -> None:
         act()
-        flush(file)
+        flush(fd)
 
     sys.addaudithook(hook)
     os.fsync = flushed
 
 
-def start(subject: str, folder: Path, operation: int | None = None, tell: Callable[[], None] | None = None) -> int:
+def start(subject: str, folder: Path, operation: int | None = None, tell: Callable[[], object] | None = None) -> int:
     """Start a subject in a child process and return its pid; `tell` is called after each update of a training."""
     pid = os.fork()
     if pid:
@@ -113,7 +114,7 @@ def start(subject: str, folder: Path, operation: int | None = None, tell: Callab
     try:
         if operation:
             die(folder, operation)
-        fit = run.fit
+        fit = loop.fit
 
         def watched(*arguments, **options):
             for progress in fit(*arguments, **options):
@@ -121,7 +122,7 @@ def start(subject: str, folder: Path, operation: int | None = None, tell: Callab
                     tell()
                 yield progress
 
-        run.fit = watched
+        run.fit = watched  # type: ignore[attr-defined]
         SUBJECTS[subject](folder)
         os._exit(0)
     finally:
