@@ -87,6 +87,9 @@ def test_a_path_with_a_tilde_is_in_the_home_folder(tmp_path, monkeypatch):
 def test_a_path_without_meaning_is_refused(monkeypatch):
     with pytest.raises(UserError, match="The path is empty"):
         user_path("")
+    for other in (None, 3, b"a"):
+        with pytest.raises(UserError, match=r"A path must be a string or a pathlib\.Path; got"):
+            user_path(other)
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 12345)  # a user without a line in /etc/passwd
     with pytest.raises(UserError, match="no home folder"):

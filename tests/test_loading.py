@@ -53,6 +53,11 @@ def test_an_empty_path_is_no_folder():
         ddim.load("")
 
 
+def test_a_step_that_is_no_number_is_refused(run_folder):
+    with pytest.raises(UserError, match="The step of a checkpoint must be a whole number; got 'last'"):
+        ddim.load(run_folder, checkpoint="last")
+
+
 def test_a_checkpoint_of_another_network_is_refused_by_its_name(run_folder):
     other = ddim.nets.build("plain", 1, "tiny", widths=(8, 16))
     checkpoints.save(State(other, Plan()), run_folder)

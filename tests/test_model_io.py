@@ -253,7 +253,7 @@ def test_a_config_that_is_too_large(run_folder):
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path, model):
     for wrong in (
-        Denoiser(model.network, schedule.linear(T=100_001), "v", shape=(1, 8, 8)),
+        Denoiser(model.network, schedule.from_betas([1e-5] * 100_001), "v", shape=(1, 8, 8)),
         Denoiser(model.network, schedule.linear(), shape=(1, 8, 2000)),
     ):
         with pytest.raises(UserError, match="does not describe a model"):

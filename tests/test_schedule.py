@@ -255,8 +255,11 @@ def test_formulas_that_make_no_schedule(log_snr):
         schedule.from_log_snr(log_snr, 10)
 
 
-@pytest.mark.parametrize("T", [0, -1, 2.5])
+@pytest.mark.parametrize("T", [0, -1, 2.5, 100_001, 10**30])
 def test_impossible_numbers_of_training_steps(T):
+    for name in ALL:
+        with pytest.raises(UserError, match="T must be a whole number of at least 1 and at most 100000; got"):
+            schedule.get(name, T=T)
     with pytest.raises(UserError, match="T must be a whole number"):
         schedule.from_log_snr(lambda t: -t.log(), T)
 

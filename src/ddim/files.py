@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 def user_path(path: str | Path) -> Path:
     """Return a path that a user gave, with `~` expanded to the home folder.
 
-    Raises `UserError` for an empty path, and for `~` on a machine where the user has no home folder.
+    Raises `UserError` for what is no path, for an empty one, and for `~` where the user has no home folder.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"A path must be a string or a pathlib.Path; got {path!r}.")
     if not str(path):
         raise UserError("The path is empty; give the name of a file or folder, or . for the working folder.")
     try:

@@ -22,6 +22,7 @@ from ddim.registry import Registry
 
 Options = ParamSpec("Options")
 Formula = Callable[[Tensor], Tensor]  # elementwise, float64 tensors of any shape
+LONGEST = 100_000  # largest T: the tables of a schedule have one number for each step
 
 
 class Schedule(ABC):
@@ -120,7 +121,7 @@ class LogSNRSchedule(Schedule):
     """A schedule from a formula for the log-SNR; see `from_log_snr`."""
 
     def __init__(self, log_snr: Formula, T: int, inverse: Formula | None = None) -> None:
-        T = number("T", T, int, 1)
+        T = number("T", T, int, 1, LONGEST)
         self._formula, self._inverse = log_snr, inverse
         self.T, self.config = T, {"name": "unregistered"}
         self.log_snr = log_snr(torch.arange(T + 1, dtype=torch.float64)).double()
@@ -180,15 +181,18 @@ def register(name: str) -> Callable[[Callable[Options, Schedule]], Callable[Opti
     """Return a decorator that registers a function which makes a schedule.
 
     The schedule's `config` becomes the name and the function's arguments, so that `get(**config)` makes it again:
-    these must be numbers, strings or lists. A saved model with your schedule loads after your module is imported.
+    these must be numbers, strings or lists. An argument T is checked: it is a whole number from 1 to `LONGEST`. A saved
+    model with your schedule loads after your module is imported.
     """
 
     def decorate(make: Callable[Options, Schedule]) -> Callable[Options, Schedule]:
         @functools.wraps(make)
         def configured(*args: Options.args, **kwargs: Options.kwargs) -> Schedule:
-            schedule = make(*args, **kwargs)
             bound = inspect.signature(make).bind(*args, **kwargs)
             bound.apply_defaults()
+            if "T" in bound.arguments:
+                bound.arguments["T"] = number("T", bound.arguments["T"], int, 1, LONGEST)
+            schedule = make(*bound.args, **bound.kwargs)
             options = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in bound.arguments.items()}
             schedule.config = {"name": name, **options}
             return schedule
@@ -282,7 +286,7 @@ def from_log_snr(log_snr: Formula, T: int = 1000, inverse: Formula | None = None
         inverse: the time of a log-SNR; by default found by bisection.
 
     Raises:
-        UserError: a log-SNR that does not fall strictly from +infinity, or T below 1.
+        UserError: a log-SNR that does not fall strictly from +infinity, or T not from 1 to `LONGEST`.
     """
     return LogSNRSchedule(log_snr, T, inverse)
 

@@ -9,6 +9,7 @@ from PIL import Image
 from refusal import refused
 
 import ddim
+from ddim.cli import main
 
 
 def run(*arguments, **environment):
@@ -53,6 +54,28 @@ def test_an_output_without_our_letters_gets_question_marks(tmp_path, encoding):
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"8 ? 8" in done.stdout
     assert (tmp_path / "overview.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 9 GiB"), RuntimeError("[enforce] can't allocate memory: 9 GiB\ntrace")]
+)
+def test_a_full_memory_is_one_sentence(capsys, monkeypatch, error):
+    def fail(folder):
+        raise error
+
+    monkeypatch.setattr("ddim.loading.find", fail)
+    assert refused(capsys, "sample", "mnist").endswith(
+        "9 GiB); ask for smaller batches, smaller images or a smaller network.\n"
+    )
+
+
+def test_an_error_of_our_own_keeps_its_traceback(monkeypatch):
+    def fail(folder):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("ddim.loading.find", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        main(["sample", "mnist"])
 
 
 def test_help_has_no_colours_where_none_are_wanted():

@@ -200,3 +200,14 @@ def test_weights_that_are_not_finite_are_not_a_model(tmp_path, monkeypatch, few,
     with pytest.raises(UserError, match="are not all finite, so no model is written"):
         model_io.save(broken, tmp_path / "copy")
     assert model_io.fingerprint(tmp_path / "copy") == model_io.fingerprint(tmp_path / "run")
+
+
+@pytest.mark.parametrize("recipe", [None, {}, {"data": 3}])
+def test_a_run_whose_config_names_no_data_is_refused(photos, capsys, recipe):
+    main(["train", "photos", *WORDS, "--steps", "1"])
+    path = Path("runs/photos/config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": recipe}))
+    capsys.readouterr()
+    assert "runs/photos does not say which images it was trained on" in refused(
+        capsys, "train", "runs/photos", "--resume"
+    )

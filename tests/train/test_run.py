@@ -1,12 +1,14 @@
 import json
 
 import pytest
+import torch
 
+from ddim import load, open_images
 from ddim.errors import UserError
 from ddim.train import Plan, Recipe
 from ddim.train.guards import Breakdown
 from ddim.train.logger import lines_due
-from ddim.train.loop import Update
+from ddim.train.loop import Update, fit
 from ddim.train.run import train
 
 
@@ -71,3 +73,12 @@ def test_a_training_that_always_breaks_down_is_given_up(tmp_path, monkeypatch):
     recipe = Recipe(network="plain", size="tiny", plan=Plan(steps=70, batch_size=4))
     with pytest.raises(UserError, match=r"broke down at step 60: the loss is nan; begin again.*below 0\.0625"):
         train(recipe, tmp_path)
+
+
+def test_a_trained_model_can_be_trained_further(tmp_path):
+    """The model that is returned has the averaged weights, and gradients as any other."""
+    model = train(Recipe(network="plain", size="tiny", plan=Plan(steps=2, batch_size=8)), tmp_path)
+    saved = load(tmp_path)
+    for ours, theirs in zip(model.network.parameters(), saved.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert [now.step for now in fit(model, open_images("digits"), Plan(steps=1, batch_size=8))] == [1]

@@ -75,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         name, reason = error.filename or "a file", error.strerror or error
         _exit(2, f"Could not use {name}: {reason}; check its name and permissions.")
+    except (RuntimeError, MemoryError) as error:
+        from ddim.train.guards import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).strip().splitlines()[:1] or ["out of memory"]
+        _exit(2, f"Memory is full ({reason[0]}); ask for smaller batches, smaller images or a smaller network.")
     except KeyboardInterrupt:
         _exit(130, "Interrupted. No file is left incomplete; a training run continues with --resume.")
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ddim.errors import UserError
+from ddim.errors import UserError, number
 from ddim.files import read_tensors, tensors_header, write_bytes
 from ddim.train.state import Numbers, State
 
@@ -71,7 +71,7 @@ def read(folder: str | Path, step: int) -> tuple[dict[str, Tensor], dict[str, An
     Raises:
         UserError: there is no checkpoint of that step, or the file is damaged.
     """
-    path = path_of(folder, step)
+    path = path_of(folder, number("The step of a checkpoint", step, int))
     if not path.is_file():
         available = ", ".join(map(str, steps(folder))) or "none"
         raise UserError(f"{folder} has no checkpoint of step {step}; it has {available}.")

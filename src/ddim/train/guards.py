@@ -60,10 +60,10 @@ class Guard:
             raise Breakdown(step, cause, learning_rate, precision)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether PyTorch ran out of memory; on the CPU it has no exception of its own for that."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out; PyTorch has no exception of its own for that on the CPU."""
     phrases = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(phrase in str(error) for phrase in phrases)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(phrase in str(error) for phrase in phrases)
 
 
 def out_of_memory(images: int, parts: int) -> UserError:

@@ -209,9 +209,11 @@ def source(config: dict[str, Any], run: str | Path, remedy: str) -> str:
         remedy: what to do if the images have moved, for the error.
 
     Raises:
-        UserError: the images were in a folder, which is now missing.
+        UserError: the images were in a folder, which is now missing, or the config does not name its data.
     """
-    data, place = str(config["recipe"]["data"]), as_table(config.get("data")).get("place")
+    data, place = as_table(config.get("recipe")).get("data"), as_table(config.get("data")).get("place")
+    if not isinstance(data, str):
+        raise UserError(f"The config.json of {run} does not say which images it was trained on; name the images.")
     if not isinstance(place, str):  # a name or a hub id, or a run of ddim 0.1
         return data
     for path in (place, data):  # the second, if the working folder has moved with all that it holds

@@ -135,7 +135,8 @@ def train(
                 logger.save(progress.fraction == 1)
     if interrupted() or (progress is not None and progress.fraction < 1):  # in this process, or in another
         raise KeyboardInterrupt
-    return model.with_network(state.averages[0].network).eval()
+    model.network.load_state_dict(state.averages[0].network.state_dict())  # that of `averages` has no gradients
+    return model.eval()
 
 
 def check_outcome(progress: Progress, images: Images, learning_rate: float) -> None:
