@@ -89,7 +89,7 @@ def test_a_path_without_meaning_is_refused(monkeypatch):
         user_path("")
     for other in (None, 3, b"a"):
         with pytest.raises(UserError, match=r"A path must be a string or a pathlib\.Path; got"):
-            user_path(other)
+            user_path(other)  # type: ignore[arg-type]
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 12345)  # a user without a line in /etc/passwd
     with pytest.raises(UserError, match="no home folder"):

@@ -55,7 +55,7 @@ def test_an_empty_path_is_no_folder():
 
 def test_a_step_that_is_no_number_is_refused(run_folder):
     with pytest.raises(UserError, match="The step of a checkpoint must be a whole number; got 'last'"):
-        ddim.load(run_folder, checkpoint="last")
+        ddim.load(run_folder, checkpoint="last")  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_of_another_network_is_refused_by_its_name(run_folder):
