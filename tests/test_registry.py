@@ -27,6 +27,7 @@ from ddim.errors import UserError
         ),
         (lambda: nets.from_config({"name": "plain", "width": 3, "channels": 1}), r"'plain' does not take width;"),
         (lambda: schedule.get("quartic", T=5), r"no schedule called 'quartic'; choose one of linear, "),
+        (lambda: samplers.get("a" * 10**6), r"^There is no sampler called 'a{79}; choose one of ddim, "),
     ],
 )
 def test_what_cannot_be_made_is_one_sentence(make, said):

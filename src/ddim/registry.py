@@ -52,7 +52,7 @@ class Registry(dict[str, Named], Generic[Named]):
         more = ", or import the file that registers it (on the command line: --plugin FILE)" if self.extensible else ""
         known = list(self if names is None else names)
         guess = did_you_mean(name, known)
-        return UserError(f"There is no {self.kind} called {name!r}{guess}; choose one of {', '.join(known)}{more}.")
+        return UserError(f"There is no {self.kind} called {name!r:.80}{guess}; choose one of {', '.join(known)}{more}.")
 
     def __missing__(self, name: str) -> Named:
         raise self.unknown(name)

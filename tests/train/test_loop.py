@@ -1,7 +1,7 @@
 import copy
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -56,6 +56,8 @@ def test_images_that_the_model_is_not_made_for_are_refused(digits):
             next(fit(model, digits, Plan(steps=1)))
         assert torch.equal(weights(model), before)
     tensors: Any = TensorDataset(digits.pixels)
+    with pytest.raises(UserError, match=r"takes a ddim\.train\.Plan; got None"):
+        next(fit(small(), digits, cast(Any, None)))
     with pytest.raises(UserError, match="got TensorDataset"):
         next(fit(small(), tensors, Plan(steps=1)))
     assert next(fit(small(), digits, Plan(steps=1))).step == 1

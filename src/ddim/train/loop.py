@@ -80,6 +80,8 @@ def fit(
         )
         distributed = distributed or engine
     check_data(images, model.shape, model.classes)
+    if not isinstance(plan, Plan):
+        raise UserError(f"fit takes a ddim.train.Plan; got {plan!r}.")
     model.null_class = plan.label_dropout > 0
     distributed = distributed or Distributed(str(model.device))
     state = state or State(model.network, plan)
