@@ -41,7 +41,9 @@ def test_without_a_terminal_a_line_every_now_and_then(at_once, capsys):
     assert out == ""
     lines = err.splitlines()
     assert [line.split(",")[0] for line in lines] == [f"sampling 4: {n}/4 step" for n in (0, 1, 2, 3, 3)]
-    assert all("so far" in line and "left" in line and "\r" not in line for line in lines)
+    assert all("so far" in line and "\r" not in line for line in lines)
+    assert ["left" in line for line in lines] == [False, True, True, True, True]  # at first the rate is unknown
+    assert not any("?" in line for line in lines)
     assert lines[3].endswith("loss 2")
 
 

@@ -71,6 +71,8 @@ class _Lines(tqdm):  # type: ignore[misc]
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Print the line: `refresh` does so, and the end of the bar, unless that comes before the first line."""
         if msg is None:
-            total, left = ("/{total_fmt}", "{remaining} left, ") if self.total else ("", "")
-            self.bar_format = f"{{desc}}: {{n_fmt}}{total} {{unit}}, {{elapsed}} so far, {left}{{rate_fmt}}{{postfix}}"
+            moved = self.n > self.initial  # else its rate is unknown
+            total = "/{total_fmt}" if self.total else ""
+            left = (", {remaining} left" if self.total else "") + ", {rate_fmt}" if moved else ""
+            self.bar_format = f"{{desc}}: {{n_fmt}}{total} {{unit}}, {{elapsed}} so far{left}{{postfix}}"
             print(self, file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddim.errors import UserError
-from ddim.experiments import reconstruction
+from ddim.experiments import Setup, reconstruction
 from ddim.samplers import DDIM
 from ddim.schedule import linear
 from ddim.timesteps import timesteps
@@ -102,3 +102,15 @@ def test_the_label_is_told_both_ways(gaussian):
 def test_steps_that_cannot_be_are_refused_at_the_call(known, steps):
     with pytest.raises(UserError, match="between 1 and T = 1000"):
         reconstruction.measure(known, some(), steps=steps)
+
+
+def test_a_limit_also_shortens_it_with_few_images(save_model, tmp_path):
+    """With fewer held-out images than the smallest count, the largest S are left out."""
+    generator = torch.Generator().manual_seed(0)
+    few = images(torch.randint(0, 17, (3, 1, 8, 8), generator=generator))
+    setup = Setup(tmp_path, save_model(T=1000), few, few)
+    result, samples = reconstruction.Reconstruction().run(setup, seconds=1e-9)
+    assert [row.steps for row in result.rows] == [10, 20]
+    assert result.cut is not None
+    assert "at most 20 steps" in result.cut
+    assert samples["images"].shape == (3, 3, 1, 8, 8)

@@ -142,7 +142,7 @@ class Reconstruction(Experiment[Result]):
         counts = [count for count in COUNTS if count <= len(images)] or [len(images)]
         choices = [(count, every) for count in counts[:2]]
         fewest = range(len(every) - 1, 1, -1)  # two at least
-        choices += [(count, every[:n]) for count in counts[1:] for n in fewest]
+        choices += [(count, every[:n]) for count in counts[1:] or counts for n in fewest]
         count, steps = affordable(choices, lambda one: 2 * call * (one[0] + SHOWN) * sum(one[1]), seconds)
         rows = tuple(
             Row(S, error.mean, max(error.mean - error.margin, 0), error.mean + error.margin)
