@@ -10,10 +10,11 @@ from msgspec import UNSET, Meta, UnsetType
 from ddim import __version__
 from ddim.errors import UserError
 from ddim.files import json_values, read_table, unreadable
+from ddim.schedule import LONGEST
 
 FORMAT = 1  # raised when an older ddim could no longer read what this one writes
 
-Times = Annotated[int, Meta(ge=1, le=100_000)]
+Times = Annotated[int, Meta(ge=1, le=LONGEST)]
 Channels = Annotated[int, Meta(ge=1, le=64)]
 Side = Annotated[int, Meta(ge=1, le=1024)]
 Classes = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -28,7 +29,7 @@ class _Network(msgspec.Struct):
 class _Schedule(msgspec.Struct):
     name: str
     T: Times | UnsetType = UNSET
-    betas: Annotated[list[float], Meta(max_length=100_000)] | UnsetType = UNSET
+    betas: Annotated[list[float], Meta(max_length=LONGEST)] | UnsetType = UNSET
 
 
 class _Sampling(msgspec.Struct):

@@ -28,6 +28,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import read_tensors, tensors_header, unreadable, write_bytes, write_text
 from ddim.sampling import Sampling
+from ddim.text import first_line
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of saved weights
 
@@ -197,7 +198,7 @@ def _restored(config: dict[str, Any], network: nn.Module | None, path: Path) -> 
     except UserError as error:
         raise UserError(f"{path} cannot be used: {error}") from error
     except Exception as error:  # a config that `save` did not write can raise anything, PyTorch's text has many lines
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}"
+        reason = f"{type(error).__name__}: {first_line(error):.200}"
         raise UserError(f"{path} does not describe a model ({reason}); train it or copy it again.") from error
 
 

@@ -57,3 +57,8 @@ def printable(text: str) -> str:
 def one_line(error: object, most: int = 200) -> str:
     """Return the message of an error on one line of at most `most` characters."""
     return " ".join(str(error).split())[:most]
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, without its full stop; the error's name if it has no message."""
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddim.device import choose_device
 from ddim.errors import UserError
-from ddim.text import printable
+from ddim.text import first_line, printable
 
 TRACKERS = ("tensorboard", "wandb")
 _failed_groups: list[object] = []  # kept alive: PyTorch deadlocks if it frees a process group that is still in use
@@ -69,9 +69,8 @@ class Distributed:
                     project_dir=folder,
                 )
         except (ValueError, ImportError, LookupError) as error:
-            reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise UserError(
-                f"Accelerate cannot start: {reason.rstrip('.')}; start the training in a new Python process, many of "
+                f"Accelerate cannot start: {first_line(error)}; start the training in a new Python process, many of "
                 "them with torchrun, and without variables called ACCELERATE_..."
             ) from error
         self.rank, self.processes = self._accelerator.process_index, self._accelerator.num_processes
@@ -140,10 +139,9 @@ class Distributed:
             fields = {key: printable(value) if isinstance(value, str) else value for key, value in config.items()}
             self._accelerator.init_trackers(name, fields)
         except Exception as error:  # each tracker has errors of its own
-            reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
             login = "run `wandb login`, set WANDB_MODE=offline, or " if "wandb" in self._trackers else ""
             trackers = " and ".join(self._trackers)
-            raise UserError(f"{trackers} could not start: {reason}; {login}leave out --track.") from error
+            raise UserError(f"{trackers} could not start: {first_line(error)}; {login}leave out --track.") from error
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Send values to the trackers."""

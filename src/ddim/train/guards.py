@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from ddim.errors import UserError
 from ddim.files import refusal
+from ddim.text import first_line
 
 WINDOW = 50  # updates that the running loss averages over
 EXPLODED = 10.0  # times its lowest value: a running loss above this is lost, not noisy
@@ -86,7 +87,7 @@ def report_failed_compiler() -> Iterator[None]:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):  # importing them takes seconds
             raise
         raise UserError(
-            f"The network cannot be compiled: {str(error).strip().splitlines()[0].rstrip('.')}; install a C++ compiler "
+            f"The network cannot be compiled: {first_line(error)}; install a C++ compiler "
             "(for CUDA, also the package triton), or leave out --compile."
         ) from error
 
