@@ -20,7 +20,7 @@ import ddim
 from ddim import model_io
 from ddim.cli import COMMANDS, main, parse
 from ddim.cli.reproduce import Reproduce
-from ddim.data import to_uint8
+from ddim.data import Images, to_uint8
 from ddim.errors import Notice
 from ddim.train import fit
 from ddim.train import recipe as recipes
@@ -341,6 +341,8 @@ def test_reproduce_takes_a_run_and_its_own_data(tmp_path, monkeypatch, capsys):
         source, out = seen.pop()
         assert (source["name_or_path"], Path(out).resolve()) == ("digits", Path(run))
     assert sorted(os.listdir(run)) == before
+    digits = Images(torch.zeros(20, 1, 28, 28, dtype=torch.uint8), torch.arange(20) % 10, tuple("0123456789"), "mnist")
+    monkeypatch.setattr(Reproduce, "_images", lambda self, source, split: digits)  # MNIST may not be at hand
     main(["reproduce", "--model", "mnist"])
     assert seen.pop()[1] == Path("runs/mnist")
     assert model_io.fingerprint("runs/mnist") == model_io.fingerprint(ddim.loading.find("mnist"))
