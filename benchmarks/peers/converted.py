@@ -1,0 +1,214 @@
+"""A trained network of ddim for three other libraries: one set of weights, one arithmetic.
+
+The default network of ddim maps onto diffusers' `UNet2DModel` layer by layer, if each image side can be halved at
+each stage without a rest: `UNet2DModel` doubles the resolution on the way up, ddim takes that of the skip. Three
+things differ, and none of them costs time:
+
+- ddim calls the network with t from 1 to T, diffusers with the index t - 1: `UNet` adds the 1.
+- `DDIMPipeline` passes no labels: `UNet` holds them. diffusers has no null class: it is row 0 of the embedding.
+- `UNet2DModel` has one number of groups for all group norms, ddim chooses it for each: `set_groups`.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import diffusers
+import numpy as np
+import torch
+from diffusers.pipelines.ddim import pipeline_ddim
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ddim import Denoiser
+from ddim.nets.blocks import norm
+
+Array = NDArray[np.float32]
+Draw = Callable[[Tensor], Any]
+"""(x_T) -> images in [-1, 1], from DDIM with eta = 0."""
+
+NAMES = (
+    (r"^stem\.", "conv_in."),
+    (r"^condition\.time\.0\.", "time_embedding.linear_1."),
+    (r"^condition\.time\.2\.", "time_embedding.linear_2."),
+    (r"^condition\.label\.", "class_embedding."),
+    (r"^(down|up)\.(\d+)\.blocks\.(\d+)\.residual\.", r"\1_blocks.\2.resnets.\3."),
+    (r"^(down|up)\.(\d+)\.blocks\.(\d+)\.attention\.", r"\1_blocks.\2.attentions.\3."),
+    (r"^down\.(\d+)\.shrink\.", r"down_blocks.\1.downsamplers.0.conv."),
+    (r"^up\.(\d+)\.grow\.", r"up_blocks.\1.upsamplers.0.conv."),
+    (r"^middle\.first\.residual\.", "mid_block.resnets.0."),
+    (r"^middle\.first\.attention\.", "mid_block.attentions.0."),
+    (r"^middle\.second\.", "mid_block.resnets.1."),
+    (r"^head\.0\.", "conv_norm_out."),
+    (r"^head\.2\.", "conv_out."),
+    (r"\.embed\.", ".time_emb_proj."),
+    (r"\.shortcut\.", ".conv_shortcut."),
+    (r"(attentions\.\d+)\.norm\.", r"\1.group_norm."),
+    (r"(attentions\.\d+)\.out\.", r"\1.to_out.0."),
+)
+"""Patterns of the names of ddim's weights, and what replaces them, in this order."""
+
+
+class UNet(diffusers.UNet2DModel):
+    """diffusers' network, with times from 1 on and with labels that are set before the pipeline is called."""
+
+    labels: Tensor | None = None
+
+    def forward(self, sample: Tensor, timestep: Any, *_: Any, **options: Any) -> Any:
+        labels = None if self.labels is None else self.labels[: len(sample)] + 1  # row 0 is the null class
+        return super().forward(sample, timestep + 1, class_labels=labels, **options)
+
+
+def set_groups(network: nn.Module) -> None:
+    """Give each group norm the number of groups that ddim's network has for its channels."""
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.num_groups = norm(module.num_channels).num_groups
+
+
+def to_unet2d(model: Denoiser) -> UNet:
+    """Return diffusers' network with the weights of a model of ddim whose network is a `UNet`.
+
+    Raises `RuntimeError` if a weight is missing or left over.
+    """
+    config: dict[str, Any] = model.network.config
+    attends = [stage in config["attention"] for stage in range(len(config["multipliers"]))]
+    unet = UNet(
+        sample_size=tuple(model.shape[1:]),
+        in_channels=config["channels"],
+        out_channels=config["channels"],
+        block_out_channels=tuple(config["width"] * multiplier for multiplier in config["multipliers"]),
+        layers_per_block=config["blocks"],
+        down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
+        up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
+        dropout=config["dropout"],
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_num_groups=1,
+        attention_head_dim=None,
+        num_class_embeds=None if model.classes is None else model.classes + 1,
+    )
+    set_groups(unet)
+    weights = {}
+    for name, value in model.network.state_dict().items():
+        for pattern, replacement in NAMES:
+            name = re.sub(pattern, replacement, name)
+        if "attentions" in name and value.ndim == 4:
+            value = value[:, :, 0, 0]  # a 1x1 convolution is a linear layer
+        if ".qkv." in name:
+            for letter, part in zip("qkv", value.chunk(3), strict=True):
+                weights[name.replace("qkv", f"to_{letter}")] = part
+        else:
+            weights[name] = value
+    unet.load_state_dict(weights)
+    return unet.eval()
+
+
+def to_pipeline(model: Denoiser) -> diffusers.DDIMPipeline:
+    """Return diffusers' pipeline with the model's network and betas, and with trailing timesteps."""
+    scheduler = diffusers.DDIMScheduler(
+        model.schedule.T,
+        trained_betas=model.schedule.betas[1:].tolist(),
+        prediction_type={"eps": "epsilon", "x0": "sample", "v": "v_prediction"}[model.predicts],
+        timestep_spacing="trailing",
+    )
+    pipeline = diffusers.DDIMPipeline(to_unet2d(model), scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def with_diffusers(model: Denoiser, steps: int, labels: Tensor | None, bf16: bool = False) -> Draw:
+    """Return a call of `DDIMPipeline`, in fp32 or under autocast to bf16."""
+    pipeline = to_pipeline(model)
+    pipeline.unet.labels = labels
+
+    def draw(xT: Tensor) -> Tensor:
+        with (
+            mock.patch.object(pipeline_ddim, "randn_tensor", lambda *_, **__: xT),
+            torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+        ):
+            # ddim clips x0 and then recomputes eps, as the library below does too
+            images = pipeline(
+                len(xT), num_inference_steps=steps, use_clipped_model_output=True, output_type="pt", return_dict=False
+            )[0]
+        return 2 * images - 1
+
+    return draw
+
+
+class ForLucidrains(nn.Module):
+    """A network of ddim with the attributes and the arguments that denoising-diffusion-pytorch needs."""
+
+    self_condition = False
+
+    def __init__(self, model: Denoiser, labels: Tensor | None) -> None:
+        super().__init__()
+        self.network, self.labels = model.network, labels
+        self.channels = self.out_dim = model.shape[0]
+
+    def forward(self, x: Tensor, t: Tensor, x_self_cond: Tensor | None = None) -> Tensor:
+        label = () if self.labels is None else (self.labels[: len(x)],)
+        return self.network(x, (t + 1).float(), *label)  # type: ignore[no-any-return]
+
+
+def with_lucidrains(model: Denoiser, steps: int, labels: Tensor | None) -> Draw:
+    """Return a call of denoising-diffusion-pytorch's `GaussianDiffusion.ddim_sample`, which calls ddim's network.
+
+    Its schedules "linear" and "cosine" have the betas of ddim's.
+    """
+    from peers import torchvision_pieces
+
+    torchvision_pieces.install()
+    from denoising_diffusion_pytorch import GaussianDiffusion
+    from denoising_diffusion_pytorch import denoising_diffusion_pytorch as library
+
+    library.tqdm = lambda items, **_: items
+    diffusion = GaussianDiffusion(
+        ForLucidrains(model, labels).eval(),
+        image_size=tuple(model.shape[1:]),
+        timesteps=model.schedule.T,
+        sampling_timesteps=steps,
+        objective={"eps": "pred_noise", "x0": "pred_x0", "v": "pred_v"}[model.predicts],
+        beta_schedule=model.schedule.config["name"],
+    )
+
+    def draw(xT: Tensor) -> Tensor:
+        with mock.patch.object(torch, "randn", lambda *_, **__: xT), torch.inference_mode():
+            return 2 * diffusion.ddim_sample(tuple(xT.shape)) - 1  # type: ignore[no-any-return]
+
+    return draw
+
+
+def with_onnxruntime(model: Denoiser, steps: int, labels: Tensor | None, batch: int, threads: int, at: Path) -> Draw:
+    """Return DDIM in NumPy around onnxruntime, with the network exported for one batch size into the folder `at`."""
+    import onnxruntime
+
+    example = [torch.zeros(batch, *model.shape), torch.ones(batch)]
+    names = ["x", "t"]
+    if labels is not None:
+        example, names = [*example, labels[:batch]], [*names, "label"]
+    path = at / f"{batch}.onnx"
+    torch.onnx.export(
+        model.network, tuple(example), path, input_names=names, dynamo=True, external_data=False, verbose=False
+    )
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    given = {} if labels is None else {"label": labels[:batch].numpy()}
+    T = model.schedule.T
+    alpha_bar = np.concatenate([[1.0], np.cumprod(1 - model.schedule.betas[1:].numpy())])
+    times = [T - round(i * T / steps) for i in range(steps)] + [0]
+
+    def draw(xT: Tensor) -> Array:
+        x: Array = xT.numpy()
+        for t, s in zip(times, times[1:], strict=False):
+            a, b = np.float32(alpha_bar[t] ** 0.5), np.float32((1 - alpha_bar[t]) ** 0.5)
+            v = session.run(None, {"x": x, "t": np.full(batch, t, np.float32), **given})[0]
+            x0 = np.clip(a * x - b * v, -1, 1)
+            eps = (x - a * x0) / b
+            x = np.float32(alpha_bar[s] ** 0.5) * x0 + np.float32((1 - alpha_bar[s]) ** 0.5) * eps
+        return x
+
+    return draw
