@@ -11,8 +11,9 @@ things differ, and none of them costs time:
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import diffusers
@@ -22,8 +23,8 @@ from diffusers.pipelines.ddim import pipeline_ddim
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ddim import Denoiser
-from ddim.nets.blocks import norm
+if TYPE_CHECKING:  # `first_digit.py` runs without ddim
+    from ddim import Denoiser
 
 Array = NDArray[np.float32]
 Draw = Callable[[Tensor], Any]
@@ -62,13 +63,14 @@ class UNet(diffusers.UNet2DModel):
 
 
 def set_groups(network: nn.Module) -> None:
-    """Give each group norm the number of groups that ddim's network has for its channels."""
+    """Give each group norm the number of groups that ddim's network has for as many channels."""
     for module in network.modules():
         if isinstance(module, nn.GroupNorm):
-            module.num_groups = norm(module.num_channels).num_groups
+            n = module.num_channels
+            module.num_groups = max(g for g in range(1, 33) if n % g == 0 and (g == 1 or n // g >= 4))
 
 
-def to_unet2d(model: Denoiser) -> UNet:
+def to_unet2d(model: "Denoiser") -> UNet:
     """Return diffusers' network with the weights of a model of ddim whose network is a `UNet`.
 
     Raises `RuntimeError` if a weight is missing or left over.
@@ -106,7 +108,7 @@ def to_unet2d(model: Denoiser) -> UNet:
     return unet.eval()
 
 
-def to_pipeline(model: Denoiser) -> diffusers.DDIMPipeline:
+def to_pipeline(model: "Denoiser") -> diffusers.DDIMPipeline:
     """Return diffusers' pipeline with the model's network and betas, and with trailing timesteps."""
     scheduler = diffusers.DDIMScheduler(
         model.schedule.T,
@@ -119,19 +121,28 @@ def to_pipeline(model: Denoiser) -> diffusers.DDIMPipeline:
     return pipeline
 
 
-def with_diffusers(model: Denoiser, steps: int, labels: Tensor | None, bf16: bool = False) -> Draw:
-    """Return a call of `DDIMPipeline`, in fp32 or under autocast to bf16."""
+def with_diffusers(
+    model: "Denoiser", steps: int, labels: Tensor | None, bf16: bool = False, consistent: bool = True
+) -> Draw:
+    """Return a call of `DDIMPipeline`, in fp32 or under autocast to bf16.
+
+    `consistent`: eps is recomputed from the clipped x0, as in ddim and in denoising-diffusion-pytorch; the pipeline's
+    default keeps the eps of the network.
+    """
     pipeline = to_pipeline(model)
     pipeline.unet.labels = labels
 
     def draw(xT: Tensor) -> Tensor:
-        with (
-            mock.patch.object(pipeline_ddim, "randn_tensor", lambda *_, **__: xT),
+        with (  # the pipeline draws its own noise
+            mock.patch.object(pipeline_ddim, "randn_tensor", return_value=xT),
             torch.autocast("cpu", torch.bfloat16, enabled=bf16),
         ):
-            # ddim clips x0 and then recomputes eps, as the library below does too
             images = pipeline(
-                len(xT), num_inference_steps=steps, use_clipped_model_output=True, output_type="pt", return_dict=False
+                len(xT),
+                num_inference_steps=steps,
+                use_clipped_model_output=consistent,
+                output_type="pt",
+                return_dict=False,
             )[0]
         return 2 * images - 1
 
@@ -143,7 +154,7 @@ class ForLucidrains(nn.Module):
 
     self_condition = False
 
-    def __init__(self, model: Denoiser, labels: Tensor | None) -> None:
+    def __init__(self, model: "Denoiser", labels: Tensor | None) -> None:
         super().__init__()
         self.network, self.labels = model.network, labels
         self.channels = self.out_dim = model.shape[0]
@@ -153,7 +164,7 @@ class ForLucidrains(nn.Module):
         return self.network(x, (t + 1).float(), *label)  # type: ignore[no-any-return]
 
 
-def with_lucidrains(model: Denoiser, steps: int, labels: Tensor | None) -> Draw:
+def with_lucidrains(model: "Denoiser", steps: int, labels: Tensor | None) -> Draw:
     """Return a call of denoising-diffusion-pytorch's `GaussianDiffusion.ddim_sample`, which calls ddim's network.
 
     Its schedules "linear" and "cosine" have the betas of ddim's.
@@ -175,13 +186,13 @@ def with_lucidrains(model: Denoiser, steps: int, labels: Tensor | None) -> Draw:
     )
 
     def draw(xT: Tensor) -> Tensor:
-        with mock.patch.object(torch, "randn", lambda *_, **__: xT), torch.inference_mode():
+        with mock.patch.object(torch, "randn", return_value=xT), torch.inference_mode():
             return 2 * diffusion.ddim_sample(tuple(xT.shape)) - 1  # type: ignore[no-any-return]
 
     return draw
 
 
-def with_onnxruntime(model: Denoiser, steps: int, labels: Tensor | None, batch: int, threads: int, at: Path) -> Draw:
+def with_onnxruntime(model: "Denoiser", steps: int, labels: Tensor | None, batch: int, threads: int, at: Path) -> Draw:
     """Return DDIM in NumPy around onnxruntime, with the network exported for one batch size into the folder `at`."""
     import onnxruntime
 
@@ -203,7 +214,7 @@ def with_onnxruntime(model: Denoiser, steps: int, labels: Tensor | None, batch: 
 
     def draw(xT: Tensor) -> Array:
         x: Array = xT.numpy()
-        for t, s in zip(times, times[1:], strict=False):
+        for t, s in pairwise(times):
             a, b = np.float32(alpha_bar[t] ** 0.5), np.float32((1 - alpha_bar[t]) ** 0.5)
             v = session.run(None, {"x": x, "t": np.full(batch, t, np.float32), **given})[0]
             x0 = np.clip(a * x - b * v, -1, 1)
