@@ -42,11 +42,12 @@ class Source:
         """Names of the network's arguments: x, t, and label for a model with classes."""
         return ["x", "t"] if self.classes is None else ["x", "t", "label"]
 
-    def inputs(self, batch: int) -> tuple[Tensor, ...]:
-        """Return arguments of the network for a batch: noise, times from all of (0, T), and all labels in turn."""
-        x = torch.randn(batch, *self.shape, generator=torch.Generator().manual_seed(0))
-        t = torch.linspace(1, self.T, batch + 2)[1:-1]
-        labels = () if self.classes is None else (torch.arange(batch) % (self.classes + 1) + NULL,)
+    def inputs(self, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
+        """Return random arguments of the network for a batch: noise, times in (0, T), and labels."""
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(batch, *self.shape, generator=generator)
+        t = self.T * (1 - torch.rand(batch, generator=generator))
+        labels = () if self.classes is None else (torch.randint(NULL, self.classes, (batch,), generator=generator),)
         return tuple(one.to(self.device) for one in (x, t, *labels))
 
     @cached_property
@@ -93,7 +94,7 @@ class Backend(ABC):
 
     @classmethod
     def make(cls, source: Source, precision: str, batch: int, folder: Path) -> None:
-        """Write into an empty folder what `__init__` reads."""
+        """Write into an empty folder what `__init__` reads; for an example, take other inputs than those of seed 0."""
         raise NotImplementedError(f"{cls.__name__} has a key, so it must have a method `make`")
 
     @classmethod

@@ -49,7 +49,7 @@ class ONNX(Backend):
             with redirect_stdout(quiet), redirect_stderr(quiet):  # the exporter prints its progress
                 program = torch.onnx.export(
                     source.network,
-                    source.inputs(2),
+                    source.inputs(3, seed=1),
                     dynamo=True,
                     dynamic_shapes=tuple({0: rows} for _ in source.input_names),
                     input_names=source.input_names,

@@ -70,7 +70,7 @@ class OpenVINO(Backend):
 
         with torch.no_grad(), evaluating(source.network), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing: the shapes of images are constants, as they should be
-            decoder = TorchScriptPythonDecoder(source.network, example_input=source.inputs(2))
+            decoder = TorchScriptPythonDecoder(source.network, example_input=source.inputs(3, seed=1))
             frontend = FrontEndManager().load_by_framework("pytorch")
             model = frontend.convert(frontend.load(decoder))
         for port, name in zip(model.inputs, source.input_names, strict=True):

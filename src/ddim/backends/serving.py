@@ -162,6 +162,10 @@ def _source(model: Denoiser) -> Source:
 
 
 def _stamp(network: nn.Module) -> list[Any]:
-    """Return what changes when a weight is replaced, moved, converted or changed in place."""
-    tensors = chain(network.parameters(), network.buffers())
-    return [(one.data_ptr(), one.dtype, one.device, 0 if one.is_inference() else one._version) for one in tensors]
+    """Return what changes when a weight is replaced, moved, converted or changed in place.
+
+    PyTorch counts the changes of a tensor, but not those by way of `tensor.data`; the sums notice these.
+    """
+    tensors = list(chain(network.parameters(), network.buffers()))
+    places = [(one.data_ptr(), one.dtype, one.device, 0 if one.is_inference() else one._version) for one in tensors]
+    return [places, [one.detach().sum(dtype=torch.float64).item() for one in tensors]]
