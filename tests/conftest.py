@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from ddim import nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.level import Denoise
 from ddim.verify.exact import Gaussian
+
+os.environ["DDIM_BACKEND"] = "torch"  # images to the bit; tests/backends test the others
 
 
 @pytest.fixture

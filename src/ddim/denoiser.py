@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Unpack
+from typing import Protocol, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from ddim.device import evaluating
 from ddim.edit import invert
 from ddim.errors import Notice, UserError, number
 from ddim.forward import q_sample
-from ddim.guidance import classifier_free, clip_x0
+from ddim.guidance import classifier_free_in_one_call, clip_x0
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.pictures import to_uint8
@@ -24,6 +24,14 @@ from ddim.sampling import Sampling, SamplingOptions
 from ddim.schedule import Schedule
 
 __all__ = ["NULL", "Denoiser", "Labels"]
+
+
+class Server(Protocol):
+    """What computes the network for `Denoiser.sample`; `str` tells how. See `ddim.backends`."""
+
+    def network(self, model: "Denoiser", batch: int, calls: int) -> Callable[..., Tensor]:
+        """Return a function with the arguments and the result of the model's network, for so many calls of a batch."""
+        ...
 
 
 class Denoiser(nn.Module):
@@ -43,6 +51,7 @@ class Denoiser(nn.Module):
     Attributes:
         null_class: whether the network learns the null class -1, which guidance needs. `fit` sets it to False where
             no label is dropped.
+        server: what computes the network of `sample`, see `ddim.backends.serve`; None is the network itself.
 
     Raises:
         UserError: an unknown parameterisation, an impossible shape or number of classes, a network of other channels,
@@ -50,6 +59,7 @@ class Denoiser(nn.Module):
     """
 
     null_class: bool = True
+    server: Server | None = None
 
     def __init__(
         self,
@@ -96,6 +106,17 @@ class Denoiser(nn.Module):
         """Dtype of images on their way: `dtype`, but float32 for a network in half precision, whose steps add up."""
         return torch.promote_types(self.dtype, torch.float32)
 
+    @property
+    def reference(self) -> str:
+        """The network itself as a backend, e.g. "torch fp32"."""
+        names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+        return f"torch {names.get(self.dtype, self.dtype)}"
+
+    @property
+    def backend(self) -> str:
+        """What computed the network in the last call of `sample`, e.g. "openvino bf16"."""
+        return self.reference if self.server is None else str(self.server)
+
     def with_network(self, network: nn.Module) -> "Denoiser":
         """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
         schedule, predicts, shape, classes = self.schedule, self.predicts, self.shape, self.classes
@@ -114,7 +135,10 @@ class Denoiser(nn.Module):
         Raises:
             UserError: the network returns anything but floats shaped like `x`.
         """
-        return self._predict(x, at.like(x), self._output(x, at, label))
+        return self._predicted(self.network, x, at, label)
+
+    def _predicted(self, network: Callable[..., Tensor], x: Tensor, at: Level, label: Tensor | None) -> Prediction:
+        return self._predict(x, at.like(x), self._output(network, x, at, label))
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Return ||eps - eps_theta(x_t, t)||^2, (B,), a mean over the pixels of each image (the paper, section 6).
@@ -136,17 +160,17 @@ class Denoiser(nn.Module):
                 f"{tuple(noise.shape)}. Make the model with the shape of its images."
             )
         at = self.schedule(t.cpu()).like(x0)
-        output = self._output(q_sample(x0, at, noise), at, label)
+        output = self._output(self.network, q_sample(x0, at, noise), at, label)
         return (target(self.predicts, x0, at, noise) - output).square().mean(dim=(1, 2, 3))
 
-    def _output(self, x: Tensor, at: Level, label: Tensor | None) -> Tensor:
+    def _output(self, network: Callable[..., Tensor], x: Tensor, at: Level, label: Tensor | None) -> Tensor:
         t = at.t.flatten().to(x.device, torch.float32).expand(len(x))
         if self.indexed:
             t = t - 1
         inputs = [x.to(next(self.network.parameters(), x).dtype), t]
         if self.classes is not None:
             inputs.append((torch.full((len(x),), NULL) if label is None else label).to(x.device))
-        return check_output(self.network(*inputs), x)
+        return check_output(network(*inputs), x)
 
     def denoise(self, labels: Labels | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
         """Return the model as a `Denoise` function, the form that samplers take.
@@ -155,12 +179,13 @@ class Denoiser(nn.Module):
             labels: (B,) the class of each image, or -1 for "any"; None is "any" for all.
             guidance, clip: see `sample`, which has the same errors.
         """
-        return self._denoise(*self._conditions(labels, None, guidance), clip)
+        return self._denoise(self.network, *self._conditions(labels, None, guidance), clip)
 
-    def _denoise(self, labels: Tensor | None, guidance: float, clip: bool) -> Denoise:
-        denoise: Denoise = partial(self, label=labels)
+    def _denoise(self, network: Callable[..., Tensor], labels: Tensor | None, guidance: float, clip: bool) -> Denoise:
+        predict = partial(self._predicted, network)
+        denoise: Denoise = partial(predict, label=labels)
         if guidance != 1:
-            denoise = classifier_free(denoise, self, guidance)
+            denoise = classifier_free_in_one_call(predict, labels, NULL, guidance)
         return clip_x0(denoise) if clip else denoise
 
     @torch.no_grad()
@@ -211,17 +236,24 @@ class Denoiser(nn.Module):
         if labels is None and self.classes is not None:
             labels = (first % self.classes + torch.arange(count)) % self.classes
         classes, guidance = self._conditions(labels, count, guidance)
+        batch_size = min(batch_size, count)
         total = -(-count // batch_size) * (len(levels) - 1)
         with (
             evaluating(self.network),
             hidden(not progress),
             bar(total=total, desc=f"sampling {count}", unit="step") as steps_bar,
         ):
+            network: Callable[..., Tensor] = self.network
+            if self.server is not None:
+                at_once = batch_size if guidance == 1 else 2 * batch_size
+                network = self.server.network(self, at_once, method.calls(levels) * -(-count // batch_size))
             for start in range(0, count, batch_size):
                 rows = range(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + i for i in rows))
                 xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.image_dtype))
-                denoise = self._denoise(None if classes is None else classes[start : rows.stop], guidance, clip)
+                denoise = self._denoise(
+                    network, None if classes is None else classes[start : rows.stop], guidance, clip
+                )
                 for x in trajectory(method, denoise, xT, levels, noise, self.schedule):  # noqa: B007
                     steps_bar.update()
                 x = x.float().cpu()
@@ -264,7 +296,7 @@ class Denoiser(nn.Module):
         if options.get("sampler") is None:
             options = {**options, "sampler": get("ddim", eta=options.get("eta") or 0.0), "eta": None}
         method, levels = self.sampling.resolve(self.schedule, **options)
-        denoise = self._denoise(*self._conditions(labels, len(x), 1.0), clip=False)
+        denoise = self._denoise(self.network, *self._conditions(labels, len(x), 1.0), clip=False)
         with evaluating(self.network):
             *_, end = solve(method, denoise, x.to(self.device, self.image_dtype), levels, schedule=self.schedule)
         return _finite(end)

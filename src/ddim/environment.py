@@ -28,13 +28,14 @@ def describe() -> dict[str, Any]:
     return {
         "versions": versions(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "command": sys.argv,
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor, e.g. "Intel(R) Xeon(R) Processor"."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:  # platform.processor() is empty on Linux
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

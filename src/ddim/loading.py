@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from ddim import model_io
+from ddim.backends.serving import serve
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import user_path
@@ -44,6 +45,8 @@ def load(
     *,
     checkpoint: int | None = None,
     raw: bool = False,
+    backend: str = "auto",
+    precision: str = "auto",
 ) -> Denoiser:
     """Return a trained model, ready to sample, in eval mode on the CPU.
 
@@ -52,6 +55,8 @@ def load(
         network: the module itself, for a model whose network is not registered.
         checkpoint: the step of the checkpoint whose weights to load; None loads the run's model.
         raw: load the latest weights instead of the averaged ones, of the newest checkpoint if none is given.
+        backend, precision: what computes the network of `sample`, see `ddim.backends.serve`. "torch" is the network
+            itself, in the precision of its weights.
 
     Raises:
         UserError: the folder does not exist, or holds no model that this version can read.
@@ -62,4 +67,4 @@ def load(
         step = checkpoint if checkpoint is not None else checkpoints.newest(folder)
         weights = checkpoints.weights(folder, step, raw)
         model_io.fill(model.network, weights, checkpoints.path_of(folder, step))
-    return model
+    return serve(model, backend, precision)

@@ -156,7 +156,7 @@ def test_the_module_runs_as_the_command():
 def test_a_model_that_comes_with_ddim_is_sampled_by_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["sample", "mnist", "--labels", "3,1,4", "--steps", "2", "--device", "cpu"])
-    assert capsys.readouterr().out == "3 images in samples/mnist-seed0-2steps-labels3-1-4.png.\n"
+    assert capsys.readouterr().out == "3 images in samples/mnist-seed0-2steps-labels3-1-4.png (torch fp32).\n"
     with Image.open("samples/mnist-seed0-2steps-labels3-1-4.png") as grid:
         assert grid.width > 3 * 28
     assert ddim.load("airplanes").shape == (3, 32, 32)

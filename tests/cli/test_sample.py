@@ -99,6 +99,7 @@ def test_a_grid_holds_its_settings(by_class):
         "guidance": 2.0,
         "labels": "1,2",
         "clip": True,
+        "backend": "torch fp32",
         "ddim": ddim.__version__,
     }
 

@@ -123,10 +123,10 @@ def test_evaluation_takes_little_of_a_limit_in_minutes(tmp_path, monkeypatch):
     seconds = {True: 0.0, False: 0.0}
     output = Denoiser._output
 
-    def slow(self, x, at, label):
+    def slow(self, network, x, at, label):
         seconds[self.network.training] += 0.002 * len(x)
         time.sleep(0.002 * len(x))
-        return output(self, x, at, label)
+        return output(self, network, x, at, label)
 
     monkeypatch.setattr(Denoiser, "_output", slow)
     go(tmp_path, minutes=0.1, batch_size=16)

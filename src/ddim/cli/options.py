@@ -77,6 +77,17 @@ class SamplingFlags:
         return {"steps": self.steps, "sampler": self.sampler, "eta": self.eta, "spacing": spacing}
 
 
+@dataclass(frozen=True)
+class BackendFlags:
+    """What computes the network when samples are drawn."""
+
+    backend: str = "auto"
+    """What computes the network (see `ddim list backends`); auto is the fastest one that is installed and correct on
+    this machine, torch the network itself."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of the arithmetic; auto is bf16 where that is faster, for the backend auto, and fp32 otherwise."""
+
+
 def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
     """Return the comma-separated numbers of a flag. Raises `UserError` for another entry."""
     try:

@@ -43,7 +43,7 @@ class Report:
                 f"{folder} is a model that comes with ddim, not a run; `ddim reproduce {folder} --model {folder}` "
                 f"copies it into runs/{folder}, runs the experiments and writes the report."
             )
-        model = load(folder).to(choose_device(self.device))
+        model = load(folder, backend="torch").to(choose_device(self.device))
         setup = experiments.Setup(folder, model)
         for name in experiments.run(setup, minutes=self.minutes, redo=self.redo):
             print(f"{name} done")

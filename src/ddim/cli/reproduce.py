@@ -122,7 +122,7 @@ class Reproduce:
         if not _finished(recipe, out):
             return train(recipe, out, device=self.device, data_dir=self.data_dir, resume=True)
         print(f"{out} is already trained; remove the folder to train again.")
-        return load(out).to(choose_device(self.device))
+        return load(out, backend="torch").to(choose_device(self.device))
 
     def _adopt(self, given: Subject, source: Source, out: Path) -> "Denoiser":
         """Return the model, copied into the run folder `out`, which must be empty or hold the same model."""
@@ -149,7 +149,7 @@ class Reproduce:
         for file in MODEL_FILES:
             if (folder / file).is_file() and folder.resolve() != out.resolve():
                 write_bytes(out / file, (folder / file).read_bytes())
-        return load(out).to(choose_device(self.device))
+        return load(out, backend="torch").to(choose_device(self.device))
 
     def _images(self, source: Source, split: str) -> "Images":
         from ddim.data import open_images

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Guidance, PathFlag, SamplingFlags, numbers, writable
+from ddim.cli.options import BackendFlags, Device, Guidance, PathFlag, SamplingFlags, numbers, writable
 from ddim.errors import UserError
 from ddim.text import counted, data_size, duration
 
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from ddim.denoiser import Denoiser
 
 BATCH = 64
+SHORT = 1.0  # seconds: preparing a backend takes about as long
 SLOW = 60  # seconds: a command that takes longer says so first
 BLOCK = 4096  # bytes: what a small file takes on the disk
 NAME = 100  # characters of a picture's name
-OF_ONE = ("index", "label", "ddim")  # settings in which the images of one folder may differ
+OF_ONE = ("index", "label", "ddim", "backend")  # settings in which the images of one folder may differ
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,12 @@ class Sample:
     """Use the latest weights instead of the averaged ones."""
     device: Device = None
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
+    compute: BackendFlags = field(default_factory=BackendFlags)
 
     def run(self) -> None:
         import torch
 
+        from ddim.backends import serve
         from ddim.device import choose_device
         from ddim.loading import comes_with_ddim, find, load
         from ddim.noise import stream
@@ -80,7 +83,8 @@ class Sample:
 
         folder = find(self.run_folder)
         out, grid = self.out, self.out is None or _is_grid(self.out)
-        model = load(folder, checkpoint=self.checkpoint, raw=self.raw).to(choose_device(self.device))
+        model = load(folder, checkpoint=self.checkpoint, raw=self.raw, backend="torch").to(choose_device(self.device))
+        serve(model, self.compute.backend, self.compute.precision, spare=SHORT)
         labels = self._labels(model.classes)
         count = self.count if self.count is not None else len(labels) if labels else 64
         if labels and count % len(labels):
@@ -104,14 +108,22 @@ class Sample:
             columns = model.classes if in_turn else len(labels) if labels and 1 < len(labels) < count else None
             layout(count, (model.shape[1], model.shape[2]), columns)  # refuse a picture that is too large
             parts = [images for _, images in self._batches(model, count, labels, None)]
-            write_grid(torch.cat(parts), out, columns, {**settings, "first": self.first, "count": count})
+            write_grid(
+                torch.cat(parts),
+                out,
+                columns,
+                {**settings, "backend": model.backend, "first": self.first, "count": count},
+            )
         else:
             _check_folder(out, range(self.first, self.first + count), settings)
             for rows, images in self._batches(model, count, labels, place):
                 classes: Sequence[int | None] = self._classes(model, labels, rows) or [None] * len(rows)
-                each = [{**settings, "index": i, "label": label} for i, label in zip(rows, classes, strict=True)]
+                each = [
+                    {**settings, "backend": model.backend, "index": i, "label": label}
+                    for i, label in zip(rows, classes, strict=True)
+                ]
                 write_each(images, out, rows.start, each)
-        print(f"{counted(count, 'image')} in {out}.")
+        print(f"{counted(count, 'image')} in {out} ({model.backend}).")
 
     def _labels(self, classes: int | None) -> list[int] | None:
         labels = None if self.labels is None else numbers("labels", self.labels, int)

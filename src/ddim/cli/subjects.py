@@ -57,7 +57,7 @@ class Subject:
         """The model, loaded at the first use."""
         from ddim.loading import load
 
-        return load(self.folder)
+        return load(self.folder, backend="torch")
 
     def training_data(self, remedy: str = AGAINST) -> dict[str, Any]:
         """Return the data that a model was trained on, as arguments of `open_images`.

@@ -97,7 +97,7 @@ class Train:
             url=self.url,
             overwrite=self.overwrite,
             resume=self.resume,
-            init=None if self.init is None else load(self.init),
+            init=None if self.init is None else load(self.init, backend="torch"),
             trackers=self.track,
             save_every=self.save_every,
         )

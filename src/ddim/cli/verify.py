@@ -63,7 +63,7 @@ class Verify:
 
         budgets = numbers("calls", self.calls, int)
         folder = find(name)
-        model = load(folder).to(choose_device(self.device))
+        model = load(folder, backend="torch").to(choose_device(self.device))
         todo = solvers.trials(model, budgets, names(self.solvers), names(self.spacings))
         weights = fingerprint(folder)
         if comes_with_ddim(folder):

@@ -1,0 +1,121 @@
+"""Which backend is the fastest on this machine: a measurement of some seconds, kept in the cache folder."""
+
+import contextlib
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ddim import __version__, environment
+from ddim.backends import kept
+from ddim.backends.base import Backend, Source, backends, digest, version
+from ddim.backends.prepare import Unfit, prepare
+from ddim.errors import Notice, UserError
+from ddim.files import read_table, write_text
+
+ROUNDS, SECONDS = 5, 1.0  # of calls, one of each candidate; a round more only within these seconds
+FEW, MANY = 16, 64  # images in a call
+ROUNDING = 1.1  # bf16 must be faster than fp32 by this factor to be worth its rounding
+
+
+class Calibration(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        seconds: of the fastest call of the network, by candidate, e.g. "openvino bf16".
+        unfit: why the other candidates cannot stand for the network, by candidate.
+        part: the number of images in a call that takes the least time for each image, at most `MANY`.
+    """
+
+    seconds: dict[str, float]
+    unfit: dict[str, str]
+    part: int
+
+    @property
+    def ranked(self) -> list[str]:
+        """The candidates, the best first."""
+        return sorted(self.seconds, key=lambda one: self.seconds[one] * (ROUNDING if one.endswith("bf16") else 1))
+
+
+def candidates(device: torch.device, precisions: list[str]) -> list[str]:
+    """Return the backends to compare, each with a precision, e.g. "openvino bf16".
+
+    "compiled" takes a minute to prepare, so it must be asked for. "onnx" exports for some seconds, and "openvino" was
+    faster wherever both were measured, so "onnx" is compared only where "openvino" is not installed.
+    """
+    if device.type != "cpu":
+        return [f"torch {precision}" for precision in precisions]
+    left_out = {"compiled"} if backends["openvino"].missing() else {"compiled", "onnx"}
+    names = [name for name, cls in backends.items() if name not in left_out and not cls.missing()]
+    return [f"{name} {one}" for name in names for one in precisions if one in backends[name].precisions]
+
+
+def calibrate(source: Source, named: list[str], batch: int) -> Calibration:
+    """Return the time of each candidate for networks of this architecture, measured earlier or now.
+
+    Args:
+        source: the network.
+        named: the candidates.
+        batch: the number of images in a call; one, several, and `MANY` or more are measured apart.
+    """
+    few = min(batch, FEW)
+    path = None
+    with contextlib.suppress(UserError):  # a user without a cache folder
+        key = digest(source.architecture, named, few > 1, batch >= MANY, *_machine(source.device))
+        path = kept.folder() / "calibrations" / f"{key[:32]}.json"
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # absent, or damaged
+            return _read(path, named)
+    prepared: dict[str, Backend] = {}
+    unfit: dict[str, str] = {}
+    for candidate in named:
+        name, precision = candidate.split()
+        try:
+            prepared[candidate] = prepare(name, precision, source, few)
+        except Unfit as error:
+            unfit[candidate] = str(error)
+    if unfit and prepared:
+        text = "; ".join(f"{candidate}: {reason}" for candidate, reason in unfit.items())
+        warnings.warn(f"Some backends cannot compute this network ({text}); another one does.", Notice, stacklevel=6)
+    found = Calibration(_fastest_calls(prepared, source, few), unfit, few)
+    if batch >= MANY and prepared:
+        best = found.ranked[0]
+        at_once = _fastest_calls({best: prepared[best]}, source, MANY)[best]
+        found = found._replace(part=MANY if at_once / MANY < found.seconds[best] / few else few)
+    if path is not None:
+        with contextlib.suppress(UserError):
+            write_text(path, json.dumps(found._asdict(), indent=2))
+    return found
+
+
+def _fastest_calls(prepared: dict[str, Backend], source: Source, batch: int) -> dict[str, float]:
+    """Return the seconds of the fastest call of each backend; other programs only slow a call down."""
+    inputs, began = source.inputs(batch), time.perf_counter()
+    fastest: dict[str, float] = {}
+    with torch.no_grad():
+        for at in range(-1, ROUNDS):  # the first round is not counted
+            for name, backend in prepared.items():
+                start = time.perf_counter()
+                backend(*inputs).cpu()  # the copy waits for the device
+                if at >= 0:
+                    fastest[name] = min(time.perf_counter() - start, fastest.get(name, float("inf")))
+            if at >= 0 and time.perf_counter() - began > SECONDS:
+                break
+    return fastest
+
+
+def _machine(device: torch.device) -> list[object]:
+    packages = sorted({package for cls in backends.values() for package in cls.needs})
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else environment.processor()
+    return [device.type, name, torch.get_num_threads(), __version__, torch.__version__, *map(version, packages)]
+
+
+def _read(path: Path, named: list[str]) -> Calibration:
+    table = read_table(path)
+    seconds = {str(candidate): float(value) for candidate, value in table["seconds"].items()}
+    unfit = {str(candidate): str(value) for candidate, value in table["unfit"].items()}
+    if {*seconds, *unfit} != set(named) or table["part"] not in range(1, MANY + 1):
+        raise ValueError("it is of other candidates")
+    return Calibration(seconds, unfit, int(table["part"]))

@@ -1,0 +1,171 @@
+"""What computes the network of `model.sample`: prepared at its first call, and again when the weights change."""
+
+import contextlib
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddim.backends.base import Source, backends, in_parts
+from ddim.backends.calibrate import MANY, calibrate, candidates
+from ddim.backends.prepare import Unfit, prepare
+from ddim.denoiser import Denoiser
+from ddim.device import choose_precision
+from ddim.errors import Notice, UserError
+from ddim.text import listed
+
+PRECISIONS = ("auto", "fp32", "bf16")
+VARIABLE = "DDIM_BACKEND"  # of the environment: what "auto" means, e.g. torch
+
+
+def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare: float = 0.0) -> Denoiser:
+    """Let a backend compute the network of `model.sample`. Return the model.
+
+    Args:
+        model: the model. Its network stays as it is, and everything but `sample` calls it.
+        backend: a name from `ddim.backends.names()`. "auto" is the fastest that is installed and computes this network
+            correctly on this machine, measured once for each kind of network and kept in the cache folder.
+        precision: "fp32", "bf16", or "auto": for the backend "auto" what is faster, bf16 only where the hardware has
+            it; for the others fp32. Images and weights are float32 in both.
+        spare: seconds of work that are not worth the preparation: the network itself serves a call of `sample` that it
+            finishes in less.
+
+    Raises:
+        UserError: an unknown name, a backend that is not installed or has no such precision, or bf16 on a processor
+            without it.
+    """
+    if backend == "auto":
+        backend = os.environ.get(VARIABLE) or "auto"
+    if precision not in PRECISIONS:
+        raise UserError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    if backend != "auto":
+        cls = backends[backend]
+        if missing := cls.missing():
+            raise UserError(
+                f"The backend {backend} needs {listed(missing)}, which is not installed; run "
+                'pip install "ddim[fast]", or choose another backend.'
+            )
+        if precision != "auto" and precision not in cls.precisions:
+            raise UserError(
+                f"The backend {backend} computes in {', '.join(cls.precisions)} only; choose another backend for "
+                f"{precision}."
+            )
+    if precision == "bf16" and choose_precision("auto", model.device) != "bf16":
+        raise UserError("This processor has no bf16 arithmetic; leave out the precision, or choose fp32.")
+    plain = backend == "torch" and precision != "bf16"
+    model.server = None if plain else Serving(backend, precision, spare)
+    return model
+
+
+class Serving:
+    """The backend of one model, see `serve`. `str` tells what served the last call, e.g. "openvino bf16"."""
+
+    def __init__(self, backend: str, precision: str, spare: float) -> None:
+        self._asked = backend, precision, spare
+        self._prepared: dict[bool, _InParts | None] = {}  # for one image and for several; None is the network itself
+        self._weights: Any = None
+        self._lock = threading.Lock()
+        self._last = "torch fp32"
+
+    def __str__(self) -> str:
+        return self._last
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Serving":
+        return Serving(*self._asked)
+
+    def __reduce__(self) -> Any:
+        return Serving, self._asked
+
+    def network(self, model: Denoiser, batch: int, calls: int) -> Callable[..., Tensor]:
+        """Return what computes the network for a call of `model.sample`.
+
+        Args:
+            model: the model, in eval mode.
+            batch: the number of images in a call of the network.
+            calls: of the network, in all.
+        """
+        with self._lock:
+            weights = _stamp(model.network)
+            if weights != self._weights:
+                self._prepared, self._weights = {}, weights
+            several = batch > 1
+            if several not in self._prepared:
+                if self._is_short(model, batch, calls):
+                    self._last = model.reference
+                    return model.network
+                self._prepared[several] = self._choose(model, batch)
+            chosen = self._prepared[several]
+            self._last = model.reference if chosen is None else chosen.name
+            return model.network if chosen is None else chosen
+
+    def _is_short(self, model: Denoiser, batch: int, calls: int) -> bool:
+        """Return whether the network itself finishes so many calls within the seconds that were spared."""
+        spare = self._asked[2]
+        if spare <= 0:
+            return False
+        began = time.perf_counter()
+        with torch.no_grad():
+            model.network(*_source(model).inputs(batch))
+        return (time.perf_counter() - began) * calls < spare
+
+    def _choose(self, model: Denoiser, batch: int) -> "_InParts | None":
+        backend, precision, _ = self._asked
+        source = _source(model)
+        if model.dtype != torch.float32:  # weights in another precision are served as they are
+            return None
+        if backend != "auto":
+            precision = "fp32" if precision == "auto" else precision
+            try:
+                return _InParts(f"{backend} {precision}", source, batch, MANY)
+            except Unfit as error:
+                text = f"The backend {backend} cannot compute this network ({error}); torch computes it."
+                warnings.warn(text, Notice, stacklevel=4)
+                return None
+        precisions = [precision]
+        if precision == "auto":
+            precisions = ["fp32", "bf16"] if choose_precision("auto", model.device) == "bf16" else ["fp32"]
+        found = calibrate(source, candidates(model.device, precisions), batch)
+        for candidate in found.ranked:
+            with contextlib.suppress(Unfit):
+                return _InParts(candidate, source, batch, found.part)
+        return None
+
+
+class _InParts:
+    """A backend that computes large batches in equal parts, of at most `most` images."""
+
+    def __init__(self, name: str, source: Source, batch: int, most: int) -> None:
+        self.name, self._most = name, most
+        backend, precision = name.split()
+        self._backend = prepare(backend, precision, source, self._size(batch))
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        rows = len(inputs[0])
+        size = self._size(rows)
+        if size == rows:
+            return self._backend(*inputs)
+        return torch.cat([self._backend(*part) for part in in_parts(inputs, size)])[:rows]
+
+    def _size(self, rows: int) -> int:
+        parts = -(-rows // self._most)
+        return -(-rows // parts)
+
+
+def _source(model: Denoiser) -> Source:
+    return Source(model.network, model.shape, model.classes, model.schedule.T)
+
+
+def _stamp(network: nn.Module) -> list[Any]:
+    """Return what changes when a weight is replaced, moved, converted or changed in place.
+
+    PyTorch counts the changes of a tensor, but not those by way of `tensor.data`; the sums notice these.
+    """
+    tensors = list(chain(network.parameters(), network.buffers()))
+    places = [(one.data_ptr(), one.dtype, one.device, 0 if one.is_inference() else one._version) for one in tensors]
+    return [places, [one.detach().sum(dtype=torch.float64).item() for one in tensors]]

@@ -1,0 +1,167 @@
+"""Each backend computes what the network computes, for any batch, and what it keeps is made again if it is wrong."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import ddim
+from conftest import plain, source
+from ddim import backends
+from ddim.backends import kept
+from ddim.backends.base import Source, in_parts
+from ddim.backends.prepare import TOLERANCE, Unfit, error, prepare
+from ddim.backends.torch import Torch
+
+QUICK = [name for name in backends.names() if name not in ("compiled", "onnx")]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_backend_computes_the_network(by_class, name):
+    backend = prepare(name, "fp32", source(by_class), 4)
+    for batch in (1, 4, 9):
+        assert error(backend, source(by_class), batch) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["compiled", "onnx"])
+@pytest.mark.slow
+def test_a_backend_that_exports_for_seconds_computes_the_network(name):
+    backend = prepare(name, "fp32", source(plain()), 4)
+    for batch in (1, 4, 9):
+        assert error(backend, source(plain()), batch) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["torch", "channels-last", "openvino"])
+def test_bf16_rounds_and_no_more(by_class, name):
+    """8 bits of the mantissa: errors of some tenths of a percent, but not of 0 where it is computed in bf16."""
+    relative = error(prepare(name, "bf16", source(by_class), 4), source(by_class), 4)
+    assert relative < TOLERANCE["bf16"]
+    if name != "openvino" or ddim.device.choose_precision("auto", torch.device("cpu")) == "bf16":
+        assert relative > 1e-4
+
+
+def test_images_are_those_of_the_network(by_class):
+    expected = by_class.sample(5, steps=4, guidance=2.0, progress=False)
+    assert by_class.backend == "torch fp32"
+    for name in QUICK:
+        backends.serve(by_class, name, "fp32")
+        torch.testing.assert_close(
+            by_class.sample(5, steps=4, guidance=2.0, progress=False), expected, atol=1e-4, rtol=0
+        )
+        assert by_class.backend == f"{name} fp32"
+
+
+def test_what_is_kept_is_used_again(by_class, monkeypatch, cache):
+    prepare("openvino", "fp32", source(by_class), 2)
+    (place,) = cache.glob("openvino-*")
+    made = []
+    monkeypatch.setattr(backends.backends["openvino"], "make", lambda *arguments: made.append(arguments))
+    prepare("openvino", "fp32", source(by_class), 3)
+    assert not made
+    with torch.no_grad():  # other weights are another network
+        next(by_class.network.parameters()).add_(1)
+    with pytest.raises(Unfit):
+        prepare("openvino", "fp32", source(by_class), 2)
+    assert made
+    assert place.is_dir()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "absent", "other"])
+def test_what_is_damaged_is_made_again(by_class, cache, damage):
+    prepare("openvino", "fp32", source(by_class), 2)
+    (place,) = cache.glob("openvino-*")
+    file = place / "network.bin"
+    whole = file.read_bytes()
+    if damage == "absent":
+        file.unlink()
+    else:
+        file.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "other": bytes(len(whole))}[damage])
+    assert error(prepare("openvino", "fp32", source(by_class), 2), source(by_class), 2) < 1e-5
+    assert file.read_bytes() == whole
+
+
+def test_what_is_stale_is_made_again(cache):
+    """The same weights in other code: the file's name cannot tell, the comparison with the network does."""
+    prepare("openvino", "fp32", source(plain(scale=1.0)), 2)
+    again = source(plain(scale=2.0))
+    assert error(prepare("openvino", "fp32", again, 2), again, 2) < 1e-5
+    assert len(list(cache.glob("openvino-*"))) == 1
+
+
+def test_the_cache_holds_so_many_and_no_drafts(cache, monkeypatch):
+    monkeypatch.setattr(kept, "ENTRIES", 3)
+
+    def write(folder):
+        (folder / "file").write_text("x")
+
+    def fail(folder):
+        raise ZeroDivisionError
+
+    (cache / ".abandoned").mkdir(parents=True)
+    monkeypatch.setattr(kept, "ABANDONED", -1)
+    for i in range(5):
+        kept.keep("one", f"{i}", write)
+    assert sorted(path.name for path in cache.iterdir()) == ["one-2", "one-3", "one-4"]
+    with pytest.raises(ZeroDivisionError):
+        kept.keep("one", "5", fail)
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(by_class, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "file"))
+    assert error(prepare("openvino", "fp32", source(by_class), 2), source(by_class), 2) < 1e-5
+
+
+def test_a_network_that_cannot_be_prepared_is_unfit(by_class):
+    class Broken(backends.Backend):
+        def __init__(self, *arguments):
+            raise OSError("no such chip")
+
+        def __call__(self, *inputs):
+            raise NotImplementedError
+
+    class Wrong(Torch):
+        def __call__(self, *inputs):
+            return 1.1 * super().__call__(*inputs)
+
+    class NaN(Torch):
+        def __call__(self, *inputs):
+            return float("nan") * inputs[0]
+
+    for cls, reason in ((Broken, "no such chip"), (Wrong, "differs from the network's by 0.1 of"), (NaN, "by nan of")):
+        backends.register("bad")(cls)
+        with pytest.raises(Unfit, match=reason):
+            prepare("bad", "fp32", source(by_class), 2)
+    del backends.backends["bad"]
+
+
+def test_nothing_is_sent_and_nothing_is_printed(run_folder, tmp_path):
+    """OpenVINO's telemetry is left out: importing it alone would send an event."""
+    code = (
+        "import sys, ddim\n"
+        f"model = ddim.load({str(run_folder)!r}, backend='openvino')\n"
+        "model.sample(2, steps=2, progress=False)\n"
+        "assert model.backend == 'openvino fp32'\n"
+        "assert 'openvino' in sys.modules and 'openvino_telemetry' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_parts_hold_each_image_once():
+    x, t = torch.arange(7)[:, None], torch.arange(7)
+    parts = in_parts((x, t), 3)
+    assert [one[1].tolist() for one in parts] == [[0, 1, 2], [3, 4, 5], [6, 6, 6]]
+    assert all(one[0].shape == (3, 1) for one in parts)
+
+
+def test_a_key_knows_weights_and_architecture(by_class):
+    one = source(by_class)
+    assert one.key == Source(by_class.network, (1, 7, 5), 3, 1000).key
+    assert one.architecture != Source(by_class.network, (1, 8, 8), 3, 1000).architecture
+    with torch.no_grad():
+        next(by_class.network.parameters()).view(-1)[0] += 1
+    changed = source(by_class)
+    assert (changed.architecture, changed.key == one.key) == (one.architecture, False)
