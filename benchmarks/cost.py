@@ -199,8 +199,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
                 line = [costs[-1] * (n / values[-1]) ** must for n in values]
                 axes.plot(values, line, color=canvas.FAINT, lw=1.2, ls=(0, (4, 2)))
                 axes.plot(values, costs, "o-", color=canvas.BLUE, ms=4, lw=1.4)
-                axes.set(xscale="log", yscale="log", ylim=canvas.log_limits(costs))
-                axes.tick_params(labelsize=7, which="both")
+                axes.set(xscale="log", ylim=canvas.log_limits(costs))
+                canvas.log_axis(axes.yaxis, axes.set_yscale)
+                axes.tick_params(labelsize=7.5)
                 slope = found["series"][name]["seconds_exponent" if cost == "seconds" else "memory_exponent"]
                 axes.text(0.05, 0.93, f"{slope:.2f} ({must:g})", transform=axes.transAxes, va="top", fontsize=8.5)
                 if i == 0:

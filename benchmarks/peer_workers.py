@@ -2,9 +2,10 @@
 
     python benchmarks/peer_workers.py NAME --model mnist --steps 20 --threads 2 --scratch FOLDER
 
-A worker answers each line of JSON that it reads: {"batch": 16, "draws": 3} draws 16 images three times; with "save" it
-also writes them as .npy. The answer has the seconds of a draw, and what drew: ddim's backend, or a library's version.
-The worker "ceilings" measures what the machine can compute at most.
+A worker prints an empty line once it is set up, and then answers each line of JSON that it reads: {"batch": 16,
+"draws": 3} draws 16 images three times; with "save" it also writes them as .npy. The answer has the seconds of a draw,
+and what drew: ddim's backend, or a library's version. The worker "ceilings" measures what the machine can compute at
+most.
 """
 
 import argparse
@@ -31,12 +32,16 @@ Draw = Callable[[int], Any]
 
 
 def ours(options: argparse.Namespace, facts: dict[str, Any], backend: str) -> Draw:
-    """Set up `model.sample` with a backend."""
-    model = ddim.load(options.model, backend=backend, precision="auto" if backend == "torch" else options.precision)
+    """Set up `model.sample` with a backend, chosen and prepared anew for each batch size."""
+    precision = "auto" if backend == "torch" else options.precision
+    models: dict[int, ddim.Denoiser] = {}
 
     def draw(batch: int) -> Tensor:
+        if batch not in models:
+            models[batch] = ddim.load(options.model, backend=backend, precision=precision)
+        model = models[batch]
         images = model.sample(batch, steps=options.steps, sampler="ddim", eta=0.0, spacing="trailing", progress=False)
-        facts["by"] = str(model.backend)  # may depend on the batch
+        facts["by"] = model.backend
         return images
 
     return draw
@@ -131,6 +136,7 @@ def main() -> None:
     speak, sys.stdout = sys.stdout, sys.stderr  # keeps the output of the libraries apart from the answers
     torch.set_num_threads(options.threads)
     answer = answers(options.name, options)
+    print(file=speak, flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=speak, flush=True)
 

@@ -51,7 +51,7 @@ def differences(reference: Denoiser, model: Denoiser, count: int) -> list[dict[s
         rows.append(
             {
                 "steps": steps,
-                "by": str(model.backend),
+                "by": model.backend,
                 "rms": float(difference.square().mean().sqrt()),
                 "largest_rms_of_an_image": float(rms.max()),
                 "largest_of_a_pixel": float(difference.abs().max()),
@@ -70,7 +70,7 @@ def drawn(model: Denoiser, labels: torch.Tensor | None, count: int, folder: Path
             part = None if labels is None else labels[rows]
             pixels = model.sample(rows.stop - rows.start, seed=SEED, first=first, labels=part, pixels=True)
             with writing(path) as draft, draft.open("wb") as file:
-                np.savez(file, pixels=pixels.numpy(), by=str(model.backend))
+                np.savez(file, pixels=pixels.numpy(), by=model.backend)
             print(f"{rows.stop:,} of {count:,} images in {folder}", file=sys.stderr, flush=True)
         with np.load(path) as file:
             images.append(torch.from_numpy(file["pixels"]))

@@ -53,9 +53,10 @@ class Worker:
         words = [sys.executable, str(HERE / "peer_workers.py"), name, "--model", model, "--scratch", str(scratch)]
         words += ["--steps", str(options.steps), "--threads", str(options.threads)]
         variables = os.environ | {"OMP_NUM_THREADS": str(options.threads), "PYTHONPATH": python_path()}
-        if part == "plain":  # what another processor would choose is kept apart
+        variables["DDIM_CACHE"] = str(scratch / "cache")  # ddim chooses its backend in this run
+        if part == "plain":
             words += ["--precision", "fp32"]
-            variables |= WITHOUT_BF16 | {"DDIM_CACHE": str(scratch / "cache")}
+            variables |= WITHOUT_BF16
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process is
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         self.process = subprocess.Popen(words, env=variables, text=True, **pipes)
@@ -64,11 +65,15 @@ class Worker:
         """Ask, and wait for the answer."""
         self.process.stdin.write(json.dumps(question) + "\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
+        return json.loads(self.line())  # type: ignore[no-any-return]
+
+    def line(self) -> str:
+        """Read the next line. Raises `SystemExit` with the log of a process that ended."""
         line = self.process.stdout.readline()  # type: ignore[union-attr]
         if not line:
             self.log.seek(0)
             raise SystemExit(f"{self.name} ended early:\n{self.log.read()[-3000:]}")
-        return json.loads(line)  # type: ignore[no-any-return]
+        return line
 
     def close(self) -> None:
         """End the process."""
@@ -110,6 +115,8 @@ def measure(model: str, options: argparse.Namespace, part: str) -> dict[str, Any
     """Return the times of all samplers of a part for one model, and the ceilings."""
     names = TIMES if part == "times" else PLAIN
     workers = {name: Worker(name, model, options, part) for name in names}
+    for worker in workers.values():
+        worker.line()  # it is set up
     limits = workers.pop("ceilings")
     agrees = agreement(workers, options.scratch)
     if DEFAULT in workers:  # computes as many operations as the other
@@ -159,7 +166,7 @@ def starts(options: argparse.Namespace) -> dict[str, Any]:
         "ddim sample mnist --count 1": ["-m", "ddim", "sample", "mnist", "--count", "1", "--out", str(png)],
         "diffusers": [str(HERE / "peers" / "first_digit.py"), str(folder), str(png)],
     }
-    variables = os.environ | {"PYTHONPATH": python_path()}
+    variables = os.environ | {"PYTHONPATH": python_path(), "DDIM_CACHE": str(options.scratch / "start" / "cache")}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for round_ in range(6):  # the first round fills the caches
         for way, words in ways.items():

@@ -30,7 +30,7 @@ COLOURS = {
     "diffusers": canvas.ORANGE,
     "ddpm-pytorch": canvas.PURPLE,
 }
-HEIGHT = 900  # pixels of the figure
+HEIGHT = 840  # pixels of the figure
 
 
 def row(model: dict[str, Any], sampler: str, batch: int) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         sheet = canvas.Canvas(HEIGHT)
         width = (canvas.WIDTH - 200) / len(models)
         for i, (name, model) in enumerate(models.items()):
-            axes = sheet.axes(130 + i * (width + 50), 130, width - 60, HEIGHT - 340)
+            axes = sheet.axes(130 + i * (width + 50), 70, width - 60, HEIGHT - 270)
             shown, sizes = [one for one in COLOURS if one in samplers(model)], batches(model)
             for j, sampler in enumerate(shown):
                 places = [k + (j - (len(shown) - 1) / 2) * 0.14 for k in range(len(sizes))]
@@ -161,11 +161,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
             axes.set_title(name, loc="left", weight="bold")
             if i == 0:
                 axes.set_ylabel("times as fast as diffusers in fp32")
-        handles, labels = axes.get_legend_handles_labels()
-        for half in (0, 1):
-            part = slice(half * 3, half * 3 + 3)
-            for handle, label in zip(handles[part], labels[part], strict=True):
-                handle.set_label(label)
-            sheet.legend(handles[part], 130, HEIGHT - 110 + 50 * half, fontsize=8.5)
+        handles, _ = axes.get_legend_handles_labels()
+        for line in (0, 1):
+            sheet.legend(handles[3 * line : 3 * line + 3], 130, HEIGHT - 95 + 50 * line, fontsize=8.5)
         with writing(path) as draft:
             sheet.figure.savefig(draft, dpi=canvas.DPI)
