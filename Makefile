@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --e
 # One thread for each test process: with two threads each, two processes on two cores slow each other down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-.PHONY: demo test test-fast coverage lint clean
+.PHONY: demo test test-fast coverage lint bench clean
 
 demo: .venv/demo  ## Install, then train, sample and report on handwritten digits, in minutes
 	$(BIN)/ddim reproduce digits --quick
@@ -25,6 +25,9 @@ lint: .venv/test  ## Check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+bench: .venv/bench  ## Install three other libraries, and time sampling against them, in about half an hour
+	$(BIN)/python benchmarks/sampling_peers.py
+
 clean:  ## Remove the environment and the caches
 	rm -rf .venv .*_cache .coverage*
 
@@ -37,4 +40,10 @@ clean:  ## Remove the environment and the caches
 
 .venv/test: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) ".[test]"
+	touch $@ .venv/demo
+
+.venv/bench: .venv/bin/python pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(INSTALL) ".[fast]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps denoising-diffusion-pytorch==2.3.4
 	touch $@ .venv/demo

@@ -24,6 +24,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import pages
 import torch
 
 import ddim
@@ -34,7 +35,7 @@ from ddim.plots import canvas
 from ddim.plots.numbers import three
 from ddim.train import Plan, Recipe, train
 
-HERE = Path(__file__).parent
+RESULT = Path(__file__).with_name("results") / "cost.json"
 TOLERANCE, FITTED = 0.15, 3  # of the exponent; points that it is fitted to
 NETWORK = {"width": 16, "multipliers": (1, 1, 1, 1), "blocks": 1, "attention": ()}  # attends at an eighth of the size
 HEIGHT, TOP, PANEL, LEFT, BETWEEN = 900, 110, 300, 120, 90  # pixels of the figure
@@ -229,7 +230,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10**9, help="leave out larger values")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--draw", action="store_true", help="measure nothing")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "cost.json")
+    parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     if options.draw:
         found = json.loads(options.out.read_text(encoding="utf-8"))
@@ -242,6 +243,9 @@ def main() -> None:
         write_text(options.out, json.dumps(found, indent=1) + "\n")
     write_text(options.out.with_suffix(".md"), table(found))
     draw(found, options.out.with_suffix(".png"))
+    if options.out == RESULT:
+        figure = "![Seconds and memory against the work](../benchmarks/results/cost.png)"
+        pages.fill("docs/cost.md", "cost.py", f"{figure}\n\n{table(found)}")
     print(table(found))
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import torch
 
 import ddim
@@ -34,7 +35,7 @@ from ddim.files import write_text, writing
 from ddim.loading import find
 from ddim.plots.numbers import power
 
-HERE = Path(__file__).parent
+RESULT = Path(__file__).with_name("results") / "precision.json"
 COUNTS = {"mnist": 10_000, "airplanes": 2_000}
 STEPS = (10, 20, 50)
 PART = 500  # images in a file
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks/precision"), help="folder for the images")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "precision.json")
+    parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
@@ -185,6 +186,8 @@ def main() -> None:
         write_text(options.out, json.dumps({"models": models, "machine": machine}, indent=1) + "\n")
     found = {"models": models, "machine": machine}
     write_text(options.out.with_suffix(".md"), table(found))
+    if options.out == RESULT:
+        pages.fill("docs/cost.md", "precision.py", table(found))
     print(table(found))
 
 

@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import pages
 import sampling_report
 import torch
 from flops import gflop
@@ -34,6 +35,7 @@ from ddim import environment
 from ddim.files import write_text
 
 HERE = Path(__file__).parent
+RESULT = HERE / "results" / "sampling-peers.json"
 PARTS = ("times", "plain", "start")
 DEFAULT = "diffusers default"  # its images are compared; it is not timed
 TIMES = ("ddim", "ddim torch", "diffusers", "diffusers bf16", DEFAULT, "ddpm-pytorch", "onnxruntime", "ceilings")
@@ -211,7 +213,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks/sampling-peers"))
     parser.add_argument("--draw", action="store_true", help="measure nothing")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "sampling-peers.json")
+    parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     found: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     if not options.draw:
@@ -227,6 +229,8 @@ def main() -> None:
         write_text(options.out, json.dumps(found, indent=1) + "\n")
     write_text(options.out.with_suffix(".md"), sampling_report.table(found))
     sampling_report.draw(found, options.out.with_suffix(".png"))
+    if options.out == RESULT and "times" in found:
+        pages.fill("README.md", "sampling_peers.py", sampling_report.short(found))
     print(sampling_report.table(found))
 
 

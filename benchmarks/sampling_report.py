@@ -101,6 +101,22 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines).replace("| aim | at least |", "| what | aim |") + "\n"
 
 
+def short(found: dict[str, Any]) -> str:
+    """Return the figure and how many times as fast ddim is, in Markdown for the README."""
+    part = found["times"]
+    columns = [(name, batch) for name, model in part["models"].items() for batch in batches(model)]
+    heads = [f"{name}, {batch}" for name, batch in columns]
+    lines = ["![Sampling speed of ddim and of three libraries](benchmarks/results/sampling-peers.png)", ""]
+    lines += ["| times as fast as | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(columns)]
+    for sampler in ("diffusers", "diffusers bf16", "ddpm-pytorch", "onnxruntime"):
+        ratios = [f"{times_as_fast(part['models'][name], OURS, sampler, batch):.1f}" for name, batch in columns]
+        lines.append(f"| {NAMES[sampler]} | {' | '.join(ratios)} |")
+    about = part["about"]
+    lines += ["", f"{about['steps']} DDIM steps of batches of so many images, {about['threads']} threads of an"]
+    lines += [f"{about['machine']['processor']} ([table](benchmarks/results/sampling-peers.md))."]
+    return "\n".join(lines)
+
+
 def machine_lines(about: dict[str, Any]) -> Iterator[str]:
     """Yield what ran a part."""
     machine, versions = about["machine"], about["machine"]["versions"]
