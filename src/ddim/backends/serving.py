@@ -33,8 +33,8 @@ def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare
             correctly on this machine, measured once for each kind of network and kept in the cache folder.
         precision: "fp32", "bf16", or "auto": for the backend "auto" what is faster, bf16 only where the hardware has
             it; for the others fp32. Images and weights are float32 in both.
-        spare: seconds of work that are not worth the preparation: the network itself serves a call of `sample` that it
-            finishes in less.
+        spare: seconds of work that are not worth a preparation by "auto": the network itself serves a call of `sample`
+            that it finishes in less.
 
     Raises:
         UserError: an unknown name, a backend that is not installed or has no such precision, or bf16 on a processor
@@ -106,8 +106,8 @@ class Serving:
 
     def _is_short(self, model: Denoiser, batch: int, calls: int) -> bool:
         """Return whether the network itself finishes so many calls within the seconds that were spared."""
-        spare = self._asked[2]
-        if spare <= 0:
+        backend, _, spare = self._asked
+        if backend != "auto" or spare <= 0:
             return False
         began = time.perf_counter()
         with torch.no_grad():
