@@ -206,3 +206,15 @@ def test_threads_share_a_model():
         images = list(pool.map(lambda seed: model.sample(2, steps=5, seed=seed, progress=False), [0, 1] * 6))
     assert all(torch.equal(one, images[i % 2]) for i, one in enumerate(images))
     assert not torch.equal(images[0], images[1])
+
+
+def test_prepare_names_what_will_serve(timed):
+    model = backends.serve(plain(), precision="fp32", spare=60.0)
+    with pytest.warns(Notice):
+        assert model.prepare(4) == "fast fp32"
+    timed["fast"].calls.clear()
+    model.sample(4, steps=3, sampler="ddim", progress=False)  # a short job, but it is prepared already
+    assert timed["fast"].calls == [4, 4, 4]
+    assert plain().prepare() == "torch fp32"
+    with pytest.raises(UserError, match="batch_size"):
+        plain().prepare(0)

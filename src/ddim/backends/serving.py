@@ -82,13 +82,13 @@ class Serving:
     def __reduce__(self) -> Any:
         return Serving, self._asked
 
-    def network(self, model: Denoiser, batch: int, calls: int) -> Callable[..., Tensor]:
+    def network(self, model: Denoiser, batch: int, calls: int | None) -> Callable[..., Tensor]:
         """Return what computes the network for a call of `model.sample`.
 
         Args:
             model: the model, in eval mode.
             batch: the number of images in a call of the network.
-            calls: of the network, in all.
+            calls: of the network, in all; None is any number, worth the preparation.
         """
         with self._lock:
             weights = _stamp(model.network)
@@ -104,10 +104,10 @@ class Serving:
             self._last = model.reference if chosen is None else chosen.name
             return model.network if chosen is None else chosen
 
-    def _is_short(self, model: Denoiser, batch: int, calls: int) -> bool:
+    def _is_short(self, model: Denoiser, batch: int, calls: int | None) -> bool:
         """Return whether the network itself finishes so many calls within the seconds that were spared."""
         backend, _, spare = self._asked
-        if backend != "auto" or spare <= 0:
+        if backend != "auto" or spare <= 0 or calls is None:
             return False
         began = time.perf_counter()
         with torch.no_grad():
