@@ -35,7 +35,7 @@ clean:  ## Remove the environment and the caches
 	$(PYTHON) -m venv .venv
 
 .venv/demo: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) .
+	$(INSTALL) ".[fast]"
 	touch $@
 
 .venv/test: .venv/bin/python pyproject.toml constraints.txt

@@ -183,9 +183,12 @@ def test_the_code_of_the_page_is_one_plugin(home):
         "train dots --network convolutions --schedule shifted-cosine --steps 1 --batch-size 8 --out cosine",
         "sample squared --sampler ab2 --spacing cubic --steps 4 --count 2",
         "sample cosine --sampler ab2 --spacing cubic --steps 4 --count 2",
+        "sample mnist --steps 1 --count 1 --backend double --out double.png",
     )
     for name in names:
         assert re.search(rf"^  {name}  ", listed, re.M), name
+    with Image.open(home / "double.png") as picture:
+        assert json.loads(picture.info["ddim:settings"])["backend"] == "double fp32"
     assert "Samplers that pass: 1 of 1." in verified
 
 

@@ -29,7 +29,7 @@ __all__ = ["NULL", "Denoiser", "Labels"]
 class Server(Protocol):
     """What computes the network for `Denoiser.sample`; `str` tells how. See `ddim.backends`."""
 
-    def network(self, model: "Denoiser", batch: int, calls: int) -> Callable[..., Tensor]:
+    def network(self, model: "Denoiser", batch: int, calls: int | None) -> Callable[..., Tensor]:
         """Return a function with the arguments and the result of the model's network, for so many calls of a batch."""
         ...
 
@@ -116,6 +116,21 @@ class Denoiser(nn.Module):
     def backend(self) -> str:
         """What computed the network in the last call of `sample`, e.g. "openvino bf16"."""
         return self.reference if self.server is None else str(self.server)
+
+    def prepare(self, batch_size: int = 64, guidance: float = 1.0) -> str:
+        """Prepare now what computes the network of `sample`, for such batches, and return its name, see `backend`.
+
+        `sample` does the same at its first call. Raises `UserError` for what `sample` refuses.
+        """
+        with evaluating(self.network), torch.no_grad():
+            self._served(number("batch_size", batch_size, int, 1), number("guidance", guidance, float))
+        return self.backend
+
+    def _served(self, batch_size: int, guidance: float, calls: int | None = None) -> Callable[..., Tensor]:
+        """Return what computes the network for so many calls of a batch; None is for any number of calls."""
+        if self.server is None:
+            return self.network
+        return self.server.network(self, batch_size if guidance == 1 else 2 * batch_size, calls)
 
     def with_network(self, network: nn.Module) -> "Denoiser":
         """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
@@ -243,10 +258,9 @@ class Denoiser(nn.Module):
             hidden(not progress),
             bar(total=total, desc=f"sampling {count}", unit="step") as steps_bar,
         ):
-            network: Callable[..., Tensor] = self.network
-            if self.server is not None:
-                at_once = batch_size if guidance == 1 else 2 * batch_size
-                network = self.server.network(self, at_once, method.calls(levels) * -(-count // batch_size))
+            steps_bar.set_postfix_str("" if self.server is None else "preparing the network")
+            network = self._served(batch_size, guidance, method.calls(levels) * -(-count // batch_size))
+            steps_bar.set_postfix_str("")
             for start in range(0, count, batch_size):
                 rows = range(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + i for i in rows))

@@ -9,7 +9,17 @@ from typing import Any
 
 from ddim import __version__
 
-PACKAGES = ("torch", "numpy", "pillow", "safetensors", "accelerate", "matplotlib", "scikit-learn")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "accelerate",
+    "matplotlib",
+    "scikit-learn",
+    "openvino",
+    "onnxruntime",
+)
 
 
 def versions() -> dict[str, str]:

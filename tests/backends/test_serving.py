@@ -180,13 +180,16 @@ def test_the_environment_says_what_auto_means(run_folder, monkeypatch):
 
 
 def test_a_short_job_is_not_worth_the_preparation(timed):
-    model = backends.serve(plain(), "fast", spare=60.0)
+    model = backends.serve(plain(), precision="fp32", spare=60.0)
     model.sample(2, steps=2, progress=False)
     assert model.backend == "torch fp32"
     assert not timed["fast"].calls
-    model = backends.serve(plain(), "fast", spare=1e-9)
-    model.sample(2, steps=2, progress=False)
-    assert model.backend == "fast fp32"
+    for words in (("auto", "fp32", 1e-9), ("fast", "fp32", 60.0)):  # a name that was asked for serves in any case
+        model = backends.serve(plain(), *words)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)
+            model.sample(2, steps=2, progress=False)
+        assert model.backend == "fast fp32"
 
 
 def test_weights_in_half_precision_are_served_as_they_are(timed):
@@ -203,3 +206,15 @@ def test_threads_share_a_model():
         images = list(pool.map(lambda seed: model.sample(2, steps=5, seed=seed, progress=False), [0, 1] * 6))
     assert all(torch.equal(one, images[i % 2]) for i, one in enumerate(images))
     assert not torch.equal(images[0], images[1])
+
+
+def test_prepare_names_what_will_serve(timed):
+    model = backends.serve(plain(), precision="fp32", spare=60.0)
+    with pytest.warns(Notice):
+        assert model.prepare(4) == "fast fp32"
+    timed["fast"].calls.clear()
+    model.sample(4, steps=3, sampler="ddim", progress=False)  # a short job, but it is prepared already
+    assert timed["fast"].calls == [4, 4, 4]
+    assert plain().prepare() == "torch fp32"
+    with pytest.raises(UserError, match="batch_size"):
+        plain().prepare(0)

@@ -1,6 +1,7 @@
 """PyTorch's compiler, ahead of time (AOTInductor): it compiles for about a minute, once, and the result is kept."""
 
 import threading
+import warnings
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from ddim import environment
 from ddim.backends.base import Backend, Source, digest, in_parts, register
 from ddim.device import autocast, evaluating
+from ddim.errors import Notice
 
 
 @register("compiled")
@@ -32,6 +34,8 @@ class Compiled(Backend):
 
     @classmethod
     def make(cls, source: Source, precision: str, batch: int, folder: Path) -> None:
+        text = f"Compiling the network for {batch} images at a time takes about a minute; it is kept for the next time."
+        warnings.warn(text, Notice, stacklevel=7)
         network = _InPrecision(source.network, precision).eval()
         with torch.no_grad(), evaluating(source.network):
             program = torch.export.export(network, source.inputs(batch, seed=1))

@@ -33,8 +33,8 @@ def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare
             correctly on this machine, measured once for each kind of network and kept in the cache folder.
         precision: "fp32", "bf16", or "auto": for the backend "auto" what is faster, bf16 only where the hardware has
             it; for the others fp32. Images and weights are float32 in both.
-        spare: seconds of work that are not worth the preparation: the network itself serves a call of `sample` that it
-            finishes in less.
+        spare: seconds of work that are not worth a preparation by "auto": the network itself serves a call of `sample`
+            that it finishes in less.
 
     Raises:
         UserError: an unknown name, a backend that is not installed or has no such precision, or bf16 on a processor
@@ -82,13 +82,13 @@ class Serving:
     def __reduce__(self) -> Any:
         return Serving, self._asked
 
-    def network(self, model: Denoiser, batch: int, calls: int) -> Callable[..., Tensor]:
+    def network(self, model: Denoiser, batch: int, calls: int | None) -> Callable[..., Tensor]:
         """Return what computes the network for a call of `model.sample`.
 
         Args:
             model: the model, in eval mode.
             batch: the number of images in a call of the network.
-            calls: of the network, in all.
+            calls: of the network, in all; None is any number, worth the preparation.
         """
         with self._lock:
             weights = _stamp(model.network)
@@ -104,10 +104,10 @@ class Serving:
             self._last = model.reference if chosen is None else chosen.name
             return model.network if chosen is None else chosen
 
-    def _is_short(self, model: Denoiser, batch: int, calls: int) -> bool:
+    def _is_short(self, model: Denoiser, batch: int, calls: int | None) -> bool:
         """Return whether the network itself finishes so many calls within the seconds that were spared."""
-        spare = self._asked[2]
-        if spare <= 0:
+        backend, _, spare = self._asked
+        if backend != "auto" or spare <= 0 or calls is None:
             return False
         began = time.perf_counter()
         with torch.no_grad():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, PathFlag, Steps, writable
+from ddim.cli.options import Device, MeasurementFlags, PathFlag, Steps, writable
 from ddim.cli.reference import RealFlags
 from ddim.cli.subjects import Subject
 from ddim.errors import UserError
@@ -41,6 +41,7 @@ class Compare:
     report: bool = False
     """Also write the result into the first run, so that `ddim report` shows it."""
     device: Device = None
+    compute: MeasurementFlags = field(default_factory=MeasurementFlags)
     reference: RealFlags = field(default_factory=RealFlags)
 
     def run(self) -> None:
@@ -71,7 +72,13 @@ class Compare:
         for subject in subjects:
             name, (labels, classes) = subject.name, drawn.get(subject.name, (None, ""))
             pixels, about[name] = subject.pixels(
-                real.reference.shape, count, self.device, self.seed, labels=labels, steps=self.steps
+                real.reference.shape,
+                count,
+                self.device,
+                self.seed,
+                labels=labels,
+                compute=self.compute,
+                steps=self.steps,
             )
             about[name] |= {"classes": classes} if classes else {}
             found[name] = measure(pixels, real.reference, extractor=extractor, real=real.others, seed=self.seed)

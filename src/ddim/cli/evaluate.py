@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Guidance, PathFlag, SamplingFlags, refuse, writable
+from ddim.cli.options import Device, Guidance, MeasurementFlags, PathFlag, SamplingFlags, refuse, writable
 from ddim.cli.reference import RealFlags
 from ddim.cli.subjects import Subject
 
@@ -39,6 +39,7 @@ class Evaluate:
     """Folder for the results; RUN/evaluate for a run, else evaluate/NAME, if not given."""
     device: Device = None
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
+    compute: MeasurementFlags = field(default_factory=MeasurementFlags)
     reference: RealFlags = field(default_factory=RealFlags)
 
     def run(self) -> None:
@@ -53,6 +54,7 @@ class Evaluate:
             reason = f"is for samples of a model; {self.what} is a folder of images."
             refuse(self, ("count", "guidance"), reason)
             refuse(self.sampling, asdict(self.sampling), reason)
+            refuse(self.compute, asdict(self.compute), reason)
         folder = _folder(subject) if self.out is None else self.out
         writable(folder)
         real, own = self.reference.open([subject], self.count), self.reference.against is None
@@ -60,7 +62,14 @@ class Evaluate:
         count = real.count if self.count is None else self.count
         labels, classes = subject.labels(real, count, own) if subject.is_model else (None, "")
         samples, facts = subject.pixels(
-            real.reference.shape, count, self.device, self.seed, self.guidance, labels, **self.sampling.options()
+            real.reference.shape,
+            count,
+            self.device,
+            self.seed,
+            self.guidance,
+            labels,
+            self.compute,
+            **self.sampling.options(),
         )
         about = {"what": self.what, "training_data": own, "reference": real.facts(), "classes": classes, **facts}
         known = labels if classes == AS_REFERENCE and knows(real.extractor, real.reference.classes) else None

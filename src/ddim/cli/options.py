@@ -88,6 +88,15 @@ class BackendFlags:
     """Precision of the arithmetic; auto is bf16 where that is faster, for the backend auto, and fp32 otherwise."""
 
 
+@dataclass(frozen=True)
+class MeasurementFlags(BackendFlags):
+    """The same for a measurement: by default the network itself, so that figures are comparable between machines."""
+
+    backend: str = "torch"
+    """What computes the network (see `ddim list backends`); torch is the network itself, auto the fastest one that is
+    installed and correct on this machine."""
+
+
 def numbers(flag: str, text: str, kind: type[Number]) -> list[Number]:
     """Return the comma-separated numbers of a flag. Raises `UserError` for another entry."""
     try:

@@ -13,6 +13,7 @@ from ddim.text import dimensions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ddim.cli.options import BackendFlags
     from ddim.data import Images
     from ddim.data.cache import Stored
     from ddim.denoiser import Denoiser
@@ -122,6 +123,7 @@ class Subject:
         seed: int,
         guidance: float = 1.0,
         labels: "Tensor | None" = None,
+        compute: "BackendFlags | None" = None,
         **options: Any,
     ) -> tuple["Tensor", dict[str, Any]]:
         """Return samples of the model or all images of the folder, (N, C, H, W) uint8, and facts about a model.
@@ -129,11 +131,13 @@ class Subject:
         Args:
             shape: (C, H, W) of the real images. Grey images of a folder become RGB where C is 3.
             count, device, seed, guidance, labels: of the samples.
+            compute: what computes the network; None is the network itself.
             options: see `ddim.sampling.SamplingOptions`.
 
         Raises:
             UserError: a folder in colour where the real images are grey, or what `sample` refuses.
         """
+        from ddim.backends import serve
         from ddim.config import read_config
         from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
@@ -142,12 +146,15 @@ class Subject:
 
         if self.is_model:
             model = self.model.to(choose_device(device))
+            if compute is not None:
+                serve(model, compute.backend, compute.precision)
             pixels = model.sample(count, labels=labels, seed=seed, guidance=guidance, pixels=True, **options)
             guided = f", guidance {guidance:g}" if guidance != 1 else ""
             facts = {
                 "weights": fingerprint(self.folder),
                 "parameters": sum(p.numel() for p in model.network.parameters()),
                 "images_seen": images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl")),
+                "backend": model.backend,
                 "sampling": f"{model.sampling.describe(**options, schedule=model.schedule)}{guided}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
