@@ -109,16 +109,14 @@ def short(found: dict[str, Any]) -> str:
     columns = [(name, batch) for name, model in part["models"].items() for batch in batches(model)]
     heads = [f"{name}, {batch}" for name, batch in columns]
     lines = ["![Sampling speed of ddim and of three libraries](benchmarks/results/sampling-peers.png)", ""]
-    lines += ["| times as fast as | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(columns)]
+    lines += ["| ddim is so many times as fast as | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(columns)]
     for sampler in ("diffusers", "diffusers bf16", "ddpm-pytorch", "onnxruntime"):
         ratios = [f"{times_as_fast(part['models'][name], OURS, sampler, batch):.1f}" for name, batch in columns]
         lines.append(f"| {NAMES[sampler]} | {' | '.join(ratios)} |")
     about = part["about"]
-    lines += [
-        "",
-        f"{about['steps']} DDIM steps of batches of so many images, {counted(about['threads'], 'thread')} of an",
-    ]
-    lines += [f"{about['machine']['processor']} ([table](benchmarks/results/sampling-peers.md))."]
+    threads, processor = counted(about["threads"], "thread"), about["machine"]["processor"]
+    lines += ["", f"Batches of so many images, {about['steps']} DDIM steps, {threads} on this processor: {processor}"]
+    lines += ["([all numbers](benchmarks/results/sampling-peers.md))."]
     return "\n".join(lines)
 
 
@@ -126,8 +124,8 @@ def machine_lines(about: dict[str, Any]) -> Iterator[str]:
     """Yield what ran a part."""
     machine, versions = about["machine"], about["machine"]["versions"]
     yield f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}),"
-    yield f"{counted(about['threads'], 'thread')}, Python {versions['python']}, PyTorch {versions['torch']}, load before"
-    yield f"{about['load_before']}, {about['minutes']} minutes: `{about['command']}`"
+    yield f"{counted(about['threads'], 'thread')}, Python {versions['python']}, PyTorch {versions['torch']},"
+    yield f"load before {about['load_before']}, {about['minutes']} minutes: `{about['command']}`"
 
 
 def model_lines(name: str, model: dict[str, Any], steps: int) -> Iterator[str]:
