@@ -226,7 +226,7 @@ def main() -> None:
             else:
                 found[part] = {"models": {model: measure(model, options, part) for model in options.models}}
             found[part]["about"] = about | {"minutes": round((time.time() - began) / 60, 1)}
-        write_text(options.out, json.dumps(found, indent=1) + "\n")
+            write_text(options.out, json.dumps(found, indent=1) + "\n")
     write_text(options.out.with_suffix(".md"), sampling_report.table(found))
     sampling_report.draw(found, options.out.with_suffix(".png"))
     if options.out == RESULT and "times" in found:

@@ -1,7 +1,7 @@
 """A trained network of ddim for three other libraries: one set of weights, one arithmetic.
 
 The default network of ddim maps onto diffusers' `UNet2DModel` layer by layer, if each image side can be halved at
-each stage without a rest: `UNet2DModel` doubles the resolution on the way up, ddim takes that of the skip. Three
+each stage without a remainder: `UNet2DModel` doubles the resolution on the way up, ddim takes that of the skip. Three
 things differ, and none of them costs time:
 
 - ddim calls the network with t from 1 to T, diffusers with the index t - 1: `UNet` adds the 1.
