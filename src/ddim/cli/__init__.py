@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 from ddim.errors import Notice, UserError
+from ddim.processors import set_thread_defaults
 from ddim.text import did_you_mean, printable
 
 COMMANDS = {
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
         signal.signal(signal.SIGINT, _interrupt)
     warnings.formatwarning = _format_warning
+    set_thread_defaults()
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
