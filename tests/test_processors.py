@@ -1,5 +1,6 @@
 """The number of cores, from crafted trees of /proc and /sys, and the threads that the command computes with."""
 
+import json
 import os
 import subprocess
 import sys
@@ -127,13 +128,13 @@ def python(code, **environment):
 
 
 SETTINGS = """
-import os
+import json, os
 from ddim import processors
 from ddim.cli import main
 processors.available_cores = lambda: 1
 os.cpu_count = lambda: 4
 main(["--version"])
-print({name: os.environ.get(name) for name in (*processors.THREADS, *processors.WAITING) if name in os.environ})
+print(json.dumps({name: os.environ[name] for name in (*processors.THREADS, *processors.WAITING) if name in os.environ}))
 """
 
 
@@ -149,10 +150,32 @@ print({name: os.environ.get(name) for name in (*processors.THREADS, *processors.
     ],
 )
 def test_the_command_sets_what_the_user_has_not(given, added):
-    printed = python(SETTINGS, **given).stdout.splitlines()[-1]
-    assert printed == str({name: value for name, value in sorted_by_name({**given, **added})})
+    assert json.loads(python(SETTINGS, **given).stdout.splitlines()[-1]) == given | added
 
 
-def sorted_by_name(settings):
-    order = (*processors.THREADS, *processors.WAITING)
-    return sorted(settings.items(), key=lambda item: order.index(item[0]))
+def test_the_number_of_threads_is_left_to_pytorch_where_nothing_limits_it():
+    code = SETTINGS.replace("available_cores = lambda: 1", "available_cores = lambda: 4")
+    assert json.loads(python(code).stdout.splitlines()[-1]) == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def test_a_program_that_has_imported_torch_keeps_its_settings(monkeypatch):
+    for name in (*processors.THREADS, *processors.WAITING):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    processors.set_thread_defaults()
+    assert not any(name in os.environ for name in (*processors.THREADS, *processors.WAITING))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an affinity and control groups")
+@pytest.mark.parametrize(
+    "limit", ["os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", "processors._quotas = lambda root: [1]"]
+)
+def test_pytorch_computes_with_the_available_cores_and_sleeps_while_it_waits(limit):
+    code = (
+        f"import os\nfrom ddim import processors\nfrom ddim.cli import main\n{limit}\nmain(['list', 'samplers'])\n"
+        "import torch\nprint(torch.get_num_threads())"
+    )
+    done = python(code, OMP_DISPLAY_ENV="true")
+    assert done.stdout.splitlines()[-1] == "1"
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
