@@ -1,6 +1,6 @@
 """Measure sampling and training beside another program that keeps all cores busy, and on a quiet machine.
 
-    python benchmarks/shared_machine.py                        # about three minutes, on an idle machine
+    python benchmarks/shared_machine.py                        # about four minutes, on an idle machine
     python benchmarks/shared_machine.py --repeats 1 --turn 0.1 # only checks that it works
 
 The other program is a loop in plain Python on each core. Each setting of PyTorch's threads is a process, which waits
@@ -29,9 +29,10 @@ HERE = Path(__file__).parent
 SETTINGS = {  # name -> the environment of its process; the worker `command` sets what `ddim` sets
     "defaults": ("PyTorch's defaults", {}),
     "command": ("as `ddim` sets it", {}),
+    "brief": ("`GOMP_SPINCOUNT=1000`", {"GOMP_SPINCOUNT": "1000"}),
     "one": ("one thread", {"OMP_NUM_THREADS": "1"}),
 }
-WORK = {"sampling": "a forward of 16 images", "training": "an update of 64 images"}
+WORK = {"forward-1": "a forward of 1 image", "forward-16": "of 16 images", "update-64": "an update of 64 images"}
 LOADS = {"quiet": "quiet", "busy": "beside busy loops"}
 
 
@@ -71,7 +72,7 @@ def serve(name: str) -> None:
     import torch
 
     speak, sys.stdout = sys.stdout, sys.stderr
-    calls = {"sampling": sampling(), "training": training()}
+    calls = {"forward-1": sampling(1), "forward-16": sampling(16), "update-64": training()}
     for call in calls.values():  # the first two calls take longer than all others
         call(), call()
     print(torch.get_num_threads(), file=speak, flush=True)
@@ -86,14 +87,14 @@ def serve(name: str) -> None:
     os._exit(0)  # without waiting for the unfinished training
 
 
-def sampling() -> Callable[[], object]:
-    """Return a forward of 16 images of the model that comes with ddim."""
+def sampling(count: int) -> Callable[[], object]:
+    """Return a forward of `count` images of the model that comes with ddim."""
     import torch
 
     from ddim import load
 
     model = load("mnist")
-    x, label, at = torch.randn(16, *model.shape), torch.arange(16) % 10, model.schedule(500)
+    x, label, at = torch.randn(count, *model.shape), torch.arange(count) % 10, model.schedule(500)
     return torch.inference_mode()(lambda: model(x, at, label))
 
 
@@ -157,7 +158,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, write the results and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--turn", type=float, default=2.0, help="least seconds of a turn")
     parser.add_argument("--worker", choices=SETTINGS, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "shared-machine.json")
