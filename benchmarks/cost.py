@@ -258,7 +258,7 @@ def main() -> None:
     draw(found, options.out.with_suffix(".png"))
     if options.out == RESULT:
         figure = "![Seconds and memory against the work](../benchmarks/results/cost.png)"
-        pages.fill("docs/cost.md", "cost.py", f"{figure}\n\n{table(found)}")
+        pages.fill("docs/speed.md", "cost.py", f"{figure}\n\n{table(found)}")
     print(table(found))
 
 

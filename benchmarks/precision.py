@@ -187,7 +187,7 @@ def main() -> None:
     found = {"models": models, "machine": machine}
     write_text(options.out.with_suffix(".md"), table(found))
     if options.out == RESULT:
-        pages.fill("docs/cost.md", "precision.py", table(found))
+        pages.fill("docs/speed.md", "precision.py", table(found))
     print(table(found))
 
 

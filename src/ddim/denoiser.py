@@ -179,12 +179,15 @@ class Denoiser(nn.Module):
         return (target(self.predicts, x0, at, noise) - output).square().mean(dim=(1, 2, 3))
 
     def _output(self, network: Callable[..., Tensor], x: Tensor, at: Level, label: Tensor | None) -> Tensor:
-        t = at.t.flatten().to(x.device, torch.float32).expand(len(x))
+        if at.t.ndim:
+            t = at.t.flatten().to(x.device, torch.float32).expand(len(x))
+        else:  # filled in on the device: a copy from the CPU would wait for the device at every call
+            t = torch.full((len(x),), float(at.t), dtype=torch.float32, device=x.device)
         if self.indexed:
             t = t - 1
         inputs = [x.to(next(self.network.parameters(), x).dtype), t]
         if self.classes is not None:
-            inputs.append((torch.full((len(x),), NULL) if label is None else label).to(x.device))
+            inputs.append(torch.full((len(x),), NULL, device=x.device) if label is None else label.to(x.device))
         return check_output(network(*inputs), x)
 
     def denoise(self, labels: Labels | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
@@ -333,7 +336,7 @@ class Denoiser(nn.Module):
                 Notice,
                 stacklevel=4,
             )
-        return given, guidance
+        return None if given is None else given.to(self.device), guidance
 
 
 def _finite(x: Tensor) -> Tensor:

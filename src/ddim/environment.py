@@ -1,6 +1,5 @@
 """Versions and machine, for `ddim --version` and for the `environment.json` of a run."""
 
-import os
 import platform
 import sys
 from importlib import metadata
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim import __version__
+from ddim.processors import available_cores
 
 PACKAGES = (
     "torch",
@@ -34,12 +34,12 @@ def versions() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """Return the versions, the machine and the command line."""
+    """Return the versions, the machine (`cores` are those of one process) and the command line."""
     return {
         "versions": versions(),
         "platform": platform.platform(),
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "command": sys.argv,
     }
 

@@ -45,6 +45,27 @@ def test_help_imports_no_torch():
         assert command in done.stdout
 
 
+NEEDED = {"PIL", "ddim", "filelock", "msgspec", "numpy", "safetensors", "torch", "tqdm", "tyro"}  # by `ddim sample`
+THEIRS = {"docstring_parser", "typeguard", "typing_extensions"}  # what tyro and torch import
+
+
+@pytest.mark.slow
+def test_sampling_imports_what_it_needs_and_exits_at_once(tmp_path):
+    code = (
+        "import atexit, gc, json, sys\nimport torch, numpy.random\nbefore = set(sys.modules)\n"
+        "atexit.register(lambda: print(json.dumps([gc.get_freeze_count(), sorted(set(sys.modules) - before)])))\n"
+        "from ddim.cli import main\nmain(['sample', 'mnist', '--count', '1', '--steps', '1', '--out', sys.argv[1]])"
+    )
+    words, environment = [sys.executable, "-c", code, str(tmp_path)], {**os.environ, "DDIM_BACKEND": "torch"}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    frozen, modules = json.loads(done.stdout.splitlines()[-1])
+    packages = {name.split(".")[0] for name in modules if not name.startswith("_")} - sys.stdlib_module_names
+    assert packages <= NEEDED | THEIRS
+    assert not [name for name in modules if name.startswith(("torch._dynamo", "torch._inductor", "torch.onnx"))]
+    assert {name for name in modules if name.startswith("ddim.cli.")} == {"ddim.cli.options", "ddim.cli.sample"}
+    assert frozen > 50_000  # objects that the exit leaves alone
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:

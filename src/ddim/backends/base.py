@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ddim.contract import NULL
+from ddim.processors import available_cores
 from ddim.registry import Registry
 
 
@@ -122,6 +123,11 @@ def in_parts(inputs: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
     missing = -rows % size
     whole = [torch.cat([one, one[-1:].expand(missing, *one.shape[1:])]) if missing else one for one in inputs]
     return [tuple(one[start : start + size] for one in whole) for start in range(0, rows, size)]
+
+
+def threads() -> int:
+    """Return the number of threads to compute with: PyTorch's, but at most the cores that this process may use."""
+    return min(torch.get_num_threads(), available_cores())
 
 
 def digest(*parts: object) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from ddim import __version__, environment
 from ddim.backends import kept
-from ddim.backends.base import Backend, Source, backends, digest, version
+from ddim.backends.base import Backend, Source, backends, digest, threads, version
 from ddim.backends.prepare import Unfit, prepare
 from ddim.errors import Notice, UserError
 from ddim.files import read_table, write_text
@@ -109,7 +109,7 @@ def _fastest_calls(prepared: dict[str, Backend], source: Source, batch: int) -> 
 def _machine(device: torch.device) -> list[object]:
     packages = sorted({package for cls in backends.values() for package in cls.needs})
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else environment.processor()
-    return [device.type, name, torch.get_num_threads(), __version__, torch.__version__, *map(version, packages)]
+    return [device.type, name, threads(), __version__, torch.__version__, *map(version, packages)]
 
 
 def _read(path: Path, named: list[str]) -> Calibration:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddim import environment
-from ddim.backends.base import Backend, Source, digest, in_parts, register
+from ddim.backends.base import Backend, Source, digest, in_parts, register, threads
 from ddim.device import autocast, evaluating
 from ddim.errors import Notice
 
@@ -29,7 +29,7 @@ class Compiled(Backend):
 
     @classmethod
     def key(cls, source: Source, precision: str, batch: int) -> str | None:
-        processor = environment.processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+        processor = environment.processor(), torch.backends.cpu.get_cpu_capability(), threads()
         return digest(source.key, precision, batch, processor, torch.__version__)
 
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddim.backends.base import Backend, Source, digest, register, version
+from ddim.backends.base import Backend, Source, digest, register, threads, version
 from ddim.device import evaluating
 
 
@@ -25,7 +25,7 @@ class ONNX(Backend):
 
         assert folder is not None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other programs need the cores
         self._names = source.input_names
         path = str(folder / "network.onnx")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim.backends.base import Backend, Source, digest, register, version
+from ddim.backends.base import Backend, Source, digest, register, threads, version
 from ddim.device import evaluating
 
 SHAPES = 4  # batch sizes that stay compiled
@@ -50,7 +50,7 @@ class OpenVINO(Backend):
         options = {
             properties.hint.inference_precision: types.bf16 if self._precision == "bf16" else types.f32,
             properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
-            properties.inference_num_threads: torch.get_num_threads(),
+            properties.inference_num_threads: threads(),
         }
         compiled = self._core.compile_model(model, "CPU", options)
         self._requests[batch] = compiled.create_infer_request()

@@ -4,6 +4,8 @@ A new command is a file `name.py` with a dataclass `Name`, whose fields are the 
 the work, and a line in `COMMANDS`. Nothing here imports torch, so that `--help` is fast.
 """
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -19,6 +21,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 from ddim.errors import Notice, UserError
+from ddim.processors import set_thread_defaults
 from ddim.text import did_you_mean, printable
 
 COMMANDS = {
@@ -66,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
         signal.signal(signal.SIGINT, _interrupt)
     warnings.formatwarning = _format_warning
+    set_thread_defaults()
+    atexit.register(gc.freeze)  # Python's exit then searches no objects for cycles; torch has 170,000
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
@@ -114,21 +119,27 @@ def parse(arguments: list[str]) -> Any:
 
     if os.environ.get("NO_COLOR"):  # https://no-color.org; tyro itself asks TERM only
         os.environ["TERM"] = "dumb"
-    commands = {name: getattr(import_module(f"ddim.cli.{cls.lower()}"), cls) for name, cls in COMMANDS.items()}
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
-        guess = did_you_mean(arguments[0], commands)
-        raise UserError(f"There is no command {arguments[0]!r}{guess}; choose one of {', '.join(commands)}.")
-    if not arguments or arguments[0] not in commands:
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        guess = did_you_mean(arguments[0], COMMANDS)
+        raise UserError(f"There is no command {arguments[0]!r}{guess}; choose one of {', '.join(COMMANDS)}.")
+    if not arguments or arguments[0] not in COMMANDS:
         subcommands: list[Any] = []
-        for name, command in commands.items():
+        for name in COMMANDS:
+            command = _command(name)
             summary = (command.__doc__ or "").split("\n\n")[0]
             subcommands.append(Annotated[command, tyro.conf.subcommand(name, description=summary)])
         return read(reduce(or_, subcommands), arguments, prog="ddim", description=DESCRIPTION)
     name, *flags = arguments
-    command = read(commands[name], flags, prog=f"ddim {name}")
+    command = read(_command(name), flags, prog=f"ddim {name}")
     if name == "train":  # its recipe sets the defaults of all other flags: parse those again
-        command = read(commands[name], flags, prog=f"ddim {name}", default=command.with_recipe(flags))
+        command = read(_command(name), flags, prog=f"ddim {name}", default=command.with_recipe(flags))
     return command
+
+
+def _command(name: str) -> Any:
+    """Import the class of a command, and not the others."""
+    cls = COMMANDS[name]
+    return getattr(import_module(f"ddim.cli.{cls.lower()}"), cls)
 
 
 _signals: list[float] = []  # when each one arrived

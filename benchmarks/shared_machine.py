@@ -1,0 +1,208 @@
+"""Measure sampling and training beside another program that keeps all cores busy, and on a quiet machine.
+
+    python benchmarks/shared_machine.py                        # about four minutes, on an idle machine
+    python benchmarks/shared_machine.py --repeats 1 --turn 0.1 # only checks that it works
+
+The other program is a loop in plain Python on each core. Each setting of PyTorch's threads is a process, which waits
+except in its turn. The turns alternate; the result is the median over the calls of all rounds. It needs no data set.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ddim import environment
+from ddim.files import write_text
+from ddim.processors import THREADS, WAITING, available_cores, set_thread_defaults
+
+HERE = Path(__file__).parent
+SETTINGS = {  # name -> the environment of its process; the worker `command` sets what `ddim` sets
+    "defaults": ("PyTorch's defaults", {}),
+    "command": ("as `ddim` sets it", {}),
+    "brief": ("`GOMP_SPINCOUNT=1000`", {"GOMP_SPINCOUNT": "1000"}),
+    "one": ("one thread", {"OMP_NUM_THREADS": "1"}),
+}
+WORK = {"forward-1": "a forward of 1 image", "forward-16": "of 16 images", "update-64": "an update of 64 images"}
+LOADS = {"quiet": "quiet", "busy": "beside busy loops"}
+
+
+class Worker:
+    """A process with its own setting of threads."""
+
+    def __init__(self, name: str) -> None:
+        kept = {key: value for key, value in os.environ.items() if key not in (*THREADS, *WAITING)}
+        path = os.pathsep.join(filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH")]))
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", name],
+            env={**kept, **SETTINGS[name][1], "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.threads = self.answer()
+
+    def answer(self) -> Any:
+        """Read the next line of JSON."""
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            raise SystemExit("a worker ended early; see its error above")
+        return json.loads(line)
+
+    def turn(self, work: str, seconds: float) -> list[float]:
+        """Return the seconds of each call in about `seconds`."""
+        self.process.stdin.write(f"{work} {seconds}\n")  # type: ignore[union-attr]
+        self.process.stdin.flush()  # type: ignore[union-attr]
+        return self.answer()  # type: ignore[no-any-return]
+
+
+def serve(name: str) -> None:
+    """Be a worker: set up, print the number of threads, and answer each line `WORK SECONDS`."""
+    if name == "command":
+        set_thread_defaults()
+    import torch
+
+    speak, sys.stdout = sys.stdout, sys.stderr
+    calls = {"forward-1": sampling(1), "forward-16": sampling(16), "update-64": training()}
+    for call in calls.values():  # the first two calls take longer than all others
+        call(), call()
+    print(torch.get_num_threads(), file=speak, flush=True)
+    for line in sys.stdin:
+        asked, seconds = line.split()
+        times: list[float] = []
+        while sum(times) < float(seconds):
+            began = time.perf_counter()
+            calls[asked]()
+            times.append(time.perf_counter() - began)
+        print(json.dumps(times), file=speak, flush=True)
+    os._exit(0)  # without waiting for the unfinished training
+
+
+def sampling(count: int) -> Callable[[], object]:
+    """Return a forward of `count` images of the model that comes with ddim."""
+    import torch
+
+    from ddim import load
+
+    model = load("mnist")
+    x, label, at = torch.randn(count, *model.shape), torch.arange(count) % 10, model.schedule(500)
+    return torch.inference_mode()(lambda: model(x, at, label))
+
+
+def training() -> Callable[[], object]:
+    """Return an update of 64 images with the recipe of MNIST, on random images."""
+    import torch
+
+    from ddim.data import Images
+    from ddim.train import recipe as recipes
+    from ddim.train.loop import fit
+    from ddim.train.run import build
+
+    pixels = torch.randint(0, 256, (640, 1, 28, 28), dtype=torch.uint8)
+    images = Images(pixels, torch.arange(640) % 10, tuple("0123456789"), "random")
+    recipe = recipes.shipped("mnist")
+    plan = replace(recipe.plan, epochs=None, steps=10**9, batch_size=64)
+    updates = fit(build(recipe, images), images, plan)
+    return lambda: next(updates)
+
+
+@contextmanager
+def load(kind: str) -> Iterator[None]:
+    """Within this context, keep each core busy if `kind` is "busy"."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(available_cores())]
+    try:
+        if kind == "quiet":
+            stop(loops)
+        time.sleep(0.5)
+        yield
+    finally:
+        stop(loops)
+
+
+def stop(loops: list[subprocess.Popen[bytes]]) -> None:
+    """End the busy loops."""
+    for loop in loops:
+        loop.kill()
+        loop.wait()
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the result in Markdown."""
+    heads = [f"{words}, {load}" for words in WORK.values() for load in LOADS.values()]
+    lines = [
+        "Milliseconds, and in brackets the ratio to PyTorch's defaults on a quiet machine.",
+        "",
+        f"| threads | {' | '.join(heads)} |",
+        "|---|" + "--:|" * len(heads),
+    ]
+    for name, (words, _) in SETTINGS.items():
+        cells = []
+        for work in WORK:
+            reference = found["seconds"]["defaults"][work]["quiet"]["median"]
+            for kind in LOADS:
+                seconds = found["seconds"][name][work][kind]["median"]
+                cells.append(f"{1000 * seconds:.0f} ({seconds / reference:.2f})")
+        lines.append(f"| {words}: {found['threads'][name]} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, write the results and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--turn", type=float, default=2.0, help="least seconds of a turn")
+    parser.add_argument("--worker", choices=SETTINGS, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "shared-machine.json")
+    options = parser.parse_args()
+    if options.worker:
+        serve(options.worker)
+        return
+    began, load_before = time.time(), os.getloadavg()[0]
+    workers = {name: Worker(name) for name in SETTINGS}
+    times: dict[str, Any] = {name: {work: {kind: [] for kind in LOADS} for work in WORK} for name in SETTINGS}
+    for round_ in range(options.repeats):
+        for kind in LOADS:
+            with load(kind):
+                for (name, worker), work in product(workers.items(), WORK):
+                    times[name][work][kind] += worker.turn(work, options.turn)
+        print(f"round {round_ + 1}/{options.repeats}", file=sys.stderr, flush=True)
+    for worker in workers.values():
+        worker.process.stdin.close()  # type: ignore[union-attr]
+        worker.process.wait(30)
+    machine = environment.describe()
+    del machine["command"]
+    seconds = {
+        name: {
+            work: {kind: {"median": round(median(each), 5), "calls": len(each)} for kind, each in kinds.items()}
+            for work, kinds in works.items()
+        }
+        for name, works in times.items()
+    }
+    found = {
+        "seconds": seconds,
+        "threads": {name: worker.threads for name, worker in workers.items()},
+        "about": {
+            "machine": machine,
+            "busy_loops": available_cores(),
+            "repeats": options.repeats,
+            "turn": options.turn,
+            "load_before": round(load_before, 2),
+            "minutes": round((time.time() - began) / 60, 1),
+        },
+    }
+    write_text(options.out, json.dumps(found, indent=2) + "\n")
+    write_text(options.out.with_suffix(".md"), table(found))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The number of cores, from crafted trees of /proc and /sys, and the threads that the command computes with."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ddim import processors
+from ddim.processors import available_cores
+
+LIMIT = "sys/fs/cgroup/"
+TREES = {  # case -> the text of /proc/self/cgroup, the files below /sys/fs/cgroup, and the number of cores of 8
+    "no /proc": (None, {}, 8),
+    "no files": ("0::/\n", {}, 8),
+    "v2, whole cores": ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+    "v2, rounded up": ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+    "v2, less than a core": ("0::/\n", {"cpu.max": "1000 100000\n"}, 1),
+    "v2, above the affinity": ("0::/\n", {"cpu.max": "1600000 100000\n"}, 8),
+    "v2, no quota": ("0::/a\n", {"a/cpu.max": "max 100000\n"}, 8),
+    "v2, own group": ("0::/a/b\n", {"a/b/cpu.max": "300000 100000"}, 3),
+    "v2, the group above is narrower": ("0::/a/b\n", {"a/b/cpu.max": "300000 100000", "a/cpu.max": "20000 10000"}, 2),
+    "v2, the group above is wider": ("0::/a/b\n", {"a/b/cpu.max": "300000 100000", "cpu.max": "500000 100000"}, 3),
+    "v2, another group": ("0::/a\n", {"b/cpu.max": "100000 100000"}, 8),
+    "v2, the path of the host": ("0::/kubepods/pod1\n", {"cpu.max": "400000 100000"}, 4),
+    "v2, a group outside the container": ("0::/../a\n", {"cpu.max": "400000 100000"}, 4),
+    "v2, a colon in the name": ("0::/a:b\n", {"a:b/cpu.max": "300000 100000"}, 3),
+    "v1": ("4:cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "250000\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, 3),
+    "v1, two controllers": (
+        "3:cpu,cpuacct:/a\n",
+        {"cpu,cpuacct/a/cpu.cfs_quota_us": "200000", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"},
+        2,
+    ),
+    "v1, the path of the host": (
+        "5:memory:/docker/1\n4:cpuacct,cpu:/docker/1\n",
+        {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "10000"},
+        5,
+    ),
+    "v1, no quota": ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+    "v1, of another controller": (
+        "4:cpuset:/\n",
+        {"cpuset/cpu.cfs_quota_us": "100000", "cpuset/cpu.cfs_period_us": "100000"},
+        8,
+    ),
+    "both versions": (
+        "1:cpu:/a\n0::/b\n",
+        {
+            "cpu/a/cpu.cfs_quota_us": "500000",
+            "cpu/a/cpu.cfs_period_us": "100000",
+            "unified/b/cpu.max": "300000 100000",
+        },
+        3,
+    ),
+    "empty files": ("0::/\n4:cpu:/\n", {"cpu.max": "", "cpu/cpu.cfs_quota_us": "", "cpu/cpu.cfs_period_us": ""}, 8),
+    "no number": ("0::/\n", {"cpu.max": "abc 100000"}, 8),
+    "no period": ("0::/\n", {"cpu.max": "100000"}, 8),
+    "a fraction": ("0::/\n", {"cpu.max": "1.5 1"}, 8),
+    "a period of 0": ("0::/\n", {"cpu.max": "100000 0"}, 8),
+    "a quota of 0": ("0::/\n", {"cpu.max": "0 100000"}, 8),
+    "a negative quota": ("0::/\n", {"cpu.max": "-200000 100000"}, 8),
+    "very long numbers": ("0::/\n", {"cpu.max": f"{'9' * 5000} 1"}, 8),
+    "one of several is no number": ("0::/a\n", {"cpu.max": "x y", "a/cpu.max": "300000 100000"}, 3),
+    "no lines of groups": ("abc\n:\n\n::\x00\n", {"cpu/cpu.cfs_quota_us": "?"}, 8),
+}
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Write files below a folder in place of /; the affinity has 8 processors."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+
+    def write(files):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("case", TREES)
+def test_the_quota_of_the_container_limits_the_cores(case, machine):
+    groups, limits, cores = TREES[case]
+    if os.name == "nt" and "colon" in case:
+        pytest.skip("a name on Windows has no colon")
+    files = {LIMIT + name: text for name, text in limits.items()}
+    assert available_cores(machine(files if groups is None else {"proc/self/cgroup": groups, **files})) == cores
+
+
+def test_a_file_that_cannot_be_read_sets_no_limit(machine):
+    root = machine({"proc/self/cgroup": "0::/a\n", f"{LIMIT}a/cpu.max": "300000 100000"})
+    (root / LIMIT / "cpu.max").mkdir()
+    assert available_cores(root) == 3
+    (root / LIMIT / "a" / "cpu.max").write_bytes(b"\xff\xfe 100000")
+    assert available_cores(root) == 8
+
+
+def test_two_hardware_threads_of_a_core_count_once(machine):
+    siblings = {i: f"{i % 4},{i % 4 + 4}\n" for i in range(8)}
+    name = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    assert available_cores(machine({name.format(i): text for i, text in siblings.items()})) == 4
+
+
+@pytest.mark.parametrize(("processes", "cores"), [("1", 8), ("2", 4), ("3", 2), ("99", 1), ("", 8), ("0", 8), ("x", 8)])
+def test_processes_of_one_machine_share_its_cores(processes, cores, machine, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert available_cores(machine({})) == cores
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity of a process")
+def test_the_cores_of_this_process_are_at_most_its_affinity():
+    code = (
+        "import os\nfrom ddim.processors import available_cores\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nprint(available_cores())"
+    )
+    assert int(python(code).stdout) == 1
+    assert 1 <= available_cores() <= len(os.sched_getaffinity(0))
+
+
+def python(code, **environment):
+    """Run code without the variables of threads that this process has."""
+    names = (*processors.THREADS, *processors.WAITING, "LOCAL_WORLD_SIZE")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True, check=True, timeout=120
+    )
+
+
+SETTINGS = """
+import json, os
+from ddim import processors
+from ddim.cli import main
+processors.available_cores = lambda: 1
+os.cpu_count = lambda: 4
+main(["--version"])
+print(json.dumps({name: os.environ[name] for name in (*processors.THREADS, *processors.WAITING) if name in os.environ}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ({}, {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}),
+        ({"OMP_NUM_THREADS": "3"}, {"OMP_WAIT_POLICY": "PASSIVE"}),
+        ({"MKL_NUM_THREADS": "3"}, {"OMP_WAIT_POLICY": "PASSIVE"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_NUM_THREADS": "1"}),
+        ({"GOMP_SPINCOUNT": "1000"}, {"OMP_NUM_THREADS": "1"}),
+        ({"KMP_BLOCKTIME": "200", "OMP_NUM_THREADS": "2"}, {}),
+    ],
+)
+def test_the_command_sets_what_the_user_has_not(given, added):
+    assert json.loads(python(SETTINGS, **given).stdout.splitlines()[-1]) == given | added
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_is_left_to_pytorch_where_nothing_limits_it():
+    code = SETTINGS.replace("available_cores = lambda: 1", "available_cores = lambda: 4")
+    assert json.loads(python(code).stdout.splitlines()[-1]) == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def test_a_program_that_has_imported_torch_keeps_its_settings(monkeypatch):
+    for name in (*processors.THREADS, *processors.WAITING):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    processors.set_thread_defaults()
+    assert not any(name in os.environ for name in (*processors.THREADS, *processors.WAITING))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an affinity and control groups")
+@pytest.mark.parametrize(
+    "limit", ["os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", "processors._quotas = lambda root: [1]"]
+)
+def test_pytorch_computes_with_the_available_cores_and_sleeps_while_it_waits(limit):
+    code = (
+        f"import os\nfrom ddim import processors\nfrom ddim.cli import main\n{limit}\nmain(['list', 'samplers'])\n"
+        "import torch\nprint(torch.get_num_threads())"
+    )
+    done = python(code, OMP_DISPLAY_ENV="true")
+    assert done.stdout.splitlines()[-1] == "1"
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
