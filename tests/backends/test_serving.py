@@ -218,3 +218,14 @@ def test_prepare_names_what_will_serve(timed):
     assert plain().prepare() == "torch fp32"
     with pytest.raises(UserError, match="batch_size"):
         plain().prepare(0)
+
+
+def test_one_image_several_and_many_are_prepared_apart(timed, cache):
+    model = backends.serve(plain(), precision="fp32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        for batch in (1, 2, 3, 64, 100):
+            model.prepare(batch)
+    found = [json.loads(file.read_text()) for file in cache.glob("calibrations/*.json")]
+    assert len(found) == 3
+    assert {one["part"] for one in found} <= {1, 2, 16, 64}

@@ -68,7 +68,7 @@ class Serving:
 
     def __init__(self, backend: str, precision: str, spare: float) -> None:
         self._asked = backend, precision, spare
-        self._prepared: dict[bool, _InParts | None] = {}  # for one image and for several; None is the network itself
+        self._prepared: dict[int, _InParts | None] = {}  # by size of the batch; None is the network itself
         self._weights: Any = None
         self._lock = threading.Lock()
         self._last = "torch fp32"
@@ -94,13 +94,13 @@ class Serving:
             weights = _stamp(model.network)
             if weights != self._weights:
                 self._prepared, self._weights = {}, weights
-            several = batch > 1
-            if several not in self._prepared:
+            size = (batch > 1) + (batch >= MANY)  # one image, several, and many
+            if size not in self._prepared:
                 if self._is_short(model, batch, calls):
                     self._last = model.reference
                     return model.network
-                self._prepared[several] = self._choose(model, batch)
-            chosen = self._prepared[several]
+                self._prepared[size] = self._choose(model, batch)
+            chosen = self._prepared[size]
             self._last = model.reference if chosen is None else chosen.name
             return model.network if chosen is None else chosen
 
