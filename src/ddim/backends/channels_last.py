@@ -12,7 +12,7 @@ from ddim.backends.torch import Torch
 
 @register("channels-last")
 class ChannelsLast(Torch):
-    """A copy of the network in that order; the results are those of the reference up to rounding."""
+    """A copy of the network with activations stored as (B, H, W, C)."""
 
     def __init__(self, source: Source, precision: str, batch: int, folder: Path | None) -> None:
         super().__init__(source, precision, batch, folder)

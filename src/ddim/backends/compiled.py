@@ -15,7 +15,10 @@ from ddim.errors import Notice
 
 @register("compiled")
 class Compiled(Backend):
-    """The network compiled for one batch size, its weights frozen into the code. Other batches are split and padded."""
+    """PyTorch's compiler, which takes a minute for each batch size, once.
+
+    The weights are constants of the code. Batches of another size are split and padded.
+    """
 
     def __init__(self, source: Source, precision: str, batch: int, folder: Path | None) -> None:
         assert folder is not None

