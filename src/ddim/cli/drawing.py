@@ -1,0 +1,148 @@
+"""Draw many images batch by batch, into a grid or to the disk, by one process or by several under `torchrun`.
+
+Batch b is the same images however many processes draw, and after an interrupt, so that a network rounds them alike.
+Of P processes, the one of rank r takes the batches b with b mod P = r. The first one alone locks, begins and completes
+what is written.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddim.errors import UserError
+from ddim.progress import bar, hidden
+from ddim.text import data_size, duration
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddim.train.distributed import Distributed
+    from ddim.writers import Writer
+
+SLOW = 60  # seconds: a command that takes longer says so first
+PATIENCE = timedelta(days=30)  # for which a process waits for a slower one
+
+Draw = Callable[[range, bool], "Tensor"]
+"""(indices, whether to show a progress bar) -> the images of these indices, (B, C, H, W) uint8."""
+
+
+def connect(device: str | None) -> "Distributed | None":
+    """Connect the processes that `torchrun` has started; None for a lone process.
+
+    Raises `UserError` for variables that do not fit together, and for processes that do not find each other.
+    """
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
+        return None
+    from ddim.train.distributed import Distributed  # here, because a lone process does without it
+
+    return Distributed(device, patience=PATIENCE)
+
+
+def batches(rows: range, size: int) -> Iterator[range]:
+    """Yield the indices of each batch."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def drawn(
+    draw: Draw, parts: Iterable[range], left: int, size: int, processes: int = 1, check: Callable[["Tensor"], str] = str
+) -> Iterator[tuple[range, "Tensor"]]:
+    """Yield the indices of each batch, and its images. After the first one, say how long all take if that is long.
+
+    Args:
+        draw, parts: what draws, and the batches of this process.
+        left, size: number of images that all processes have to draw, and of those in a batch.
+        processes: number of processes.
+        check: is called with the first images, and returns what else to say; it may raise `UserError`.
+    """
+    several, began, first = left > size, time.monotonic(), True
+    with bar(total=left, desc=f"sampling {left}", unit="image", disable=None if several else True) as progress:
+        for rows in parts:
+            images = draw(rows, not several)
+            if first:
+                first, seconds = False, (time.monotonic() - began) / len(rows) * left / processes
+                more = check(images)
+                if several and seconds > SLOW:
+                    print(f"{left:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
+            progress.update(min(processes * len(rows), left - progress.n))
+            yield rows, images
+
+
+def write(draw: Draw, writer: "Writer", size: int, place: Path, distributed: "Distributed | None" = None) -> bool:
+    """Draw and write the images of a request that are missing. Return False if none was, in the first process.
+
+    Args:
+        draw, writer: what draws and what writes.
+        size: number of images in a batch.
+        place: an existing folder on the disk that takes the images.
+        distributed: the processes that draw; None is a lone one.
+
+    Raises:
+        UserError: images of other settings are there, another command writes them, or the disk has no room for them.
+    """
+    rows, path = writer.request.rows, writer.path
+    rank, processes = (0, 1) if distributed is None else (distributed.rank, distributed.processes)
+    main = rank == 0
+    check_room(place, len(rows), writer.size(len(rows)), of_all=True)
+    with hidden(not main), writer.locked() if main else nullcontext():
+        with nullcontext() if distributed is None else distributed.main_first():
+            if main:
+                writer.begin()
+            done = writer.done()
+        left, complete = done.count(0), path.exists()
+        if main and 0 < left < len(rows):
+            held = len(rows) - left
+            print(
+                f"{held:,} of {len(rows):,} images are in {path} already; the other {left:,} follow.", file=sys.stderr
+            )
+
+        def check(images: "Tensor") -> str:
+            needed = writer.size(left, images)
+            check_room(place, left, needed)
+            return f", and their files about {data_size(needed)}"
+
+        try:
+            check_room(place, left, writer.size(left))
+            parts = (
+                part
+                for number, part in enumerate(batches(rows, size))
+                if number % processes == rank and 0 in done[part.start - rows.start : part.stop - rows.start]
+            )
+            for part, images in drawn(draw, parts, left, size, processes, check):
+                missing = [i for i, index in enumerate(part) if not done[index - rows.start]]
+                writer.write([part[i] for i in missing], images[missing])
+            if distributed is not None:
+                distributed.sum(0.0)  # all have written their images
+            if main:
+                if absent := writer.done().count(0):
+                    raise UserError(
+                        f"{absent:,} of {len(rows):,} images are missing in {path}: not all machines see it; put --out "
+                        "where they do, and repeat the command."
+                    )
+                writer.finish()
+        except BaseException as error:
+            if main:
+                held = len(rows) - writer.done().count(0)
+                if isinstance(error, KeyboardInterrupt) and held:
+                    said = f"{held:,} of {len(rows):,} images for {path} are on the disk; the same command continues."
+                    print(said, file=sys.stderr)
+                writer.discard()
+            raise
+    if distributed is not None:
+        distributed.close()
+    return bool(left) or not complete
+
+
+def check_room(place: Path, count: int, needed: int, of_all: bool = False) -> None:
+    """Raise `UserError` if the disk of a folder has not so many bytes free, or if it is smaller, with `of_all`."""
+    disk = shutil.disk_usage(place)
+    if needed > (disk.total if of_all else disk.free):
+        raise UserError(
+            f"{count:,} images need about {data_size(needed)} on the disk, and {place} has {data_size(disk.free)} "
+            "free; draw fewer, or choose a folder on a larger disk."
+        )
