@@ -164,13 +164,15 @@ class Npz(Npy):
         return start + len(self._header)
 
     def _complete(self) -> None:
-        """Complete the archive: each part of the images is read and written back where it is."""
-        os.truncate(self._rows, self._start + len(self.request.rows) * self._image)  # if killed here before
+        """Complete the archive. The images are read for their checksum, and are not written again."""
+        end = self._start + len(self.request.rows) * self._image
+        os.truncate(self._rows, end)  # a command may have been killed here before
         with (
             self._rows.open("rb") as images,
-            self._rows.open("r+b") as file,
+            _Around(io.FileIO(self._rows, "r+b")) as file,
             zipfile.ZipFile(file, "w") as archive,
         ):
+            file.kept = range(self._start, end)
             images.seek(self._start)
             with _member(archive, IMAGES) as member:
                 member.write(self._header)
@@ -193,6 +195,20 @@ class Npz(Npy):
         except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
             return {}
         return settings if isinstance(settings, dict) else {}
+
+
+class _Around(io.BufferedRandom):
+    """A file whose bytes `kept` are whole: writing there only moves on. So does `zipfile`, if an error stops it."""
+
+    kept = range(0)
+
+    def write(self, data: Any) -> int:
+        here, data = self.tell(), memoryview(data)
+        if here not in self.kept:
+            return super().write(data)
+        skipped = min(len(data), self.kept.stop - here)
+        self.seek(here + skipped)
+        return skipped + super().write(data[skipped:])
 
 
 def _table(path: Path) -> dict[str, Any]:
