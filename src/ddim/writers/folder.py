@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ddim.text import counted
 from ddim.writers.request import Request, common, shared
 
 BLOCK = 4096  # bytes: what a small file takes on the disk
+THREADS = 8  # they wait for the disk at the same time
 
 
 class PngFolder:
@@ -71,9 +73,14 @@ class PngFolder:
 
     def write(self, indices: Sequence[int], images: Tensor) -> None:
         """Write the images of these indices, (B, C, H, W) uint8."""
-        for index, image in zip(indices, images, strict=True):
+
+        def one(index: int, image: Tensor) -> None:
             settings = {**self.request.settings, "index": index, "label": self.request.label(index)}
             write_each(image[None], self.path, index, [settings])
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for _ in pool.map(one, indices, images):  # an error of a thread is raised here
+                pass
 
     def size(self, count: int, images: Tensor | None = None) -> int:
         """Return the bytes that `count` images take on the disk, judged by `images` if there are some."""
