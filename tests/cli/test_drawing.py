@@ -239,3 +239,37 @@ def test_torchrun(run_folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"10 images in {tmp_path / 'b.npz'}.\n"
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+PEAK = """
+import resource, sys
+import torch
+import ddim.loading
+from ddim import Denoiser, schedule
+from ddim.cli import main
+
+class Noise(torch.nn.Module):
+    def forward(self, x, t):
+        return x
+
+ddim.loading.load = lambda *_, **__: Denoiser(Noise(), schedule.linear(), "x0", shape=(3, 64, 64))
+for count in (128, 3000):
+    out = f"{sys.argv[2]}/{count}.npz"
+    main(["sample", sys.argv[1], "--steps", "1", "--device", "cpu", "--count", str(count), "--out", out])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+images = torch.full((3000, 3, 64, 64), 1, dtype=torch.uint8)  # what holding them would cost: the measure is sound
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of the peak memory is that of Linux")
+def test_the_memory_does_not_grow_with_the_images(run_folder, tmp_path):
+    """3,000 images of 12 kB, 35 MB, need at most 4 MB more than 128 of them."""
+    words = [sys.executable, "-c", PEAK, str(run_folder), str(tmp_path)]
+    returned = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # glibc returns freed tensors at once
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=returned)
+    assert done.returncode == 0, done.stderr
+    few, many, held = (float(line) for line in done.stdout.splitlines() if line[0].isdigit() and "images" not in line)
+    assert many < few + 4
+    assert held > many + 10
