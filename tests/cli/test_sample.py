@@ -149,6 +149,8 @@ def test_one_label_is_for_all_images_and_several_are_repeated(by_class, tmp_path
         ("--checkpoint 99999999999999999999", "no checkpoint of step"),
         ("--out=", "The path is empty"),
         ("--out grid.jpg", "written as PNG"),
+        ("--count 9999999999999999999 --out gen", "images need about"),
+        ("--count 9999999999999999999 --out images.npy", "images need about"),
         ("--out images.npy --count 0", "at least 1"),
         ("--out run/config.json/a.npz", "config.json is a file"),
         ("--out run/config.json/gen", "config.json is a file"),
@@ -236,6 +238,8 @@ def test_what_takes_long_says_how_long_and_how_large(by_class, tmp_path, monkeyp
     monkeypatch.setattr("ddim.cli.drawing.SLOW", 0)
     sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2, "--out", tmp_path / "gen")
     assert "4 images take about 0 seconds, and their files about 16.4 kB.\n" in capsys.readouterr().err
+    sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2)
+    assert "4 images take about 0 seconds.\n" in capsys.readouterr().err
     monkeypatch.setattr("ddim.cli.drawing.SLOW", 60)
     sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2, "--out", tmp_path / "other")
     assert "take about" not in capsys.readouterr().err

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddim.errors import UserError
 from ddim.progress import bar, hidden
@@ -50,30 +50,48 @@ def batches(rows: range, size: int) -> Iterator[range]:
 
 
 def drawn(
-    draw: Draw, parts: Iterable[range], left: int, size: int, processes: int = 1, check: Callable[["Tensor"], str] = str
-) -> Iterator[tuple[range, "Tensor"]]:
-    """Yield the indices of each batch, and its images. After the first one, say how long all take if that is long.
+    draw: Draw, parts: Iterable[range], left: int, size: int, after_first: Callable[["Tensor", float], None]
+) -> Iterator[tuple[range, "Tensor", Any]]:
+    """Yield the indices of each batch, its images, and the progress bar, which the caller moves.
 
     Args:
         draw, parts: what draws, and the batches of this process.
         left, size: number of images that all processes have to draw, and of those in a batch.
-        processes: number of processes.
-        check: is called with the first images, and returns what else to say; it may raise `UserError`.
+        after_first: is called with the images of the first batch and the seconds that each took; 0 if it is the only
+            batch. It may raise `UserError`.
     """
     several, began, first = left > size, time.monotonic(), True
     with bar(total=left, desc=f"sampling {left}", unit="image", disable=None if several else True) as progress:
         for rows in parts:
             images = draw(rows, not several)
             if first:
-                first, seconds = False, (time.monotonic() - began) / len(rows) * left / processes
-                more = check(images)
-                if several and seconds > SLOW:
-                    print(f"{left:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
-            progress.update(min(processes * len(rows), left - progress.n))
-            yield rows, images
+                after_first(images, (time.monotonic() - began) / len(rows) if several else 0.0)
+            first = False
+            yield rows, images, progress
 
 
-def write(draw: Draw, writer: "Writer", size: int, place: Path, distributed: "Distributed | None" = None) -> bool:
+def announce(count: int, seconds: float, more: str = "") -> None:
+    """Say how long `count` images take, if that is long."""
+    if seconds > SLOW:
+        print(f"{count:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
+
+
+def draw_all(draw: Draw, rows: range, size: int) -> "Tensor":
+    """Return all images of these indices, (N, C, H, W) uint8."""
+    import torch
+
+    all_images = []
+    for part, images, progress in drawn(
+        draw, batches(rows, size), len(rows), size, lambda _, seconds: announce(len(rows), seconds * len(rows))
+    ):
+        all_images.append(images)
+        progress.update(len(part))
+    return torch.cat(all_images)
+
+
+def draw_missing(
+    draw: Draw, writer: "Writer", size: int, place: Path, distributed: "Distributed | None" = None
+) -> bool:
     """Draw and write the images of a request that are missing. Return False if none was, in the first process.
 
     Args:
@@ -88,7 +106,6 @@ def write(draw: Draw, writer: "Writer", size: int, place: Path, distributed: "Di
     rows, path = writer.request.rows, writer.path
     rank, processes = (0, 1) if distributed is None else (distributed.rank, distributed.processes)
     main = rank == 0
-    check_room(place, len(rows), writer.size(len(rows)), of_all=True)
     with hidden(not main), writer.locked() if main else nullcontext():
         with nullcontext() if distributed is None else distributed.main_first():
             if main:
@@ -101,10 +118,11 @@ def write(draw: Draw, writer: "Writer", size: int, place: Path, distributed: "Di
                 f"{held:,} of {len(rows):,} images are in {path} already; the other {left:,} follow.", file=sys.stderr
             )
 
-        def check(images: "Tensor") -> str:
-            needed = writer.size(left, images)
-            check_room(place, left, needed)
-            return f", and their files about {data_size(needed)}"
+        def after_first(images: "Tensor", seconds: float) -> None:
+            if main:
+                needed = writer.size(left, images)
+                check_room(place, left, needed)
+                announce(left, seconds * left / processes, f", and their files about {data_size(needed)}")
 
         try:
             check_room(place, left, writer.size(left))
@@ -113,9 +131,10 @@ def write(draw: Draw, writer: "Writer", size: int, place: Path, distributed: "Di
                 for number, part in enumerate(batches(rows, size))
                 if number % processes == rank and 0 in done[part.start - rows.start : part.stop - rows.start]
             )
-            for part, images in drawn(draw, parts, left, size, processes, check):
+            for part, images, progress in drawn(draw, parts, left, size, after_first):
                 missing = [i for i, index in enumerate(part) if not done[index - rows.start]]
                 writer.write([part[i] for i in missing], images[missing])
+                progress.update(min(processes * len(missing), left - progress.n))  # the others are about as fast
             if distributed is not None:
                 distributed.sum(0.0)  # all have written their images
             if main:

@@ -1,6 +1,7 @@
 """`ddim sample`: new images from a model."""
 
 import hashlib
+import math
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from ddim.errors import Notice, UserError
 from ddim.text import counted
 
 if TYPE_CHECKING:
+    from ddim.cli.drawing import Draw
     from ddim.denoiser import Denoiser
+    from ddim.writers import Request
 
 BATCH = 64
 NAME = 100  # characters of a picture's name
@@ -63,14 +66,12 @@ class Sample:
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
 
     def run(self) -> None:
-        import torch
-
-        from ddim.cli.drawing import batches, connect, drawn, write
+        from ddim.cli.drawing import check_room, connect, draw_all, draw_missing
         from ddim.device import choose_device
         from ddim.loading import comes_with_ddim, find, load
         from ddim.noise import stream
         from ddim.pictures import layout, write_grid
-        from ddim.writers import ARRAYS, PngFolder, Request
+        from ddim.writers import ARRAYS, BLOCK, PngFolder, Request
 
         folder = find(self.run_folder)
         out, kind = self.out, "grid" if self.out is None else _kind(self.out)
@@ -100,38 +101,38 @@ class Sample:
         size = BATCH if self.batch_size is None else self.batch_size
         if count < 1 or size < 1:
             raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {size}.")
+        rows, shape = range(self.first, self.first + count), model.shape
         in_turn = None if model.classes is None else [(self.first + i) % model.classes for i in range(model.classes)]
-        rows = range(self.first, self.first + count)
-        request = Request(rows, model.shape, settings, in_turn if labels is None else labels)
-
-        def draw(part: range, progress: bool) -> torch.Tensor:
-            return model.sample(
-                len(part),
-                **self.sampling.options(),
-                seed=self.seed,
-                first=part.start,
-                labels=request.labels_of(part),
-                guidance=self.guidance,
-                clip=self.clip,
-                batch_size=size,
-                progress=progress,
-                pixels=True,
-            )
-
+        request = Request(rows, shape, settings, in_turn if labels is None else labels)
+        draw = self._draw(model, request, size)
         if kind == "grid":
             if distributed is not None:
                 raise UserError("One process draws a grid; leave out torchrun, or name a folder, a .npy or .npz file.")
-            several_turns = labels is None and model.classes is not None and count > model.classes
-            columns = model.classes if several_turns else len(labels) if labels and 1 < len(labels) < count else None
-            layout(count, (model.shape[1], model.shape[2]), columns)  # refuse a picture that is too large
-            parts = [images for _, images in drawn(draw, batches(rows, size), count, size)]
-            write_grid(torch.cat(parts), out, columns, {**settings, "first": self.first, "count": count})
+            turns = labels is None and model.classes is not None and count > model.classes
+            columns = model.classes if turns else len(labels) if labels and 1 < len(labels) < count else None
+            layout(count, (shape[1], shape[2]), columns)  # refuse a picture that is too large
+            write_grid(draw_all(draw, rows, size), out, columns, {**settings, "first": self.first, "count": count})
             print(f"{counted(count, 'image')} in {out}.")
             return
+        check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(shape)), of_all=True)
         writer = PngFolder(out, request) if kind == "folder" else ARRAYS[kind](out, request)
-        new = write(draw, writer, size, place, distributed)
+        new = draw_missing(draw, writer, size, place, distributed)
         if distributed is None or distributed.main:
             print(f"{'' if new else 'Nothing is left to do: '}{counted(count, 'image')} in {out}.")
+
+    def _draw(self, model: "Denoiser", request: "Request", size: int) -> "Draw":
+        return lambda rows, progress: model.sample(
+            len(rows),
+            **self.sampling.options(),
+            seed=self.seed,
+            first=rows.start,
+            labels=request.labels_of(rows),
+            guidance=self.guidance,
+            clip=self.clip,
+            batch_size=size,
+            progress=progress,
+            pixels=True,
+        )
 
     def _labels(self, classes: int | None) -> list[int] | None:
         labels = None if self.labels is None else numbers("labels", self.labels, int)

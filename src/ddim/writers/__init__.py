@@ -4,10 +4,10 @@ What a killed command has written stays, and the same request continues it.
 """
 
 from ddim.writers.arrays import Npy, Npz
-from ddim.writers.folder import PngFolder
+from ddim.writers.folder import BLOCK, PngFolder
 from ddim.writers.request import Request
 
-__all__ = ["ARRAYS", "Npy", "Npz", "PngFolder", "Request", "Writer"]
+__all__ = ["ARRAYS", "BLOCK", "Npy", "Npz", "PngFolder", "Request", "Writer"]
 
 Writer = PngFolder | Npy
 """What writes images batch by batch."""
