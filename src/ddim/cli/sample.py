@@ -102,7 +102,11 @@ class Sample:
         if count < 1 or size < 1:
             raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {size}.")
         rows, shape = range(self.first, self.first + count), model.shape
-        in_turn = None if model.classes is None else [(self.first + i) % model.classes for i in range(model.classes)]
+        in_turn = (
+            None
+            if model.classes is None
+            else [(self.first + i) % model.classes for i in range(min(model.classes, count))]
+        )
         request = Request(rows, shape, settings, in_turn if labels is None else labels)
         draw = self._draw(model, request, size)
         if kind == "grid":
