@@ -225,6 +225,7 @@ def main() -> int:
     flags = parser.parse_args()
     torch.set_num_threads(1)
     runs.patched()
+    import ddim.cli.drawing
     import ddim.data.build  # what the children would import again
     import ddim.loading  # noqa: F401
 

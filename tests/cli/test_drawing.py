@@ -160,14 +160,18 @@ class Together:
 
 
 def together(out, processes, lost=None):
-    """Write `ROWS` by several processes; `lost` is (rank, n): that one ends at its n-th batch. Return its errors."""
-    barrier, errors = threading.Barrier(processes), []
+    """Write `ROWS` by several processes; `lost` is (rank, n): that one ends at its n-th batch.
+
+    Return the errors, and the batches that were drawn.
+    """
+    barrier, errors, drawn = threading.Barrier(processes), [], []
 
     def work(rank):
         calls = []
 
         def lossy(rows, progress):
             calls.append(rows)
+            drawn.append(rows)
             if lost == (rank, len(calls)):
                 raise UserError("The disk is full.")
             return draw(rows, progress)
@@ -186,7 +190,7 @@ def together(out, processes, lost=None):
         thread.start()
     for thread in threads:
         thread.join()
-    return errors
+    return errors, sorted(drawn, key=lambda rows: rows.start)
 
 
 @KINDS
@@ -197,15 +201,15 @@ def test_several_processes_write_what_one_writes(tmp_path, name, processes):
     request = Request(ROWS, (3, 1, 1), {"seed": 0})
     writer = ARRAYS.get(Path(name).suffix, PngFolder)(tmp_path / "whole" / name, request)
     assert drawing.draw_missing(draw, writer, 4, tmp_path)
-    assert together(tmp_path / name, processes) == []
+    assert together(tmp_path / name, processes) == ([], list(drawing.batches(ROWS, 4)))
     assert content(tmp_path / name) == content(tmp_path / "whole" / name)
     lost = tmp_path / "lost"
     lost.mkdir()
     if processes < 8:  # 23 images are 6 batches
-        errors = together(lost / name, processes, lost=(processes - 1, 2))
+        errors, _ = together(lost / name, processes, lost=(processes - 1, 2))
         assert "The disk is full." in errors
         assert len(errors) == processes
-    assert together(lost / name, 4) == []
+    assert together(lost / name, 4)[0] == []
     assert content(lost / name) == content(tmp_path / "whole" / name)
 
 
@@ -213,7 +217,7 @@ def test_machines_that_do_not_share_the_folder_are_said(tmp_path, monkeypatch):
     """The first process counts the images before it says that they are there."""
     out = tmp_path / "each"
     monkeypatch.setattr(PngFolder, "write", lambda *_: None)
-    errors = together(out, 2)
+    errors, _ = together(out, 2)
     assert any("23 of 23 images are missing in" in error and "not all machines see it" in error for error in errors)
 
 
