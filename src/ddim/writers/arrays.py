@@ -56,6 +56,7 @@ class Npy:
                 self.draft.rmdir()
 
     def begin(self) -> None:
+        sweep(self.path.parent, self.path.name)  # a settings file that a killed command has not completed
         if self.path.exists():
             self._refuse_other(self._written_settings(), f"{self.path} exists already", "choose another --out")
         elif all(path.exists() for path in (self._about, self._rows, self._done)):
@@ -137,7 +138,6 @@ class Npy:
 
     def _clear(self) -> None:
         """Remove what lies in the draft folder but for the lock."""
-        sweep(self.path.parent, self.path.name)
         with self._reported():
             for path in (self._about, *self.draft.iterdir()):  # first what says that the others are whole
                 if path.name != ".lock":
