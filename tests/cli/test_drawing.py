@@ -129,9 +129,12 @@ def test_one_command_writes_at_a_time(run_folder, tmp_path, capsys, name):
     assert os.listdir(tmp_path) == ["run"]
 
 
-def draw(rows, progress):
+def drawn(parts, left, processes, after_first):
     """Images that show their batch, too."""
-    return torch.tensor([[i, rows.start, rows.stop] for i in rows], dtype=torch.uint8).view(-1, 3, 1, 1).clone()
+    for rows in parts:
+        images = torch.tensor([[i, rows.start, rows.stop] for i in rows], dtype=torch.uint8).view(-1, 3, 1, 1)
+        after_first(images)
+        yield rows, images
 
 
 class Together:
@@ -164,17 +167,15 @@ def together(out, processes, lost=None):
 
     Return the errors, and the batches that were drawn.
     """
-    barrier, errors, drawn = threading.Barrier(processes), [], []
+    barrier, errors, batches = threading.Barrier(processes), [], []
 
     def work(rank):
-        calls = []
-
-        def lossy(rows, progress):
-            calls.append(rows)
-            drawn.append(rows)
-            if lost == (rank, len(calls)):
-                raise UserError("The disk is full.")
-            return draw(rows, progress)
+        def lossy(*arguments):
+            for number, (rows, images) in enumerate(drawn(*arguments), start=1):
+                batches.append(rows)
+                if lost == (rank, number):
+                    raise UserError("The disk is full.")
+                yield rows, images
 
         writer = ARRAYS.get(out.suffix, PngFolder)(out, Request(ROWS, (3, 1, 1), {"seed": 0}))
         place: Any = Together(rank, processes, barrier)
@@ -190,7 +191,7 @@ def together(out, processes, lost=None):
         thread.start()
     for thread in threads:
         thread.join()
-    return errors, sorted(drawn, key=lambda rows: rows.start)
+    return errors, sorted(batches, key=lambda rows: rows.start)
 
 
 @KINDS
@@ -200,7 +201,7 @@ def test_several_processes_write_what_one_writes(tmp_path, name, processes):
     (tmp_path / "whole").mkdir()
     request = Request(ROWS, (3, 1, 1), {"seed": 0})
     writer = ARRAYS.get(Path(name).suffix, PngFolder)(tmp_path / "whole" / name, request)
-    assert drawing.draw_missing(draw, writer, 4, tmp_path)
+    assert drawing.draw_missing(drawn, writer, 4, tmp_path)
     assert together(tmp_path / name, processes) == ([], list(drawing.batches(ROWS, 4)))
     assert content(tmp_path / name) == content(tmp_path / "whole" / name)
     lost = tmp_path / "lost"

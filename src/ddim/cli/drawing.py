@@ -1,4 +1,4 @@
-"""Draw many images batch by batch, into a grid or to the disk, by one process or by several under `torchrun`.
+"""Draw many images to the disk, batch by batch, by one process or by several under `torchrun`.
 
 Batch b is the same images however many processes draw, and after an interrupt, so that a network rounds them alike.
 Of P processes, the one of rank r takes the batches b with b mod P = r. The first one alone locks, begins and completes
@@ -8,16 +8,15 @@ what is written.
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddim.errors import UserError
-from ddim.progress import bar, hidden
-from ddim.text import data_size, duration
+from ddim.progress import hidden
+from ddim.text import data_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,11 +24,10 @@ if TYPE_CHECKING:
     from ddim.train.distributed import Distributed
     from ddim.writers import Writer
 
-SLOW = 60  # seconds: a command that takes longer says so first
 PATIENCE = timedelta(days=30)  # for which a process waits for a slower one
 
-Draw = Callable[[range, bool], "Tensor"]
-"""(indices, whether to show a progress bar) -> the images of these indices, (B, C, H, W) uint8."""
+Drawn = Callable[[Iterable[range], int, int, Callable[["Tensor"], str | None]], Iterator[tuple[range, "Tensor"]]]
+"""(batches, number of images left, processes, `after_first`) -> see `ddim.cli.sample.Sample.drawn`."""
 
 
 def connect(device: str | None) -> "Distributed | None":
@@ -49,53 +47,13 @@ def batches(rows: range, size: int) -> Iterator[range]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def drawn(
-    draw: Draw, parts: Iterable[range], left: int, size: int, after_first: Callable[["Tensor", float], None]
-) -> Iterator[tuple[range, "Tensor", Any]]:
-    """Yield the indices of each batch, its images, and the progress bar, which the caller moves.
-
-    Args:
-        draw, parts: what draws, and the batches of this process.
-        left, size: number of images that all processes have to draw, and of those in a batch.
-        after_first: is called with the images of the first batch and the seconds that each took; 0 if it is the only
-            batch. It may raise `UserError`.
-    """
-    several, began, first = left > size, time.monotonic(), True
-    with bar(total=left, desc=f"sampling {left}", unit="image", disable=None if several else True) as progress:
-        for rows in parts:
-            images = draw(rows, not several)
-            if first:
-                after_first(images, (time.monotonic() - began) / len(rows) if several else 0.0)
-            first = False
-            yield rows, images, progress
-
-
-def announce(count: int, seconds: float, more: str = "") -> None:
-    """Say how long `count` images take, if that is long."""
-    if seconds > SLOW:
-        print(f"{count:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
-
-
-def draw_all(draw: Draw, rows: range, size: int) -> "Tensor":
-    """Return all images of these indices, (N, C, H, W) uint8."""
-    import torch
-
-    all_images = []
-    for part, images, progress in drawn(
-        draw, batches(rows, size), len(rows), size, lambda _, seconds: announce(len(rows), seconds * len(rows))
-    ):
-        all_images.append(images)
-        progress.update(len(part))
-    return torch.cat(all_images)
-
-
 def draw_missing(
-    draw: Draw, writer: "Writer", size: int, place: Path, distributed: "Distributed | None" = None
+    drawn: Drawn, writer: "Writer", size: int, place: Path, distributed: "Distributed | None" = None
 ) -> bool:
     """Draw and write the images of a request that are missing. Return False if none was, in the first process.
 
     Args:
-        draw, writer: what draws and what writes.
+        drawn, writer: what draws and what writes.
         size: number of images in a batch.
         place: an existing folder on the disk that takes the images.
         distributed: the processes that draw; None is a lone one.
@@ -118,11 +76,12 @@ def draw_missing(
                 f"{held:,} of {len(rows):,} images are in {path} already; the other {left:,} follow.", file=sys.stderr
             )
 
-        def after_first(images: "Tensor", seconds: float) -> None:
-            if main:
-                needed = writer.size(left, images)
-                check_room(place, left, needed)
-                announce(left, seconds * left / processes, f", and their files about {data_size(needed)}")
+        def after_first(images: "Tensor") -> str | None:
+            if not main:
+                return None
+            needed = writer.size(left, images)
+            check_room(place, left, needed)
+            return f", and their files about {data_size(needed)}"
 
         try:
             check_room(place, left, writer.size(left))
@@ -131,10 +90,9 @@ def draw_missing(
                 for number, part in enumerate(batches(rows, size))
                 if number % processes == rank and 0 in done[part.start - rows.start : part.stop - rows.start]
             )
-            for part, images, progress in drawn(draw, parts, left, size, after_first):
+            for part, images in drawn(parts, left, processes, after_first):
                 missing = [i for i, index in enumerate(part) if not done[index - rows.start]]
                 writer.write([part[i] for i in missing], images[missing])
-                progress.update(min(processes * len(missing), left - progress.n))  # the others are about as fast
             if distributed is not None:
                 distributed.sum(0.0)  # all have written their images
             if main:

@@ -3,8 +3,12 @@
 import hashlib
 import math
 import re
+import sys
+import time
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,14 +16,16 @@ from tyro.conf import Positional, arg
 
 from ddim.cli.options import Device, Guidance, PathFlag, SamplingFlags, numbers, writable
 from ddim.errors import Notice, UserError
-from ddim.text import counted
+from ddim.text import counted, duration
 
 if TYPE_CHECKING:
-    from ddim.cli.drawing import Draw
+    from torch import Tensor
+
     from ddim.denoiser import Denoiser
     from ddim.writers import Request
 
 BATCH = 64
+SLOW = 60  # seconds: a command that takes longer says so first
 NAME = 100  # characters of a picture's name
 
 
@@ -66,7 +72,9 @@ class Sample:
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
 
     def run(self) -> None:
-        from ddim.cli.drawing import check_room, connect, draw_all, draw_missing
+        import torch
+
+        from ddim.cli.drawing import batches, check_room, connect, draw_missing
         from ddim.device import choose_device
         from ddim.loading import comes_with_ddim, find, load
         from ddim.noise import stream
@@ -108,35 +116,68 @@ class Sample:
             else [(self.first + i) % model.classes for i in range(min(model.classes, count))]
         )
         request = Request(rows, shape, settings, in_turn if labels is None else labels)
-        draw = self._draw(model, request, size)
+        drawn = partial(self.drawn, model, request, size)
         if kind == "grid":
             if distributed is not None:
                 raise UserError("One process draws a grid; leave out torchrun, or name a folder, a .npy or .npz file.")
             turns = labels is None and model.classes is not None and count > model.classes
             columns = model.classes if turns else len(labels) if labels and 1 < len(labels) < count else None
             layout(count, (shape[1], shape[2]), columns)  # refuse a picture that is too large
-            write_grid(draw_all(draw, rows, size), out, columns, {**settings, "first": self.first, "count": count})
+            images = torch.cat([images for _, images in drawn(batches(rows, size), count)])
+            write_grid(images, out, columns, {**settings, "first": self.first, "count": count})
             print(f"{counted(count, 'image')} in {out}.")
             return
         check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(shape)), of_all=True)
         writer = PngFolder(out, request) if kind == "folder" else ARRAYS[kind](out, request)
-        new = draw_missing(draw, writer, size, place, distributed)
+        new = draw_missing(drawn, writer, size, place, distributed)
         if distributed is None or distributed.main:
             print(f"{'' if new else 'Nothing is left to do: '}{counted(count, 'image')} in {out}.")
 
-    def _draw(self, model: "Denoiser", request: "Request", size: int) -> "Draw":
-        return lambda rows, progress: model.sample(
-            len(rows),
-            **self.sampling.options(),
-            seed=self.seed,
-            first=rows.start,
-            labels=request.labels_of(rows),
-            guidance=self.guidance,
-            clip=self.clip,
-            batch_size=size,
-            progress=progress,
-            pixels=True,
-        )
+    def drawn(
+        self,
+        model: "Denoiser",
+        request: "Request",
+        size: int,
+        parts: Iterable[range],
+        left: int,
+        processes: int = 1,
+        after_first: Callable[["Tensor"], str | None] = lambda _: "",
+    ) -> Iterator[tuple[range, "Tensor"]]:
+        """Yield the indices of each batch, and its images, (B, C, H, W) uint8.
+
+        After the first batch, say how long all will take if that is long.
+
+        Args:
+            model, request: what draws, and the class of each image.
+            size: number of images in a batch.
+            parts: the batches of this process.
+            left, processes: number of images that all processes have to draw, and of these processes.
+            after_first: is called with the first images, and returns what else to say; None says nothing.
+        """
+        from ddim.progress import bar
+
+        several, began, first = left > size, time.monotonic(), True
+        with bar(total=left, desc=f"sampling {left}", unit="image", disable=None if several else True) as progress:
+            for rows in parts:
+                images = model.sample(
+                    len(rows),
+                    **self.sampling.options(),
+                    seed=self.seed,
+                    first=rows.start,
+                    labels=request.labels_of(rows),
+                    guidance=self.guidance,
+                    clip=self.clip,
+                    batch_size=size,
+                    progress=not several,
+                    pixels=True,
+                )
+                if first:
+                    first, seconds = False, (time.monotonic() - began) / len(rows) * left / processes
+                    more = after_first(images)
+                    if several and seconds > SLOW and more is not None:
+                        print(f"{left:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
+                progress.update(min(processes * len(rows), left - progress.n))  # the others are about as fast
+                yield rows, images
 
     def _labels(self, classes: int | None) -> list[int] | None:
         labels = None if self.labels is None else numbers("labels", self.labels, int)

@@ -40,20 +40,21 @@ class PngFolder:
         """
         pictures, ends, other, rows = 0, set[int](), False, self.request.rows
         vary = self.request.settings.get("labels") is not None and len(self.request.labels or ()) > 1
-        for entry in os.scandir(self.path):
-            draft = re.fullmatch(r"\.([0-9]{6,})\.ddim-[0-9a-f]{8}\.png", entry.name)
-            if draft and int(draft[1]) in rows:
-                Path(entry.path).unlink(missing_ok=True)
-            if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
-                continue
-            pictures += 1
-            index = _index(entry.name)
-            if index is None:
-                other = True
-            else:
-                ends = {min(ends | {index}), max(ends | {index})}
-                if vary and index in rows:
-                    other |= (read_settings(entry.path) or {}).get("label") != self.request.label(index)
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                draft = re.fullmatch(r"\.([0-9]{6,})\.ddim-[0-9a-f]{8}\.png", entry.name)
+                if draft and int(draft[1]) in rows:
+                    Path(entry.path).unlink(missing_ok=True)
+                if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
+                    continue
+                pictures += 1
+                index = _index(entry.name)
+                if index is None:
+                    other = True
+                else:
+                    ends = {min(ends | {index}), max(ends | {index})}
+                    if vary and index in rows:
+                        other |= (read_settings(entry.path) or {}).get("label") != self.request.label(index)
         now = common(self.request.settings)
         if other or any(common(read_settings(self.path / f"{i:06d}.png")) != now for i in ends):
             raise UserError(
@@ -64,8 +65,8 @@ class PngFolder:
     def done(self) -> bytearray:
         """Return a byte for each image of the request: 1 if it is written."""
         done, rows = bytearray(len(self.request.rows)), self.request.rows
-        with shared(self.path):
-            for entry in os.scandir(self.path):
+        with shared(self.path), os.scandir(self.path) as entries:
+            for entry in entries:
                 index = _index(entry.name)
                 if index is not None and index in rows:
                     done[index - rows.start] = 1
