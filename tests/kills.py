@@ -3,9 +3,10 @@
     python tests/kills.py --kills 300 --seed 1
 
 The subjects take turns: a training, whose resumed run must end bit for bit as an uninterrupted one; the decoding of a
-folder of images into the cache; and samples written to a folder. Each kill hits a child process: while it starts,
-between two updates, or right before its n-th file operation (open for writing, flush, rename, remove, make a folder).
-After each kill every file with a final name must be whole, and at most one draft may be left where a lock is held.
+folder of images into the cache; and `ddim sample` into a folder, a .npy and a .npz file, repeated until all images are
+there, which must be those of one command. Each kill hits a child process: while it starts, between two updates, or
+right before its n-th file operation (open for writing, flush, rename, remove, make a folder). After each kill every
+file with a final name must be whole, and at most one draft for each thread that writes may be left.
 CONTRIBUTING.md has the counts of the longest rounds; `test_kills.py` makes a short one.
 """
 
@@ -19,10 +20,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -31,15 +36,23 @@ sys.path.insert(0, str(Path(__file__).parent / "train"))
 import test_resume as runs
 
 import ddim
-from ddim import pictures
-from ddim.data import to_uint8
+from ddim import Denoiser, model_io, nets, schedule
+from ddim.cli.options import SamplingFlags
+from ddim.cli.sample import Sample
 from ddim.train import Plan, Recipe, checkpoints, loop, run
+from ddim.writers.folder import THREADS
 
 STEPS = 45
 RECIPE = Recipe(network="plain", size="tiny", conditional=True, plan=Plan(steps=STEPS, batch_size=4, warmup=5))
 OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.truncate"}  # and open for writing, and fsync
 WRITING = os.O_WRONLY | os.O_RDWR
-LATEST = {"train": 60, "import": 9, "samples": 120}  # file operation at which a subject is killed, at most
+LATEST = {
+    "train": 60,
+    "import": 9,
+    "samples": 200,
+    "npy": 50,
+    "npz": 60,
+}  # file operation at which a subject is killed, at most
 
 
 def train(folder: Path) -> None:
@@ -51,11 +64,19 @@ def import_images(folder: Path) -> None:
     ddim.open_images(folder.parent / "pictures")
 
 
-def write_samples(folder: Path) -> None:
-    pictures.write_each(to_uint8(torch.linspace(-1, 1, 40 * 64).view(40, 1, 8, 8)), folder / "each")
+def sample(folder: Path, name: str) -> None:
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        flags = SamplingFlags(steps=1)
+        Sample(str(folder.parent / "model"), 40, batch_size=4, out=folder / name, device="cpu", sampling=flags).run()
 
 
-SUBJECTS: dict[str, Callable[[Path], None]] = {"train": train, "import": import_images, "samples": write_samples}
+SUBJECTS: dict[str, Callable[[Path], None]] = {
+    "train": train,
+    "import": import_images,
+    "samples": partial(sample, name="each"),
+    "npy": partial(sample, name="images.npy"),
+    "npz": partial(sample, name="images.npz"),
+}
 
 
 def outcome(subject: str, folder: Path) -> object:
@@ -75,6 +96,9 @@ def check_whole(folder: Path) -> None:
             json.loads(path.read_text())
         elif path.suffix == ".png":
             Image.open(path).load()
+        elif path.suffix in (".npy", ".npz"):
+            found = np.load(path)
+            assert (found if path.suffix == ".npy" else found["arr_0"]).shape == (40, 8, 8, 1)
         elif path.parent.name == "checkpoints":
             checkpoints.read(path.parents[1], int(path.stem))
         elif path.suffix == ".safetensors":
@@ -156,6 +180,10 @@ def rounds(kills: int, seed: int, subjects: list[str], folder: Path) -> Counter[
     (folder / "pictures").mkdir()
     for i in range(12):
         Image.new("RGB", (8, 8), (20 * i, 0, 9)).save(folder / "pictures" / f"{i}.png")
+    network = nets.build("plain", 1, "tiny", widths=(8, 16))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model_io.save(Denoiser(network, schedule.linear(), shape=(1, 8, 8)), folder / "model")
     whole = {}
     for subject in subjects:
         assert wait(start(subject, folder / f"{subject}-whole")) == 0
@@ -169,7 +197,7 @@ def rounds(kills: int, seed: int, subjects: list[str], folder: Path) -> Counter[
             check_whole(killed)
             drafts = [path for path in runs.drafts(killed) if path.suffix != ".lock" and path.name != ".lock"]
             counts.update({"drafts": len(drafts)})
-            assert subject == "samples" or len(drafts) <= 1, drafts  # under a lock, the next start removes them
+            assert len(drafts) <= (THREADS if subject == "samples" else 1), drafts  # the next start removes them
             if code == 0 or rng.random() < 0.1:
                 finish(subject, killed, whole[subject], counts)
     for subject in subjects:
@@ -197,7 +225,9 @@ def main() -> int:
     flags = parser.parse_args()
     torch.set_num_threads(1)
     runs.patched()
-    import ddim.data.build  # noqa: F401 - what the children would import again
+    import ddim.cli.drawing
+    import ddim.data.build  # what the children would import again
+    import ddim.loading  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:
         counts = rounds(flags.kills, flags.seed, flags.subjects, Path(folder))

@@ -117,17 +117,20 @@ class Denoiser(nn.Module):
         """What computed the network in the last call of `sample`, e.g. "openvino bf16"."""
         return self.reference if self.server is None else str(self.server)
 
-    def prepare(self, batch_size: int = 64, guidance: float = 1.0) -> str:
-        """Prepare now what computes the network of `sample`, for such batches, and return its name, see `backend`.
+    def prepare(self, batch_size: int = 64, guidance: float = 1.0, calls: int | None = None) -> str:
+        """Prepare now what computes the network of `sample`, and return its name, see `backend`.
 
-        `sample` does the same at its first call. Raises `UserError` for what `sample` refuses.
+        `sample` does the same at its first call.
+
+        Args:
+            batch_size, guidance: see `sample`, which has the same errors.
+            calls: number of network calls to come; None is any number.
         """
         with evaluating(self.network), torch.no_grad():
-            self._served(number("batch_size", batch_size, int, 1), number("guidance", guidance, float))
+            self._served(number("batch_size", batch_size, int, 1), number("guidance", guidance, float), calls)
         return self.backend
 
-    def _served(self, batch_size: int, guidance: float, calls: int | None = None) -> Callable[..., Tensor]:
-        """Return what computes the network for so many calls of a batch; None is for any number of calls."""
+    def _served(self, batch_size: int, guidance: float, calls: int | None) -> Callable[..., Tensor]:
         if self.server is None:
             return self.network
         return self.server.network(self, batch_size if guidance == 1 else 2 * batch_size, calls)
@@ -261,9 +264,7 @@ class Denoiser(nn.Module):
             hidden(not progress),
             bar(total=total, desc=f"sampling {count}", unit="step") as steps_bar,
         ):
-            steps_bar.set_postfix_str("" if self.server is None else "preparing the network")
             network = self._served(batch_size, guidance, method.calls(levels) * -(-count // batch_size))
-            steps_bar.set_postfix_str("")
             for start in range(0, count, batch_size):
                 rows = range(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + i for i in rows))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ddim.errors import UserError
 from ddim.text import one_line
@@ -233,6 +233,41 @@ def locked(path: Path) -> Iterator[bool]:
         except (OSError, NotImplementedError):
             held = False
         yield held
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, doing: str) -> Iterator[None]:
+    """Within this context, hold the lock of a folder, `.lock`.
+
+    The operating system releases the lock when the process ends, however it ends. Folders that were created for
+    the lock and are empty at the end are removed.
+
+    Args:
+        folder: is created if it is missing.
+        doing: what the holder of the lock does, for the error message, e.g. "training in runs/a".
+
+    Raises:
+        UserError: another process holds the lock, or the folder cannot be created.
+    """
+    lock = FileLock(folder / ".lock")
+    created: list[Path] = []
+    try:
+        created = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"Another process is {doing}; wait for it, or choose another --out.") from error
+    except OSError as error:
+        raise refusal(folder, error) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()  # while it is held: a process that has it open then sees that it is gone
+        lock.release()
+        with contextlib.suppress(OSError):
+            for path in created:
+                path.rmdir()
 
 
 def refusal(path: str | Path, error: OSError, elsewhere: str = ELSEWHERE) -> UserError:

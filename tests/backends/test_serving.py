@@ -209,6 +209,7 @@ def test_threads_share_a_model():
 
 
 def test_prepare_names_what_will_serve(timed):
+    assert backends.serve(plain(), precision="fp32", spare=60.0).prepare(4, calls=3) == "torch fp32"
     model = backends.serve(plain(), precision="fp32", spare=60.0)
     with pytest.warns(Notice):
         assert model.prepare(4) == "fast fp32"

@@ -150,6 +150,10 @@ def test_one_label_is_for_all_images_and_several_are_repeated(by_class, tmp_path
         ("--checkpoint 99999999999999999999", "no checkpoint of step"),
         ("--out=", "The path is empty"),
         ("--out grid.jpg", "written as PNG"),
+        ("--count 9999999999999999999 --out gen", "images need about"),
+        ("--count 9999999999999999999 --out images.npy", "images need about"),
+        ("--out images.npy --count 0", "at least 1"),
+        ("--out run/config.json/a.npz", "config.json is a file"),
         ("--out run/config.json/gen", "config.json is a file"),
         ("--out run/config.json/a.png", "config.json is a file"),
     ],
@@ -161,18 +165,20 @@ def test_what_cannot_be_is_refused_before_anything_is_written(by_class, tmp_path
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_model_of_four_channels_is_not_drawn(tmp_path, capsys):
+def test_a_model_of_four_channels_is_drawn_into_an_array_alone(tmp_path, capsys):
     model = Denoiser(nets.build("plain", 4, "tiny", widths=(8, 16)), schedule.linear(), shape=(4, 8, 8))
     model_io.save(model, tmp_path / "run")
     assert "images of 4 channels, and pictures have 1 or 3" in refused(capsys, "sample", tmp_path / "run")
+    sample(tmp_path / "run", "--count", 2, "--steps", 1, "--out", tmp_path / "a.npy")
+    assert np.load(tmp_path / "a.npy").shape == (2, 8, 8, 4)
 
 
 def test_a_folder_with_pictures_is_continued_but_never_mixed(by_class, tmp_path, capsys):
     gen, words = tmp_path / "gen", ("--steps", 1, "--count", 3, "--out", tmp_path / "gen")
     sample(by_class, *words)
-    said = refused(capsys, "sample", by_class, *words)
-    assert f"{gen} holds 3 pictures already, of the same settings; name another folder" in said
-    assert "or draw the images that follow with --first 3" in said
+    assert capsys.readouterr().out == f"3 images in {gen}.\n"
+    sample(by_class, *words)
+    assert capsys.readouterr().out == f"Nothing is left to do: 3 images in {gen}.\n"
     for other in (("--seed", 1), ("--steps", 2), ("--guidance", 2), ("--labels", 2), ("--no-clip",)):
         assert "with other settings" in refused(capsys, "sample", by_class, *words, "--first", 3, *other)
     sample(by_class, *words, "--first", 3)
@@ -233,28 +239,11 @@ def test_what_takes_long_says_how_long_and_how_large(by_class, tmp_path, monkeyp
     monkeypatch.setattr("ddim.cli.sample.SLOW", 0)
     sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2, "--out", tmp_path / "gen")
     assert "4 images take about 0 seconds, and their files about 16.4 kB.\n" in capsys.readouterr().err
+    sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2)
+    assert "4 images take about 0 seconds.\n" in capsys.readouterr().err
     monkeypatch.setattr("ddim.cli.sample.SLOW", 60)
     sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2, "--out", tmp_path / "other")
     assert "take about" not in capsys.readouterr().err
-
-
-def test_an_interrupt_leaves_whole_files_that_are_continued(by_class, tmp_path, monkeypatch, capsys):
-    gen, draw, calls = tmp_path / "gen", Denoiser.sample, []
-
-    def stopped(self, *arguments, **options):
-        calls.append(options["first"])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return draw(self, *arguments, **options)
-
-    monkeypatch.setattr(Denoiser, "sample", stopped)
-    words = ("--steps", 1, "--batch-size", 2, "--out", gen)
-    with pytest.raises(SystemExit) as stop:
-        sample(by_class, *words, "--count", 7)
-    assert (stop.value.code, calls) == (130, [0, 2, 4])
-    assert sorted(os.listdir(gen)) == [f"{i:06d}.png" for i in range(4)]
-    sample(by_class, *words, "--first", 4, "--count", 3)
-    assert len(drawn(gen)) == 7
 
 
 def test_the_home_folder(by_class, tmp_path, monkeypatch):

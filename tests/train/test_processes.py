@@ -296,7 +296,7 @@ def test_one_that_fails_ends_all(done, name, where, sentence):
     assert said[where][0] == ""
     assert said[where][1].splitlines(keepends=True)[-1] == sentence
     assert "Traceback" not in said[where][1]
-    other = "ddim: Another process of this training has ended, so this one ends too; see that process's messages.\n"
+    other = "ddim: Another process of this command has ended, so this one ends too; see that process's messages.\n"
     assert said[1 - where][0] == ""
     assert said[1 - where][1].endswith(other)  # PyTorch's own log may come before it
     assert "Traceback" not in said[1 - where][1]
@@ -307,7 +307,7 @@ def test_one_that_is_killed_ends_all(done):
     folder, ends = done
     ((codes, said),) = ends["killed"]
     assert codes == [-signal.SIGKILL, 2]
-    assert "Another process of this training has ended" in said[1][1]
+    assert "Another process of this command has ended" in said[1][1]
     assert "Traceback" not in said[1][1]
     assert checkpoints.read(folder / "killed", 1)
 

@@ -15,6 +15,7 @@ from ddim.backends.base import Backend, Source, backends, digest, threads, versi
 from ddim.backends.prepare import Unfit, prepare
 from ddim.errors import Notice, UserError
 from ddim.files import read_table, write_text
+from ddim.progress import bar
 
 ROUNDS, SECONDS = 5, 1.0  # of calls, one of each candidate; a round more only within these seconds
 FEW, MANY = 16, 64  # images in a call
@@ -70,7 +71,7 @@ def calibrate(source: Source, named: list[str], batch: int) -> Calibration:
             return _read(path, named)
     prepared: dict[str, Backend] = {}
     unfit: dict[str, str] = {}
-    for candidate in named:
+    for candidate in bar(named, desc="comparing backends", unit="backend", leave=False):
         name, precision = candidate.split()
         try:
             prepared[candidate] = prepare(name, precision, source, few)

@@ -34,7 +34,7 @@ def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare
         precision: "fp32", "bf16", or "auto": for the backend "auto" what is faster, bf16 only where the hardware has
             it; for the others fp32. Images and weights are float32 in both.
         spare: seconds of work that are not worth a preparation by "auto": the network itself serves a call of `sample`
-            that it finishes in less.
+            that it finishes in less, and those that follow.
 
     Raises:
         UserError: an unknown name, a backend that is not installed or has no such precision, or bf16 on a processor
@@ -96,10 +96,7 @@ class Serving:
                 self._prepared, self._weights = {}, weights
             size = (batch > 1) + (batch >= MANY)  # one image, several, and many
             if size not in self._prepared:
-                if self._is_short(model, batch, calls):
-                    self._last = model.reference
-                    return model.network
-                self._prepared[size] = self._choose(model, batch)
+                self._prepared[size] = None if self._is_short(model, batch, calls) else self._choose(model, batch)
             chosen = self._prepared[size]
             self._last = model.reference if chosen is None else chosen.name
             return model.network if chosen is None else chosen

@@ -1,38 +1,39 @@
 """`ddim sample`: new images from a model."""
 
 import hashlib
-import os
+import math
 import re
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from ddim.cli.options import BackendFlags, Device, Guidance, PathFlag, SamplingFlags, numbers, writable
-from ddim.errors import UserError
-from ddim.text import counted, data_size, duration
+from ddim.errors import Notice, UserError
+from ddim.text import counted, duration
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ddim.denoiser import Denoiser
+    from ddim.writers import Request
 
 BATCH = 64
 SHORT = 1.0  # seconds: preparing a backend takes about as long
 SLOW = 60  # seconds: a command that takes longer says so first
-BLOCK = 4096  # bytes: what a small file takes on the disk
 NAME = 100  # characters of a picture's name
-OF_ONE = ("index", "label", "ddim", "backend")  # settings in which the images of one folder may differ
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw new images from a model, as one picture or as a folder of files.
+    """Draw new images from a model, as one picture, as a folder of files or as one array.
 
     For example:
       ddim sample runs/digits
@@ -42,7 +43,8 @@ class Sample:
       ddim sample runs/digits --labels 3 --count 10
       ddim sample runs/digits --sampler mine --plugin mine.py
       ddim sample runs/digits --count 5000 --out generated/
-      ddim sample runs/digits --count 5000 --first 5000 --out generated/
+      ddim sample runs/digits --count 50000 --out images.npz
+      torchrun --nproc-per-node 4 -m ddim sample runs/digits --count 50000 --out images.npz
       ddim sample runs/digits --checkpoint 1800 --raw
     """
 
@@ -62,8 +64,8 @@ class Sample:
     batch_size: int | None = None
     """Number of images to sample together, 64 if not given; it changes the speed, not the images."""
     out: PathFlag | None = None
-    """A .png file for one grid, or a folder for one file per image; if not given, a grid in RUN/samples, named after
-    the settings."""
+    """A .png file for one grid, a folder for one file per image, or a .npy or .npz file for one array; if not given, a
+    grid in RUN/samples, named after the settings. Repeat a command that was interrupted: it continues."""
     checkpoint: int | None = None
     """Use the weights saved at this training step, one of those in RUN/checkpoints."""
     raw: bool = False
@@ -76,15 +78,20 @@ class Sample:
         import torch
 
         from ddim.backends import serve
+        from ddim.cli.drawing import batches, check_room, connect, draw_missing
         from ddim.device import choose_device
         from ddim.loading import comes_with_ddim, find, load
         from ddim.noise import stream
-        from ddim.pictures import layout, write_each, write_grid
+        from ddim.pictures import layout, write_grid
+        from ddim.writers import ARRAYS, BLOCK, PngFolder, Request
 
         folder = find(self.run_folder)
-        out, grid = self.out, self.out is None or _is_grid(self.out)
-        model = load(folder, checkpoint=self.checkpoint, raw=self.raw, backend="torch").to(choose_device(self.device))
-        serve(model, self.compute.backend, self.compute.precision, spare=SHORT)
+        out, kind = self.out, "grid" if self.out is None else _kind(self.out)
+        distributed = connect(self.device)
+        if distributed is not None and distributed.rank:
+            warnings.simplefilter("ignore", Notice)  # the first process says it
+        device = choose_device(self.device) if distributed is None else distributed.device
+        model = load(folder, checkpoint=self.checkpoint, raw=self.raw, backend="torch").to(device)
         labels = self._labels(model.classes)
         count = self.count if self.count is not None else len(labels) if labels else 64
         if labels and count % len(labels):
@@ -94,36 +101,92 @@ class Sample:
             )
         stream(self.seed, self.first), stream(self.seed, self.first + max(count, 1) - 1)  # refuse numbers out of range
         settings = self._settings(model, folder)
-        if model.shape[0] not in (1, 3):
+        if model.shape[0] not in (1, 3) and kind in ("grid", "folder"):
             raise UserError(
-                f"{self.run_folder} draws images of {model.shape[0]} channels, and pictures have 1 or 3; draw them "
-                "with ddim.load(...).sample(...)."
+                f"{self.run_folder} draws images of {model.shape[0]} channels, and pictures have 1 or 3; name a .npy "
+                "or .npz file for --out."
             )
         if out is None:  # by default inside the run, but never in the package
             name = f"{self._name(model, settings, len(labels) if labels else 64, count)}.png"
             out = Path(f"samples/{self.run_folder}-{name}") if comes_with_ddim(folder) else folder / "samples" / name
-        place = writable(out.parent if grid else out)
-        if grid:
-            in_turn = labels is None and model.classes is not None and count > model.classes
-            columns = model.classes if in_turn else len(labels) if labels and 1 < len(labels) < count else None
-            layout(count, (model.shape[1], model.shape[2]), columns)  # refuse a picture that is too large
-            parts = [images for _, images in self._batches(model, count, labels, None)]
-            write_grid(
-                torch.cat(parts),
-                out,
-                columns,
-                {**settings, "backend": model.backend, "first": self.first, "count": count},
-            )
-        else:
-            _check_folder(out, range(self.first, self.first + count), settings)
-            for rows, images in self._batches(model, count, labels, place):
-                classes: Sequence[int | None] = self._classes(model, labels, rows) or [None] * len(rows)
-                each = [
-                    {**settings, "backend": model.backend, "index": i, "label": label}
-                    for i, label in zip(rows, classes, strict=True)
-                ]
-                write_each(images, out, rows.start, each)
-        print(f"{counted(count, 'image')} in {out} ({model.backend}).")
+        place = writable(out if kind == "folder" else out.parent)
+        size = BATCH if self.batch_size is None else self.batch_size
+        if count < 1 or size < 1:
+            raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {size}.")
+        one_batch = count <= size and distributed is None
+        serve(model, self.compute.backend, self.compute.precision, spare=SHORT if one_batch else 0.0)
+        rows, shape = range(self.first, self.first + count), model.shape
+        in_turn = (
+            None
+            if model.classes is None
+            else [(self.first + i) % model.classes for i in range(min(model.classes, count))]
+        )
+        request = Request(rows, shape, settings, in_turn if labels is None else labels)
+        drawn = partial(self.drawn, model, request, size)
+        if kind == "grid":
+            if distributed is not None:
+                raise UserError("One process draws a grid; leave out torchrun, or name a folder, a .npy or .npz file.")
+            turns = labels is None and model.classes is not None and count > model.classes
+            columns = model.classes if turns else len(labels) if labels and 1 < len(labels) < count else None
+            layout(count, (shape[1], shape[2]), columns)  # refuse a picture that is too large
+            images = torch.cat([images for _, images in drawn(batches(rows, size), count)])
+            settings |= {"backend": model.backend, "first": self.first, "count": count}
+            write_grid(images, out, columns, settings)
+            print(f"{counted(count, 'image')} in {out} ({model.backend}).")
+            return
+        check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(shape)), of_all=True)
+        with nullcontext() if distributed is None else distributed.main_first():
+            settings["backend"] = model.prepare(min(size, count), self.guidance, settings["steps"])
+        writer = PngFolder(out, request) if kind == "folder" else ARRAYS[kind](out, request)
+        new = draw_missing(drawn, writer, size, place, distributed)
+        if distributed is None or distributed.main:
+            print(f"{'' if new else 'Nothing is left to do: '}{counted(count, 'image')} in {out} ({model.backend}).")
+
+    def drawn(
+        self,
+        model: "Denoiser",
+        request: "Request",
+        size: int,
+        parts: Iterable[range],
+        left: int,
+        processes: int = 1,
+        after_first: Callable[["Tensor"], str | None] = lambda _: "",
+    ) -> Iterator[tuple[range, "Tensor"]]:
+        """Yield the indices of each batch, and its images, (B, C, H, W) uint8.
+
+        After the first batch, say how long all will take if that is long.
+
+        Args:
+            model, request: what draws, and the class of each image.
+            size: number of images in a batch.
+            parts: the batches of this process.
+            left, processes: number of images that all processes have to draw, and of these processes.
+            after_first: is called with the first images, and returns what else to say; None says nothing.
+        """
+        from ddim.progress import bar
+
+        several, began, first = left > size, time.monotonic(), True
+        with bar(total=left, desc=f"sampling {left}", unit="image", disable=None if several else True) as progress:
+            for rows in parts:
+                images = model.sample(
+                    len(rows),
+                    **self.sampling.options(),
+                    seed=self.seed,
+                    first=rows.start,
+                    labels=request.labels_of(rows),
+                    guidance=self.guidance,
+                    clip=self.clip,
+                    batch_size=size,
+                    progress=not several,
+                    pixels=True,
+                )
+                if first:
+                    first, seconds = False, (time.monotonic() - began) / len(rows) * left / processes
+                    more = after_first(images)
+                    if several and seconds > SLOW and more is not None:
+                        print(f"{left:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
+                progress.update(min(processes * len(rows), left - progress.n))  # the others are about as fast
+                yield rows, images
 
     def _labels(self, classes: int | None) -> list[int] | None:
         labels = None if self.labels is None else numbers("labels", self.labels, int)
@@ -131,12 +194,6 @@ class Sample:
             if classes is not None and not -1 <= label < classes:
                 raise UserError(f"--labels takes classes from 0 to {classes - 1}, or -1 for any class; got {label}.")
         return labels
-
-    def _classes(self, model: "Denoiser", labels: list[int] | None, rows: range) -> list[int] | None:
-        """Return the class of each image of these indices; None for a model without classes."""
-        if labels is not None:
-            return [labels[(i - self.first) % len(labels)] for i in rows]
-        return None if model.classes is None else [i % model.classes for i in rows]
 
     def _settings(self, model: "Denoiser", folder: Path) -> dict[str, Any]:
         """Return what determines the images, for the files. Raises `UserError` for options that the model refuses."""
@@ -180,98 +237,17 @@ class Sample:
         name = re.sub(r"[^\w.+-]+", "_", "-".join(part for part, differs in parts.items() if differs))
         return name if len(name) <= NAME else f"{name[: NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
-    def _batches(
-        self, model: "Denoiser", count: int, labels: list[int] | None, place: Path | None
-    ) -> Iterator[tuple[range, "Tensor"]]:
-        """Yield the indices of each batch of images, and the images, (B, C, H, W) uint8.
 
-        After the first batch, say how long all will take if that is long. Raises `UserError` if `place`, where the
-        images become files, has no room for them.
-        """
-        from ddim.data import to_uint8
-        from ddim.pictures import pngs
-        from ddim.progress import bar
-
-        size = BATCH if self.batch_size is None else self.batch_size
-        if count < 1 or size < 1:
-            raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {size}.")
-        if place is not None:
-            _check_room(place, count, BLOCK * count)
-        several, began = count > size, time.monotonic()
-        with bar(total=count, desc=f"sampling {count}", unit="image", disable=None if several else True) as progress:
-            for start in range(0, count, size):
-                rows = range(self.first + start, self.first + min(start + size, count))
-                images = to_uint8(
-                    model.sample(
-                        len(rows),
-                        **self.sampling.options(),
-                        seed=self.seed,
-                        first=rows.start,
-                        labels=self._classes(model, labels, rows),
-                        guidance=self.guidance,
-                        clip=self.clip,
-                        batch_size=size,
-                        progress=not several,
-                    )
-                )
-                if start == 0:
-                    seconds, files = (time.monotonic() - began) / len(rows) * count, ""
-                    if place is not None:
-                        taken = sum(-(-len(png) // BLOCK) * BLOCK for png in pngs(images))
-                        _check_room(place, count, taken * count // len(rows))
-                        files = f", and their files about {data_size(taken * count // len(rows))}"
-                    if several and seconds > SLOW:
-                        print(f"{count:,} images take about {duration(seconds)}{files}.", file=sys.stderr)
-                progress.update(len(rows))
-                yield rows, images
-
-
-def _is_grid(out: Path) -> bool:
-    """Return whether `out` is to be one picture, not a folder. Raises `UserError` for a file of another kind."""
-    if out.is_dir():
-        return False
-    if out.suffix.lower() not in ("", ".png"):
-        raise UserError(f"Pictures are written as PNG; name a .png file or a folder for --out, not {out}.")
-    return out.suffix.lower() == ".png"
-
-
-def _check_folder(folder: Path, rows: range, settings: dict[str, Any]) -> None:
-    """Refuse a folder with pictures, unless they are other images of the same settings.
-
-    Remove the drafts of these images that a killed command left.
-    """
-    from ddim.data.decode import SUFFIXES
-    from ddim.pictures import read_settings
-
-    entries = os.listdir(folder) if folder.is_dir() else []
-    pictures = [name for name in entries if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")]
-    indices = sorted(int(name[:-4]) for name in pictures if re.fullmatch(r"[0-9]{6,}\.png", name))
-    same = len(indices) == len(pictures) and all(
-        _common(read_settings(folder / f"{i:06d}.png")) == _common(settings) for i in indices[:1] + indices[-1:]
-    )
-    if pictures and not (same and not any(i in rows for i in indices)):
-        more = f", or draw the images that follow with --first {indices[-1] + 1}" if same else ""
-        kind = "of the same settings" if same else "drawn with other settings or not by this command"
-        held = f"{counted(len(pictures), 'picture')} already"
-        raise UserError(f"{folder} holds {held}, {kind}; name another folder for --out{more}.")
-    for name in entries:
-        draft = re.fullmatch(r"\.([0-9]{6,})\.ddim-[0-9a-f]{8}\.png", name)
-        if draft and int(draft[1]) in rows:
-            (folder / name).unlink(missing_ok=True)
-
-
-def _common(settings: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the settings that all images of a folder share."""
-    return {name: value for name, value in (settings or {}).items() if name not in OF_ONE}
-
-
-def _check_room(place: Path, count: int, needed: int) -> None:
-    free = shutil.disk_usage(place).free
-    if needed > free:
+def _kind(out: Path) -> str:
+    """Return what `out` is to be: "grid", "folder", or the suffix of an array. Raises `UserError` for other files."""
+    suffix = out.suffix.lower()
+    if out.is_dir() or not suffix:
+        return "folder"
+    if suffix not in (".png", ".npy", ".npz"):
         raise UserError(
-            f"{count:,} images need about {data_size(needed)} on the disk, and {place} has {data_size(free)} free; "
-            "draw fewer, or choose a folder on a larger disk."
+            f"Images are written as PNG or as arrays; name a .png, .npy or .npz file or a folder for --out, not {out}."
         )
+    return "grid" if suffix == ".png" else suffix
 
 
 def _short(value: float | str | None) -> str:

@@ -7,11 +7,12 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, tracking
+from accelerate import Accelerator, InitProcessGroupKwargs, tracking
 from torch import Tensor, nn
 
 from ddim.device import choose_device
@@ -23,7 +24,7 @@ _failed_groups: list[object] = []  # kept alive: PyTorch deadlocks if it frees a
 
 
 class Distributed:
-    """This process's place among those that train together.
+    """This process's place among those that train, or draw images, together.
 
     A lone process without trackers does without Accelerate, whose settings hold for all code of a Python process.
 
@@ -32,13 +33,18 @@ class Distributed:
             has its own GPU. Attribute `device` is the one that this process's model belongs on.
         trackers: "tensorboard" or "wandb", whose packages must be installed.
         folder: where trackers write.
+        patience: how long a process waits for another; None is PyTorch's own limit, 10 to 30 minutes.
 
     Raises:
         UserError: a device or tracker is not available, or the processes do not find each other.
     """
 
     def __init__(
-        self, device: str | None = None, trackers: Sequence[str] = (), folder: str | Path | None = None
+        self,
+        device: str | None = None,
+        trackers: Sequence[str] = (),
+        folder: str | Path | None = None,
+        patience: timedelta | None = None,
     ) -> None:
         self.device = torch.device(choose_device(device))
         for tracker in trackers:
@@ -67,6 +73,7 @@ class Distributed:
                     cpu=started > 1 and self.device.type == "cpu",
                     log_with=list(trackers) or None,
                     project_dir=folder,
+                    kwargs_handlers=None if patience is None else [InitProcessGroupKwargs(timeout=patience)],
                 )
         except (ValueError, ImportError, LookupError) as error:
             raise UserError(
@@ -172,5 +179,5 @@ def report_lost_process() -> Iterator[None]:
             raise
         _failed_groups.append(torch.distributed.group.WORLD)
         raise UserError(
-            "Another process of this training has ended, so this one ends too; see that process's messages."
+            "Another process of this command has ended, so this one ends too; see that process's messages."
         ) from error

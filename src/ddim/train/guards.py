@@ -5,15 +5,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
 import torch
-from filelock import FileLock, Timeout
 
+from ddim import files
 from ddim.errors import UserError
-from ddim.files import refusal
 from ddim.text import first_line
 
 WINDOW = 50  # updates that the running loss averages over
@@ -117,35 +116,10 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def exclusive(folder: Path, main: bool) -> Iterator[None]:
-    """Within this context, hold the lock of a run folder, if this is the main process: it alone writes.
-
-    The operating system releases the lock when the process ends, however it ends. Folders that were created for
-    the lock and are empty at the end are removed.
+def exclusive(folder: Path, main: bool) -> AbstractContextManager[None]:
+    """Return a context that holds the lock of a run folder, if this is the main process: it alone writes.
 
     Raises:
-        UserError: another process holds the lock, or the folder cannot be created.
+        UserError: another process holds the lock, or the folder cannot be created; see `ddim.files.exclusive`.
     """
-    if not main:
-        yield
-        return
-    lock = FileLock(folder / ".lock")
-    created: list[Path] = []
-    try:
-        created = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"Another process is training in {folder}; wait for it, or choose another --out.") from error
-    except OSError as error:
-        raise refusal(folder, error) from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            Path(lock.lock_file).unlink()  # while it is held: a process that has it open then sees that it is gone
-        lock.release()
-        with suppress(OSError):
-            for path in created:
-                path.rmdir()
+    return files.exclusive(folder, f"training in {folder}") if main else nullcontext()
