@@ -67,7 +67,7 @@ def test_the_same_command_continues(run_folder, tmp_path, interrupted, capsys, n
     sample(run_folder, *words, "--out", out)
     said = capsys.readouterr()
     assert said.err == f"4 of 7 images are in {out} already; the other 3 follow.\n"
-    assert said.out == f"7 images in {out}.\n"
+    assert said.out == f"7 images in {out} (torch fp32).\n"
     assert calls == [4, 6, 8, 8, 10]
     assert content(out) == content(whole)
     sample(run_folder, *words, "--out", out)
@@ -242,7 +242,7 @@ def test_torchrun(run_folder, tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"10 images in {tmp_path / 'b.npz'}.\n"
+    assert done.stdout == f"10 images in {tmp_path / 'b.npz'} (torch fp32).\n"
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 

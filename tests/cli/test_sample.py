@@ -176,7 +176,7 @@ def test_a_model_of_four_channels_is_drawn_into_an_array_alone(tmp_path, capsys)
 def test_a_folder_with_pictures_is_continued_but_never_mixed(by_class, tmp_path, capsys):
     gen, words = tmp_path / "gen", ("--steps", 1, "--count", 3, "--out", tmp_path / "gen")
     sample(by_class, *words)
-    assert capsys.readouterr().out == f"3 images in {gen}.\n"
+    assert capsys.readouterr().out == f"3 images in {gen} (torch fp32).\n"
     sample(by_class, *words)
     assert capsys.readouterr().out == f"Nothing is left to do: 3 images in {gen}.\n"
     for other in (("--seed", 1), ("--steps", 2), ("--guidance", 2), ("--labels", 2), ("--no-clip",)):

@@ -140,7 +140,8 @@ class Sample:
         writer = PngFolder(out, request) if kind == "folder" else ARRAYS[kind](out, request)
         new = draw_missing(drawn, writer, size, place, distributed)
         if distributed is None or distributed.main:
-            print(f"{'' if new else 'Nothing is left to do: '}{counted(count, 'image')} in {out} ({model.backend}).")
+            what = f"{counted(count, 'image')} in {out}"
+            print(f"{what} ({model.backend})." if new else f"Nothing is left to do: {what}.")
 
     def drawn(
         self,
