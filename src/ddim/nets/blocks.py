@@ -57,9 +57,9 @@ class Conditioning(nn.Module):
         return F.silu(embedding)
 
 
-def norm(channels: int) -> nn.GroupNorm:
-    """Return a group norm with at most 32 groups of at least 4 channels each, or one group for fewer channels."""
-    groups = max(g for g in range(1, 33) if channels % g == 0 and (g == 1 or channels // g >= 4))
+def norm(channels: int, most: int = 32) -> nn.GroupNorm:
+    """Return a group norm with at most `most` groups of at least 4 channels each, or one group for fewer channels."""
+    groups = max(g for g in range(1, most + 1) if channels % g == 0 and (g == 1 or channels // g >= 4))
     return nn.GroupNorm(groups, channels)
 
 
@@ -74,11 +74,11 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with the embedding added between them, and a shortcut (arXiv 2006.11239, appendix B)."""
 
-    def __init__(self, inputs: int, outputs: int, features: int, dropout: float) -> None:
+    def __init__(self, inputs: int, outputs: int, features: int, dropout: float, groups: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = norm(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm1, self.conv1 = norm(inputs, groups), nn.Conv2d(inputs, outputs, 3, padding=1)
         self.embed = nn.Linear(features, outputs)
-        self.norm2, self.conv2 = norm(outputs), zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.norm2, self.conv2 = norm(outputs, groups), zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
@@ -91,9 +91,9 @@ class ResidualBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over the pixels with one head and a shortcut (arXiv 2006.11239, appendix B)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int = 32) -> None:
         super().__init__()
-        self.norm = norm(channels)
+        self.norm = norm(channels, groups)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
