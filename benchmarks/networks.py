@@ -12,6 +12,7 @@ results. DDIM_DATA names the folder that holds MNIST.
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,10 +25,10 @@ import numpy as np
 import torch
 from flops import gflop
 
-from ddim import Denoiser, nets, open_images
+from ddim import Denoiser, open_images
 from ddim.data import to_uint8
 from ddim.files import write_text
-from ddim.train import Plan, Recipe, fit
+from ddim.train import Recipe, fit
 from ddim.train import recipe as recipes
 from ddim.train.run import build, train
 
@@ -40,8 +41,8 @@ ROUNDS, TURN = 5, 2  # of `measure`, and updates in a turn
 
 def recipe(name: str, steps: int | None = None) -> Recipe:
     """Return the recipe of a candidate, with a number of updates."""
-    network, size, changes = candidates.CANDIDATES[name]
-    base = replace(recipes.shipped("mnist"), network=network, size=size)
+    size, changes = candidates.CANDIDATES[name]
+    base = replace(recipes.shipped("mnist"), size=size)
     plan: dict[str, Any] = {"precision": "bf16", "epochs": None, "minutes": None, "steps": steps, **changes}
     return replace(base, plan=replace(base.plan, **plan))
 
@@ -88,7 +89,7 @@ def measure(names: list[str]) -> dict[str, dict[str, float]]:
 def work(name: str, minutes: float, cost: float) -> dict[str, Any]:
     """Train a candidate for an equal time, and judge it."""
     steps = int(SPARED * 60 * minutes / (MICRO * cost))
-    run = RUNS / f"{name}-{minutes:g}".replace(", ", "-").replace(" ", "-")
+    run = RUNS / re.sub(r"[^a-z0-9.]+", "-", f"{name}-{minutes:g}")
     began = time.process_time()
     model = train(recipe(name, steps), run, device="cpu", resume=True, save_every=120)
     spent = time.process_time() - began

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ddim.errors import UserError
 
-STAGES, WIDTH, BLOCKS = 16, 16_384, 64  # at most
+STAGES, WIDTH, BLOCKS, FOLD = 16, 16_384, 64, 32  # at most
 
 
 def check_sizes(widths: Sequence[int], blocks: int = 1) -> None:
@@ -24,6 +24,16 @@ def check_sizes(widths: Sequence[int], blocks: int = 1) -> None:
             f"A U-Net has 1 to {STAGES} stages of 1 to {WIDTH:,} channels, the first an even number, and 1 to {BLOCKS} "
             f"blocks in each; got the channels {str(list(widths[:STAGES]))[:80]} and {blocks!r:.40} blocks."
         )
+
+
+def check_fold(fold: int, groups: int) -> None:
+    """Check the side of the squares that become channels, and the most groups of a group norm.
+
+    Raises `UserError` for numbers that are not whole, not above 0 or above `FOLD` and `WIDTH`.
+    """
+    for name, number, most in (("fold", fold, FOLD), ("groups", groups, WIDTH)):
+        if not isinstance(number, int) or not 1 <= number <= most:
+            raise UserError(f"The {name} of a U-Net must be a whole number from 1 to {most:,}; got {number!r:.40}.")
 
 
 def sinusoidal(t: Tensor, width: int) -> Tensor:
@@ -58,7 +68,7 @@ class Conditioning(nn.Module):
 
 
 def norm(channels: int, most: int = 32) -> nn.GroupNorm:
-    """Return a group norm with at most `most` groups of at least 4 channels each, or one group for fewer channels."""
+    """Return a group norm of at most `most` groups, each of at least 4 channels, or of one group of fewer channels."""
     groups = max(g for g in range(1, most + 1) if channels % g == 0 and (g == 1 or channels // g >= 4))
     return nn.GroupNorm(groups, channels)
 
