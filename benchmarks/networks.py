@@ -36,7 +36,7 @@ RESULTS, RUNS = Path(__file__).parent / "results", Path("runs/benchmarks/network
 COUNT, STEPS = 1000, 10
 MICRO = 0.250  # seconds of an update of 64 images of `micro` in bf16, on two idle cores (229 to 268 ms)
 SPARED = 0.95  # of the time; the rest is for validation and saving
-ROUNDS, TURN = 5, 2  # of `measure`, and updates in a turn
+ROUNDS = 4  # of `measure`; in each round, every candidate has its turn
 
 
 def recipe(name: str, steps: int | None = None) -> Recipe:
@@ -68,11 +68,11 @@ def measure(names: list[str]) -> dict[str, dict[str, float]]:
     updates = {name: fit(model, images, recipe(name, 10**6).plan) for name, model in models.items()}
     spent: dict[str, list[float]] = {name: [] for name in models}
     for name in models:
-        for _ in range(3):
+        for _ in range(2):
             next(updates[name])
     for _ in range(ROUNDS):
         for name, update in updates.items():
-            spent[name].append(seconds(lambda update=update: [next(update) for _ in range(TURN)]) / TURN)  # type: ignore[misc]
+            spent[name].append(seconds(lambda update=update: next(update)))  # type: ignore[misc]
     calls: dict[str, list[float]] = {name: [] for name in models}
     x, t = torch.randn(64, *images.shape), torch.full((64,), 500.0)
     for _ in range(ROUNDS + 1):
@@ -108,16 +108,28 @@ def work(name: str, minutes: float, cost: float) -> dict[str, Any]:
 def table(kept: dict[str, Any]) -> str:
     """Return the results in Markdown."""
     lines = [
-        "| minutes | network | parameters | GFLOP a call | an update | a call | updates | distance | accuracy |",
-        "|--:|---|--:|--:|--:|--:|--:|--:|--:|",
+        "Processor time relative to `micro`: of an update in bf16, and of a call on 64 images in fp32.",
+        "",
+        "| name | network and changes of the recipe | parameters | GFLOP a call | an update | a call |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for name in (name for name in candidates.CANDIDATES if name in kept["costs"]):
+        cost = kept["costs"][name]
+        lines.append(
+            f"| {name} | {candidates.describe(name)} | {cost['parameters']:,} | {cost['gflop']:.2f} | "
+            f"{cost['update']:.2f} | {cost['call']:.2f} |"
+        )
+    lines += [
+        "",
+        f"Fréchet distance and accuracy of {COUNT:,} samples, {STEPS} DDIM steps, no guidance, after equal times.",
+        "",
+        "| minutes | name | updates | distance | accuracy | command |",
+        "|--:|---|--:|--:|--:|---|",
     ]
     for row in sorted(kept["rows"].values(), key=lambda row: (row["minutes"], row["frechet"])):
-        cost = kept["costs"][row["name"]]
-        lines.append(
-            f"| {row['minutes']:g} | {row['name']}: {candidates.describe(row['name'])} | {cost['parameters']:,} | "
-            f"{cost['gflop']:.2f} | {cost['update']:.2f} | {cost['call']:.2f} | {row['updates']:,} | "
-            f"{row['frechet']:.1f} | {row['agreement']:.1%} |"
-        )
+        command = f'`python benchmarks/networks.py train "{row["name"]}" --minutes {row["minutes"]:g}`'
+        found = f"{row['updates']:,} | {row['frechet']:.1f} | {row['agreement']:.1%}"
+        lines.append(f"| {row['minutes']:g} | {row['name']} | {found} | {command} |")
     return "\n".join(lines) + "\n"
 
 
@@ -128,7 +140,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(candidates.CANDIDATES)}; all")
     parser.add_argument("--minutes", type=float, default=5.0, help="of two idle cores")
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     torch.set_num_threads(options.threads)
     path = RESULTS / "networks.json"
 
