@@ -28,6 +28,10 @@ PLANS: dict[str, dict[str, Any]] = {
 }
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in SIZES}  # size, changes of the plan
 CANDIDATES |= {f"{BEST}; {name}": (BEST, plan) for name, plan in PLANS.items()}
+CANDIDATES |= {
+    f"fold, one group; {name}": ("fold, one group", PLANS[name])
+    for name in ("batch of 32", "batch of 32, learning rate 2e-3")
+}
 nets.UNet.sizes.update(SIZES)
 
 
