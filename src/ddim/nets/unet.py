@@ -37,7 +37,7 @@ class UNet(nn.Module):
         "micro": {"width": 24, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
         "folded": {
             **{"width": 64, "multipliers": (1, 2), "blocks": 1, "attention": (), "dropout": 0.0},
-            **{"fold": 2, "groups": 1, "skips": "add"},
+            **{"fold": 2, "groups": 1},
         },
         "mini": {"width": 32, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
         # DDPM's CIFAR-10 network, and the same at three eighths of its width: 35,746,307 and 5,041,347 parameters
