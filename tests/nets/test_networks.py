@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import ddim
 from ddim import model_io, nets
@@ -11,7 +12,7 @@ from ddim.nets.blocks import Attention, sinusoidal
 from ddim.nets.registry import networks
 
 KINDS = [*((name, size) for name in nets.names() for size in ("tiny", "small"))]
-KINDS += [("unet", "micro"), ("unet", "mini")]
+KINDS += [("unet", size) for size in ("micro", "folded", "mini")]
 
 
 def alive(network):
@@ -103,10 +104,101 @@ def test_any_width(width):
     assert network(torch.randn(1, 1, 8, 8), torch.ones(1)).isfinite().all()
 
 
+@pytest.mark.parametrize("fold", [2, 3])
+def test_a_folded_network_is_the_network_of_the_folded_pixels(fold):
+    folded = alive(nets.build("unet", 2, "tiny", fold=fold)).double()
+    network = nets.build("unet", 2 * fold**2, "tiny").double().eval()
+    network.load_state_dict(folded.state_dict())
+    x, t = torch.randn(2, 2, 6, 12, dtype=torch.float64), torch.tensor([3.0, 900.0])
+    expected = F.pixel_shuffle(network(F.pixel_unshuffle(x, fold), t), fold)
+    torch.testing.assert_close(folded(x, t), expected, rtol=0, atol=0)
+
+
+def test_sides_that_the_fold_does_not_divide_are_padded_with_grey():
+    network = alive(nets.build("unet", 1, "tiny", fold=4)).double()
+    x, t = torch.randn(2, 1, 7, 13, dtype=torch.float64), torch.tensor([3.0, 900.0])
+    padded = torch.zeros(2, 1, 8, 16, dtype=torch.float64)
+    padded[..., :7, :13] = x
+    torch.testing.assert_close(network(x, t), network(padded, t)[..., :7, :13], rtol=0, atol=0)
+
+
+def test_one_group_computes_channels_last_and_to_the_same_values():
+    network: Any = alive(nets.build("unet", 1, "folded", classes=3)).double()
+    orders = []
+    for layer in network.modules():
+        if isinstance(layer, nn.GroupNorm):
+            assert layer.num_groups == 1
+            layer.register_forward_hook(
+                lambda _, inputs, output: orders.append(output.is_contiguous(memory_format=torch.channels_last))
+            )
+    x, t, label = torch.randn(2, 1, 28, 28, dtype=torch.float64), torch.tensor([3.0, 900.0]), torch.tensor([-1, 2])
+    output = network(x, t, label)
+    assert orders
+    assert all(orders)
+    network.channels_last = False
+    torch.testing.assert_close(output, network(x, t, label), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (1, 3), (1, 2, 1, 4)])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_skips_that_are_added(multipliers, blocks):
+    """No block changes the number of channels, so none needs a convolution in its shortcut."""
+    network = alive(nets.build("unet", 2, "tiny", multipliers=multipliers, blocks=blocks, skips="add"))
+    x = torch.randn(2, 2, 9, 6)
+    assert network(x, torch.tensor([1.0, 1000.0])).shape == x.shape
+    assert not [name for name, _ in network.named_parameters() if "shortcut" in name]
+    network(x, torch.ones(2)).square().mean().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_skip_is_added_to_what_comes_from_below():
+    network: Any = alive(nets.build("unet", 1, "tiny", skips="add")).double()
+    seen = {}
+    for name, layer in network.named_modules():
+        layer.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: (inputs[0], output)}))
+    network(torch.randn(2, 1, 8, 8, dtype=torch.float64), torch.tensor([5.0, 500.0]))
+    for block, below, skip in (
+        ("up.0.blocks.0", "middle", "down.1.blocks.0"),
+        ("up.0.blocks.1", "up.0.blocks.0", "down.0.shrink"),
+        ("up.1.blocks.0", "up.0.grow", "down.0.blocks.0"),
+        ("up.1.blocks.1", "up.1.blocks.0", "stem"),
+    ):
+        torch.testing.assert_close(seen[block][0], seen[below][1] + seen[skip][1], rtol=0, atol=0)
+
+
+def test_a_config_from_before_there_were_folds_means_none():
+    network: Any = nets.build("unet", 1, "micro", classes=10)
+    before = {name: value for name, value in network.config.items() if name not in ("fold", "groups", "skips")}
+    twin = nets.from_config(before)
+    twin.load_state_dict(network.state_dict())
+    assert twin.config == network.config
+    assert (network.config["fold"], network.config["groups"], network.config["skips"]) == (1, 32, "concat")
+    assert {layer.num_groups for layer in network.modules() if isinstance(layer, nn.GroupNorm)} == {6, 12, 24, 18, 32}
+
+
+@pytest.mark.parametrize(
+    "options", [{"fold": 0}, {"fold": 1.5}, {"fold": 10**9}, {"groups": 0}, {"groups": "all"}, {"skips": []}]
+)
+def test_options_that_there_cannot_be(options):
+    (name,) = options
+    with pytest.raises(UserError, match=f"The {name} of a U-Net must be (a whole number from 1 to|concat or add)"):
+        nets.build("unet", 1, "tiny", **options)
+
+
+def test_a_small_training_reduces_the_loss():
+    images = ddim.open_images("digits")
+    torch.manual_seed(0)
+    network = nets.build("unet", 1, "folded", width=16)
+    model = ddim.Denoiser(network, ddim.schedule.linear(), "v", images.shape)
+    plan = ddim.train.Plan(steps=60, batch_size=32, learning_rate=3e-3, warmup=10, precision="fp32")
+    losses = [progress.loss for progress in ddim.train.fit(model, images, plan)]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
 def test_unknown_network_and_size():
     with pytest.raises(UserError, match=f"choose one of {', '.join(nets.names())}"):
         nets.build("resnet", 1)
-    with pytest.raises(UserError, match="choose one of tiny, micro, mini, small, base"):
+    with pytest.raises(UserError, match="choose one of tiny, micro, folded, mini, small, base"):
         nets.build("unet", 1, "huge")
 
 

@@ -166,7 +166,7 @@ def test_a_recipe_that_is_not_there(tmp_path):
     ("text", "said"),
     [
         ('network = "mixer"', "no network called 'mixer'; choose one of "),
-        ('size = "huge"', "no size of unet called 'huge'; choose one of tiny, micro, mini, small, base"),
+        ('size = "huge"', "no size of unet called 'huge'; choose one of tiny, micro, folded, mini, small, base"),
         ('network = "plain"\nsize = "mini"', "no size of plain called 'mini'; choose one of tiny, small, base"),
         ('schedule = "betas"', "no schedule called 'betas'; choose one of linear, "),
         ('schedule = "square"', "no schedule called 'square'; choose one of linear, "),

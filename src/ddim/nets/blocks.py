@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ddim.errors import UserError
 
-STAGES, WIDTH, BLOCKS = 16, 16_384, 64  # at most
+STAGES, WIDTH, BLOCKS, FOLD = 16, 16_384, 64, 32  # at most
 
 
 def check_sizes(widths: Sequence[int], blocks: int = 1) -> None:
@@ -24,6 +24,16 @@ def check_sizes(widths: Sequence[int], blocks: int = 1) -> None:
             f"A U-Net has 1 to {STAGES} stages of 1 to {WIDTH:,} channels, the first an even number, and 1 to {BLOCKS} "
             f"blocks in each; got the channels {str(list(widths[:STAGES]))[:80]} and {blocks!r:.40} blocks."
         )
+
+
+def check_fold(fold: int, groups: int) -> None:
+    """Check the side of the squares that become channels, and the most groups of a group norm.
+
+    Raises `UserError` for numbers that are not whole, not above 0 or above `FOLD` and `WIDTH`.
+    """
+    for name, number, most in (("fold", fold, FOLD), ("groups", groups, WIDTH)):
+        if not isinstance(number, int) or not 1 <= number <= most:
+            raise UserError(f"The {name} of a U-Net must be a whole number from 1 to {most:,}; got {number!r:.40}.")
 
 
 def sinusoidal(t: Tensor, width: int) -> Tensor:
@@ -57,9 +67,9 @@ class Conditioning(nn.Module):
         return F.silu(embedding)
 
 
-def norm(channels: int) -> nn.GroupNorm:
-    """Return a group norm with at most 32 groups of at least 4 channels each, or one group for fewer channels."""
-    groups = max(g for g in range(1, 33) if channels % g == 0 and (g == 1 or channels // g >= 4))
+def norm(channels: int, most: int = 32) -> nn.GroupNorm:
+    """Return a group norm of at most `most` groups, each of at least 4 channels, or of one group of fewer channels."""
+    groups = max(g for g in range(1, most + 1) if channels % g == 0 and (g == 1 or channels // g >= 4))
     return nn.GroupNorm(groups, channels)
 
 
@@ -74,11 +84,11 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with the embedding added between them, and a shortcut (arXiv 2006.11239, appendix B)."""
 
-    def __init__(self, inputs: int, outputs: int, features: int, dropout: float) -> None:
+    def __init__(self, inputs: int, outputs: int, features: int, dropout: float, groups: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = norm(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm1, self.conv1 = norm(inputs, groups), nn.Conv2d(inputs, outputs, 3, padding=1)
         self.embed = nn.Linear(features, outputs)
-        self.norm2, self.conv2 = norm(outputs), zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.norm2, self.conv2 = norm(outputs, groups), zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
@@ -91,9 +101,9 @@ class ResidualBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over the pixels with one head and a shortcut (arXiv 2006.11239, appendix B)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int = 32) -> None:
         super().__init__()
-        self.norm = norm(channels)
+        self.norm = norm(channels, groups)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
