@@ -70,7 +70,7 @@ BASE: Changes = (
 )
 SIZES, BATCH = {"digits": "tiny", "mnist": "mini"}, 64  # unless a variant says otherwise
 NETWORKS: dict[str, dict[str, Any]] = {  # in addition to the sizes that ddim names
-    "flat": {**nets.unet.SIZES["mini"], "multipliers": (1, 2, 2)},
+    "flat": {**nets.UNet.sizes["mini"], "multipliers": (1, 2, 2)},
 }
 SECONDS, SPARED = 1500, 0.95  # of MNIST; the rest is for validation and saving
 UPDATE = {  # seconds per update of MNIST on two idle cores, by size and batch: medians of 12, alternating
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these variants")
     parser.add_argument("--variant", help=argparse.SUPPRESS)  # the variant that one process trains
     options = parser.parse_args()
-    nets._sizes["unet"].update(NETWORKS)
+    nets.UNet.sizes.update(NETWORKS)
     if options.variant:
         print("result", json.dumps(work(options.data, options.variant, options.device)))
         return
