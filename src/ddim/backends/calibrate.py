@@ -1,4 +1,4 @@
-"""Which backend is the fastest on this machine: a measurement of some seconds, kept in the cache folder."""
+"""Find the fastest backend on this machine: a measurement of some seconds, kept in the cache folder."""
 
 import contextlib
 import json
@@ -11,14 +11,15 @@ import torch
 
 from ddim import __version__, environment
 from ddim.backends import kept
-from ddim.backends.base import Backend, Source, backends, digest, threads, version
+from ddim.backends.base import Backend, Source, backends, digest, threads
 from ddim.backends.prepare import Unfit, prepare
+from ddim.environment import version
 from ddim.errors import Notice, UserError
 from ddim.files import read_table, write_text
 from ddim.progress import bar
 
-ROUNDS, SECONDS = 5, 1.0  # of calls, one of each candidate; a round more only within these seconds
-FEW, MANY = 16, 64  # images in a call
+ROUNDS, SECONDS = 5, 1.0  # rounds of one call of each candidate; none begins after these seconds
+FEW, MANY = 16, 64  # images in a call: backends are compared with `FEW`, and the best is tried with `MANY`
 ROUNDING = 1.1  # bf16 must be faster than fp32 by this factor to be worth its rounding
 
 
@@ -27,7 +28,7 @@ class Calibration(NamedTuple):
 
     Attributes:
         seconds: of the fastest call of the network, by candidate, e.g. "openvino bf16".
-        unfit: why the other candidates cannot stand for the network, by candidate.
+        unfit: why the other candidates cannot compute the network, by candidate.
         part: the number of images in a call that takes the least time for each image, at most `MANY`.
     """
 
@@ -60,7 +61,7 @@ def calibrate(source: Source, named: list[str], batch: int) -> Calibration:
     Args:
         source: the network.
         named: the candidates.
-        batch: the number of images in a call; one, several, and `MANY` or more are measured apart.
+        batch: the number of images in a call; one, several, and `MANY` or more have their own measurements.
     """
     few = min(batch, FEW)
     path = None
@@ -92,7 +93,7 @@ def calibrate(source: Source, named: list[str], batch: int) -> Calibration:
 
 
 def _fastest_calls(prepared: dict[str, Backend], source: Source, batch: int) -> dict[str, float]:
-    """Return the seconds of the fastest call of each backend; other programs only slow a call down."""
+    """Return the seconds of the fastest call of each backend: other programs only slow a call down."""
     inputs, began = source.inputs(batch), time.perf_counter()
     fastest: dict[str, float] = {}
     with torch.no_grad():

@@ -16,7 +16,7 @@ TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
 
 
 class Unfit(Exception):
-    """A backend cannot stand for a network: the text says why."""
+    """A backend cannot compute a network: the text says why."""
 
 
 def prepare(name: str, precision: str, source: Source, batch: int) -> Backend:
@@ -47,7 +47,7 @@ def prepare(name: str, precision: str, source: Source, batch: int) -> Backend:
 
 
 def error(backend: Callable[..., Tensor], source: Source, batch: int) -> float:
-    """Return the relative error of a backend's output to the network's: ||difference|| / ||output||, NaN if one is."""
+    """Return the relative error of a backend's output: ||backend - network|| / ||network||, NaN if an output is."""
     inputs = source.inputs(batch)
     with torch.no_grad(), evaluating(source.network):
         expected, computed = source.network(*inputs), backend(*inputs)
