@@ -28,7 +28,7 @@ class Calibration(NamedTuple):
 
     Attributes:
         seconds: of the fastest call of the network, by candidate, e.g. "openvino bf16".
-        unfit: why the other candidates cannot compute the network, by candidate.
+        unfit: why the other candidates cannot stand for the network, by candidate.
         part: the number of images in a call that takes the least time for each image, at most `MANY`.
     """
 
@@ -93,7 +93,7 @@ def calibrate(source: Source, named: list[str], batch: int) -> Calibration:
 
 
 def _fastest_calls(prepared: dict[str, Backend], source: Source, batch: int) -> dict[str, float]:
-    """Return the seconds of the fastest call of each backend: other programs only slow a call down."""
+    """Return the seconds of the fastest call of each backend; other programs only slow a call down."""
     inputs, began = source.inputs(batch), time.perf_counter()
     fastest: dict[str, float] = {}
     with torch.no_grad():

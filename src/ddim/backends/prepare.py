@@ -47,7 +47,7 @@ def prepare(name: str, precision: str, source: Source, batch: int) -> Backend:
 
 
 def error(backend: Callable[..., Tensor], source: Source, batch: int) -> float:
-    """Return the relative error of a backend's output: ||backend - network|| / ||network||, NaN if an output is."""
+    """Return the relative error of a backend's output to the network's: ||difference|| / ||output||, NaN if one is."""
     inputs = source.inputs(batch)
     with torch.no_grad(), evaluating(source.network):
         expected, computed = source.network(*inputs), backend(*inputs)
