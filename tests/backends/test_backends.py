@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from small import plain, source
 
 import ddim
+from conftest import plain, source
 from ddim import backends
 from ddim.backends import kept
 from ddim.backends.base import Source, in_parts

@@ -8,10 +8,10 @@ import warnings
 
 import pytest
 import torch
-from small import plain
 from torch import nn
 
 import ddim
+from conftest import plain
 from ddim import backends, schedule
 from ddim.backends import calibrate, serving
 from ddim.backends.torch import Torch
