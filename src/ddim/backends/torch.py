@@ -25,7 +25,7 @@ class Torch(Backend):
 
 @register("channels-last")
 class ChannelsLast(Torch):
-    """A copy of the network with activations stored as (B, H, W, C), the order that many convolution kernels need."""
+    """A copy of the network with activations stored as (B, H, W, C). Many convolution kernels need that order."""
 
     def __init__(self, source: Source, precision: str, batch: int, folder: Path | None) -> None:
         super().__init__(source, precision, batch, folder)
