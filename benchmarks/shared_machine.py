@@ -98,21 +98,15 @@ def training() -> Callable[[], object]:
 @contextmanager
 def load(kind: str) -> Iterator[None]:
     """Within this context, keep each core busy if `kind` is "busy"."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(available_cores())]
+    count = available_cores() if kind == "busy" else 0
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
-        if kind == "quiet":
-            stop(loops)
         time.sleep(0.5)
         yield
     finally:
-        stop(loops)
-
-
-def stop(loops: list[subprocess.Popen[bytes]]) -> None:
-    """End the busy loops."""
-    for loop in loops:
-        loop.kill()
-        loop.wait()
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def table(found: dict[str, Any]) -> str:
