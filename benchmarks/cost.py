@@ -24,14 +24,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import harness
 import numpy as np
-import pages
 import torch
 
 import ddim
-from ddim import environment
 from ddim.data import Images
-from ddim.files import write_text, writing
+from ddim.files import writing
 from ddim.plots import canvas
 from ddim.plots.numbers import three
 from ddim.train import Plan, Recipe, train
@@ -123,19 +122,13 @@ def point(name: str, value: int, threads: int) -> tuple[float, float]:
     torch.set_num_threads(threads)
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - what a training prints
     work = SERIES[name].work(value)
-    before = resident("VmRSS")
+    before = harness.memory("VmRSS")
     began = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - began
-    peak = resident("VmHWM") - before
+    peak = harness.memory() - before
     del result
     return seconds, max(peak, 1.0)
-
-
-def resident(kind: str) -> float:
-    """Return the memory of this process in MiB: now, VmRSS, or at most so far, VmHWM."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split(f"{kind}:")[1].split()[0]) / 1024
 
 
 def exponent(values: list[int], costs: list[float]) -> float:
@@ -248,18 +241,15 @@ def main() -> None:
     if options.draw:
         found = json.loads(options.out.read_text(encoding="utf-8"))
     else:
-        load, began, machine = os.getloadavg()[0], time.time(), environment.describe()
-        machine["command"] = " ".join(["python", "benchmarks/cost.py", *sys.argv[1:]])
-        found = {"series": measure(options), "machine": machine, "threads": options.threads}
+        load, began = os.getloadavg()[0], time.time()
+        found = {"series": measure(options), "machine": harness.machine(), "threads": options.threads}
         found |= {"repeats": options.repeats, "load_before": round(load, 2)}
         found["minutes"] = round((time.time() - began) / 60, 1)
-        write_text(options.out, json.dumps(found, indent=1) + "\n")
-    write_text(options.out.with_suffix(".md"), table(found))
+    harness.save(found, table(found), options.out)
     draw(found, options.out.with_suffix(".png"))
     if options.out == RESULT:
         figure = "![Seconds and memory against the work](../benchmarks/results/cost.png)"
-        pages.fill("docs/speed.md", "cost.py", f"{figure}\n\n{table(found)}")
-    print(table(found))
+        harness.fill("docs/speed.md", "cost.py", f"{figure}\n\n{table(found)}")
 
 
 if __name__ == "__main__":

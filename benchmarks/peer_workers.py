@@ -2,7 +2,7 @@
 
     python benchmarks/peer_workers.py NAME --model mnist --steps 20 --threads 2 --scratch FOLDER
 
-A worker prints an empty line once it is set up, and then answers each line of JSON that it reads: {"batch": 16,
+A worker prints "ready" once it is set up, and then answers each line of JSON that it reads: {"batch": 16,
 "draws": 3} draws 16 images three times; with "save" it also writes them as .npy. The answer has the seconds of a draw,
 and what drew: ddim's backend, or a library's version. The worker "ceilings" measures what the machine can compute at
 most.
@@ -136,7 +136,7 @@ def main() -> None:
     speak, sys.stdout = sys.stdout, sys.stderr  # keeps the output of the libraries apart from the answers
     torch.set_num_threads(options.threads)
     answer = answers(options.name, options)
-    print(file=speak, flush=True)
+    print(json.dumps("ready"), file=speak, flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=speak, flush=True)
 

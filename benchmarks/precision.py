@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
-import pages
 import torch
 
 import ddim
-from ddim import environment, model_io
+from ddim import model_io
 from ddim.denoiser import Denoiser
 from ddim.evaluate import choose
 from ddim.evaluate.features import features
@@ -31,7 +31,7 @@ from ddim.evaluate.intervals import Array, Z, confidence_interval
 from ddim.evaluate.metrics import LIMITS
 from ddim.evaluate.real import labels_for
 from ddim.evaluate.scoring import FEW, RESAMPLES, check_counts
-from ddim.files import write_text, writing
+from ddim.files import writing
 from ddim.loading import find
 from ddim.plots.numbers import power
 
@@ -176,19 +176,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
-    machine = environment.describe()
-    machine["command"] = " ".join(["python", "benchmarks/precision.py", *sys.argv[1:]])
     models = found.get("models", {})
     for name in options.models:  # the other models keep their stored results
         began = time.time()
         models[name] = measure(name, options)
         models[name]["minutes"] = round((time.time() - began) / 60, 1)
-        write_text(options.out, json.dumps({"models": models, "machine": machine}, indent=1) + "\n")
-    found = {"models": models, "machine": machine}
-    write_text(options.out.with_suffix(".md"), table(found))
+        found = {"models": models, "machine": harness.machine()}
+        harness.save(found, table(found), options.out)
     if options.out == RESULT:
-        pages.fill("docs/speed.md", "precision.py", table(found))
-    print(table(found))
+        harness.fill("docs/speed.md", "precision.py", table(found))
 
 
 if __name__ == "__main__":

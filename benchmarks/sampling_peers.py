@@ -7,8 +7,8 @@
 Each sampler is a process that pauses except in its turn. The turns alternate (A, B, C, A, B, C, ...), so other load
 on the machine affects all of them equally; a ratio is the median of the ratios of each round. What the machine can
 compute at most is measured in the same rounds. The parts are: `times`; `plain`, the same on a processor without bf16
-units, which environment variables imitate; `start`, the time from the shell to the first digit. The results are
-results/sampling-peers.json, .md and .png.
+units, which environment variables imitate; `start`, the time from the shell to the first digit, beside that of
+`import torch` alone. The results are results/sampling-peers.json, .md and .png.
 """
 
 import argparse
@@ -18,21 +18,19 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import harness
 import numpy as np
-import pages
 import sampling_report
 import torch
 from flops import gflop
 
 import ddim
-from ddim import environment
-from ddim.files import write_text
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "sampling-peers.json"
@@ -46,50 +44,20 @@ COMPARED = 16  # images
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
-class Worker:
-    """A sampler in its own process, see peer_workers.py."""
-
-    def __init__(self, name: str, model: str, options: argparse.Namespace, part: str) -> None:
-        self.name = name
-        scratch = options.scratch / part
-        words = [sys.executable, str(HERE / "peer_workers.py"), name, "--model", model, "--scratch", str(scratch)]
-        words += ["--steps", str(options.steps), "--threads", str(options.threads)]
-        variables = os.environ | {"OMP_NUM_THREADS": str(options.threads), "PYTHONPATH": python_path()}
-        variables["DDIM_CACHE"] = str(scratch / "cache")  # ddim chooses its backend in this run
-        if part == "plain":
-            words += ["--precision", "fp32"]
-            variables |= WITHOUT_BF16
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process is
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
-        self.process = subprocess.Popen(words, env=variables, text=True, **pipes)
-
-    def ask(self, **question: Any) -> dict[str, Any]:
-        """Ask, and wait for the answer."""
-        self.process.stdin.write(json.dumps(question) + "\n")  # type: ignore[union-attr]
-        self.process.stdin.flush()  # type: ignore[union-attr]
-        return json.loads(self.line())  # type: ignore[no-any-return]
-
-    def line(self) -> str:
-        """Read the next line. Raises `SystemExit` with the log of a process that ended."""
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            self.log.seek(0)
-            raise SystemExit(f"{self.name} ended early:\n{self.log.read()[-3000:]}")
-        return line
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()  # type: ignore[union-attr]
-        self.process.wait(30)
-        self.log.close()
+def start(name: str, model: str, options: argparse.Namespace, part: str) -> harness.Worker:
+    """Start a sampler in its own process, see peer_workers.py."""
+    scratch = options.scratch / part
+    words = [sys.executable, str(HERE / "peer_workers.py"), name, "--model", model, "--scratch", str(scratch)]
+    words += ["--steps", str(options.steps), "--threads", str(options.threads)]
+    # with a cache of its own, ddim chooses its backend in this run
+    variables = harness.variables(OMP_NUM_THREADS=str(options.threads), DDIM_CACHE=str(scratch / "cache"))
+    if part == "plain":
+        words += ["--precision", "fp32"]
+        variables |= WITHOUT_BF16
+    return harness.Worker(name, words, variables)
 
 
-def python_path() -> str:
-    """Return this checkout's ddim, before the other folders of PYTHONPATH."""
-    return os.pathsep.join(filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH")]))
-
-
-def agreement(workers: dict[str, Worker], scratch: Path) -> dict[str, dict[str, Any]]:
+def agreement(workers: dict[str, harness.Worker], scratch: Path) -> dict[str, dict[str, Any]]:
     """Draw the same images with all samplers; return how far each is from ddim on torch in fp32, or from diffusers.
 
     An entry also names what drew the images.
@@ -99,7 +67,7 @@ def agreement(workers: dict[str, Worker], scratch: Path) -> dict[str, dict[str, 
     images, by = {}, {}
     for name, worker in workers.items():
         path = scratch / "images.npy"
-        by[name] = worker.ask(batch=COMPARED, draws=1, save=str(path))["by"]
+        by[name] = worker.ask({"batch": COMPARED, "draws": 1, "save": str(path)})["by"]
         images[name] = np.load(path)
     reference = images["ddim torch" if "ddim torch" in images else "diffusers"]
     found = {}
@@ -116,26 +84,26 @@ def agreement(workers: dict[str, Worker], scratch: Path) -> dict[str, dict[str, 
 def measure(model: str, options: argparse.Namespace, part: str) -> dict[str, Any]:
     """Return the times of all samplers of a part for one model, and the ceilings."""
     names = TIMES if part == "times" else PLAIN
-    workers = {name: Worker(name, model, options, part) for name in names}
+    workers = {name: start(name, model, options, part) for name in names}
     for worker in workers.values():
-        worker.line()  # it is set up
+        worker.answer()  # it is set up
     limits = workers.pop("ceilings")
     agrees = agreement(workers, options.scratch)
     if DEFAULT in workers:  # computes as many operations as the other
         workers.pop(DEFAULT).close()
-    rows, ceilings = [], [limits.ask()]
+    rows, ceilings = [], [limits.ask({})]
     for batch in options.batches:
         seconds: dict[str, list[float]] = {name: [] for name in workers}
         draws, by = dict.fromkeys(workers, 1), {}
         for round_ in range(options.repeats + 1):  # the first round warms up
             for name, worker in workers.items():
-                answer = worker.ask(batch=batch, draws=draws[name])
+                answer = worker.ask({"batch": batch, "draws": draws[name]})
                 if round_:
                     seconds[name].append(answer["seconds"])
                 else:
-                    answer = worker.ask(batch=batch, draws=1)
+                    answer = worker.ask({"batch": batch, "draws": 1})
                     draws[name], by[name] = max(1, math.ceil(options.turn / answer["seconds"])), answer["by"]
-            ceilings.append(limits.ask())
+            ceilings.append(limits.ask({}))
             print(f"{part}: {model}, batch {batch}: round {round_}/{options.repeats}", file=sys.stderr, flush=True)
         rows += [
             {"batch": batch, "sampler": name, "by": by[name], "seconds": rounded(all_)}
@@ -152,13 +120,13 @@ def measure(model: str, options: argparse.Namespace, part: str) -> dict[str, Any
     }
 
 
-def rounded(seconds: list[float]) -> list[float]:
+def rounded(seconds: Iterable[float]) -> list[float]:
     """Return times with five digits."""
     return [float(f"{one:.5g}") for one in seconds]
 
 
 def starts(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the seconds from the shell to the first digit, for `ddim sample` and for a script with diffusers."""
+    """Return the seconds to the first digit, with ddim and with diffusers, and those of two commands that do less."""
     from peers import converted
 
     folder = options.scratch / "diffusers-mnist"
@@ -167,25 +135,39 @@ def starts(options: argparse.Namespace) -> dict[str, Any]:
     ways = {
         "ddim sample mnist --count 1": ["-m", "ddim", "sample", "mnist", "--count", "1", "--out", str(png)],
         "diffusers": [str(HERE / "peers" / "first_digit.py"), str(folder), str(png)],
+        "python -c 'import torch'": ["-c", "import torch"],
+        "ddim sample --help": ["-m", "ddim", "sample", "--help"],
     }
-    variables = os.environ | {"PYTHONPATH": python_path(), "DDIM_CACHE": str(options.scratch / "start" / "cache")}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    variables = harness.variables(DDIM_CACHE=str(options.scratch / "start" / "cache"))
+    rounds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for round_ in range(6):  # the first round fills the caches
         for way, words in ways.items():
             png.unlink(missing_ok=True)
-            began = time.perf_counter()
+            began, used = time.perf_counter(), processor_seconds()
             done = subprocess.run([sys.executable, *words], env=variables, capture_output=True, text=True, check=False)
-            if round_:
-                seconds[way].append(time.perf_counter() - began)
-            if done.returncode or not png.exists():
+            taken = time.perf_counter() - began, processor_seconds() - used
+            if done.returncode or (str(png) in words and not png.exists()):
                 raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
-    return {way: {"seconds": round(median(all_), 2), "rounds": rounded(all_)} for way, all_ in seconds.items()}
+            if round_:
+                rounds[way].append(taken)
+    found = {}
+    for way, measured in rounds.items():
+        seconds, processor = zip(*measured, strict=True)
+        found[way] = {"seconds": round(median(seconds), 2), "processor_seconds": round(median(processor), 2)}
+        found[way]["rounds"] = rounded(seconds)
+    return found
+
+
+def processor_seconds() -> float:
+    """Return the processor time, of user and system, of all processes that this one has started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
     """Return what ran the measurement and how."""
-    described = environment.describe()
-    del described["command"]
+    described = harness.machine()
+    command = described.pop("command")
     try:
         known = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
@@ -197,12 +179,12 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
         "steps": options.steps,
         "repeats": options.repeats,
         "turn_seconds": options.turn,
-        "command": " ".join(["python", "benchmarks/sampling_peers.py", *sys.argv[1:]]),
+        "command": command,
     }
 
 
 def main() -> None:
-    """Measure, write the results and print the table."""
+    """Measure, write the results after each part, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["mnist", "airplanes"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
@@ -216,7 +198,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     found: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
-    if not options.draw:
+    if options.draw:
+        harness.save(found, sampling_report.table(found), options.out)
+    else:
         shutil.rmtree(options.scratch, ignore_errors=True)
         options.scratch.mkdir(parents=True)
         for part in options.parts:  # the other parts keep their stored results
@@ -226,12 +210,10 @@ def main() -> None:
             else:
                 found[part] = {"models": {model: measure(model, options, part) for model in options.models}}
             found[part]["about"] = about | {"minutes": round((time.time() - began) / 60, 1)}
-            write_text(options.out, json.dumps(found, indent=1) + "\n")
-    write_text(options.out.with_suffix(".md"), sampling_report.table(found))
+            harness.save(found, sampling_report.table(found), options.out)
     sampling_report.draw(found, options.out.with_suffix(".png"))
     if options.out == RESULT and "times" in found:
-        pages.fill("README.md", "sampling_peers.py", sampling_report.short(found))
-    print(sampling_report.table(found))
+        harness.fill("README.md", "sampling_peers.py", sampling_report.short(found))
 
 
 if __name__ == "__main__":

@@ -93,8 +93,10 @@ def table(found: dict[str, Any]) -> str:
             lines += [*model_lines(name, model, about["steps"]), ""]
     if "start" in found:
         lines += ["## From the shell to the first digit", "", *machine_lines(found["start"]["about"]), ""]
-        lines += ["| command | seconds, median |", "|---|--:|"]
-        lines += [f"| {way} | {one['seconds']:.2f} |" for way, one in found["start"]["seconds"].items()] + [""]
+        lines += ["| command | seconds, median | of user and system |", "|---|--:|--:|"]
+        for way, one in found["start"]["seconds"].items():
+            lines.append(f"| {way} | {one['seconds']:.2f} | {one['processor_seconds']:.2f} |")
+        lines.append("")
     lines += ["## Aims", "", "| what | aim | measured | |", "|---|--:|--:|---|"]
     for what, aim, value, reached in aims(found):
         percent = 100 * abs(1 - value / aim)

@@ -9,7 +9,6 @@ measures the peak memory of 10 and of 200 steps, each in its own process. It wri
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,16 +18,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import harness
+
 HERE = Path(__file__).parent
 os.environ.setdefault("TQDM_DISABLE", "1")  # one of the libraries draws its own progress bar
 
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from ddim import Denoiser, environment, load, nets, samplers, schedule, timesteps  # noqa: E402
+from ddim import Denoiser, load, nets, samplers, schedule, timesteps  # noqa: E402
 from ddim.device import choose_device  # noqa: E402
 from ddim.experiments.cost import wait  # noqa: E402
-from ddim.files import write_text  # noqa: E402
 from ddim.noise import ImageNoise  # noqa: E402
 from ddim.samplers import trajectory  # noqa: E402
 
@@ -175,14 +175,8 @@ def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
         peaks = {}
         for steps in MEMORY_STEPS:
             words = [sys.executable, str(Path(__file__).resolve()), "--peak", name, "--steps", str(steps)]
-            path = os.pathsep.join(filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH")]))
-            done = subprocess.run(
-                words,
-                env={**os.environ, "PYTHONPATH": path, **RETURNED},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            variables = harness.variables(**RETURNED)
+            done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(f"{' '.join(words[1:])} failed:\n{done.stderr[-2000:]}")
             peaks[steps] = float(done.stdout)
@@ -206,8 +200,7 @@ def peak(name: str, steps: int) -> float:
     torch.manual_seed(0)
     model = Denoiser(Light(), schedule.linear())
     model.sample(MEMORY_BATCH, steps=steps, sampler=name, batch_size=MEMORY_BATCH, progress=False)
-    status = Path("/proc/self/status").read_text()
-    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+    return round(harness.memory(), 1)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -270,19 +263,15 @@ def main() -> None:
         found["times"] = times(model, options)
     if "memory" in options.parts:
         found["memory"] = memory(options)
-    machine = environment.describe()
-    del machine["command"]
     found["about"] = {
-        "machine": machine,
+        "machine": harness.machine(),
         "device": str(model.device),
         "threads": options.threads,
         "steps": options.steps,
         "repeats": options.repeats,
         "load_before": round(load_before, 2),
     }
-    write_text(options.out, json.dumps(found, indent=2) + "\n")
-    write_text(options.out.with_suffix(".md"), table(found))
-    print(table(found))
+    harness.save(found, table(found), options.out)
 
 
 if __name__ == "__main__":

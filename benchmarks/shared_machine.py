@@ -21,11 +21,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ddim import environment
-from ddim.files import write_text
+import harness
+
 from ddim.processors import THREADS, WAITING, available_cores, set_thread_defaults
 
-HERE = Path(__file__).parent
 SETTINGS = {  # name -> the environment of its process; the worker `command` sets what `ddim` sets
     "defaults": ("PyTorch's defaults", {}),
     "command": ("as `ddim` sets it", {}),
@@ -36,37 +35,18 @@ WORK = {"forward-1": "a forward of 1 image", "forward-16": "of 16 images", "upda
 LOADS = {"quiet": "quiet", "busy": "beside busy loops"}
 
 
-class Worker:
-    """A process with its own setting of threads."""
-
-    def __init__(self, name: str) -> None:
-        kept = {key: value for key, value in os.environ.items() if key not in (*THREADS, *WAITING)}
-        path = os.pathsep.join(filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", name],
-            env={**kept, **SETTINGS[name][1], "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.threads = self.answer()
-
-    def answer(self) -> Any:
-        """Read the next line of JSON."""
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            raise SystemExit("a worker ended early; see its error above")
-        return json.loads(line)
-
-    def turn(self, work: str, seconds: float) -> list[float]:
-        """Return the seconds of each call in about `seconds`."""
-        self.process.stdin.write(f"{work} {seconds}\n")  # type: ignore[union-attr]
-        self.process.stdin.flush()  # type: ignore[union-attr]
-        return self.answer()  # type: ignore[no-any-return]
+def start(name: str) -> harness.Worker:
+    """Start a process with a setting of threads; see `serve` for what it answers."""
+    variables = {key: value for key, value in harness.variables().items() if key not in (*THREADS, *WAITING)}
+    words = [sys.executable, __file__, "--worker", name]
+    return harness.Worker(name, words, variables | SETTINGS[name][1])
 
 
 def serve(name: str) -> None:
-    """Be a worker: set up, print the number of threads, and answer each line `WORK SECONDS`."""
+    """Be a worker: set up, print the number of threads, and answer each question [work, seconds].
+
+    The answer is the seconds of each call in about that time.
+    """
     if name == "command":
         set_thread_defaults()
     import torch
@@ -77,9 +57,9 @@ def serve(name: str) -> None:
         call(), call()
     print(torch.get_num_threads(), file=speak, flush=True)
     for line in sys.stdin:
-        asked, seconds = line.split()
+        asked, seconds = json.loads(line)
         times: list[float] = []
-        while sum(times) < float(seconds):
+        while sum(times) < seconds:
             began = time.perf_counter()
             calls[asked]()
             times.append(time.perf_counter() - began)
@@ -118,21 +98,15 @@ def training() -> Callable[[], object]:
 @contextmanager
 def load(kind: str) -> Iterator[None]:
     """Within this context, keep each core busy if `kind` is "busy"."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(available_cores())]
+    count = available_cores() if kind == "busy" else 0
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
-        if kind == "quiet":
-            stop(loops)
         time.sleep(0.5)
         yield
     finally:
-        stop(loops)
-
-
-def stop(loops: list[subprocess.Popen[bytes]]) -> None:
-    """End the busy loops."""
-    for loop in loops:
-        loop.kill()
-        loop.wait()
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def table(found: dict[str, Any]) -> str:
@@ -161,25 +135,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--turn", type=float, default=2.0, help="least seconds of a turn")
     parser.add_argument("--worker", choices=SETTINGS, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "shared-machine.json")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "shared-machine.json")
     options = parser.parse_args()
     if options.worker:
         serve(options.worker)
         return
     began, load_before = time.time(), os.getloadavg()[0]
-    workers = {name: Worker(name) for name in SETTINGS}
+    workers = {name: start(name) for name in SETTINGS}
+    threads = {name: worker.answer() for name, worker in workers.items()}
     times: dict[str, Any] = {name: {work: {kind: [] for kind in LOADS} for work in WORK} for name in SETTINGS}
     for round_ in range(options.repeats):
         for kind in LOADS:
             with load(kind):
                 for (name, worker), work in product(workers.items(), WORK):
-                    times[name][work][kind] += worker.turn(work, options.turn)
+                    times[name][work][kind] += worker.ask([work, options.turn])
         print(f"round {round_ + 1}/{options.repeats}", file=sys.stderr, flush=True)
     for worker in workers.values():
-        worker.process.stdin.close()  # type: ignore[union-attr]
-        worker.process.wait(30)
-    machine = environment.describe()
-    del machine["command"]
+        worker.close()
     seconds = {
         name: {
             work: {kind: {"median": round(median(each), 5), "calls": len(each)} for kind, each in kinds.items()}
@@ -189,9 +161,9 @@ def main() -> None:
     }
     found = {
         "seconds": seconds,
-        "threads": {name: worker.threads for name, worker in workers.items()},
+        "threads": threads,
         "about": {
-            "machine": machine,
+            "machine": harness.machine(),
             "busy_loops": available_cores(),
             "repeats": options.repeats,
             "turn": options.turn,
@@ -199,9 +171,7 @@ def main() -> None:
             "minutes": round((time.time() - began) / 60, 1),
         },
     }
-    write_text(options.out, json.dumps(found, indent=2) + "\n")
-    write_text(options.out.with_suffix(".md"), table(found))
-    print(table(found))
+    harness.save(found, table(found), options.out)
 
 
 if __name__ == "__main__":

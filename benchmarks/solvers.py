@@ -14,9 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import harness
 import msgspec
 
-from ddim import environment, model_io, progress, samplers
+from ddim import model_io, progress, samplers
 from ddim.device import choose_device
 from ddim.experiments.results import load_json
 from ddim.experiments.solvers import BUDGETS, Result, Start, draw, network_calls, trials
@@ -26,10 +27,8 @@ from ddim.loading import find, load
 from ddim.plots import canvas
 from ddim.verify.checks import calls_per_step
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "solvers.json"
-PAGE, FIGURE = ROOT / "docs" / "choosing-a-solver.md", ROOT / "docs" / "images" / "solvers"
-BEGIN, END = "<!-- benchmarks/solvers.py writes from here -->", "<!-- to here -->"
+RESULT = Path(__file__).with_name("results") / "solvers.json"
+FIGURE = harness.ROOT / "docs" / "images" / "solvers"
 SHOWN = (5, 10, 20, 50)  # calls in the table of the docs
 PAPERS = {
     "ddim": ("DDIM", "2010.02502"),
@@ -59,9 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         start = Start(model, options.count, options.seed, bar.update)
         found = measure_distances(start, todo, start.reference())
     about = {"run": folder.resolve().name, "weights": model_io.fingerprint(folder)}
-    machine = environment.describe()
-    del machine["command"]
-    return {**about, "device": str(model.device), "machine": machine, **json_values(asdict(found))}
+    return {**about, "device": str(model.device), "machine": harness.machine(), **json_values(asdict(found))}
 
 
 def whole_table(found: Result, facts: dict[str, Any]) -> str:
@@ -121,9 +118,7 @@ def redraw() -> None:
     with canvas.styled():
         canvas.save(draw(found), FIGURE)
     FIGURE.with_suffix(".svg").unlink()  # the page shows the PNG
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    write_text(PAGE, before + BEGIN + "\n\n" + docs_table(found) + "\n" + END + rest.split(END)[1])
+    harness.fill("docs/choosing-a-solver.md", "solvers.py", docs_table(found))
     print(RESULT.with_suffix(".md").read_text(encoding="utf-8"))
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-HERE = Path(__file__).parent
+import harness
+
 KINDS = {"folder": "images", "npy": "images.npy", "npz": "images.npz"}
 LOOPS = {"Pillow": "folder", "numpy.savez": "npz"}
 SHAPE = (3, 32, 32)
@@ -52,7 +53,7 @@ def work(kind: str, count: int, run: Path, out: Path, report: Path) -> None:
 
     torch.manual_seed(0)
     model = Denoiser(Noise(), schedule.linear(), "x0", shape=SHAPE)
-    before = peak()
+    before = harness.memory()
     if kind in LOOPS:
         pixels = model.sample(count, steps=1, sampler="ddim", progress=False, pixels=True)
         images = pixels.permute(0, 2, 3, 1).contiguous().numpy()
@@ -69,15 +70,9 @@ def work(kind: str, count: int, run: Path, out: Path, report: Path) -> None:
     ended = time.perf_counter()
     inside = sum(end - began for began, end in calls)
     seconds = ended - calls[0][0]
-    most = peak()
+    most = harness.memory()
     found = {"seconds": seconds, "outside": seconds - inside, "mib": most, "mib_more": most - before}
     report.with_suffix(f".{os.environ.get('RANK', 0)}.json").write_text(json.dumps(found))
-
-
-def peak() -> float:
-    """Return the peak memory of this program in MiB; that of `resource` is at least its parent's."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def measure(kind: str, count: int, processes: int, run: Path) -> dict[str, float]:
@@ -87,9 +82,8 @@ def measure(kind: str, count: int, processes: int, run: Path) -> dict[str, float
         flags = ["--work", kind, str(count), str(run), str(out), str(report)]
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         words = [sys.executable, *(torchrun if processes > 1 else []), str(Path(__file__).resolve()), *flags]
-        path = os.pathsep.join(filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DDIM_BACKEND": "torch"}
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        variables = harness.variables(OMP_NUM_THREADS="1", DDIM_BACKEND="torch")
+        done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(words[1:])} failed:\n{done.stderr[-2000:]}")
         reports = [json.loads(path.read_text()) for path in Path(folder).glob("report.*.json")]
@@ -123,15 +117,14 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where to write the images; if not given, the folder of temporary files"
     )
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "streaming.json")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "streaming.json")
     parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         kind, count, *paths = options.work
         work(kind, int(count), *map(Path, paths))
         return
-    from ddim import Denoiser, environment, model_io, nets, schedule
-    from ddim.files import write_text
+    from ddim import Denoiser, model_io, nets, schedule
 
     load_before = os.getloadavg()[0]
     cases = [(kind, 1) for kind in LOOPS] + [(kind, processes) for processes in options.processes for kind in KINDS]
@@ -149,12 +142,8 @@ def main() -> None:
         | {name: round(median(one[name] for one in each), 3) for name in each[0]}
         for (kind, processes, count), each in found.items()
     ]
-    machine = environment.describe()
-    del machine["command"]
-    about = {"machine": machine, "repeats": options.repeats, "load_before": round(load_before, 2)}
-    write_text(options.out, json.dumps({"rows": rows, "about": about}, indent=2) + "\n")
-    write_text(options.out.with_suffix(".md"), table(rows))
-    print(table(rows))
+    about = {"machine": harness.machine(), "repeats": options.repeats, "load_before": round(load_before, 2)}
+    harness.save({"rows": rows, "about": about}, table(rows), options.out)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import harness
+
 HERE = Path(__file__).parent
 BATCH = 64
 PARTS = ("rate", "start", "processes")
@@ -49,18 +51,16 @@ main(sys.argv[1:])
 
 def environment(threads: int) -> dict[str, str]:
     """Return the environment of a process with this number of threads and this checkout's ddim."""
-    path = os.pathsep.join(filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "PYTHONPATH": path}
+    return harness.variables(OMP_NUM_THREADS=str(threads), TQDM_DISABLE="1")
 
 
-class Worker:
+class Training(harness.Worker):
     """A training in its own process, see rate_workers.py."""
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
-        self.name, self.rates, self.memory = name, [], {}
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process is
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
-        self.process = subprocess.Popen(command(name, options), env=environment(options.threads), text=True, **pipes)
+        super().__init__(name, command(name, options), environment(options.threads))
+        self.rates: list[float] = []
+        self.memory: dict[str, float] = {}
         self.first_step = self.answer()["first_step"]
         self.steps = 1
         began = time.perf_counter()
@@ -68,26 +68,11 @@ class Worker:
         self.steps = max(1, round(options.turn / (time.perf_counter() - began)))
         self.rates.clear()
 
-    def answer(self) -> dict[str, Any]:
-        """Read the next line of JSON."""
-        line = self.process.stdout.readline()  # type: ignore[union-attr]
-        if not line:
-            self.log.seek(0)
-            raise SystemExit(f"{self.name} ended early:\n{self.log.read()[-3000:]}")
-        return json.loads(line)  # type: ignore[no-any-return]
-
     def turn(self) -> None:
         """Make the updates of one round."""
-        self.process.stdin.write(f"{self.steps}\n")  # type: ignore[union-attr]
-        self.process.stdin.flush()  # type: ignore[union-attr]
-        facts = self.answer()
+        facts = self.ask(self.steps)
         self.rates.append(self.steps * BATCH / facts.pop("seconds"))
         self.memory = facts
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()  # type: ignore[union-attr]
-        self.process.wait(30)
 
 
 def command(name: str, options: argparse.Namespace, threads: int | None = None) -> list[str]:
@@ -99,7 +84,7 @@ def command(name: str, options: argparse.Namespace, threads: int | None = None) 
 
 def rates(options: argparse.Namespace) -> dict[str, Any]:
     """Measure images per second and memory of each candidate, and the ratios of ours to theirs."""
-    workers = {name: Worker(name, options) for name in options.only or CANDIDATES}
+    workers = {name: Training(name, options) for name in options.only or CANDIDATES}
     for round_ in range(options.repeats):
         for worker in workers.values():
             worker.turn()
@@ -233,10 +218,7 @@ def main() -> None:
             "load_before": round(load, 2),
             "minutes": round((time.time() - began) / 60, 1),
         }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    options.out.with_suffix(".md").write_text(table(found), encoding="utf-8")
-    print(table(found))
+    harness.save(found, table(found), options.out)
 
 
 if __name__ == "__main__":

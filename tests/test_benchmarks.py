@@ -1,5 +1,6 @@
-"""The benchmarks compare equal things."""
+"""The benchmarks compare equal things, and find their places in the pages."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,14 @@ def test_diffusers_network_with_our_weights_is_our_network(classes, monkeypatch)
         output = theirs(x, t - 1).sample
     assert expected.std() > 0.1
     torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_pages_have_the_places_that_the_benchmarks_fill():
+    code = "".join(path.read_text(encoding="utf-8") for path in BENCHMARKS.glob("*.py"))
+    places = re.findall(r'harness\.fill\("([^"]+)", "([^"]+)"', code)
+    assert places
+    for page, script in places:
+        text = (BENCHMARKS.parent / page).read_text(encoding="utf-8")
+        begin, end = f"<!-- benchmarks/{script} writes from here -->", f"<!-- benchmarks/{script}: end -->"
+        assert (text.count(begin), text.count(end)) == (1, 1), (page, script)
+        assert text.index(begin) < text.index(end)

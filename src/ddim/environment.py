@@ -25,12 +25,15 @@ PACKAGES = (
 def versions() -> dict[str, str]:
     """Return the versions of ddim, Python and the main dependencies, without importing them."""
     table = {"ddim": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            table[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            table[name] = "absent"
-    return table
+    return table | {name: version(name) or "absent" for name in PACKAGES}
+
+
+def version(package: str) -> str | None:
+    """Return the version of an installed package, without importing it, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def describe() -> dict[str, Any]:

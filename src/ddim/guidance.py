@@ -55,7 +55,7 @@ def classifier_free_in_one_call(
     def guided(x: Tensor, at: Level) -> Prediction:
         without = torch.full((len(x),), null, device=x.device)
         both = torch.cat([without if labels is None else labels.to(without), without])
-        twice = Level(*(torch.cat([one, one]) if one.ndim else one for one in at))  # rates per image, or one for all
+        twice = Level(*(torch.cat([one, one]) if one.ndim else one for one in at))  # one level per image or for all
         x0, eps = predict(torch.cat([x, x]), twice, both)
         rows = len(x)
         return _guided(Prediction(x0[:rows], eps[:rows]), Prediction(x0[rows:], eps[rows:]), weight)

@@ -167,7 +167,7 @@ def together(out, processes, lost=None):
 
     Return the errors, and the batches that were drawn.
     """
-    barrier, errors, batches = threading.Barrier(processes), [], []
+    barrier, errors, batches = threading.Barrier(processes, timeout=60), [], []
 
     def work(rank):
         def lossy(*arguments):

@@ -143,14 +143,6 @@ def test_an_interrupt_while_an_archive_is_completed_harms_no_image(tmp_path, mon
 
 
 @SUFFIXES
-def test_two_commands_at_once_are_refused(tmp_path, suffix):
-    path = tmp_path / f"a{suffix}"
-    with ARRAYS[suffix](path, REQUEST).locked(), pytest.raises(UserError, match=f"drawing images into .*a{suffix}"):
-        write(path)
-    assert os.listdir(tmp_path) == []
-
-
-@SUFFIXES
 def test_a_process_that_does_not_see_the_draft_says_so(tmp_path, suffix):
     writer = ARRAYS[suffix](tmp_path / f"a{suffix}", REQUEST)
     with pytest.raises(UserError, match="is missing for one of the processes; put --out where all machines see it"):

@@ -1,7 +1,7 @@
-"""Backends: how the network of `model.sample` computes on this machine. One file each, registered by its decorator.
+"""Backends: what computes the network of `model.sample` on this machine. A decorator registers each.
 
-The network itself, in PyTorch, is the reference. Training, `model(x, at)`, `encode`, `decode` and every proof call it.
-A backend serves sampling only, after its output has been compared with that of the reference.
+The network itself, in PyTorch, is the reference. Training, `model(x, at)`, `encode`, `decode` and `ddim verify` call
+it. A backend serves sampling only, after its output has been compared with that of the reference.
 """
 
 import pkgutil
@@ -12,5 +12,5 @@ from ddim.backends.serving import serve
 
 __all__ = ["Backend", "Source", "backends", "names", "register", "serve"]
 
-for _module in pkgutil.iter_modules(__path__):  # each registers its backends
+for _module in pkgutil.iter_modules(__path__):  # a module registers its backends
     import_module(f"{__name__}.{_module.name}")

@@ -1,4 +1,4 @@
-"""What a backend is, and how it is checked against the network that it stands for."""
+"""What a backend is, the registry of backends, and the functions that several of them use."""
 
 import hashlib
 import importlib.util
@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import ClassVar
 
@@ -68,7 +67,7 @@ class Source:
 
 
 class Backend(ABC):
-    """A network prepared to compute fast: called as the network is, `backend(x, t)` or `backend(x, t, label)`.
+    """A network prepared to compute fast. It is called as the network is: `backend(x, t)` or `backend(x, t, label)`.
 
     Args:
         source: the network.
@@ -90,12 +89,16 @@ class Backend(ABC):
 
     @classmethod
     def key(cls, source: Source, precision: str, batch: int) -> str | None:
-        """Return the name of what is kept on the disk: a digest of all it depends on. None keeps nothing."""
+        """Return a digest of all that the files of `make` depend on; None for a backend without files."""
         return None
 
     @classmethod
     def make(cls, source: Source, precision: str, batch: int, folder: Path) -> None:
-        """Write into an empty folder what `__init__` reads; for an example, take other inputs than those of seed 0."""
+        """Write into an empty folder what `__init__` reads.
+
+        Trace the network with other inputs than `source.inputs(...)` of seed 0: those check the result, and so show an
+        input that was taken for a constant.
+        """
         raise NotImplementedError(f"{cls.__name__} has a key, so it must have a method `make`")
 
     @classmethod
@@ -108,7 +111,10 @@ backends: Registry[type[Backend]] = Registry("backend")
 
 
 def register(name: str) -> Callable[[type[Backend]], type[Backend]]:
-    """Register a `Backend`, so that `ddim.load(..., backend=name)` and `--backend` know it. A name is replaced."""
+    """Register a `Backend`, so that `ddim.load(..., backend=name)` and `--backend` know it.
+
+    A backend that had the name is replaced.
+    """
     return backends.register(name)
 
 
@@ -118,7 +124,7 @@ def names() -> list[str]:
 
 
 def in_parts(inputs: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
-    """Return a network's arguments, (B, ...) each, in parts of `size` images; the last image is repeated if needed."""
+    """Return a network's arguments, (B, ...) each, in parts of `size` images. The last image fills up the last part."""
     rows = len(inputs[0])
     missing = -rows % size
     whole = [torch.cat([one, one[-1:].expand(missing, *one.shape[1:])]) if missing else one for one in inputs]
@@ -133,11 +139,3 @@ def threads() -> int:
 def digest(*parts: object) -> str:
     """Return the SHA-256 of the parts' text."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def version(package: str) -> str | None:
-    """Return the version of an installed package, otherwise None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

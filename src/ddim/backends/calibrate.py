@@ -1,4 +1,4 @@
-"""Which backend is the fastest on this machine: a measurement of some seconds, kept in the cache folder."""
+"""Find the fastest backend on this machine: a measurement of some seconds, kept in the cache folder."""
 
 import contextlib
 import json
@@ -11,14 +11,15 @@ import torch
 
 from ddim import __version__, environment
 from ddim.backends import kept
-from ddim.backends.base import Backend, Source, backends, digest, threads, version
+from ddim.backends.base import Backend, Source, backends, digest, threads
 from ddim.backends.prepare import Unfit, prepare
+from ddim.environment import version
 from ddim.errors import Notice, UserError
 from ddim.files import read_table, write_text
 from ddim.progress import bar
 
-ROUNDS, SECONDS = 5, 1.0  # of calls, one of each candidate; a round more only within these seconds
-FEW, MANY = 16, 64  # images in a call
+ROUNDS, SECONDS = 5, 1.0  # rounds of one call of each candidate; none begins after these seconds
+FEW, MANY = 16, 64  # images in a call: backends are compared with `FEW`, and the best is tried with `MANY`
 ROUNDING = 1.1  # bf16 must be faster than fp32 by this factor to be worth its rounding
 
 
@@ -60,7 +61,7 @@ def calibrate(source: Source, named: list[str], batch: int) -> Calibration:
     Args:
         source: the network.
         named: the candidates.
-        batch: the number of images in a call; one, several, and `MANY` or more are measured apart.
+        batch: the number of images in a call; one, several, and `MANY` or more have their own measurements.
     """
     few = min(batch, FEW)
     path = None

@@ -1,4 +1,4 @@
-"""PyTorch's compiler, ahead of time (AOTInductor): it compiles for about a minute, once, and the result is kept."""
+"""PyTorch's compiler ahead of time (AOTInductor): it takes about a minute, once, and the result is kept."""
 
 import threading
 import warnings
@@ -15,7 +15,7 @@ from ddim.errors import Notice
 
 @register("compiled")
 class Compiled(Backend):
-    """PyTorch's compiler, which takes a minute for each batch size, once.
+    """PyTorch's compiler, which takes about a minute for each batch size, once.
 
     The weights are constants of the code. Batches of another size are split and padded.
     """

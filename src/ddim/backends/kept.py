@@ -1,4 +1,4 @@
-"""Prepared networks on the disk, in the cache folder: whole or absent, at most so many of them, each with its key."""
+"""Prepared networks in the cache folder: each is whole or absent, under its key, and their number is limited."""
 
 import atexit
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from ddim.data.download import cache_folder
 from ddim.errors import UserError
 
-ENTRIES, BYTES = 64, 2 * 2**30  # kept; those used longest ago are removed first
+ENTRIES, BYTES = 64, 2 * 2**30  # kept at most; those used longest ago are removed first
 ABANDONED = 24 * 60 * 60  # seconds: a draft that old belongs to no process
 
 

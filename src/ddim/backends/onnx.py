@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddim.backends.base import Backend, Source, digest, register, threads, version
+from ddim.backends.base import Backend, Source, digest, register, threads
 from ddim.device import evaluating
+from ddim.environment import version
 
 
 @register("onnx")

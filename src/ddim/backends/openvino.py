@@ -1,4 +1,4 @@
-"""OpenVINO (https://docs.openvino.ai): compiles for Intel and ARM processors in under a second, with bf16 units."""
+"""OpenVINO (https://docs.openvino.ai): compiles for Intel and ARM processors in under a second, in fp32 or bf16."""
 
 import contextlib
 import sys
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim.backends.base import Backend, Source, digest, register, threads, version
+from ddim.backends.base import Backend, Source, digest, register, threads
 from ddim.device import evaluating
+from ddim.environment import version
 
 SHAPES = 4  # batch sizes that stay compiled
 

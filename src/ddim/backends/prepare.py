@@ -16,7 +16,7 @@ TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
 
 
 class Unfit(Exception):
-    """A backend cannot stand for a network: the text says why."""
+    """A backend cannot compute a network: the text says why."""
 
 
 def prepare(name: str, precision: str, source: Source, batch: int) -> Backend:

@@ -1,4 +1,4 @@
-"""What computes the network of `model.sample`: prepared at its first call, and again when the weights change."""
+"""Connect a backend to a model: it is prepared at the first call of `sample`, and again when the weights change."""
 
 import contextlib
 import os
@@ -33,8 +33,8 @@ def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare
             correctly on this machine, measured once for each kind of network and kept in the cache folder.
         precision: "fp32", "bf16", or "auto": for the backend "auto" what is faster, bf16 only where the hardware has
             it; for the others fp32. Images and weights are float32 in both.
-        spare: seconds of work that are not worth a preparation by "auto": the network itself serves a call of `sample`
-            that it finishes in less, and those that follow.
+        spare: seconds. If the network itself needs less for a call of `sample`, "auto" prepares nothing, and the
+            network computes this call and those that follow.
 
     Raises:
         UserError: an unknown name, a backend that is not installed or has no such precision, or bf16 on a processor
@@ -64,7 +64,7 @@ def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare
 
 
 class Serving:
-    """The backend of one model, see `serve`. `str` tells what served the last call, e.g. "openvino bf16"."""
+    """The backend of one model, see `serve`. `str` returns what computed the last call, e.g. "openvino bf16"."""
 
     def __init__(self, backend: str, precision: str, spare: float) -> None:
         self._asked = backend, precision, spare
@@ -88,7 +88,7 @@ class Serving:
         Args:
             model: the model, in eval mode.
             batch: the number of images in a call of the network.
-            calls: of the network, in all; None is any number, worth the preparation.
+            calls: the number of network calls to come; None is any number, and always worth the preparation.
         """
         with self._lock:
             weights = _stamp(model.network)
@@ -102,7 +102,7 @@ class Serving:
             return model.network if chosen is None else chosen
 
     def _is_short(self, model: Denoiser, batch: int, calls: int | None) -> bool:
-        """Return whether the network itself finishes so many calls within the seconds that were spared."""
+        """Return whether the network itself makes so many calls in less than `spare` seconds."""
         backend, _, spare = self._asked
         if backend != "auto" or spare <= 0 or calls is None:
             return False
@@ -150,6 +150,7 @@ class _InParts:
         return torch.cat([self._backend(*part) for part in in_parts(inputs, size)])[:rows]
 
     def _size(self, rows: int) -> int:
+        """Return the number of images in each of as few parts as possible."""
         parts = -(-rows // self._most)
         return -(-rows // parts)
 

@@ -1,7 +1,9 @@
-"""The reference: the network itself, in PyTorch, as it is or in bfloat16 by autocast."""
+"""PyTorch's own operations: the network as it is, the reference, and a copy of it with activations channels last."""
 
+import copy
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ddim.backends.base import Backend, Source, register
@@ -19,3 +21,17 @@ class Torch(Backend):
         with autocast(self.precision, inputs[0].device):
             output: Tensor = self.network(*inputs)
         return output
+
+
+@register("channels-last")
+class ChannelsLast(Torch):
+    """A copy of the network with activations stored as (B, H, W, C). Many convolution kernels need that order."""
+
+    def __init__(self, source: Source, precision: str, batch: int, folder: Path | None) -> None:
+        super().__init__(source, precision, batch, folder)
+        # the types of `to` leave out this argument for modules
+        self.network = copy.deepcopy(source.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        x, *rest = inputs
+        return super().__call__(x.contiguous(memory_format=torch.channels_last), *rest).contiguous()

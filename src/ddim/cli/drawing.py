@@ -1,8 +1,8 @@
 """Draw many images to the disk, batch by batch, by one process or by several under `torchrun`.
 
-Batch b is the same images however many processes draw, and after an interrupt, so that a network rounds them alike.
-Of P processes, the one of rank r takes the batches b with b mod P = r. The first one alone locks, begins and completes
-what is written.
+Batch b holds the same images for any number of processes and after an interrupt, because a network rounds an image
+differently in another batch. Of P processes, the one of rank r takes the batches b with b mod P = r. The first one
+alone locks, begins and completes what is written.
 """
 
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ddim.train.distributed import Distributed
     from ddim.writers import Writer
 
-PATIENCE = timedelta(days=30)  # for which a process waits for a slower one
+PATIENCE = timedelta(days=30)  # how long a process waits for a slower one
 
 Drawn = Callable[[Iterable[range], int, int, Callable[["Tensor"], str | None]], Iterator[tuple[range, "Tensor"]]]
 """(batches, number of images left, processes, `after_first`) -> see `ddim.cli.sample.Sample.drawn`."""
@@ -50,7 +50,7 @@ def batches(rows: range, size: int) -> Iterator[range]:
 def draw_missing(
     drawn: Drawn, writer: "Writer", size: int, place: Path, distributed: "Distributed | None" = None
 ) -> bool:
-    """Draw and write the images of a request that are missing. Return False if none was, in the first process.
+    """Draw and write the missing images of a request. In the first process, return whether anything was left to do.
 
     Args:
         drawn, writer: what draws and what writes.
@@ -116,7 +116,7 @@ def draw_missing(
 
 
 def check_room(place: Path, count: int, needed: int, of_all: bool = False) -> None:
-    """Raise `UserError` if the disk of a folder has not so many bytes free, or if it is smaller, with `of_all`."""
+    """Raise `UserError` if the disk of a folder has fewer bytes free; with `of_all`, if the whole disk is smaller."""
     disk = shutil.disk_usage(place)
     if needed > (disk.total if of_all else disk.free):
         raise UserError(

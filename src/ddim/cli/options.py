@@ -90,7 +90,7 @@ class BackendFlags:
 
 @dataclass(frozen=True)
 class MeasurementFlags(BackendFlags):
-    """The same for a measurement: by default the network itself, so that figures are comparable between machines."""
+    """The same for a measurement: by default the network itself, so that metrics are comparable between machines."""
 
     backend: str = "torch"
     """What computes the network (see `ddim list backends`); torch is the network itself, auto the fastest one that is

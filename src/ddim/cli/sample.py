@@ -161,7 +161,7 @@ class Sample:
             model, request: what draws, and the class of each image.
             size: number of images in a batch.
             parts: the batches of this process.
-            left, processes: number of images that all processes have to draw, and of these processes.
+            left, processes: number of images that all processes together have to draw, and number of processes.
             after_first: is called with the first images, and returns what else to say; None says nothing.
         """
         from ddim.progress import bar

@@ -4,13 +4,10 @@ What a killed command has written stays, and the same request continues it.
 """
 
 from ddim.writers.arrays import Npy, Npz
+from ddim.writers.base import Request, Writer
 from ddim.writers.folder import BLOCK, PngFolder
-from ddim.writers.request import Request
 
 __all__ = ["ARRAYS", "BLOCK", "Npy", "Npz", "PngFolder", "Request", "Writer"]
-
-Writer = PngFolder | Npy
-"""What writes images batch by batch."""
 
 ARRAYS = {".npy": Npy, ".npz": Npz}
 """suffix of a file -> its writer."""

@@ -20,22 +20,22 @@ from torch import Tensor
 
 from ddim.errors import UserError
 from ddim.files import exclusive, read_table, refusal, sweep, write_text
-from ddim.writers.request import Request, common, shared
+from ddim.writers.base import Request, Writer, common, report_unshared
 
-PART = 2**20  # bytes, or labels, that are in memory at a time while a .npz file is completed
+PART = 2**20  # bytes, or labels, in memory at a time while a .npz file is completed
 IMAGES, LABELS, SETTINGS = "arr_0.npy", "arr_1.npy", "settings.npy"  # members of a .npz file
 
 
-class Npy:
+class Npy(Writer):
     """One .npy file, and beside it its settings as JSON, in a file of the same name with `.json` added.
 
     While it grows, it lies in the folder `draft` as `rows`, with a byte for each image in `done` that is 1 as soon as
-    the image is on the disk. Several processes may write at once, each its own images. The methods are those of
-    `PngFolder`.
+    the image is on the disk.
     """
 
     def __init__(self, path: Path, request: Request) -> None:
-        self.path, self.request, rows = path, request, request.rows
+        super().__init__(path, request)
+        rows = request.rows
         self.draft = path.with_name(f".{path.name}.ddim")
         self._rows, self._done, self._about = (self.draft / name for name in ("rows", "done", "settings.json"))
         labels = None if request.labels is None else list(request.labels)
@@ -79,7 +79,7 @@ class Npy:
     def done(self) -> bytearray:
         if self.path.exists():
             return bytearray(b"\1") * len(self.request.rows)
-        with shared(self.draft):
+        with report_unshared(self.draft):
             return bytearray(self._done.read_bytes())
 
     def write(self, indices: Sequence[int], images: Tensor) -> None:
@@ -137,7 +137,7 @@ class Npy:
             raise UserError(f"{what}, {how}; {remedy}.")
 
     def _clear(self) -> None:
-        """Remove what lies in the draft folder but for the lock."""
+        """Remove all files of the draft folder except the lock."""
         with self._reported():
             for path in (self._about, *self.draft.iterdir()):  # first what says that the others are whole
                 if path.name != ".lock":
@@ -198,7 +198,10 @@ class Npz(Npy):
 
 
 class _Around(io.BufferedRandom):
-    """A file whose bytes `kept` are whole: writing there only moves on. So does `zipfile`, if an error stops it."""
+    """A file whose bytes in `kept` are never written again: a write there only moves the position.
+
+    `zipfile` writes there if an error stops it.
+    """
 
     kept = range(0)
 

@@ -14,30 +14,19 @@ from ddim.errors import UserError
 from ddim.files import exclusive
 from ddim.pictures import pngs, read_settings, write_each
 from ddim.text import counted
-from ddim.writers.request import Request, common, shared
+from ddim.writers.base import Writer, common, report_unshared
 
 BLOCK = 4096  # bytes: what a small file takes on the disk
 THREADS = 8  # they wait for the disk at the same time
 
 
-class PngFolder:
-    """A PNG file for each image, 000000.png and so on, with its settings. The folder may hold other such images.
-
-    The methods raise `UserError` if the folder cannot be read or written.
-    """
-
-    def __init__(self, path: Path, request: Request) -> None:
-        self.path, self.request = path, request
+class PngFolder(Writer):
+    """A PNG file for each image, 000000.png and so on, with its settings. The folder may hold other such images."""
 
     def locked(self) -> AbstractContextManager[None]:
-        """Return a context in which no other command writes here. Raises `UserError` if one does."""
         return exclusive(self.path, f"drawing images into {self.path}")
 
     def begin(self) -> None:
-        """Remove the drafts that a killed command left.
-
-        Raises `UserError` for a folder with pictures of other settings, or with pictures that are not ours.
-        """
         pictures, ends, other, rows = 0, set[int](), False, self.request.rows
         vary = self.request.settings.get("labels") is not None and len(self.request.labels or ()) > 1
         with os.scandir(self.path) as entries:
@@ -63,9 +52,8 @@ class PngFolder:
             )
 
     def done(self) -> bytearray:
-        """Return a byte for each image of the request: 1 if it is written."""
         done, rows = bytearray(len(self.request.rows)), self.request.rows
-        with shared(self.path), os.scandir(self.path) as entries:
+        with report_unshared(self.path), os.scandir(self.path) as entries:
             for entry in entries:
                 index = _index(entry.name)
                 if index is not None and index in rows:
@@ -73,8 +61,6 @@ class PngFolder:
         return done
 
     def write(self, indices: Sequence[int], images: Tensor) -> None:
-        """Write the images of these indices, (B, C, H, W) uint8."""
-
         def one(index: int, image: Tensor) -> None:
             settings = {**self.request.settings, "index": index, "label": self.request.label(index)}
             write_each(image[None], self.path, index, [settings])
@@ -84,16 +70,9 @@ class PngFolder:
                 pass
 
     def size(self, count: int, images: Tensor | None = None) -> int:
-        """Return the bytes that `count` images take on the disk, judged by `images` if there are some."""
         if images is None:
             return BLOCK * count
         return sum(-(-len(png) // BLOCK) * BLOCK for png in pngs(images)) * count // len(images)
-
-    def finish(self) -> None:
-        """Complete what all images are in: nothing here."""
-
-    def discard(self) -> None:
-        """Remove what was begun, if no image is written: nothing here."""
 
 
 def _index(name: str) -> int | None:
