@@ -75,7 +75,7 @@ def test_the_measurement_is_kept(timed, cache):
     assert (set(found["seconds"]), set(found["unfit"]), found["part"]) == (
         {"torch fp32", "fast fp32"},
         {"wrong fp32"},
-        3,
+        16,
     )
     timed["torch"].calls.clear()
     model = backends.serve(plain(), precision="fp32")
@@ -101,7 +101,7 @@ def test_large_batches_are_computed_in_equal_parts(timed, monkeypatch):
     model = backends.serve(plain(), "fast")
     timed["fast"].calls.clear()
     images = model.sample(20, steps=1, sampler="ddim", batch_size=20, progress=False)
-    assert timed["fast"].calls[1:] == [7, 7, 7]  # the first is the comparison with the network
+    assert timed["fast"].calls[3:] == [7, 7, 7]  # the first three are the comparison with the network
     assert torch.equal(images, plain().sample(20, steps=1, sampler="ddim", batch_size=20, progress=False))
 
 
@@ -229,4 +229,4 @@ def test_one_image_several_and_many_are_prepared_apart(timed, cache):
             model.prepare(batch)
     found = [json.loads(file.read_text()) for file in cache.glob("calibrations/*.json")]
     assert len(found) == 3
-    assert {one["part"] for one in found} <= {1, 2, 16, 64}
+    assert {one["part"] for one in found} in ({1, 16}, {1, 16, 64})
