@@ -107,7 +107,7 @@ class Backend(ABC):
     @classmethod
     def missing(cls) -> list[str]:
         """Return the packages of `needs` that are not installed."""
-        return [package for package in cls.needs if importlib.util.find_spec(package) is None]
+        return [package for package in cls.needs if not _installed(package)]
 
 
 backends: Registry[type[Backend]] = Registry("backend")
@@ -134,6 +134,13 @@ def in_parts(inputs: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
 def threads() -> int:
     """Return the number of threads to compute with: PyTorch's, but at most the cores that this process may use."""
     return min(torch.get_num_threads(), available_cores())
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # its parent is absent, something forbids the import, or half of it is there
+        return False
 
 
 def digest(*parts: object) -> str:

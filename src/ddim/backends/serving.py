@@ -43,10 +43,12 @@ def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare
     """
     if backend == "auto":
         backend = os.environ.get(VARIABLE) or "auto"
+        if backend not in ("auto", *backends):
+            raise UserError(f"The variable {VARIABLE} names no backend. {backends.unknown(backend)}")
     if precision not in PRECISIONS:
         raise UserError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     if backend != "auto":
-        cls = backends[backend]
+        cls = backends[str(backend)]
         if missing := cls.missing():
             raise UserError(
                 f"The backend {backend} needs {listed(missing)}, which is not installed; run "
@@ -92,7 +94,8 @@ class Serving:
             calls: of the network, in all; None is any number, worth the preparation.
         """
         with self._lock:
-            stamp = _stamp(model.network)
+            autocast = torch.is_autocast_enabled(model.device.type)  # the caller's: it is the network's alone
+            stamp = None if autocast else _stamp(model.network)
             if stamp is None or stamp != self._weights:
                 self._prepared = {}
             size = (batch > 1) + (batch >= MANY)  # one image, several, and many
