@@ -184,7 +184,7 @@ def fingerprint(folder: str | Path) -> str:
     Raises `UserError` if the folder holds no weights, or they cannot be read.
     """
     path = Path(folder)
-    path = path if path.suffix == ".safetensors" else path / "model.safetensors"
+    path = path if path.is_file() else path / "model.safetensors"
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError as error:

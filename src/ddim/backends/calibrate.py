@@ -94,9 +94,7 @@ def calibrate(source: Source, named: list[str], batch: int) -> Calibration:
     return found
 
 
-def _fastest_calls(
-    prepared: dict[str, Backend], source: Source, batch: int, unfit: dict[str, str]
-) -> dict[str, float]:
+def _fastest_calls(prepared: dict[str, Backend], source: Source, batch: int, unfit: dict[str, str]) -> dict[str, float]:
     """Return the seconds of the fastest call of each backend; other programs only slow a call down.
 
     Those that fail are added to `unfit`.

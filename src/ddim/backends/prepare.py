@@ -50,7 +50,7 @@ def prepare(name: str, precision: str, source: Source, batch: int) -> Backend:
 def error(backend: Callable[..., Tensor], source: Source, batch: int, time: float | None = None) -> float:
     """Return the relative error of a backend's output to the network's: ||difference|| / ||output||, NaN if one is.
 
-    The images have random times, or all of them `time`. Raises `Unfit` for outputs of another shape.
+    The times are random, or all are `time`. Raises `Unfit` for an output of another shape.
     """
     inputs, given = source.inputs(batch, time=time), source.inputs(batch, time=time)
     with torch.no_grad(), evaluating(source.network):
@@ -63,7 +63,9 @@ def error(backend: Callable[..., Tensor], source: Source, batch: int, time: floa
     return float((computed.float() - expected).norm() / expected.norm().clamp(min=1e-12))
 
 
-def check(backend: Callable[..., Tensor], precision: str, source: Source, batch: int, time: float | None = None) -> None:
+def check(
+    backend: Callable[..., Tensor], precision: str, source: Source, batch: int, time: float | None = None
+) -> None:
     """Raise `Unfit` if the output of a backend differs from the network's, see `error`."""
     relative = error(backend, source, batch, time)
     if not relative <= TOLERANCE[precision]:  # also for NaN
