@@ -157,7 +157,7 @@ def test_a_network_that_cannot_be_prepared_is_unfit(by_class):
 def test_a_network_that_branches_at_some_time_is_not_traced(time):
     """A trace holds one of the two ways, and noise at random times may go through that one alone."""
 
-    class Branching(Plain):
+    class Branching(Plain):  # type: ignore[misc]
         def forward(self, x, t):
             return super().forward(x, t) * (3 if t[0] > time else 1)
 
@@ -166,7 +166,7 @@ def test_a_network_that_branches_at_some_time_is_not_traced(time):
 
 
 def test_a_network_that_changes_its_input_is_not_prepared():
-    class InPlace(Plain):
+    class InPlace(Plain):  # type: ignore[misc]
         def forward(self, x, t):
             return super().forward(x.relu_(), t)
 
@@ -175,7 +175,7 @@ def test_a_network_that_changes_its_input_is_not_prepared():
 
 
 def test_a_module_may_have_extra_state_of_any_kind():
-    class Extra(Plain):
+    class Extra(Plain):  # type: ignore[misc]
         def get_extra_state(self):
             return {"version": 1}
 

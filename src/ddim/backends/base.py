@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class Source:
         return sha.hexdigest()
 
     @property
-    def _state(self) -> list[tuple[str, Tensor]]:
+    def _state(self) -> list[tuple[str, Any]]:
         """The weights and buffers by name. A module's extra state may be any object, and is left out."""
         return [(name, one) for name, one in self.network.state_dict().items() if isinstance(one, Tensor)]
 
