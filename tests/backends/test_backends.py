@@ -165,13 +165,21 @@ def test_a_network_that_branches_at_some_time_is_not_traced(time):
         prepare("openvino", "fp32", source(plain(network=Branching())), 2)
 
 
-def test_a_network_that_changes_its_input_is_not_prepared():
+def test_what_changes_its_input_is_not_prepared(monkeypatch):
     class InPlace(Plain):  # type: ignore[misc]
         def forward(self, x, t):
             return super().forward(x.relu_(), t)
 
-    with pytest.raises(Unfit, match="it changes its input in place"):
-        prepare("openvino", "fp32", source(plain(network=InPlace())), 2)
+    class Erases(Torch):
+        def __call__(self, *inputs):
+            output = super().__call__(*inputs)
+            inputs[0].zero_()
+            return output
+
+    monkeypatch.setitem(backends.backends, "erases", Erases)
+    for name, one in (("openvino", source(plain(network=InPlace()))), ("erases", source(plain()))):
+        with pytest.raises(Unfit, match="it, or the network, changes its input in place"):
+            prepare(name, "fp32", one, 2)
 
 
 def test_a_module_may_have_extra_state_of_any_kind():
