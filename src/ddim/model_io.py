@@ -179,11 +179,12 @@ def check_fit(path: Path, shapes: Mapping[str, tuple[int, ...]], network: nn.Mod
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Return the SHA-256 of a folder's weights, which identifies the model of a result.
+    """Return the SHA-256 of a folder's weights, or of a file of weights, which identifies the model of a result.
 
     Raises `UserError` if the folder holds no weights, or they cannot be read.
     """
-    path = Path(folder) / "model.safetensors"
+    path = Path(folder)
+    path = path if path.is_file() else path / "model.safetensors"
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError as error:

@@ -42,5 +42,5 @@ class Plain(nn.Module):
         return self.scale * self.layer(x) + t[:, None, None, None] / 1000
 
 
-def plain(scale=1.0):
-    return Denoiser(Plain(scale), schedule.linear(), shape=(1, 6, 6)).eval()
+def plain(scale=1.0, network=None):
+    return Denoiser(network or Plain(scale), schedule.linear(), shape=(1, 6, 6)).eval()

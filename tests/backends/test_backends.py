@@ -1,5 +1,6 @@
 """Each backend computes what the network computes, for any batch, and what it keeps is made again if it is wrong."""
 
+import shutil
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 import ddim
-from conftest import plain, source
+from conftest import Plain, plain, source
 from ddim import backends
 from ddim.backends import kept
 from ddim.backends.base import Source, in_parts
@@ -65,6 +66,21 @@ def test_what_is_kept_is_used_again(by_class, monkeypatch, cache):
         prepare("openvino", "fp32", source(by_class), 2)
     assert made
     assert place.is_dir()
+
+
+@pytest.mark.parametrize("damage", ["file", "link", "link to a folder"])
+def test_an_entry_that_is_no_folder_of_ours_is_made_again(cache, tmp_path, damage):
+    one = source(plain())
+    prepare("openvino", "fp32", one, 2)
+    (place,) = cache.glob("openvino-*")
+    shutil.rmtree(place)
+    if damage == "file":
+        place.write_text("")
+    else:
+        place.symlink_to(tmp_path if damage == "link to a folder" else tmp_path / "nowhere")
+    assert error(prepare("openvino", "fp32", one, 2), one, 2) < 1e-5
+    assert place.is_dir()
+    assert not place.is_symlink()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "absent", "other"])
@@ -135,6 +151,67 @@ def test_a_network_that_cannot_be_prepared_is_unfit(by_class):
         with pytest.raises(Unfit, match=reason):
             prepare("bad", "fp32", source(by_class), 2)
     del backends.backends["bad"]
+
+
+@pytest.mark.parametrize("time", [5.0, 500.0, 995.0])
+def test_a_network_that_branches_at_some_time_is_not_traced(time):
+    """A trace holds one of the two ways, and noise at random times may go through that one alone."""
+
+    class Branching(Plain):  # type: ignore[misc]
+        def forward(self, x, t):
+            return super().forward(x, t) * (3 if t[0] > time else 1)
+
+    with pytest.raises(Unfit, match="its output differs"):
+        prepare("openvino", "fp32", source(plain(network=Branching())), 2)
+
+
+def test_what_changes_its_input_is_not_prepared(monkeypatch):
+    class InPlace(Plain):  # type: ignore[misc]
+        def forward(self, x, t):
+            return super().forward(x.relu_(), t)
+
+    class Erases(Torch):
+        def __call__(self, *inputs):
+            output = super().__call__(*inputs)
+            inputs[0].zero_()
+            return output
+
+    monkeypatch.setitem(backends.backends, "erases", Erases)
+    for name, one in (("openvino", source(plain(network=InPlace()))), ("erases", source(plain()))):
+        with pytest.raises(Unfit, match="it, or the network, changes its input in place"):
+            prepare(name, "fp32", one, 2)
+
+
+def test_a_module_may_have_extra_state_of_any_kind():
+    class Extra(Plain):  # type: ignore[misc]
+        def get_extra_state(self):
+            return {"version": 1}
+
+    one = source(plain(network=Extra()))
+    assert error(prepare("openvino", "fp32", one, 2), one, 2) < 1e-5
+
+
+def test_inputs_are_float32_whatever_the_default(by_class):
+    expected = source(by_class).inputs(2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = source(by_class).inputs(2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))
+
+
+def test_a_package_whose_import_is_forbidden_is_missing(monkeypatch):
+    class Forbids:
+        def find_spec(self, name, path=None, target=None):
+            if name == "openvino":
+                raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Forbids(), *sys.meta_path])
+    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert backends.backends["openvino"].missing() == ["openvino"]
 
 
 def test_nothing_is_sent_and_nothing_is_printed(run_folder, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import ddim
-from conftest import plain
+from conftest import Plain, plain
 from ddim import backends, schedule
 from ddim.backends import calibrate, serving
 from ddim.backends.torch import Torch
@@ -75,7 +75,7 @@ def test_the_measurement_is_kept(timed, cache):
     assert (set(found["seconds"]), set(found["unfit"]), found["part"]) == (
         {"torch fp32", "fast fp32"},
         {"wrong fp32"},
-        3,
+        16,
     )
     timed["torch"].calls.clear()
     model = backends.serve(plain(), precision="fp32")
@@ -101,7 +101,7 @@ def test_large_batches_are_computed_in_equal_parts(timed, monkeypatch):
     model = backends.serve(plain(), "fast")
     timed["fast"].calls.clear()
     images = model.sample(20, steps=1, sampler="ddim", batch_size=20, progress=False)
-    assert timed["fast"].calls[1:] == [7, 7, 7]  # the first is the comparison with the network
+    assert timed["fast"].calls[3:] == [7, 7, 7]  # the first three are the comparison with the network
     assert torch.equal(images, plain().sample(20, steps=1, sampler="ddim", batch_size=20, progress=False))
 
 
@@ -152,10 +152,131 @@ def test_a_network_that_cannot_be_exported_is_computed_by_torch():
     assert torch.equal(images, model.with_network(model.network).sample(2, steps=2, progress=False))
 
 
+def assert_equal_to_the_network(model, count):
+    images = model.sample(count, steps=3, progress=False)
+    expected = model.with_network(model.network).sample(count, steps=3, progress=False)
+    torch.testing.assert_close(images, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fault", ["raises", "another shape", "another size"])
+def test_a_backend_that_fails_later_gives_way_to_the_network(timed, fault):
+    """Also one that computes some batch sizes wrongly: each new size is compared with the network."""
+
+    class Failing(Timed):
+        calls = []
+
+        def __call__(self, *inputs):
+            output = super().__call__(*inputs)
+            if fault == "raises" and len(self.calls) > 4:
+                raise RuntimeError("no such operation\nat line 1")
+            if fault == "raises" or len(inputs[0]) != 5:
+                return output
+            return output[:1] if fault == "another shape" else 3 * output
+
+    backends.register("failing one")(Failing)
+    model = backends.serve(plain(), "failing one")
+    reason = {
+        "raises": "no such operation",
+        "another shape": r"its output has the shape \(1, 1, 6, 6\), not \(5, 1, 6, 6\)",
+        "another size": "its output differs from the network's by 2 of its size",
+    }[fault]
+    model.prepare(4)
+    with pytest.warns(Notice, match=f"The backend failing one fp32 failed .{reason}.; torch computes from here on"):
+        assert_equal_to_the_network(model, 5)
+    assert model.backend == "torch fp32"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_equal_to_the_network(model, 5)
+
+
+def test_a_backend_that_fails_while_it_is_measured_is_unfit(timed):
+    class Failing(Timed):
+        calls = []
+
+        def __call__(self, *inputs):
+            if len(self.calls) == 4:
+                raise RuntimeError("out of order")
+            return super().__call__(*inputs)
+
+    backends.register("failing")(Failing)
+    with pytest.warns(Notice, match="failing fp32: out of order"):
+        assert backends.serve(plain(), precision="fp32").prepare(2) == "fast fp32"
+
+
+def test_weights_that_are_broken_condemn_no_others(timed):
+    broken = plain()
+    with torch.no_grad():
+        broken.network.layer.weight.fill_(float("nan"))
+    assert backends.serve(broken, precision="fp32").prepare(2) == "torch fp32"
+    with pytest.warns(Notice, match="wrong fp32"):
+        assert backends.serve(plain(), precision="fp32").prepare(2) == "fast fp32"
+
+
+def test_other_attributes_are_prepared_again():
+    model = backends.serve(plain(), "openvino")
+    for scale in (1.0, 3.0, 2.0):
+        model.network.scale = scale  # type: ignore[assignment]
+        assert_equal_to_the_network(model, 2)
+        assert model.backend == "openvino fp32"
+
+
+def test_hooks_see_the_calls_of_the_network():
+    model, calls = backends.serve(plain(), "openvino"), []
+    model.prepare(2)
+    hook = model.network.layer.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    model.sample(2, steps=3, sampler="ddim", progress=False)
+    assert (calls, model.backend) == ([2, 2, 2], "torch fp32")
+    hook.remove()
+    assert model.prepare(2) == "openvino fp32"
+
+
+def test_a_network_that_counts_its_calls_is_prepared_once(timed):
+    class Counts(Plain):  # type: ignore[misc]
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x, t):
+            self.calls += 1
+            return super().forward(x, t)
+
+    class Apart(Timed):
+        calls = []
+
+        def __init__(self, source, *options):
+            super().__init__(source, *options)
+            self.network = copy.deepcopy(source.network)
+
+    backends.register("apart")(Apart)
+    model = backends.serve(plain(network=Counts()), "apart")
+    assert_equal_to_the_network(model, 2)
+    model.prepare(2)  # the network itself was called: again
+    Apart.calls.clear()
+    for _ in range(2):
+        model.sample(2, steps=1, sampler="ddim", progress=False)
+    assert Apart.calls == [2, 2]
+
+
+@pytest.mark.parametrize("kind", ["lazy", "sparse", "autocast"])
+def test_what_cannot_be_prepared_is_computed_by_the_network(kind):
+    model = backends.serve(plain(), "openvino")
+    if kind == "lazy":
+        model.network.layer = nn.LazyConv2d(1, 3, padding=1)
+    if kind == "sparse":
+        model.network.register_buffer("matrix", torch.eye(3).to_sparse())
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+        images = model.sample(2, steps=2, progress=False)
+        assert model.backend == "torch fp32"
+        assert torch.equal(images, model.with_network(model.network).sample(2, steps=2, progress=False))
+    assert model.prepare(2) == ("torch fp32" if kind == "sparse" else "openvino fp32")
+
+
 def test_requests_that_cannot_be_met(timed, monkeypatch):
     for words, text in (
         (("needy",), r'needs no_such_package, which is not installed; run pip install "ddim\[fast\]"'),
         (("turbo",), "There is no backend called 'turbo'"),
+        ((None,), "There is no backend called 'None'"),
+        ((["fast"],), "There is no backend called"),
         (("fast", "bf16"), "The backend fast computes in fp32 only"),
         (("torch", "fp8"), "There is no precision 'fp8'; choose one of auto, fp32, bf16"),
     ):
@@ -175,7 +296,7 @@ def test_the_environment_says_what_auto_means(run_folder, monkeypatch):
     assert model.backend == "channels-last fp32"
     assert ddim.load(run_folder, backend="torch").server is None
     monkeypatch.setenv("DDIM_BACKEND", "turbo")
-    with pytest.raises(UserError, match="There is no backend called 'turbo'"):
+    with pytest.raises(UserError, match=r"DDIM_BACKEND names no backend\. There is no backend called 'turbo'"):
         ddim.load(run_folder)
 
 
@@ -229,4 +350,4 @@ def test_one_image_several_and_many_are_prepared_apart(timed, cache):
             model.prepare(batch)
     found = [json.loads(file.read_text()) for file in cache.glob("calibrations/*.json")]
     assert len(found) == 3
-    assert {one["part"] for one in found} <= {1, 2, 16, 64}
+    assert {one["part"] for one in found} in ({1, 16}, {1, 16, 64})

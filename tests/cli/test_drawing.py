@@ -19,6 +19,8 @@ from ddim.data import to_uint8
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.pictures import read_settings
+from ddim.train import Plan, checkpoints
+from ddim.train.state import State
 from ddim.writers import ARRAYS, PngFolder, Request
 
 KINDS = pytest.mark.parametrize("name", ["each", "a.npy", "a.npz"])
@@ -74,6 +76,22 @@ def test_the_same_command_continues(run_folder, tmp_path, interrupted, capsys, n
     assert capsys.readouterr().out == f"Nothing is left to do: 7 images in {out}.\n"
     assert calls == [4, 6, 8, 8, 10]
     assert sorted(os.listdir(tmp_path)) == sorted({name, "run", "whole", *(["a.npy.json"] if name == "a.npy" else [])})
+
+
+@KINDS
+def test_a_checkpoint_of_the_same_step_may_be_of_another_training(
+    model, run_folder, tmp_path, interrupted, name, capsys
+):
+    """Else the rest of the images would be those of another model."""
+    words = ("--checkpoint", 0, "--batch-size", 2, "--count", 6, "--out", tmp_path / name)
+    checkpoints.save(State(model.network, Plan()), run_folder)
+    interrupted(3)
+    with pytest.raises(SystemExit):
+        sample(run_folder, *words)
+    torch.nn.init.ones_(next(model.network.parameters()))
+    checkpoints.save(State(model.network, Plan()), run_folder)
+    said = refused(capsys, "sample", run_folder, "--device", "cpu", "--steps", 1, *words)
+    assert "other settings" in said or "weights = " in said
 
 
 @KINDS

@@ -116,6 +116,19 @@ def test_a_draft_whose_images_were_taken_away_begins_anew(tmp_path, suffix):
     assert write(path, replace(REQUEST, settings={})) == list(REQUEST.rows)
 
 
+@SUFFIXES
+@pytest.mark.parametrize("file", ["rows", "done"])
+def test_a_draft_that_was_cut_begins_anew(tmp_path, suffix, file):
+    """Its images are fewer than it counts."""
+    path = tmp_path / f"a{suffix}"
+    write(tmp_path / f"whole{suffix}")
+    write(path, only=[5, 11], finish=False)
+    cut = tmp_path / f".a{suffix}.ddim" / file
+    os.truncate(cut, cut.stat().st_size - 1)
+    assert write(path) == list(REQUEST.rows)
+    assert path.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 @pytest.mark.parametrize("at", range(1, 30, 2))
 def test_an_interrupt_while_an_archive_is_completed_harms_no_image(tmp_path, monkeypatch, error, at):

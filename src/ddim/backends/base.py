@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,18 +42,19 @@ class Source:
         """Names of the network's arguments: x, t, and label for a model with classes."""
         return ["x", "t"] if self.classes is None else ["x", "t", "label"]
 
-    def inputs(self, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
-        """Return random arguments of the network for a batch: noise, times in (0, T), and labels."""
-        generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(batch, *self.shape, generator=generator)
-        t = self.T * (1 - torch.rand(batch, generator=generator))
-        labels = () if self.classes is None else (torch.randint(NULL, self.classes, (batch,), generator=generator),)
-        return tuple(one.to(self.device) for one in (x, t, *labels))
+    def inputs(self, batch: int, seed: int = 0, time: float | None = None) -> tuple[Tensor, ...]:
+        """Return random arguments of the network for a batch: noise, times in (0, T] or all at `time`, and labels."""
+        with torch.device("cpu"):  # whatever default the program has set; so are the types
+            generator = torch.Generator().manual_seed(seed)
+            x = torch.randn(batch, *self.shape, generator=generator, dtype=torch.float32)
+            t = self.T * (1 - torch.rand(batch, generator=generator, dtype=torch.float32))
+            labels = () if self.classes is None else (torch.randint(NULL, self.classes, (batch,), generator=generator),)
+        return tuple(one.to(self.device) for one in (x, t if time is None else torch.full_like(t, time), *labels))
 
     @cached_property
     def architecture(self) -> str:
         """SHA-256 of what determines the cost of a call: the network without its weights' values."""
-        shapes = [(name, tuple(one.shape), str(one.dtype)) for name, one in self.network.state_dict().items()]
+        shapes = [(name, tuple(one.shape), str(one.dtype)) for name, one in self._state]
         config = getattr(self.network, "config", None)
         return digest(type(self.network).__qualname__, config, self.shape, self.classes, shapes)
 
@@ -61,9 +62,14 @@ class Source:
     def key(self) -> str:
         """SHA-256 of the network with its weights."""
         sha = hashlib.sha256(self.architecture.encode())
-        for tensor in self.network.state_dict().values():
+        for _, tensor in self._state:
             sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return sha.hexdigest()
+
+    @property
+    def _state(self) -> list[tuple[str, Any]]:
+        """The weights and buffers by name. A module's extra state may be any object, and is left out."""
+        return [(name, one) for name, one in self.network.state_dict().items() if isinstance(one, Tensor)]
 
 
 class Backend(ABC):
@@ -104,7 +110,7 @@ class Backend(ABC):
     @classmethod
     def missing(cls) -> list[str]:
         """Return the packages of `needs` that are not installed."""
-        return [package for package in cls.needs if importlib.util.find_spec(package) is None]
+        return [package for package in cls.needs if not _installed(package)]
 
 
 backends: Registry[type[Backend]] = Registry("backend")
@@ -134,6 +140,13 @@ def in_parts(inputs: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
 def threads() -> int:
     """Return the number of threads to compute with: PyTorch's, but at most the cores that this process may use."""
     return min(torch.get_num_threads(), available_cores())
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # its parent is absent, something forbids the import, or half of it is there
+        return False
 
 
 def digest(*parts: object) -> str:

@@ -17,6 +17,7 @@ from ddim.environment import version
 from ddim.errors import Notice, UserError
 from ddim.files import read_table, write_text
 from ddim.progress import bar
+from ddim.text import first_line
 
 ROUNDS, SECONDS = 5, 1.0  # rounds of one call of each candidate; none begins after these seconds
 FEW, MANY = 16, 64  # images in a call: backends are compared with `FEW`, and the best is tried with `MANY`
@@ -29,7 +30,7 @@ class Calibration(NamedTuple):
     Attributes:
         seconds: of the fastest call of the network, by candidate, e.g. "openvino bf16".
         unfit: why the other candidates cannot stand for the network, by candidate.
-        part: the number of images in a call that takes the least time for each image, at most `MANY`.
+        part: the number of images in a call that takes the least time for each image: 1, `FEW` or `MANY`.
     """
 
     seconds: dict[str, float]
@@ -64,43 +65,53 @@ def calibrate(source: Source, named: list[str], batch: int) -> Calibration:
         batch: the number of images in a call; one, several, and `MANY` or more have their own measurements.
     """
     few = min(batch, FEW)
-    path = None
-    with contextlib.suppress(UserError):  # a user without a cache folder
-        key = digest(source.architecture, named, few > 1, batch >= MANY, *_machine(source.device))
-        path = kept.folder() / "calibrations" / f"{key[:32]}.json"
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # absent, or damaged
-            return _read(path, named)
+
+    def path(network: str) -> Path:
+        key = digest(network, named, few > 1, batch >= MANY, *_machine(source.device))
+        return kept.folder() / "calibrations" / f"{key[:32]}.json"
+
+    for network in (source.architecture, source.key):  # the second where a candidate is unfit: weights may be to blame
+        with contextlib.suppress(UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
+            return _read(path(network), named)  # else it is absent or damaged, or there is no cache folder
     prepared: dict[str, Backend] = {}
     unfit: dict[str, str] = {}
     for candidate in bar(named, desc="comparing backends", unit="backend", leave=False):
-        name, precision = candidate.split()
+        name, precision = candidate.rsplit(maxsplit=1)
         try:
             prepared[candidate] = prepare(name, precision, source, few)
         except Unfit as error:
             unfit[candidate] = str(error)
-    if unfit and prepared:
+    seconds = _fastest_calls(prepared, source, few, unfit)
+    if unfit and seconds:
         text = "; ".join(f"{candidate}: {reason}" for candidate, reason in unfit.items())
         warnings.warn(f"Some backends cannot compute this network ({text}); another one does.", Notice, stacklevel=6)
-    found = Calibration(_fastest_calls(prepared, source, few), unfit, few)
-    if batch >= MANY and prepared:
+    found = Calibration(seconds, unfit, FEW if batch > 1 else 1)
+    if batch >= MANY and seconds:
         best = found.ranked[0]
-        at_once = _fastest_calls({best: prepared[best]}, source, MANY)[best]
-        found = found._replace(part=MANY if at_once / MANY < found.seconds[best] / few else few)
-    if path is not None:
-        with contextlib.suppress(UserError):
-            write_text(path, json.dumps(found._asdict(), indent=2))
+        at_once = _fastest_calls({best: prepared[best]}, source, MANY, {}).get(best, float("inf"))
+        found = found._replace(part=MANY if at_once / MANY < seconds[best] / few else few)
+    with contextlib.suppress(UserError):
+        write_text(path(source.key if unfit else source.architecture), json.dumps(found._asdict(), indent=2))
     return found
 
 
-def _fastest_calls(prepared: dict[str, Backend], source: Source, batch: int) -> dict[str, float]:
-    """Return the seconds of the fastest call of each backend; other programs only slow a call down."""
+def _fastest_calls(prepared: dict[str, Backend], source: Source, batch: int, unfit: dict[str, str]) -> dict[str, float]:
+    """Return the seconds of the fastest call of each backend; other programs only slow a call down.
+
+    Those that fail are added to `unfit`.
+    """
     inputs, began = source.inputs(batch), time.perf_counter()
     fastest: dict[str, float] = {}
     with torch.no_grad():
         for at in range(-1, ROUNDS):  # the first round is not counted
-            for name, backend in prepared.items():
+            for name in [name for name in prepared if name not in unfit]:
                 start = time.perf_counter()
-                backend(*inputs).cpu()  # the copy waits for the device
+                try:
+                    prepared[name](*inputs).cpu()  # the copy waits for the device
+                except Exception as error:  # a backend may raise anything
+                    unfit[name] = first_line(error) or type(error).__name__
+                    fastest.pop(name, None)
+                    continue
                 if at >= 0:
                     fastest[name] = min(time.perf_counter() - start, fastest.get(name, float("inf")))
             if at >= 0 and time.perf_counter() - began > SECONDS:

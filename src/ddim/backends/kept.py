@@ -30,6 +30,7 @@ def keep(name: str, key: str, make: Callable[[Path], None]) -> Path:
         if place.is_dir():
             os.utime(place)  # used now
             return place
+        forget(name, key)  # a file, or a link to nowhere
         draft.mkdir()
     except (OSError, UserError):
         temporary = Path(tempfile.mkdtemp(prefix="ddim-"))
@@ -49,7 +50,11 @@ def keep(name: str, key: str, make: Callable[[Path], None]) -> Path:
 def forget(name: str, key: str) -> None:
     """Remove what `keep` keeps under this key, because it is damaged or stale."""
     with contextlib.suppress(OSError, UserError):
-        shutil.rmtree(folder() / f"{name}-{key[:32]}")
+        place = folder() / f"{name}-{key[:32]}"
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
 
 
 def folder() -> Path:

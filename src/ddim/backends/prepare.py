@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddim.backends.base import Backend, Source, backends
 from ddim.backends.kept import forget, keep
+from ddim.contract import check_output
 from ddim.device import evaluating
 from ddim.text import first_line
 
@@ -33,8 +34,8 @@ def prepare(name: str, precision: str, source: Source, batch: int) -> Backend:
         Unfit: the network cannot be prepared for this backend, or its output differs.
     """
     cls = backends[name]
-    key = cls.key(source, precision, batch)
     try:
+        key = cls.key(source, precision, batch)
         try:
             return _checked(cls, name, key, precision, source, batch)
         except Exception:
@@ -46,19 +47,35 @@ def prepare(name: str, precision: str, source: Source, batch: int) -> Backend:
         raise Unfit(first_line(error) or type(error).__name__) from error
 
 
-def error(backend: Callable[..., Tensor], source: Source, batch: int) -> float:
-    """Return the relative error of a backend's output to the network's: ||difference|| / ||output||, NaN if one is."""
-    inputs = source.inputs(batch)
+def error(backend: Callable[..., Tensor], source: Source, batch: int, time: float | None = None) -> float:
+    """Return the relative error of a backend's output to the network's: ||difference|| / ||output||, NaN if one is.
+
+    The times are random, or all are `time`. Raises `Unfit` for an output of another shape.
+    """
+    inputs, given = source.inputs(batch, time=time), source.inputs(batch, time=time)
     with torch.no_grad(), evaluating(source.network):
-        expected, computed = source.network(*inputs), backend(*inputs)
+        expected = check_output(source.network(*inputs), inputs[0])
+        computed = backend(*inputs)
+    if not all(map(torch.equal, inputs, given)):
+        raise Unfit("it, or the network, changes its input in place")
+    if computed.shape != expected.shape:
+        raise Unfit(f"its output has the shape {tuple(computed.shape)}, not {tuple(expected.shape)}")
     return float((computed.float() - expected).norm() / expected.norm().clamp(min=1e-12))
+
+
+def check(
+    backend: Callable[..., Tensor], precision: str, source: Source, batch: int, time: float | None = None
+) -> None:
+    """Raise `Unfit` if the output of a backend differs from the network's, see `error`."""
+    relative = error(backend, source, batch, time)
+    if not relative <= TOLERANCE[precision]:  # also for NaN
+        raise Unfit(f"its output differs from the network's by {relative:.2g} of its size")
 
 
 def _checked(cls: type[Backend], name: str, key: str | None, precision: str, source: Source, batch: int) -> Backend:
     make = partial(cls.make, source, precision, batch)
     with torch.no_grad():
         backend = cls(source, precision, batch, None if key is None else keep(name, key, make))
-    relative = error(backend, source, batch)
-    if not relative <= TOLERANCE[precision]:  # also for NaN
-        raise Unfit(f"its output differs from the network's by {relative:.2g} of its size")
+    for time in (None, 1.0, float(source.T)):  # a trace holds one way of a network that branches at some time
+        check(backend, precision, source, batch, time)
     return backend

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from ddim.backends.base import Source, backends, in_parts
 from ddim.backends.calibrate import MANY, calibrate, candidates
-from ddim.backends.prepare import Unfit, prepare
+from ddim.backends.prepare import Unfit, check, prepare
 from ddim.denoiser import Denoiser
 from ddim.device import choose_precision
 from ddim.errors import Notice, UserError
-from ddim.text import listed
+from ddim.text import first_line, listed
 
 PRECISIONS = ("auto", "fp32", "bf16")
 VARIABLE = "DDIM_BACKEND"  # of the environment: what "auto" means, e.g. torch
+INTERNAL = frozenset(vars(nn.Module()))  # attributes of every module
 
 
 def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare: float = 0.0) -> Denoiser:
@@ -42,10 +43,12 @@ def serve(model: Denoiser, backend: str = "auto", precision: str = "auto", spare
     """
     if backend == "auto":
         backend = os.environ.get(VARIABLE) or "auto"
+        if backend not in ("auto", *backends):
+            raise UserError(f"The variable {VARIABLE} names no backend. {backends.unknown(backend)}")
     if precision not in PRECISIONS:
         raise UserError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     if backend != "auto":
-        cls = backends[backend]
+        cls = backends[str(backend)]
         if missing := cls.missing():
             raise UserError(
                 f"The backend {backend} needs {listed(missing)}, which is not installed; run "
@@ -71,10 +74,10 @@ class Serving:
         self._prepared: dict[int, _InParts | None] = {}  # by size of the batch; None is the network itself
         self._weights: Any = None
         self._lock = threading.Lock()
-        self._last = "torch fp32"
+        self._last: str | _InParts = "torch fp32"
 
     def __str__(self) -> str:
-        return self._last
+        return self._last if isinstance(self._last, str) else self._last.name
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Serving":
         return Serving(*self._asked)
@@ -91,14 +94,17 @@ class Serving:
             calls: the number of network calls to come; None is any number, and always worth the preparation.
         """
         with self._lock:
-            weights = _stamp(model.network)
-            if weights != self._weights:
-                self._prepared, self._weights = {}, weights
+            autocast = torch.is_autocast_enabled(model.device.type)  # the caller's: it is the network's alone
+            stamp = None if autocast else _stamp(model.network)
+            if stamp is None or stamp != self._weights:
+                self._prepared = {}
             size = (batch > 1) + (batch >= MANY)  # one image, several, and many
-            if size not in self._prepared:
+            if stamp is not None and size not in self._prepared:
                 self._prepared[size] = None if self._is_short(model, batch, calls) else self._choose(model, batch)
-            chosen = self._prepared[size]
-            self._last = model.reference if chosen is None else chosen.name
+                stamp = _stamp(model.network)  # a network may count its calls
+            self._weights = stamp
+            chosen = self._prepared.get(size)
+            self._last = model.reference if chosen is None else chosen
             return model.network if chosen is None else chosen
 
     def _is_short(self, model: Denoiser, batch: int, calls: int | None) -> bool:
@@ -135,19 +141,41 @@ class Serving:
 
 
 class _InParts:
-    """A backend that computes large batches in equal parts, of at most `most` images."""
+    """A backend that computes large batches in equal parts, of at most `most` images.
+
+    It is compared with the network at each new size of a part. If it fails, the network computes from then on.
+    """
 
     def __init__(self, name: str, source: Source, batch: int, most: int) -> None:
-        self.name, self._most = name, most
-        backend, precision = name.split()
-        self._backend = prepare(backend, precision, source, self._size(batch))
+        self.name, self._most, self._source = name, most, source
+        backend, self._precision = name.rsplit(maxsplit=1)
+        size = self._size(batch)
+        self._backend: Callable[..., Tensor] = prepare(backend, self._precision, source, size)
+        self._compared = {size}
 
     def __call__(self, *inputs: Tensor) -> Tensor:
+        if self._backend is not self._source.network:
+            try:
+                return self._computed(inputs)
+            except Exception as error:  # a backend may raise anything
+                reason = first_line(error) or type(error).__name__
+                text = f"The backend {self.name} failed ({reason}); torch computes from here on."
+                warnings.warn(text, Notice, stacklevel=2)
+                self.name, self._backend = "torch fp32", self._source.network
+        output: Tensor = self._source.network(*inputs)
+        return output
+
+    def _computed(self, inputs: tuple[Tensor, ...]) -> Tensor:
         rows = len(inputs[0])
         size = self._size(rows)
-        if size == rows:
-            return self._backend(*inputs)
-        return torch.cat([self._backend(*part) for part in in_parts(inputs, size)])[:rows]
+        if size not in self._compared:
+            check(self._backend, self._precision, self._source, size)
+            self._compared.add(size)
+        outputs = [self._backend(*part) for part in (in_parts(inputs, size) if size < rows else [inputs])]
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)[:rows]
+        if output.shape != inputs[0].shape:
+            raise Unfit(f"its output has the shape {tuple(output.shape)}, not {tuple(inputs[0].shape)}")
+        return output
 
     def _size(self, rows: int) -> int:
         """Return the number of images in each of as few parts as possible."""
@@ -159,11 +187,24 @@ def _source(model: Denoiser) -> Source:
     return Source(model.network, model.shape, model.classes, model.schedule.T)
 
 
-def _stamp(network: nn.Module) -> list[Any]:
-    """Return what changes when a weight is replaced, moved, converted or changed in place.
+def _stamp(network: nn.Module) -> list[Any] | None:
+    """Return what changes when a weight is replaced, moved, converted or changed in place, or a module's attribute.
 
-    PyTorch counts the changes of a tensor, but not those by way of `tensor.data`; the sums notice these.
+    PyTorch counts the changes of a tensor, but not those by way of `tensor.data`; the sums notice these. None is for a
+    network that cannot be prepared: hooks look at its calls, or weights have no values in memory (lazy, sparse, meta).
     """
-    tensors = list(chain(network.parameters(), network.buffers()))
-    places = [(one.data_ptr(), one.dtype, one.device, 0 if one.is_inference() else one._version) for one in tensors]
-    return [places, [one.detach().sum(dtype=torch.float64).item() for one in tensors]]
+    modules, tensors = list(network.modules()), list(chain(network.parameters(), network.buffers()))
+    if any(one._forward_hooks or one._forward_pre_hooks for one in modules):
+        return None
+    try:
+        places = [(one.data_ptr(), one.dtype, one.device, 0 if one.is_inference() else one._version) for one in tensors]
+        sums = [one.detach().sum(dtype=torch.promote_types(one.dtype, torch.float64)).item() for one in tensors]
+    except (RuntimeError, ValueError):
+        return None
+    attributes = [
+        (name, value if isinstance(value, bool | int | float | str) else id(value))
+        for module in modules
+        for name, value in vars(module).items()
+        if name not in INTERNAL
+    ]
+    return [places, sums, [id(one) for one in modules], attributes]

@@ -200,12 +200,12 @@ class Sample:
         """Return what determines the images, for the files. Raises `UserError` for options that the model refuses."""
         from ddim import __version__
         from ddim.model_io import fingerprint
-        from ddim.train.checkpoints import newest
+        from ddim.train.checkpoints import newest, path_of
 
         step = newest(folder) if self.raw and self.checkpoint is None else self.checkpoint
         return {
             "model": folder.resolve().name,
-            "weights": fingerprint(folder) if step is None else None,
+            "weights": fingerprint(folder if step is None else path_of(folder, step)),
             "checkpoint": step,
             "raw": self.raw,
             "seed": self.seed,

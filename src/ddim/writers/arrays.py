@@ -56,22 +56,24 @@ class Npy(Writer):
                 self.draft.rmdir()
 
     def begin(self) -> None:
+        count = len(self.request.rows)
+        end = self._start + count * self._image
         sweep(self.path.parent, self.path.name)  # a settings file that a killed command has not completed
         if self.path.exists():
             self._refuse_other(self._written_settings(), f"{self.path} exists already", "choose another --out")
         elif all(path.exists() for path in (self._about, self._rows, self._done)):
             remedy = "repeat that command, choose another --out, or delete that folder"
             self._refuse_other(_table(self._about), f"{self.draft} holds a part of {self.path.name}", remedy)
-            return
+            if self._rows.stat().st_size >= end and self._done.stat().st_size == count:
+                return  # else a copy of it was cut, and lacks images that it counts
         self._clear()
         if self.path.exists():
             return
-        count = len(self.request.rows)
         with self._reported():
             with self._rows.open("wb") as rows:
                 rows.seek(self._start - len(self._header))
                 rows.write(self._header)
-                rows.truncate(self._start + count * self._image)
+                rows.truncate(end)
             with self._done.open("wb") as done:
                 done.truncate(count)
         write_text(self._about, json.dumps(self.settings))  # last: it says that the others are whole
