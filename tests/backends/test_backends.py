@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
+from small import Plain, plain, source
 
 import ddim
-from conftest import Plain, plain, source
 from ddim import backends
 from ddim.backends import kept
 from ddim.backends.base import Source, in_parts

@@ -1,7 +1,7 @@
 """Prepare a backend for a network: made now or read from the cache folder, and compared with the network either way."""
 
 from collections.abc import Callable
-from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -73,9 +73,14 @@ def check(
 
 
 def _checked(cls: type[Backend], name: str, key: str | None, precision: str, source: Source, batch: int) -> Backend:
-    make = partial(cls.make, source, precision, batch)
+    times: list[float | None] = [None]
+
+    def make(folder: Path) -> None:
+        times.extend((1.0, float(source.T)))  # a trace holds one way of a network that branches at some time
+        cls.make(source, precision, batch, folder)
+
     with torch.no_grad():
         backend = cls(source, precision, batch, None if key is None else keep(name, key, make))
-    for time in (None, 1.0, float(source.T)):  # a trace holds one way of a network that branches at some time
+    for time in times:
         check(backend, precision, source, batch, time)
     return backend
