@@ -80,21 +80,20 @@ class OpenVINO(Backend):
 
 
 def _openvino() -> Any:
-    """Import openvino without its telemetry, which would send an event over the network at each import."""
-    with _without("openvino_telemetry"):
+    """Import openvino without its telemetry, which would send an event, and without absl, which takes over logging."""
+    with _without("openvino_telemetry", "absl"):
         import openvino
 
     return openvino
 
 
 @contextlib.contextmanager
-def _without(package: str) -> Iterator[None]:
-    """Within this context, importing `package` fails, unless it has been imported before."""
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
+def _without(*packages: str) -> Iterator[None]:
+    """Within this context, importing these packages fails, unless they have been imported before."""
+    hidden = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        del sys.modules[package]
+        for package in hidden:
+            del sys.modules[package]
