@@ -215,7 +215,7 @@ def test_a_package_whose_import_is_forbidden_is_missing(monkeypatch):
 
 
 def test_nothing_is_sent_and_nothing_is_printed(run_folder, tmp_path):
-    """OpenVINO's telemetry is left out, as importing it would send an event, and absl, which would take over logging."""
+    """OpenVINO's telemetry is left out, as importing it sends an event, and absl, which takes over logging."""
     code = (
         "import sys, ddim\n"
         f"model = ddim.load({str(run_folder)!r}, backend='openvino')\n"
