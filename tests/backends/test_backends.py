@@ -242,3 +242,9 @@ def test_a_key_knows_weights_and_architecture(by_class):
         next(by_class.network.parameters()).view(-1)[0] += 1
     changed = source(by_class)
     assert (changed.architecture, changed.key == one.key) == (one.architecture, False)
+
+
+def test_all_models_share_one_core(by_class):
+    """Freed, a core would take the stack of the signal handlers with it: Ctrl-C in tests/train crashed after this."""
+    one, other = (prepare("openvino", "fp32", model, 2) for model in (source(by_class), source(plain())))
+    assert one._core is other._core

@@ -1,6 +1,7 @@
 """OpenVINO (https://docs.openvino.ai): compiles for Intel and ARM processors in under a second, in fp32 or bf16."""
 
 import contextlib
+import functools
 import sys
 import threading
 import warnings
@@ -29,7 +30,7 @@ class OpenVINO(Backend):
         assert folder is not None
         ov = _openvino()
         self._openvino, self._shape, self._names = ov, source.shape, source.input_names
-        self._core, self._precision = ov.Core(), precision
+        self._core, self._precision = _core(), precision
         self._model = self._core.read_model(folder / "network.xml")
         self._requests: OrderedDict[int, Any] = OrderedDict()  # batch size -> compiled network
         self._lock = threading.Lock()  # a request computes one batch at a time
@@ -77,6 +78,16 @@ class OpenVINO(Backend):
         for port, name in zip(model.inputs, source.input_names, strict=True):
             port.tensor.set_names({name})
         ov.save_model(model, folder / "network.xml", compress_to_fp16=False)
+
+
+@functools.cache
+def _core() -> Any:
+    """Return the one core of this process. It is never freed.
+
+    It places the stack of the main thread's signal handlers in its own memory: freed with it, the next Ctrl-C would
+    crash the process.
+    """
+    return _openvino().Core()
 
 
 def _openvino() -> Any:
