@@ -246,5 +246,5 @@ def test_a_key_knows_weights_and_architecture(by_class):
 
 def test_all_models_share_one_core(by_class):
     """Freed, a core would take the stack of the signal handlers with it: Ctrl-C in tests/train crashed after this."""
-    one, other = (prepare("openvino", "fp32", model, 2) for model in (source(by_class), source(plain())))
-    assert one._core is other._core
+    one, other = (vars(prepare("openvino", "fp32", model, 2)) for model in (source(by_class), source(plain())))
+    assert one["_core"] is other["_core"]
