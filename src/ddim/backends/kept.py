@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ddim.data.download import cache_folder
 from ddim.errors import UserError
+from ddim.files import ABANDONED
 
 ENTRIES, BYTES = 64, 2 * 2**30  # kept at most; those used longest ago are removed first
-ABANDONED = 24 * 60 * 60  # seconds: a draft that old belongs to no process
 
 
 def keep(name: str, key: str, make: Callable[[Path], None]) -> Path:
