@@ -1,10 +1,11 @@
-"""Measure sampling and training beside another program that keeps all cores busy, and on a quiet machine.
+"""Measure sampling and training beside other programs that keep cores busy, and on a quiet machine.
 
-    python benchmarks/shared_machine.py                        # about four minutes, on an idle machine
+    python benchmarks/shared_machine.py                        # about six minutes, on an idle machine
     python benchmarks/shared_machine.py --repeats 1 --turn 0.1 # only checks that it works
 
-The other program is a loop in plain Python on each core. Each setting of PyTorch's threads is a process, which waits
-except in its turn. The turns alternate; the result is the median over the calls of all rounds. It needs no data set.
+The other programs are loops in plain Python, one or as many as there are cores. Each setting of PyTorch's threads is a
+process, which waits except in its turn. The turns alternate; the result is the median over the calls of all rounds. It
+needs no data set.
 """
 
 import argparse
@@ -23,32 +24,32 @@ from typing import Any
 
 import harness
 
-from ddim.processors import THREADS, WAITING, available_cores, set_thread_defaults
+from ddim.processors import THREADS, available_cores
 
-SETTINGS = {  # name -> the environment of its process; the worker `command` sets what `ddim` sets
+SETTINGS = {  # name -> the environment of its process
     "defaults": ("PyTorch's defaults", {}),
-    "command": ("as `ddim` sets it", {}),
-    "brief": ("`GOMP_SPINCOUNT=1000`", {"GOMP_SPINCOUNT": "1000"}),
-    "one": ("one thread", {"OMP_NUM_THREADS": "1"}),
+    "passive": ("`OMP_WAIT_POLICY=PASSIVE`", {"OMP_WAIT_POLICY": "PASSIVE"}),
+    "brief": ("`GOMP_SPINCOUNT=20000`", {"GOMP_SPINCOUNT": "20000"}),
+    "one": ("`OMP_NUM_THREADS=1`", {"OMP_NUM_THREADS": "1"}),
 }
+SET = (*THREADS, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # variables that a worker does not inherit
 WORK = {"forward-1": "a forward of 1 image", "forward-16": "of 16 images", "update-64": "an update of 64 images"}
-LOADS = {"quiet": "quiet", "busy": "beside busy loops"}
+CALLS = 3  # of a turn, at least
+LOADS = {"quiet": 0, "one loop": 1, "a loop on each core": available_cores()}  # name -> loops
 
 
 def start(name: str) -> harness.Worker:
     """Start a process with a setting of threads; see `serve` for what it answers."""
-    variables = {key: value for key, value in harness.variables().items() if key not in (*THREADS, *WAITING)}
+    variables = {key: value for key, value in harness.variables().items() if key not in SET}
     words = [sys.executable, __file__, "--worker", name]
     return harness.Worker(name, words, variables | SETTINGS[name][1])
 
 
-def serve(name: str) -> None:
+def serve() -> None:
     """Be a worker: set up, print the number of threads, and answer each question [work, seconds].
 
     The answer is the seconds of each call in about that time.
     """
-    if name == "command":
-        set_thread_defaults()
     import torch
 
     speak, sys.stdout = sys.stdout, sys.stderr
@@ -59,7 +60,7 @@ def serve(name: str) -> None:
     for line in sys.stdin:
         asked, seconds = json.loads(line)
         times: list[float] = []
-        while sum(times) < seconds:
+        while len(times) < CALLS or sum(times) < seconds:
             began = time.perf_counter()
             calls[asked]()
             times.append(time.perf_counter() - began)
@@ -73,7 +74,7 @@ def sampling(count: int) -> Callable[[], object]:
 
     from ddim import load
 
-    model = load("mnist")
+    model = load("mnist", backend="torch")
     x, label, at = torch.randn(count, *model.shape), torch.arange(count) % 10, model.schedule(500)
     return torch.inference_mode()(lambda: model(x, at, label))
 
@@ -97,9 +98,8 @@ def training() -> Callable[[], object]:
 
 @contextmanager
 def load(kind: str) -> Iterator[None]:
-    """Within this context, keep each core busy if `kind` is "busy"."""
-    count = available_cores() if kind == "busy" else 0
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    """Within this context, run the loops of a load."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(LOADS[kind])]
     try:
         time.sleep(0.5)
         yield
@@ -111,7 +111,7 @@ def load(kind: str) -> Iterator[None]:
 
 def table(found: dict[str, Any]) -> str:
     """Return the result in Markdown."""
-    heads = [f"{words}, {load}" for words in WORK.values() for load in LOADS.values()]
+    heads = [f"{words}, {kind}" for words in WORK.values() for kind in LOADS]
     lines = [
         "Milliseconds, and in brackets the ratio to PyTorch's defaults on a quiet machine.",
         "",
@@ -133,12 +133,12 @@ def main() -> None:
     """Measure, write the results and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--turn", type=float, default=2.0, help="least seconds of a turn")
+    parser.add_argument("--turn", type=float, default=1.5, help="least seconds of a turn")
     parser.add_argument("--worker", choices=SETTINGS, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results") / "shared-machine.json")
     options = parser.parse_args()
     if options.worker:
-        serve(options.worker)
+        serve()
         return
     began, load_before = time.time(), os.getloadavg()[0]
     workers = {name: start(name) for name in SETTINGS}
@@ -164,7 +164,7 @@ def main() -> None:
         "threads": threads,
         "about": {
             "machine": harness.machine(),
-            "busy_loops": available_cores(),
+            "loops": LOADS,
             "repeats": options.repeats,
             "turn": options.turn,
             "load_before": round(load_before, 2),

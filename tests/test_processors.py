@@ -1,9 +1,9 @@
 """The number of cores, from crafted trees of /proc and /sys, and the threads that the command computes with."""
 
-import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -123,52 +123,132 @@ def test_the_cores_of_this_process_are_at_most_its_affinity():
 
 def python(code, **environment):
     """Run code without the variables of threads that this process has."""
-    names = (*processors.THREADS, *processors.WAITING, "LOCAL_WORLD_SIZE")
+    names = (*processors.THREADS, "LOCAL_WORLD_SIZE")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     return subprocess.run(
         [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True, check=True, timeout=120
     )
 
 
-SETTINGS = """
-import json, os
-from ddim import processors
-from ddim.cli import main
-processors.available_cores = lambda: 1
-os.cpu_count = lambda: 4
-main(["--version"])
-print(json.dumps({name: os.environ[name] for name in (*processors.THREADS, *processors.WAITING) if name in os.environ}))
+@pytest.fixture
+def before_torch(monkeypatch):
+    """An environment without numbers of threads, in a process that has not imported torch; a machine of six cores."""
+    for name in (*processors.THREADS, "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(processors, "chosen", False)
+    monkeypatch.setattr(processors, "_physical", lambda root: 6)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+
+
+@pytest.mark.parametrize(
+    ("quota", "busy", "given", "threads"),
+    [
+        (6, 0.0, {}, None),  # PyTorch's own default
+        (6, 0.4, {}, None),
+        (6, 1.6, {}, "4"),
+        (6, 9.0, {}, "1"),
+        (2, 0.0, {}, "2"),
+        (2, 3.0, {}, "2"),  # other cores than those of the quota are free
+        (2, 5.0, {}, "1"),
+        (2, 3.0, {"OMP_NUM_THREADS": "3"}, "3"),
+        (2, 3.0, {"MKL_NUM_THREADS": "3"}, None),
+        (6, 3.0, {"LOCAL_WORLD_SIZE": "2"}, "3"),  # the others are its own processes
+    ],
+)
+def test_the_number_of_threads_is_set_where_the_user_has_not(quota, busy, given, threads, before_torch, monkeypatch):
+    monkeypatch.setattr(processors, "_quotas", lambda root: [quota])
+    monkeypatch.setattr(processors.OtherPrograms, "busy", lambda self: busy)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    processors.set_thread_defaults()
+    assert os.environ.get("OMP_NUM_THREADS") == threads
+    assert processors.chosen != any(name in given for name in processors.THREADS)
+
+
+STAT = """cpu 1 1 1 1 1 1 1 1 0 0
+cpu0 {work} 10 100 5000 3 1 1 4 0 0
+cpu1 {other} 10 100 5000 3 1 1 4 0 0
+cpu9 {elsewhere} 10 100 5000 3 1 1 4 0 0
+intr 1
 """
 
 
-@pytest.mark.slow
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock and the processor time of this process, in seconds, and the load; a second has 100 ticks."""
+    now = {"monotonic": 50.0, "process_time": 2.0, "load": 9.0}
+    monkeypatch.setattr(time, "monotonic", lambda: now["monotonic"])
+    monkeypatch.setattr(time, "process_time", lambda: now["process_time"])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.update(monotonic=now["monotonic"] + seconds))
+    monkeypatch.setattr(os, "getloadavg", lambda: (now["load"], 0.0, 0.0), raising=False)
+    monkeypatch.setattr(os, "sysconf", lambda name: 100, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    return now
+
+
 @pytest.mark.parametrize(
-    ("given", "added"),
+    ("work", "own", "load", "busy"),
     [
-        ({}, {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}),
-        ({"OMP_NUM_THREADS": "3"}, {"OMP_WAIT_POLICY": "PASSIVE"}),
-        ({"MKL_NUM_THREADS": "3"}, {"OMP_WAIT_POLICY": "PASSIVE"}),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_NUM_THREADS": "1"}),
-        ({"GOMP_SPINCOUNT": "1000"}, {"OMP_NUM_THREADS": "1"}),
-        ({"KMP_BLOCKTIME": "200", "OMP_NUM_THREADS": "2"}, {}),
+        ({}, 0.0, 9.0, 0.0),
+        ({"work": 200}, 0.0, 9.0, 1.0),  # one of two processors for two seconds
+        ({"work": 200, "other": 200}, 0.0, 9.0, 2.0),
+        ({"work": 150}, 1.5, 9.0, 0.0),  # its own work
+        ({"work": 200, "other": 150}, 1.5, 9.0, 1.0),
+        ({"elsewhere": 200}, 0.0, 9.0, 0.0),  # outside the affinity
+        ({"work": 200}, 0.0, 0.25, 0.25),  # it has just begun
     ],
 )
-def test_the_command_sets_what_the_user_has_not(given, added):
-    assert json.loads(python(SETTINGS, **given).stdout.splitlines()[-1]) == given | added
+def test_the_processors_of_other_programs(work, own, load, busy, clock, tmp_path):
+    path = tmp_path / "proc" / "stat"
+    path.parent.mkdir()
+    before = {"work": 1000, "other": 1000, "elsewhere": 1000}
+    path.write_text(STAT.format(**before))
+    others = processors.OtherPrograms(tmp_path)
+    path.write_text(STAT.format(**{name: ticks + work.get(name, 0) for name, ticks in before.items()}))
+    clock["monotonic"] += 2.0
+    clock["process_time"] += own
+    clock["load"] = load
+    assert others.busy() == pytest.approx(busy)
+
+
+def test_the_measurement_lasts_long_enough(clock, tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "stat").write_text(STAT.format(work=1, other=1, elsewhere=1))
+    assert processors.OtherPrograms(tmp_path).busy() == 0
+    assert clock["monotonic"] == pytest.approx(50.0 + processors.WINDOW)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "cpu0\n", "cpu0 1 2 3\n", "cpu0 a b c d e f g h\n", "cpu7 1 2 3 4 5 6 7 8\n"]
+)
+def test_a_system_that_does_not_tell(text, clock, tmp_path):
+    if text is not None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc" / "stat").write_text(text)
+    assert processors.OtherPrograms(tmp_path).busy() == 0
 
 
 @pytest.mark.slow
-def test_the_number_of_threads_is_left_to_pytorch_where_nothing_limits_it():
-    code = SETTINGS.replace("available_cores = lambda: 1", "available_cores = lambda: 4")
-    assert json.loads(python(code).stdout.splitlines()[-1]) == {"OMP_WAIT_POLICY": "PASSIVE"}
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how busy each processor is")
+def test_busy_loops_are_seen():
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+    try:
+        code = "import os\nfrom ddim.processors import OtherPrograms\nos.getloadavg = lambda: (9.0, 9.0, 9.0)\n"
+        assert float(python(f"{code}print(OtherPrograms().busy())").stdout) > 0.4
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def test_a_program_that_has_imported_torch_keeps_its_settings(monkeypatch):
-    for name in (*processors.THREADS, *processors.WAITING):
+    for name in processors.THREADS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     processors.set_thread_defaults()
-    assert not any(name in os.environ for name in (*processors.THREADS, *processors.WAITING))
+    assert not any(name in os.environ for name in processors.THREADS)
 
 
 @pytest.mark.slow
@@ -176,11 +256,9 @@ def test_a_program_that_has_imported_torch_keeps_its_settings(monkeypatch):
 @pytest.mark.parametrize(
     "limit", ["os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", "processors._quotas = lambda root: [1]"]
 )
-def test_pytorch_computes_with_the_available_cores_and_sleeps_while_it_waits(limit):
+def test_pytorch_computes_with_the_available_cores(limit):
     code = (
         f"import os\nfrom ddim import processors\nfrom ddim.cli import main\n{limit}\nmain(['list', 'samplers'])\n"
         "import torch\nprint(torch.get_num_threads())"
     )
-    done = python(code, OMP_DISPLAY_ENV="true")
-    assert done.stdout.splitlines()[-1] == "1"
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+    assert python(code).stdout.splitlines()[-1] == "1"

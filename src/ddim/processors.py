@@ -2,16 +2,19 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
-# Variables with which a user sets the number of threads, or how long an idle thread spins before it sleeps. Linux
-# wheels of torch ship libgomp, which reads OMP_WAIT_POLICY and GOMP_SPINCOUNT. Those for Windows (libiomp5) and macOS
-# (libomp) read OMP_WAIT_POLICY and KMP_BLOCKTIME. MKL_NUM_THREADS overrides OMP_NUM_THREADS in torch.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Variables with which a user sets the number of threads; in torch, the second one overrides the first."""
+
+WINDOW = 0.1  # seconds for which other programs are measured, at least
+
+chosen = False
+"""Whether `set_thread_defaults` has chosen the number of threads of this process, rather than the user."""
 
 
 def available_cores(root: Path = Path("/")) -> int:
@@ -30,27 +33,76 @@ def available_cores(root: Path = Path("/")) -> int:
     return max(1, cores)
 
 
-def set_thread_defaults() -> None:
-    """Set the environment of PyTorch's threads, where the user has not; without effect once torch is imported.
+class OtherPrograms:
+    """The work of other programs on the processors of this process, from the creation of the object on.
 
-    A thread that waits for others then sleeps at once (OMP_WAIT_POLICY) and leaves its core to other programs. Where
-    fewer cores than all are available, OMP_NUM_THREADS is their number; elsewhere PyTorch's own default stays.
+    Args:
+        root: the folder that holds `proc`.
     """
-    if "torch" in sys.modules:
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._began, self._work = time.monotonic(), self._seconds()
+
+    def busy(self) -> float:
+        """Return how many of these processors they keep busy, now and in the last minute; 0 if that is unknown.
+
+        The measurement lasts `WINDOW` seconds at least, because the system counts in hundredths of a second. A program
+        that has just begun, or that works only now and then, is left out by the mean of the last minute.
+        """
+        time.sleep(max(0.0, self._began + WINDOW - time.monotonic()))
+        work, seconds = self._seconds(), time.monotonic() - self._began
+        if self._work is None or work is None:
+            return 0.0
+        return min((work - self._work) / seconds, os.getloadavg()[0])
+
+    def _seconds(self) -> float | None:
+        """Return how long the processors of this process have worked for other programs since the start of the system.
+
+        None is for a system that does not tell.
+        """
+        names = {f"cpu{i}" for i in _affinity()}
+        rows = [line.split() for line in _read(self._root / "proc/stat").splitlines()]
+        try:  # user, nice, system, idle, iowait, irq, softirq, ... in clock ticks
+            ticks = [sum(int(row[i]) for i in (1, 2, 3, 6, 7)) for row in rows if row and row[0] in names]
+        except (ValueError, IndexError):
+            return None
+        return sum(ticks) / os.sysconf("SC_CLK_TCK") - time.process_time() if ticks else None
+
+
+def set_thread_defaults(others: OtherPrograms | None = None) -> None:
+    """Set the number of PyTorch's threads, where the user has not; without effect once torch is imported.
+
+    It is the number of available cores, less those that other programs keep busy. Each operation waits for its last
+    thread, so one thread that shares its core makes all of them slow. Where all cores are free, PyTorch's own default
+    stays. Processes under torchrun do not measure other programs, because they would measure each other.
+
+    Args:
+        others: what measures the other programs, created some time ago; None measures them from now on.
+    """
+    if "torch" in sys.modules or any(name in os.environ for name in THREADS):
         return
-    if not any(name in os.environ for name in WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    if not any(name in os.environ for name in THREADS) and (cores := available_cores()) < (os.cpu_count() or 1):
+    alone = os.environ.get("LOCAL_WORLD_SIZE", "1") == "1"
+    busy = round((others or OtherPrograms()).busy()) if alone else 0
+    cores = max(1, min(available_cores(), _physical(Path("/")) - busy))
+    if cores < (os.cpu_count() or 1):
         os.environ["OMP_NUM_THREADS"] = str(cores)
+    global chosen
+    chosen = True
 
 
 def _physical(root: Path) -> int:
     """Return the number of cores in the affinity of this process; two hardware threads of a core count once."""
-    if not hasattr(os, "sched_getaffinity"):  # Windows, macOS
+    processors = _affinity()
+    if not processors:
         return os.cpu_count() or 1
     topology = root / "sys/devices/system/cpu"
-    processors = os.sched_getaffinity(0)
     return len({_read(topology / f"cpu{i}/topology/thread_siblings_list") or str(i) for i in processors})
+
+
+def _affinity() -> set[int]:
+    """Return the processors that this process may run on; none on Windows and macOS, which do not tell."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 def _quotas(root: Path) -> Iterator[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ddim import nets, schedule
+from ddim import nets, processors, schedule
 from ddim.cli import main
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
@@ -455,3 +455,27 @@ def test_a_disk_that_is_full_from_the_start(tmp_path, capsys, disk):
     assert "free some space" in refused(capsys, tmp_path / "run")
     limit(None)
     go(tmp_path / "run", "--resume")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "changes", "threads"),
+    [
+        (True, {}, 3),
+        (False, {}, None),  # the user's number stays
+        (True, {"cores": 10**6}, None),
+        (True, {"processor": "another"}, None),
+        (True, {"threads": "many"}, None),
+        (True, {"threads": 0}, None),
+    ],
+)
+def test_a_run_continues_with_the_threads_that_it_began_with(chosen, changes, threads, tmp_path, monkeypatch):
+    main(["train", "digits", "--network", "plain", "--size", "tiny", "--steps", "1", "--out", str(tmp_path)])
+    path = tmp_path / "environment.json"
+    machine = json.loads(path.read_text())
+    assert machine["threads"] == torch.get_num_threads()
+    path.write_text(json.dumps({**machine, "threads": 3, **changes}))
+    seen = []
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    monkeypatch.setattr(processors, "chosen", chosen)
+    main(["train", str(tmp_path), "--resume", "--steps", "2"])
+    assert seen == ([] if threads is None else [threads])

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 from ddim.errors import Notice, UserError
-from ddim.processors import set_thread_defaults
+from ddim.processors import OtherPrograms, set_thread_defaults
 from ddim.text import did_you_mean, printable
 
 COMMANDS = {
@@ -69,7 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
         signal.signal(signal.SIGINT, _interrupt)
     warnings.formatwarning = _format_warning
-    set_thread_defaults()
     atexit.register(gc.freeze)  # Python's exit then searches no objects for cycles; torch has 170,000
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
@@ -94,6 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> None:
     from ddim import plugins
 
+    others = OtherPrograms()  # measured while the parser is imported
+    import tyro  # noqa: F401
+
+    set_thread_defaults(others)
     arguments, named = plugins.split(arguments)
     if arguments == ["--version"]:
         from ddim.environment import versions

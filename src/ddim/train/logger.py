@@ -150,7 +150,8 @@ class RunLogger:
         checkpoints.clear(self.folder)
         write_text(self.folder / "metrics.jsonl", "")
         device, processes = str(self.distributed.device), self.distributed.processes
-        machine = {**environment.describe(), "device": device, "processes": processes}
+        threads = torch.get_num_threads()
+        machine = {**environment.describe(), "device": device, "processes": processes, "threads": threads}
         write_text(self.folder / "environment.json", json.dumps(machine, indent=2) + "\n")
         preview = to_uint8(self.images.batch(torch.arange(min(100, len(self.images))))[0])
         write_bytes(self.folder / "samples" / "data.safetensors", to_bytes({"images": preview}))

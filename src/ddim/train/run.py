@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ddim import nets, schedule
+from ddim import environment, nets, processors, schedule
 from ddim.config import read_config
 from ddim.data import names, open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.files import as_table, user_path
+from ddim.files import as_table, read_table, user_path
 from ddim.predict import predictions
 from ddim.train import checkpoints
 from ddim.train.distributed import Distributed
@@ -267,11 +268,25 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
                 "--out."
             )
         checkpoints.resume(state, folder)
+        _use_threads_of(folder)
     elif any(steps) or ((folder / "model.safetensors").exists() and not (folder / "metrics.jsonl").exists()):
         raise UserError(f"{folder} holds weights but no config.json, so no run to resume; choose another --out.")
     # No process continues, and writes, before all have looked.
     if distributed.sum(state.step) != [state.step * distributed.processes]:
         raise UserError(f"Not all processes see the same checkpoints; put {folder} where all machines see it.")
+
+
+def _use_threads_of(folder: Path) -> None:
+    """Compute with as many threads as the run began with, which decide the rounding, if ddim chooses their number.
+
+    On a machine with another processor or other cores, the number stays.
+    """
+    with suppress(OSError, ValueError):
+        machine = read_table(folder / "environment.json")
+        here = {"processor": environment.processor(), "cores": processors.available_cores()}
+        same = all(machine.get(name) == value for name, value in here.items())
+        if processors.chosen and same and isinstance(threads := machine.get("threads"), int) and threads > 0:
+            torch.set_num_threads(threads)
 
 
 def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
