@@ -139,49 +139,20 @@ def test_one_group_computes_channels_last_and_to_the_same_values():
     torch.testing.assert_close(output, network(x, t, label), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("multipliers", [(1,), (1, 3), (1, 2, 1, 4)])
-@pytest.mark.parametrize("blocks", [1, 3])
-def test_skips_that_are_added(multipliers, blocks):
-    """No block changes the number of channels, so none needs a convolution in its shortcut."""
-    network = alive(nets.build("unet", 2, "tiny", multipliers=multipliers, blocks=blocks, skips="add"))
-    x = torch.randn(2, 2, 9, 6)
-    assert network(x, torch.tensor([1.0, 1000.0])).shape == x.shape
-    assert not [name for name, _ in network.named_parameters() if "shortcut" in name]
-    network(x, torch.ones(2)).square().mean().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
-def test_a_skip_is_added_to_what_comes_from_below():
-    network: Any = alive(nets.build("unet", 1, "tiny", skips="add")).double()
-    seen = {}
-    for name, layer in network.named_modules():
-        layer.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: (inputs[0], output)}))
-    network(torch.randn(2, 1, 8, 8, dtype=torch.float64), torch.tensor([5.0, 500.0]))
-    for block, below, skip in (
-        ("up.0.blocks.0", "middle", "down.1.blocks.0"),
-        ("up.0.blocks.1", "up.0.blocks.0", "down.0.shrink"),
-        ("up.1.blocks.0", "up.0.grow", "down.0.blocks.0"),
-        ("up.1.blocks.1", "up.1.blocks.0", "stem"),
-    ):
-        torch.testing.assert_close(seen[block][0], seen[below][1] + seen[skip][1], rtol=0, atol=0)
-
-
 def test_a_config_from_before_there_were_folds_means_none():
     network: Any = nets.build("unet", 1, "micro", classes=10)
-    before = {name: value for name, value in network.config.items() if name not in ("fold", "groups", "skips")}
+    before = {name: value for name, value in network.config.items() if name not in ("fold", "groups")}
     twin = nets.from_config(before)
     twin.load_state_dict(network.state_dict())
     assert twin.config == network.config
-    assert (network.config["fold"], network.config["groups"], network.config["skips"]) == (1, 32, "concat")
+    assert (network.config["fold"], network.config["groups"]) == (1, 32)
     assert {layer.num_groups for layer in network.modules() if isinstance(layer, nn.GroupNorm)} == {6, 12, 24, 18, 32}
 
 
-@pytest.mark.parametrize(
-    "options", [{"fold": 0}, {"fold": 1.5}, {"fold": 10**9}, {"groups": 0}, {"groups": "all"}, {"skips": []}]
-)
+@pytest.mark.parametrize("options", [{"fold": 0}, {"fold": 1.5}, {"fold": 10**9}, {"groups": 0}, {"groups": "all"}])
 def test_options_that_there_cannot_be(options):
     (name,) = options
-    with pytest.raises(UserError, match=f"The {name} of a U-Net must be (a whole number from 1 to|concat or add)"):
+    with pytest.raises(UserError, match=f"The {name} of a U-Net must be a whole number from 1 to"):
         nets.build("unet", 1, "tiny", **options)
 
 

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddim.errors import UserError
 from ddim.nets.blocks import Attention, Conditioning, ResidualBlock, check_fold, check_sizes, norm, zeroed
 from ddim.nets.registry import register
 
 
 @register("unet")
 class UNet(nn.Module):
-    """Residual blocks down and up, attention at some resolutions, and skips between them.
+    """Residual blocks down and up, attention at some resolutions, and skips by concatenation.
 
     Args:
         channels: number of channels of the image.
@@ -27,8 +26,6 @@ class UNet(nn.Module):
             last one, so the stages start at a lower resolution. The sides of an image are padded to a multiple of it.
         groups: at most this many groups in a group norm. With 1, activations are stored channels last, in which a
             CPU convolves faster but normalises several groups slowly.
-        skips: "concat", or "add", which costs less. Where the resolution changes, so do then the channels, so that both
-            terms of a sum have the same number.
         classes: number of classes, or None for a network without labels.
     """
 
@@ -56,39 +53,35 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         fold: int = 1,
         groups: int = 32,
-        skips: str = "concat",
         classes: int | None = None,
     ) -> None:
         super().__init__()
         widths = [width * multiplier for multiplier in multipliers]
         check_sizes([width, *widths] if widths else [], blocks)
         check_fold(fold, groups)
-        if skips not in ("concat", "add"):
-            raise UserError(f"The skips of a U-Net must be concat or add; got {skips!r:.40}.")
         self.fold, self.channels_last = fold, groups == 1
         self.condition = Conditioning(width, classes)
         features = self.condition.features
         self.stem = nn.Conv2d(channels * fold**2, width, 3, padding=1)
 
-        last, add = len(widths) - 1, skips == "add"
-        kept, current = [width], width  # channels of each skip connection, and of the current activation
+        last = len(widths) - 1
+        skips, current = [width], width  # channels of each skip connection, and of the current activation
         self.down = nn.ModuleList()
         for i, outputs in enumerate(widths):
             inputs = [current] + [outputs] * (blocks - 1)
             stage = [Block(n, outputs, features, dropout, groups, i in attention) for n in inputs]
-            kept += [outputs] * blocks
-            current = widths[i + 1] if add and i < last else outputs
-            self.down.append(Down(stage, nn.Conv2d(outputs, current, 3, stride=2, padding=1) if i < last else None))
-            kept += [current] * (i < last)
+            self.down.append(Down(stage, nn.Conv2d(outputs, outputs, 3, stride=2, padding=1) if i < last else None))
+            skips += [outputs] * (blocks + (i < last))
+            current = outputs
 
         self.middle = Middle(current, features, dropout, groups)
 
         self.up = nn.ModuleList()
         for i, outputs in reversed(list(enumerate(widths))):
-            inputs = [(0 if add else kept.pop()) + n for n in [current] + [outputs] * blocks]
-            stage = [Block(n, outputs, features, dropout, groups, i in attention) for n in inputs]
-            current = widths[i - 1] if add and i > 0 else outputs
-            self.up.append(Up(stage, nn.Conv2d(outputs, current, 3, padding=1) if i > 0 else None, add))
+            inputs = [current] + [outputs] * blocks
+            stage = [Block(n + skips.pop(), outputs, features, dropout, groups, i in attention) for n in inputs]
+            self.up.append(Up(stage, nn.Conv2d(outputs, outputs, 3, padding=1) if i > 0 else None))
+            current = outputs
 
         output = zeroed(nn.Conv2d(current, channels * fold**2, 3, padding=1))
         self.head = nn.Sequential(norm(current, groups), nn.SiLU(), output)
@@ -154,14 +147,13 @@ class Middle(nn.Module):
 class Up(nn.Module):
     """One stage on the way up, from the end of `skips`; upsampled to the next skip's size, odd or even."""
 
-    def __init__(self, blocks: Sequence[nn.Module], grow: nn.Module | None, add: bool) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], grow: nn.Module | None) -> None:
         super().__init__()
-        self.blocks, self.grow, self.add = nn.ModuleList(blocks), grow, add
+        self.blocks, self.grow = nn.ModuleList(blocks), grow
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
         for block in self.blocks:
-            skip = skips.pop()
-            x = block(x + skip if self.add else torch.cat([x, skip], dim=1), embedding)
+            x = block(torch.cat([x, skips.pop()], dim=1), embedding)
         if self.grow is not None:
             x = self.grow(F.interpolate(x, size=skips[-1].shape[-2:], mode="nearest"))
         return x
