@@ -230,6 +230,17 @@ def test_a_system_that_does_not_tell(text, clock, tmp_path):
     assert processors.OtherPrograms(tmp_path).busy() == 0
 
 
+def test_a_load_that_cannot_be_read(clock, tmp_path, monkeypatch):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "stat").write_text(STAT.format(work=1, other=1, elsewhere=1))
+
+    def unknown():
+        raise OSError("Load averages are unobtainable")
+
+    monkeypatch.setattr(os, "getloadavg", unknown, raising=False)
+    assert processors.OtherPrograms(tmp_path).busy() == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how busy each processor is")
 def test_busy_loops_are_seen():

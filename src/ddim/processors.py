@@ -52,9 +52,10 @@ class OtherPrograms:
         """
         time.sleep(max(0.0, self._began + WINDOW - time.monotonic()))
         work, seconds = self._seconds(), time.monotonic() - self._began
-        if self._work is None or work is None:
-            return 0.0
-        return min((work - self._work) / seconds, os.getloadavg()[0])
+        if self._work is not None and work is not None:
+            with suppress(OSError):  # the system does not tell the load
+                return min((work - self._work) / seconds, os.getloadavg()[0])
+        return 0.0
 
     def _seconds(self) -> float | None:
         """Return how long the processors of this process have worked for other programs since the start of the system.

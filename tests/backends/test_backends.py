@@ -33,6 +33,19 @@ def test_a_backend_that_exports_for_seconds_computes_the_network(name):
         assert error(backend, source(plain()), batch) < 1e-5
 
 
+def test_openvino_computes_a_part_of_the_batch_in_each_thread(by_class, monkeypatch):
+    monkeypatch.setattr("ddim.backends.openvino.threads", lambda: 4)
+    backend = prepare("openvino", "fp32", source(by_class), 4)
+    for batch in (1, 2, 3, 5, 9, 8):
+        assert error(backend, source(by_class), batch) < 1e-5
+    inputs = source(by_class).inputs(9)
+    expected = backend(*inputs).clone()
+    first = backend(*[one[:5] for one in inputs])
+    torch.testing.assert_close(first, expected[:5], rtol=0, atol=1e-6)
+    torch.testing.assert_close(backend(*inputs), expected, rtol=0, atol=0)
+    torch.testing.assert_close(first, expected[:5], rtol=0, atol=1e-6)  # later calls do not write into it
+
+
 @pytest.mark.parametrize("name", ["torch", "channels-last", "openvino"])
 def test_bf16_rounds_and_no_more(by_class, name):
     """8 bits of the mantissa: errors of some tenths of a percent, but not of 0 where it is computed in bf16."""

@@ -6,9 +6,9 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,45 +20,72 @@ from ddim.environment import version
 SHAPES = 4  # batch sizes that stay compiled
 
 
+class Part(NamedTuple):
+    """A part of a batch: the request that computes it, and what it reads and writes, without the rows that fill it."""
+
+    request: Any
+    rows: slice
+    inputs: list[Tensor]
+    output: Tensor
+
+
 @register("openvino")
 class OpenVINO(Backend):
-    """OpenVINO. The network is traced once, and compiled for each batch size in less than a second."""
+    """OpenVINO. The network is traced once, and compiled for each batch size in less than a second.
+
+    A batch is computed in equal parts at the same time, one for each thread: threads that share an operation wait for
+    each other after it.
+    """
 
     needs = ("openvino",)
 
     def __init__(self, source: Source, precision: str, batch: int, folder: Path | None) -> None:
         assert folder is not None
-        ov = _openvino()
-        self._openvino, self._shape, self._names = ov, source.shape, source.input_names
-        self._core, self._precision = _core(), precision
+        self._openvino, self._names = _openvino(), source.input_names
+        self._core, self._precision, self._threads = _core(), precision, threads()
         self._model = self._core.read_model(folder / "network.xml")
-        self._requests: OrderedDict[int, Any] = OrderedDict()  # batch size -> compiled network
-        self._lock = threading.Lock()  # a request computes one batch at a time
+        self._compiled: OrderedDict[int, list[Part]] = OrderedDict()  # by batch size
+        self._lock = threading.Lock()  # the parts hold one batch at a time
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        arrays = [one.contiguous().numpy() for one in inputs]
+        batch = len(inputs[0])
         with self._lock:
-            output = self._request(len(inputs[0])).infer(arrays, share_inputs=True, share_outputs=True)[0]
-            return torch.from_numpy(output).clone()
+            if batch not in self._compiled:
+                self._compiled[batch] = self._compile(inputs)
+            parts = self._compiled.pop(batch)  # and back, as the latest, unless Ctrl-C leaves some at work
+            for part in parts:
+                for held, one in zip(part.inputs, inputs, strict=True):
+                    held.copy_(one[part.rows])
+                part.request.start_async()
+            for part in parts:
+                part.request.wait()
+            self._compiled[batch] = parts
+            while len(self._compiled) > SHAPES:
+                self._compiled.popitem(last=False)
+            return torch.cat([part.output for part in parts])
 
-    def _request(self, batch: int) -> Any:
-        if batch in self._requests:
-            self._requests.move_to_end(batch)
-            return self._requests[batch]
-        shapes = [(batch, *self._shape), *[(batch,)] * (len(self._names) - 1)]
-        model = self._model.clone()
+    def _compile(self, inputs: Sequence[Tensor]) -> list[Part]:
+        batch = len(inputs[0])
+        size = -(-batch // min(batch, self._threads))
+        starts = range(0, batch, size)
+        shapes = [(size, *one.shape[1:]) for one in inputs]
+        model, ov = self._model.clone(), self._openvino
         model.reshape({model.input(name).any_name: shape for name, shape in zip(self._names, shapes, strict=True)})
-        types, properties = self._openvino.Type, self._openvino.properties
         options = {
-            properties.hint.inference_precision: types.bf16 if self._precision == "bf16" else types.f32,
-            properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
-            properties.inference_num_threads: threads(),
+            ov.properties.hint.inference_precision: ov.Type.bf16 if self._precision == "bf16" else ov.Type.f32,
+            ov.properties.inference_num_threads: self._threads,
+            ov.properties.num_streams: len(starts),
         }
         compiled = self._core.compile_model(model, "CPU", options)
-        self._requests[batch] = compiled.create_infer_request()
-        while len(self._requests) > SHAPES:
-            self._requests.popitem(last=False)
-        return self._requests[batch]
+        parts = []
+        for start in starts:
+            request, rows = compiled.create_infer_request(), slice(start, min(start + size, batch))
+            held = [torch.zeros(shape, dtype=one.dtype) for shape, one in zip(shapes, inputs, strict=True)]
+            for name, one in zip(self._names, held, strict=True):
+                request.set_tensor(name, ov.Tensor(one.numpy(), shared_memory=True))
+            output, count = torch.from_numpy(request.get_output_tensor().data), rows.stop - rows.start
+            parts.append(Part(request, rows, [one[:count] for one in held], output[:count]))
+        return parts
 
     @classmethod
     def key(cls, source: Source, precision: str, batch: int) -> str | None:
