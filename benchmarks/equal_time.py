@@ -4,8 +4,8 @@
 
 draws 1,000 images of each run in 50 and in 10 DDIM steps, with and without class guidance, and measures them and
 the stored samples of the other libraries with judge.py. It writes equal-time.json, .md and .png and the samples of
-the runs into benchmarks/results. Samples are drawn again only if a run's weights change. DDIM_DATA names the folder
-that holds MNIST.
+the runs into benchmarks/results; the picture shows the first run. Samples are drawn again only if a run's weights
+change. DDIM_DATA names the folder that holds MNIST.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def draw(run: Path, steps: int, weight: float, kept: Path) -> None:
         with np.load(kept) as file:
             if file["weights"] == weights:
                 return
-    model = ddim.load(run)
+    model = ddim.load(run, backend="torch")
     images = to_uint8(model.sample(COUNT, steps=steps, sampler="ddim", guidance=weight, seed=0))
     asked = {} if model.classes is None else {"labels": np.arange(COUNT) % model.classes}
     with writing(kept) as draft, draft.open("wb") as file:
@@ -120,17 +120,21 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the samples and of the result")
     args = parser.parse_args()
     folder: Path = args.results
-    rows, trained = [], {}
+    rows: list[dict[str, Any]] = []
+    pictured: list[dict[str, Any]] = []
+    trained = {}
     for run in args.runs:
-        name = "ddim" if len(args.runs) == 1 else f"ddim {run.name}"
-        trained[name] = training(run)
+        found = training(run)
+        name = f"ddim, {found['seconds'] / 60:.0f} minutes"
+        trained[name] = found
         for way, weight in WEIGHTS.items() if ddim.load(run).classes else [("", 1.0)]:
             for steps in STEPS:
                 kept = folder / "ours" / f"{run.name}{way.replace(', ', '-')}-{steps}.npz"
                 draw(run, steps, weight, kept)
                 rows.append(scored(name + way, steps, kept))
-    for stem, name in PEERS.items():
-        rows += [scored(name, steps, folder / "peers" / f"{stem}-{steps}.npz") for steps in STEPS]
+        pictured = pictured or list(rows)  # those of the first run
+    peers = [scored(name, n, folder / "peers" / f"{stem}-{n}.npz") for stem, name in PEERS.items() for n in STEPS]
+    rows += peers
     result = {
         "judge": {"test_accuracy": judge.accuracy()},
         "rows": rows,
@@ -142,7 +146,7 @@ def main() -> None:
     write_text(folder / "equal-time.json", json.dumps(result, indent=2) + "\n")
     write_text(folder / "equal-time.md", table(result))
     with writing(folder / "equal-time.png") as draft:
-        picture(rows, folder).save(draft, optimize=True)
+        picture(pictured + peers, folder).save(draft, optimize=True)
     print(table(result), end="")
 
 

@@ -41,8 +41,8 @@ ROUNDS = 4  # of `measure`; in each round, every candidate has its turn
 
 def recipe(name: str, steps: int | None = None) -> Recipe:
     """Return the recipe of a candidate, with a number of updates."""
-    size, changes = candidates.CANDIDATES[name]
-    base = replace(recipes.shipped("mnist"), size=size)
+    network, size, changes = candidates.CANDIDATES[name]
+    base = replace(recipes.shipped("mnist"), network=network, size=size)
     plan: dict[str, Any] = {"precision": "bf16", "epochs": None, "minutes": None, "steps": steps, **changes}
     return replace(base, plan=replace(base.plan, **plan))
 

@@ -46,8 +46,8 @@ class Calibration(NamedTuple):
 def candidates(device: torch.device, precisions: list[str]) -> list[str]:
     """Return the backends to compare, each with a precision, e.g. "openvino bf16".
 
-    "compiled" takes a minute to prepare, so it must be asked for. "onnx" exports for some seconds, and "openvino" was
-    faster wherever both were measured, so "onnx" is compared only where "openvino" is not installed.
+    "compiled" takes a minute to prepare, so it must be asked for. "onnx" exports for some seconds and has no bf16, so
+    it is compared only where "openvino" is not installed.
     """
     if device.type != "cpu":
         return [f"torch {precision}" for precision in precisions]
