@@ -11,7 +11,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "micro": nets.sizes("unet")["micro"],
     "fold": FOLDED,  # one change after the other
     "fold, attention": {**FOLDED, "attention": (1,)},
-    "fold, one group": {**FOLDED, "groups": 1},  # the size `folded`
+    "fold, one group": nets.sizes("unet")["folded"],
     "fold, one group, 48": {**FOLDED, "groups": 1, "width": 48},
     "fold, one group, 96 96": {**FOLDED, "groups": 1, "width": 96, "multipliers": (1, 1)},
 }
