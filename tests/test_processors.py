@@ -1,6 +1,7 @@
 """The number of cores, from crafted trees of /proc and /sys, and the threads that the command computes with."""
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -252,6 +253,21 @@ def test_busy_loops_are_seen():
         for loop in loops:
             loop.kill()
             loop.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_used_again_without_page_faults():
+    """The 16 arrays of 3 MiB have 12,288 pages, touched by the first of 20 rounds, and by default in each."""
+    code = (
+        "import resource\nimport numpy as np\nfrom ddim import processors\n{}\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20): [np.ones(3 * 2**20, np.uint8) for _ in range(16)]\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    kept = int(python(code.format("processors.keep_freed_memory()")).stdout)
+    assert kept < 2 * 12288
+    assert int(python(code.format("")).stdout) > 8 * 12288
 
 
 def test_a_program_that_has_imported_torch_keeps_its_settings(monkeypatch):

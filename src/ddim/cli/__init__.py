@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 from ddim.errors import Notice, UserError
-from ddim.processors import OtherPrograms, set_thread_defaults
+from ddim.processors import OtherPrograms, keep_freed_memory, set_thread_defaults
 from ddim.text import did_you_mean, printable
 
 COMMANDS = {
@@ -97,6 +97,7 @@ def _run(arguments: list[str]) -> None:
     import tyro  # noqa: F401
 
     set_thread_defaults(others)
+    keep_freed_memory()
     arguments, named = plugins.split(arguments)
     if arguments == ["--version"]:
         from ddim.environment import versions
