@@ -20,6 +20,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "learning rate 2e-3": {"learning_rate": 2e-3},
     "batch of 32, learning rate 2e-3": {"batch_size": 32, "learning_rate": 2e-3},
     "cooldown 0.6": {"cooldown": 0.6},
+    "Muon": {"optimizer": "muon"},
+    "Muon, learning rate 2e-3": {"optimizer": "muon", "learning_rate": 2e-3},
 }
 CANDIDATES: dict[str, tuple[str, str, dict[str, Any]]] = {name: ("unet", name, {}) for name in SIZES}
 """name -> the network, its size, and the changes of the plan."""

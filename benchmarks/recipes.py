@@ -66,7 +66,7 @@ SPEND: dict[str, Changes] = {  # the same time for fewer or for more updates
 VARIANTS = {"digits": LOSS, "mnist": {**LOSS, **SPEND}}
 BASE: Changes = (
     {"schedule": "linear", "predicts": "eps", "conditional": True},
-    {"times": "stratified", "weighting": "simple", "learning_rate": 1e-3, "cooldown": 0.3, "ema": (0.1, 0.05)},
+    {"optimizer": "adamw", "times": "stratified", "weighting": "simple", "learning_rate": 1e-3, "cooldown": 0.3},
 )
 SIZES, BATCH = {"digits": "tiny", "mnist": "mini"}, 64  # unless a variant says otherwise
 NETWORKS: dict[str, dict[str, Any]] = {  # in addition to the sizes that ddim names

@@ -236,6 +236,19 @@ def test_tensors_that_do_not_fit_leave_the_state_as_it_was(tmp_path, name, tenso
     assert state.numbers() == numbers
 
 
+@pytest.mark.parametrize(("before", "now"), [("adamw", "muon"), ("muon", "adamw")])
+def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path, before, now):
+    def trained(optimizer):
+        state = State(nn.Conv2d(16, 16, 1, bias=False), Plan(optimizer=optimizer))
+        state.network(torch.ones(1, 16, 1, 1)).sum().backward()
+        state.optimizer.step()
+        return state
+
+    put(trained(before), tmp_path, 9)
+    with pytest.raises(UserError, match=r"of another network or plan \(weight has the moments of another optimizer\)"):
+        checkpoints.resume(trained(now), tmp_path)
+
+
 def test_weights_that_a_checkpoint_lacks_are_damage(tmp_path):
     put(tiny(), tmp_path, 9)
     rewrite(tmp_path / "checkpoints" / "00000009.safetensors", lambda tensors, numbers: numbers.update(average="0.2"))

@@ -31,6 +31,7 @@ FULL: dict[str, Any] = {"times": "stratified", "weighting": "min-snr", "label_dr
 PLANS = {
     "even": Plan(steps=10, batch_size=12),
     "odd, in three parts": Plan(steps=10, batch_size=13, accumulate=3, **FULL),
+    "muon": Plan(steps=10, batch_size=13, optimizer="muon", **FULL),
     "more parts than images": Plan(steps=10, batch_size=3, accumulate=3, **FULL),
 }
 RUN = ["train", "--network", "plain", "--size", "tiny", "--conditional", "--precision", "fp32", "--device", "cpu"]

@@ -55,6 +55,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], torch.dtype]] = {
     "plain": ("plain", {"widths": (8, 16)}, {"times": "uniform", "weighting": "simple"}, torch.float32),
     "bf16": ("unet", {"width": 8, "dropout": 0.3}, {"precision": "bf16"}, torch.float32),
     "fp16": ("plain", {"widths": (8, 16)}, {"precision": "fp16", "learning_rate": 1e-3}, torch.float32),
+    "muon": ("unet", {"width": 16, "dropout": 0.3}, {"optimizer": "muon"}, torch.float32),
+    "muon, fp16": ("plain", {"widths": (16, 32)}, {"optimizer": "muon", "precision": "fp16"}, torch.float32),
+    "muon, channels last": ("unet", {"width": 16}, {"optimizer": "muon", "channels_last": True}, torch.float32),
     "channels last": ("unet", {"width": 8, "dropout": 0.3}, {"channels_last": True}, torch.float32),
     "float64": ("plain", {"widths": (8, 16)}, {}, torch.float64),
     "bf16 weights": ("plain", {"widths": (8, 16)}, {}, torch.bfloat16),
@@ -109,7 +112,8 @@ def test_a_training_that_goes_on_is_the_uninterrupted_one(tmp_path, case, stops)
     same(resumed, whole)
     assert again == losses
     assert whole.step == 8
-    if case == "fp16":
+    assert any(name.startswith("momentum_buffer/") for name in whole.tensors()) == ("muon" in case)
+    if "fp16" in case:
         assert 0 < whole.numbers()["updates"] < 8  # some were skipped, as the scaler said
         assert whole.numbers()["scaler"]["scale"] < 2.0**22
 
@@ -328,6 +332,7 @@ def test_a_run_goes_on_beyond_its_end(tmp_path, quick):
         (["--seed", "1"], "seed = 0, not 1"),
         (["--size", "small"], "size = 'tiny', not 'small'"),
         (["--ema", "0.2"], "ema = [0.1, 0.05], not [0.2]"),
+        (["--optimizer", "muon"], "optimizer = 'adamw', not 'muon'"),
         (["--no-conditional"], "conditional = True, not False"),
     ],
 )
@@ -338,6 +343,16 @@ def test_what_may_not_change_is_said_and_nothing_happens(tmp_path, capsys, words
     capsys.readouterr()
     assert said in refused(capsys, run, "--resume", *words)
     assert look(run) == before
+
+
+def test_a_run_of_before_there_was_a_choice_of_optimizer_goes_on(tmp_path, uninterrupted):
+    run = tmp_path / "run"
+    ended(run, "asked", 4)
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"]["plan"].pop("optimizer") == "adamw"
+    (run / "config.json").write_text(json.dumps(config))
+    go(run, "--resume")
+    assert outcome(run) == uninterrupted
 
 
 def test_a_checkpoint_of_another_network_is_refused_and_nothing_happens(tmp_path, capsys):

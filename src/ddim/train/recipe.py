@@ -45,8 +45,11 @@ class Plan:
     batch_size: int = 64
     """Images in an update, over all processes together."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Optimizer: adamw, or muon for the hidden convolutions and adamw for the rest."""
+
     learning_rate: float = 5e-4
-    """Learning rate of AdamW, after the warm-up."""
+    """Learning rate of the optimizer, after the warm-up."""
 
     warmup: int = 200
     """Updates over which the learning rate rises from 0."""

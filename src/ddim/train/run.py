@@ -29,7 +29,7 @@ from ddim.train.logger import RunLogger
 from ddim.train.loop import Progress, fit, seeded
 from ddim.train.loss import losses_by_level, weightings
 from ddim.train.precision import training_precision
-from ddim.train.recipe import Recipe
+from ddim.train.recipe import Plan, Recipe
 from ddim.train.state import State
 
 SAVE_EVERY = 60.0  # seconds between two checkpoints: the most that a killed run loses
@@ -252,6 +252,7 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
             )
         config = read_config(folder)
         before, now = (_fixed(table) for table in (as_table(config.get("recipe")), asdict(recipe)))
+        before = {"optimizer": Plan().optimizer, **before}  # missing from runs of ddim 0.1
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
             name = changed[0]

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ddim.errors import UserError
+from ddim.train import optimizers
 from ddim.train.guards import Guard
 from ddim.train.recipe import Plan
-
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's own names
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Positive: TypeAlias = Annotated[int, msgspec.Meta(gt=0, lt=2**53)]
@@ -106,7 +105,7 @@ class State:
         memory_format = torch.channels_last if plan.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.averages = [Average(network, width) for width in plan.ema]
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True)
+        self.optimizer = optimizers.build(network, plan.optimizer, plan.learning_rate)
         device = next(network.parameters()).device
         self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
         self.step, self.seconds = 0, 0.0  # updates made, and the time spent on them
@@ -117,17 +116,18 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by name: raw/..., averages by width, e.g. 0.1/..., and moments, e.g. exp_avg/..."""
-        groups = {"raw": self.network.state_dict()}
-        groups |= {f"{average.width:g}": average.network.state_dict() for average in self.averages}
-        parameters = dict(self.network.named_parameters())
-        moments = self.optimizer.state  # none for parameters that are frozen or not used
-        for moment in MOMENTS:
-            groups[moment] = {n: moments[p][moment] for n, p in parameters.items() if p in moments}
-        return {f"{group}/{name}": tensor for group, table in groups.items() for name, tensor in table.items()}
+        networks = {"raw": self.network} | {f"{average.width:g}": average.network for average in self.averages}
+        weights = {f"{group}/{n}": t for group, network in networks.items() for n, t in network.state_dict().items()}
+        state = self.optimizer.state  # without parameters that are frozen or not used
+        parameters = [(name, parameter) for name, parameter in self.network.named_parameters() if parameter in state]
+        return weights | {f"{moment}/{n}": state[p][moment] for n, p in parameters for moment in self._moments(p)}
+
+    def _moments(self, parameter: nn.Parameter) -> tuple[str, ...]:
+        return optimizers.moments(self.optimizer, parameter)
 
     def numbers(self) -> dict[str, Any]:
         """Return everything that is not a tensor, ready for JSON, which keeps every bit of a float."""
-        moments = next(iter(self.optimizer.state.values()), {"step": 0})
+        updates = (moments["step"] for moments in self.optimizer.state.values() if "step" in moments)
         return {
             "step": self.step,
             "average": f"{self.averages[0].width:g}",  # the one that is saved for use
@@ -138,7 +138,7 @@ class State:
             "guard": vars(self.guard).copy(),
             "lines": self.lines,
             "losses": list(self.losses),
-            "updates": int(moments["step"]),  # made by the optimizer: in fp16 it may skip some
+            "updates": int(next(updates, 0)),  # made by AdamW: in fp16 it may skip some
             "scaler": self.scaler.state_dict(),
         }
 
@@ -151,9 +151,13 @@ class State:
         """
         networks = {"raw": self.network} | {f"{average.width:g}": average.network for average in self.averages}
         parameters = dict(self.network.named_parameters())
-        moments = {name for name in parameters if f"{MOMENTS[0]}/{name}" in tensors}
+        moments = {name: self._moments(parameter) for name, parameter in parameters.items()}
+        for name, kept in moments.items():
+            if any(f"{moment}/{name}" in tensors for moment in optimizers.MOMENTS if moment not in kept):
+                raise ValueError(f"{name} has the moments of another optimizer")
+        moments = {name: kept for name, kept in moments.items() if f"{kept[0]}/{name}" in tensors}
         expected = {f"{group}/{n}": t for group, network in networks.items() for n, t in network.state_dict().items()}
-        expected |= {f"{moment}/{name}": parameters[name] for moment in MOMENTS for name in moments}
+        expected |= {f"{moment}/{name}": parameters[name] for name, kept in moments.items() for moment in kept}
         for name, tensor in expected.items():
             found = _kind(tensors[name]) if name in tensors else "missing"
             if found != _kind(tensor):
@@ -164,11 +168,12 @@ class State:
             network.load_state_dict({name: tensors[f"{group}/{name}"] for name in network.state_dict()})
         for average in self.averages:
             average.updates = numbers["step"]
-        for name in moments:
+        for name, kept in moments.items():
             parameter = parameters[name]
-            copies = {m: torch.empty_like(parameter).copy_(tensors[f"{m}/{name}"]) for m in MOMENTS}
-            count = torch.tensor(numbers["updates"], dtype=torch.float32, device=parameter.device)
-            self.optimizer.state[parameter] = {"step": count, **copies}  # fused: the count is on the GPU too
+            state = {moment: torch.empty_like(parameter).copy_(tensors[f"{moment}/{name}"]) for moment in kept}
+            if "exp_avg" in state:  # fused: the count is on the GPU too
+                state["step"] = torch.tensor(numbers["updates"], dtype=torch.float32, device=parameter.device)
+            self.optimizer.state[parameter] = state
         self.scaler.load_state_dict(numbers["scaler"])
         self.step, self.seconds = numbers["step"], numbers["seconds"]
         self.rate = numbers["rate"]
