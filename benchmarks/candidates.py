@@ -11,9 +11,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "micro": nets.sizes("unet")["micro"],
     "fold": FOLDED,  # one change after the other
     "fold, attention": {**FOLDED, "attention": (1,)},
-    "fold, one group": nets.sizes("unet")["folded"],
+    "fold, one group": {**FOLDED, "groups": 1},
     "fold, one group, 48": {**FOLDED, "groups": 1, "width": 48},
     "fold, one group, 96 96": {**FOLDED, "groups": 1, "width": 96, "multipliers": (1, 1)},
+    "fold, one group, scale and shift": nets.sizes("unet")["folded"],
 }
 PLANS: dict[str, dict[str, Any]] = {
     "batch of 32": {"batch_size": 32},
@@ -26,6 +27,7 @@ PLANS: dict[str, dict[str, Any]] = {
 CANDIDATES: dict[str, tuple[str, str, dict[str, Any]]] = {name: ("unet", name, {}) for name in SIZES}
 """name -> the network, its size, and the changes of the plan."""
 CANDIDATES |= {f"fold, one group; {name}": ("unet", "fold, one group", plan) for name, plan in PLANS.items()}
+CANDIDATES["fold, one group, scale and shift; Muon"] = ("unet", "fold, one group, scale and shift", PLANS["Muon"])
 CANDIDATES |= {name: (kind, name, {}) for kind in ("transformer", "magnitude-preserving") for name in nets.sizes(kind)}
 CANDIDATES["EDM2 blocks; learning rate 1e-2"] = ("magnitude-preserving", "EDM2 blocks", {"learning_rate": 1e-2})
 nets.UNet.sizes.update(SIZES)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import ddim
 from ddim import model_io, nets
 from ddim.errors import UserError
-from ddim.nets.blocks import Attention, attention, sinusoidal
+from ddim.nets.blocks import Attention, ResidualBlock, attention, sinusoidal
 from ddim.nets.registry import networks
 
 KINDS = [*((name, size) for name in nets.names() for size in ("tiny", "small"))]
@@ -79,6 +79,20 @@ def test_config_rebuilds_the_network():
         twin = nets.from_config(network.config)
         twin.load_state_dict(network.state_dict())
         assert twin.config == network.config
+
+
+@pytest.mark.parametrize("scale_shift", [False, True])
+def test_a_residual_block_against_its_formula(scale_shift):
+    block = alive(ResidualBlock(8, 16, 5, 0.0, groups=2, scale_shift=scale_shift)).double()
+    x, embedding = torch.randn(2, 8, 3, 4, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
+    y = block.embed(embedding).reshape(2, -1, 1, 1)
+    h = block.conv1(F.silu(F.group_norm(x, 2, block.norm1.weight, block.norm1.bias)))
+    if scale_shift:
+        h = (1 + y[:, :16]) * F.group_norm(h, 2, block.norm2.weight, block.norm2.bias) + y[:, 16:]
+    else:
+        h = F.group_norm(h + y, 2, block.norm2.weight, block.norm2.bias)
+    expected = block.shortcut(x) + block.conv2(F.silu(h))
+    torch.testing.assert_close(block(x, embedding), expected, rtol=0, atol=1e-12)
 
 
 def test_attention_against_its_formula():

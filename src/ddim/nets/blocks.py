@@ -83,19 +83,31 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with the embedding added between them, and a shortcut (arXiv 2006.11239, appendix B)."""
+    """Two 3x3 convolutions with the embedding added between them, and a shortcut (arXiv 2006.11239, appendix B).
 
-    def __init__(self, inputs: int, outputs: int, features: int, dropout: float, groups: int) -> None:
+    With `scale_shift`, the embedding instead scales and shifts the channels after the second norm, y_s norm(h) + y_b
+    (arXiv 2105.05233, section 3, adaptive group normalization).
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, features: int, dropout: float, groups: int, scale_shift: bool = False
+    ) -> None:
         super().__init__()
+        self.scale_shift = scale_shift
         self.norm1, self.conv1 = norm(inputs, groups), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.embed = nn.Linear(features, outputs)
+        self.embed = nn.Linear(features, 2 * outputs if scale_shift else outputs)
         self.norm2, self.conv2 = norm(outputs, groups), zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x))) + self.embed(embedding)[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h, y = self.conv1(F.silu(self.norm1(x))), self.embed(embedding)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = y.chunk(2, dim=1)
+            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        else:
+            h = self.norm2(h + y)
+        h = self.conv2(self.dropout(F.silu(h)))
         return h + self.shortcut(x)  # type: ignore[no-any-return]
 
 

@@ -26,6 +26,7 @@ class UNet(nn.Module):
             last one, so the stages start at a lower resolution. The sides of an image are padded to a multiple of it.
         groups: at most this many groups in a group norm. With 1, activations are stored channels last, in which a
             CPU convolves faster but normalises several groups slowly.
+        scale_shift: whether the embedding scales and shifts the channels of each residual block, or is added to them.
         classes: number of classes, or None for a network without labels.
     """
 
@@ -34,7 +35,7 @@ class UNet(nn.Module):
         "micro": {"width": 24, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
         "folded": {
             **{"width": 64, "multipliers": (1, 2), "blocks": 1, "attention": (), "dropout": 0.0},
-            **{"fold": 2, "groups": 1},
+            **{"fold": 2, "groups": 1, "scale_shift": True},
         },
         "mini": {"width": 32, "multipliers": (1, 2, 4), "blocks": 1, "attention": (2,), "dropout": 0.0},
         # DDPM's CIFAR-10 network, and the same at three eighths of its width: 35,746,307 and 5,041,347 parameters
@@ -53,6 +54,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         fold: int = 1,
         groups: int = 32,
+        scale_shift: bool = False,
         classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class UNet(nn.Module):
         check_fold(fold, groups)
         self.fold, self.channels_last = fold, groups == 1
         self.condition = Conditioning(width, classes)
-        features = self.condition.features
+        options = (self.condition.features, dropout, groups, scale_shift)
         self.stem = nn.Conv2d(channels * fold**2, width, 3, padding=1)
 
         last = len(widths) - 1
@@ -69,17 +71,17 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         for i, outputs in enumerate(widths):
             inputs = [current] + [outputs] * (blocks - 1)
-            stage = [Block(n, outputs, features, dropout, groups, i in attention) for n in inputs]
+            stage = [Block(n, outputs, *options, i in attention) for n in inputs]
             self.down.append(Down(stage, nn.Conv2d(outputs, outputs, 3, stride=2, padding=1) if i < last else None))
             skips += [outputs] * (blocks + (i < last))
             current = outputs
 
-        self.middle = Middle(current, features, dropout, groups)
+        self.middle = Middle(current, *options)
 
         self.up = nn.ModuleList()
         for i, outputs in reversed(list(enumerate(widths))):
             inputs = [current] + [outputs] * blocks
-            stage = [Block(n + skips.pop(), outputs, features, dropout, groups, i in attention) for n in inputs]
+            stage = [Block(n + skips.pop(), outputs, *options, i in attention) for n in inputs]
             self.up.append(Up(stage, nn.Conv2d(outputs, outputs, 3, padding=1) if i > 0 else None))
             current = outputs
 
@@ -106,9 +108,11 @@ class UNet(nn.Module):
 class Block(nn.Module):
     """A residual block, then attention if `attend`."""
 
-    def __init__(self, inputs: int, outputs: int, features: int, dropout: float, groups: int, attend: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, features: int, dropout: float, groups: int, scale_shift: bool, attend: bool
+    ) -> None:
         super().__init__()
-        self.residual = ResidualBlock(inputs, outputs, features, dropout, groups)
+        self.residual = ResidualBlock(inputs, outputs, features, dropout, groups, scale_shift)
         self.attention = Attention(outputs, groups) if attend else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -135,10 +139,10 @@ class Down(nn.Module):
 class Middle(nn.Module):
     """The bottom of the U: block, attention, block."""
 
-    def __init__(self, channels: int, features: int, dropout: float, groups: int) -> None:
+    def __init__(self, channels: int, features: int, dropout: float, groups: int, scale_shift: bool) -> None:
         super().__init__()
-        self.first = Block(channels, channels, features, dropout, groups, attend=True)
-        self.second = ResidualBlock(channels, channels, features, dropout, groups)
+        self.first = Block(channels, channels, features, dropout, groups, scale_shift, attend=True)
+        self.second = ResidualBlock(channels, channels, features, dropout, groups, scale_shift)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         return self.second(self.first(x, embedding), embedding)  # type: ignore[no-any-return]
