@@ -38,12 +38,12 @@ def classifier_free(
     in the same way and stays consistent with eps, as the two are linear in each other at a given x_t.
 
     In an interval of noise levels (arXiv 2404.07724, Eq. 6) the weight is w if low < sigma / alpha <= high, and 1
-    otherwise. There the conditional model alone is called.
+    otherwise. Outside the interval, the conditional model alone is called.
 
     Args:
         conditional: the prediction given the label.
         unconditional: the prediction without a label; called after the other at each level.
-        weight: w, any number; 0 is the unconditional model.
+        weight: w, any number; 0 is the unconditional model; with 1 it is not called.
         interval: (low, high) of sigma / alpha, the noise level for images in [-1, 1]: EDM's sigma. 0 <= low < high,
             and high may be infinite; the default guides at every level.
 
@@ -84,10 +84,12 @@ def classifier_free_in_one_call(
         weight, interval: see `classifier_free`. At a level outside the interval, the call has the batch itself.
     """
     interval = check_interval(interval)
+    if weight == 1:
+        return lambda x, at: predict(x, at, labels)
 
     def guided(x: Tensor, at: Level) -> Prediction:
         inside = contains(interval, at)
-        if weight == 1 or _nowhere(inside):
+        if _nowhere(inside):
             return predict(x, at, labels)
         without = torch.full((len(x),), null, device=x.device)
         both = torch.cat([without if labels is None else labels.to(without), without])
@@ -108,7 +110,7 @@ def check_interval(interval: Any) -> Interval:
     try:
         low, high = interval
         low = number("low", low, float, 0)
-        high = high if high == math.inf else number("high", high, float)
+        high = math.inf if high == math.inf else number("high", high, float)
         fits = low < high
     except (TypeError, ValueError, UserError):
         fits = False
