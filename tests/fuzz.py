@@ -288,6 +288,7 @@ def command_line(rng: Random) -> list[str]:
         case 0:
             words = ["sample", "mnist", "--count", "1", "--steps", "1", "--out", "picture.png"]
             flags = ["count", "steps", "sampler", "eta", "spacing", "labels", "guidance", "seed", "first", "batch-size"]
+            flags += ["guidance-interval", "autoguide", "weight"]
         case 1:
             words = ["train", "digits", "--size", "tiny", "--network", "plain", "--steps", "1", "--batch-size", "2"]
             words += ["--minutes", "0.01", "--device", "cpu", "--overwrite", "--out", "run"]

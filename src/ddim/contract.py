@@ -4,18 +4,39 @@ import inspect
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ddim.data.images import Images, check_images
 from ddim.errors import Notice, UserError, number
+from ddim.guidance import EVERYWHERE, Interval, check_interval
 from ddim.nets import networks
+from ddim.schedule import Schedule
+
+if TYPE_CHECKING:
+    from ddim.denoiser import Denoiser
 
 NULL = -1  # the label that stands for "any class"
 Labels = Sequence[int] | Tensor  # one class per image, or NULL
 ROUNDED = 1 + 1 / 255  # up to half a grey level above 1 still rounds to white
+
+
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """Return (C, H, W) as a tuple. Raises `UserError` for anything but three whole numbers above 0."""
+    if not hasattr(shape, "__len__") or len(shape) != 3:
+        raise UserError(f"The shape of an image is three whole numbers above 0, (C, H, W); got {shape!r}.")
+    return tuple(number("Each number of the shape (C, H, W)", side, int, 1) for side in shape)
+
+
+def check_predicts(predicts: str, schedule: Schedule) -> None:
+    """Raise `UserError` for "eps" on a schedule that ends at alpha_T = 0, where x0 cannot be computed from eps."""
+    if predicts == "eps" and schedule.alpha_bar[-1] == 0:
+        raise UserError(
+            "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T contains no signal; "
+            "let it predict 'v' or 'x0'."
+        )
 
 
 def check_network(network: Any, shape: tuple[int, ...], classes: int | None) -> None:
@@ -96,6 +117,77 @@ def check_labels(labels: Any, classes: int, count: int | None = None) -> Tensor:
     return torch.tensor([number("labels", label, int, NULL, classes - 1, allowed) for label in given], dtype=torch.long)
 
 
+def check_conditions(
+    model: "Denoiser",
+    labels: Any,
+    count: int | None,
+    guidance: Any = 1.0,
+    interval: Any = None,
+    weak: Any = None,
+) -> tuple[Tensor | None, float, Interval]:
+    """Return the labels on the model's device, None for "any", the weight of guidance and its interval.
+
+    Warn if the model never saw the null class, and the labels or the guidance need it.
+
+    Args:
+        model: the model.
+        labels, guidance, interval, weak: see `Denoiser.sample`.
+        count: B; None takes any number of labels.
+
+    Raises:
+        UserError: what `check_labels` refuses, labels or classifier-free guidance for a model without classes, an
+            interval that is empty, reversed or above the noise of the schedule, or a weak model that does not fit.
+    """
+    guidance = number("guidance", guidance, float)
+    interval = EVERYWHERE if interval is None else check_interval(interval)
+    most = (-model.schedule.log_snr[-1] / 2).exp().item()
+    if interval[0] >= most:
+        raise UserError(
+            f"The guidance interval from {interval[0]:g} to {interval[1]:g} lies above every noise level of the model, "
+            f"whose sigma / alpha is at most {most:.4g}; lower it."
+        )
+    if weak is not None:
+        _check_weak(model, weak)
+    if model.classes is None:
+        if labels is not None:
+            raise UserError("This model was trained without classes: leave the labels out.")
+        if guidance != 1 and weak is None:
+            raise UserError(
+                f"guidance must be 1 for a model without classes, unless a weak model guides it; got {guidance:g}."
+            )
+        return None, guidance, interval
+    given = None if labels is None else check_labels(labels, model.classes, count)
+    free = guidance != 1 and weak is None
+    if not model.null_class and (free or given is None or NULL in given):
+        need = "guidance" if free else "the label -1, any class,"
+        warnings.warn(
+            f"This model never saw the null class (it was trained with label_dropout = 0), and {need} needs it: "
+            "expect poor images. Give a class for each image and no guidance, or train with a label_dropout.",
+            Notice,
+            stacklevel=4,
+        )
+    return None if given is None else given.to(model.device), guidance, interval
+
+
+def _check_weak(model: "Denoiser", weak: Any) -> None:
+    """Raise `UserError` unless a weak model takes the images, the labels and the levels of a model."""
+    try:
+        theirs, device = (weak.shape, weak.classes, weak.schedule.log_snr.tolist()), weak.device
+    except AttributeError:
+        raise UserError(
+            f"The weak model must be a ddim.Denoiser, e.g. ddim.load(run, checkpoint=step); got {weak!r}."
+        ) from None
+    own = model.shape, model.classes, model.schedule.log_snr.tolist()
+    for what, mine, other in zip(("shape", "number of classes", "schedule"), own, theirs, strict=True):
+        if mine != other:
+            said = "" if what == "schedule" else f", {other} and not {mine}"
+            raise UserError(
+                f"The weak model has another {what} than the model{said}; take an earlier checkpoint of the same run."
+            )
+    if device != model.device:
+        raise UserError(f"The weak model is on {device}, and the model on {model.device}; move one with weak.to(...).")
+
+
 def check_data(images: Images, shape: tuple[int, ...], classes: int | None) -> None:
     """Check a data set against a model. To a model without classes the labels do not matter.
 
@@ -140,6 +232,13 @@ def check_batch(x: Any, shape: tuple[int, ...], what: str) -> None:
         )
     if not x.isfinite().all():
         raise UserError(f"{what} must be finite; some numbers are NaN or infinite. Look for where they come from.")
+
+
+def check_finite(x: Tensor) -> Tensor:
+    """Return what a network made. Raises `UserError` if a number in it is NaN or infinite."""
+    if not x.isfinite().all():
+        raise UserError("The network's output is NaN: its weights are broken; train it or copy it again.")
+    return x
 
 
 def check_range(images: Tensor) -> None:

@@ -1,6 +1,6 @@
 """A model: a network with its noise schedule and the quantity it predicts."""
 
-import warnings
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol, Unpack
@@ -8,12 +8,23 @@ from typing import Protocol, Unpack
 import torch
 from torch import Tensor, nn
 
-from ddim.contract import NULL, Labels, check_batch, check_labels, check_network, check_output, check_range
+from ddim.contract import (
+    NULL,
+    Labels,
+    check_batch,
+    check_conditions,
+    check_finite,
+    check_network,
+    check_output,
+    check_predicts,
+    check_range,
+    check_shape,
+)
 from ddim.device import evaluating
 from ddim.edit import invert
-from ddim.errors import Notice, UserError, number
+from ddim.errors import UserError, number
 from ddim.forward import q_sample
-from ddim.guidance import classifier_free_in_one_call, clip_x0
+from ddim.guidance import EVERYWHERE, Interval, autoguidance, classifier_free_in_one_call, clip_x0, share
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.pictures import to_uint8
@@ -78,16 +89,10 @@ class Denoiser(nn.Module):
         for value, kind in ((schedule, Schedule), (sampling, Sampling)):
             if not isinstance(value, kind):
                 raise UserError(f"A model takes a {kind.__module__}.{kind.__name__}; got {value!r}. Create one first.")
-        if not hasattr(shape, "__len__") or len(shape) != 3:
-            raise UserError(f"The shape of an image is three whole numbers above 0, (C, H, W); got {shape!r}.")
-        self.shape = tuple(number("Each number of the shape (C, H, W)", side, int, 1) for side in shape)
+        self.shape = check_shape(shape)
         self.classes = None if classes is None else number("The number of classes", classes, int, 1)
         check_network(network, self.shape, self.classes)
-        if predicts == "eps" and schedule.alpha_bar[-1] == 0:
-            raise UserError(
-                "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T contains "
-                "no signal; let it predict 'v' or 'x0'."
-            )
+        check_predicts(predicts, schedule)
         self.network, self.schedule, self.predicts = network, schedule, predicts
         self.indexed, self.sampling = indexed, sampling
 
@@ -123,17 +128,22 @@ class Denoiser(nn.Module):
         `sample` does the same at its first call.
 
         Args:
-            batch_size, guidance: see `sample`, which has the same errors.
+            batch_size, guidance: see `sample`, which has the same errors. With a weak model, prepare each of the two
+                with a guidance of 1.
             calls: number of network calls to come; None is any number.
         """
         with evaluating(self.network), torch.no_grad():
-            self._served(number("batch_size", batch_size, int, 1), number("guidance", guidance, float), calls)
+            rows = number("batch_size", batch_size, int, 1)
+            self._served(rows, calls, doubled=number("guidance", guidance, float) != 1)
         return self.backend
 
-    def _served(self, batch_size: int, guidance: float, calls: int | None) -> Callable[..., Tensor]:
+    def _served(self, batch_size: int, calls: int | None, doubled: float = 0.0) -> Callable[..., Tensor]:
+        """Return what computes the network for so many calls, of which a share has twice the batch."""
         if self.server is None:
             return self.network
-        return self.server.network(self, batch_size if guidance == 1 else 2 * batch_size, calls)
+        if doubled:  # a call of the batch itself costs half of one of twice the batch
+            batch_size, calls = 2 * batch_size, None if calls is None else math.ceil(calls * (1 + doubled) / 2)
+        return self.server.network(self, batch_size, calls)
 
     def with_network(self, network: nn.Module) -> "Denoiser":
         """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
@@ -200,13 +210,23 @@ class Denoiser(nn.Module):
             labels: (B,) the class of each image, or -1 for "any"; None is "any" for all.
             guidance, clip: see `sample`, which has the same errors.
         """
-        return self._denoise(self.network, *self._conditions(labels, None, guidance), clip)
+        given, weight, _ = check_conditions(self, labels, None, guidance)
+        return self._denoise(self.network, given, clip, weight)
 
-    def _denoise(self, network: Callable[..., Tensor], labels: Tensor | None, guidance: float, clip: bool) -> Denoise:
+    def _denoise(
+        self,
+        network: Callable[..., Tensor],
+        labels: Tensor | None,
+        clip: bool,
+        guidance: float = 1.0,
+        interval: Interval = EVERYWHERE,
+        weak: Callable[[Tensor | None], Denoise] | None = None,
+    ) -> Denoise:
         predict = partial(self._predicted, network)
-        denoise: Denoise = partial(predict, label=labels)
-        if guidance != 1:
-            denoise = classifier_free_in_one_call(predict, labels, NULL, guidance)
+        if weak is None:
+            denoise = classifier_free_in_one_call(predict, labels, NULL, guidance, interval)
+        else:
+            denoise = autoguidance(partial(predict, label=labels), weak(labels), guidance, interval)
         return clip_x0(denoise) if clip else denoise
 
     @torch.no_grad()
@@ -222,6 +242,8 @@ class Denoiser(nn.Module):
         first: int = 0,
         labels: Labels | None = None,
         guidance: float = 1.0,
+        guidance_interval: Interval | None = None,
+        weak: "Denoiser | None" = None,
         clip: bool = True,
         batch_size: int | None = None,
         progress: bool = True,
@@ -237,14 +259,19 @@ class Denoiser(nn.Module):
             seed: of the noise, in [0, 2^64).
             first: index of the first image in the seed's sequence of images.
             labels: (count,) the class of each image; None takes all classes in turn, if the model has classes.
-            guidance: weight of classifier-free guidance; 1 is the conditional model itself.
+            guidance: weight w of classifier-free guidance, or of autoguidance with `weak`; 1 is the model itself.
+            guidance_interval: (low, high) of sigma / alpha; guidance acts at levels above low and up to high, and
+                elsewhere the weight is 1. None is every level. See `ddim.guidance.classifier_free`.
+            weak: a model that guidance leads away from, in place of the null class, with the same shape, classes and
+                schedule: for instance `ddim.load(run, checkpoint=step)`. See `ddim.guidance.autoguidance`.
             clip: whether each predicted x0 is clipped to [-1, 1]. Without, images may leave that range.
             batch_size: images at a time; None is 64.
             progress: whether to show a progress bar.
             pixels: whether to return the images as uint8, in 256 grey levels: a quarter of the memory.
 
         Raises:
-            UserError: an invalid count, label, number of steps, eta or name, or weights that are NaN.
+            UserError: an invalid count, label, number of steps, eta, name or interval, a weak model that does not fit,
+                or weights that are NaN.
         """
         count = number("count", count, int, 1)
         batch_size = 64 if batch_size is None else number("batch_size", batch_size, int, 1)
@@ -256,26 +283,30 @@ class Denoiser(nn.Module):
         first = number("The first index", first, int, 0, 2**64 - count, "a whole number from 0 to 2^64 - count")
         if labels is None and self.classes is not None:
             labels = (first % self.classes + torch.arange(count)) % self.classes
-        classes, guidance = self._conditions(labels, count, guidance)
+        classes, guidance, interval = check_conditions(self, labels, count, guidance, guidance_interval, weak)
         batch_size = min(batch_size, count)
-        total = -(-count // batch_size) * (len(levels) - 1)
+        batches, steps = -(-count // batch_size), len(levels) - 1
+        calls = batches * method.calls(levels)
+        weak = None if guidance == 1 else weak
+        guided = 0.0 if guidance == 1 else share(interval, levels[:-1])  # share of the calls
         with (
             evaluating(self.network),
+            evaluating((weak or self).network),
             hidden(not progress),
-            bar(total=total, desc=f"sampling {count}", unit="step") as steps_bar,
+            bar(total=batches * steps, desc=f"sampling {count}", unit="step") as steps_bar,
         ):
-            network = self._served(batch_size, guidance, method.calls(levels) * -(-count // batch_size))
+            guide = weak and partial(weak._denoise, weak._served(batch_size, math.ceil(calls * guided)), clip=False)
+            network = self._served(batch_size, calls, 0.0 if weak else guided)
             for start in range(0, count, batch_size):
                 rows = range(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + i for i in rows))
                 xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.image_dtype))
-                denoise = self._denoise(
-                    network, None if classes is None else classes[start : rows.stop], guidance, clip
-                )
+                label = None if classes is None else classes[start : rows.stop]
+                denoise = self._denoise(network, label, clip, guidance, interval, guide)
                 for x in trajectory(method, denoise, xT, levels, noise, self.schedule):  # noqa: B007
                     steps_bar.update()
                 x = x.float().cpu()
-                x = _finite(x.clamp(-1, 1) if clip else x)
+                x = check_finite(x.clamp(-1, 1) if clip else x)
                 images[rows.start : rows.stop] = to_uint8(x) if pixels else x
         return images
 
@@ -314,33 +345,8 @@ class Denoiser(nn.Module):
         if options.get("sampler") is None:
             options = {**options, "sampler": get("ddim", eta=options.get("eta") or 0.0), "eta": None}
         method, levels = self.sampling.resolve(self.schedule, **options)
-        denoise = self._denoise(self.network, *self._conditions(labels, len(x), 1.0), clip=False)
+        given, *_ = check_conditions(self, labels, len(x))
+        denoise = self._denoise(self.network, given, clip=False)
         with evaluating(self.network):
             *_, end = solve(method, denoise, x.to(self.device, self.image_dtype), levels, schedule=self.schedule)
-        return _finite(end)
-
-    def _conditions(self, labels: Labels | None, count: int | None, guidance: float) -> tuple[Tensor | None, float]:
-        """Return the labels, None for "any", and the weight of guidance, both checked."""
-        guidance = number("guidance", guidance, float)
-        if self.classes is None:
-            if labels is not None:
-                raise UserError("This model was trained without classes: leave the labels out.")
-            if guidance != 1:
-                raise UserError(f"guidance must be 1 for a model without classes; got {guidance:g}.")
-            return None, guidance
-        given = None if labels is None else check_labels(labels, self.classes, count)
-        if not self.null_class and (guidance != 1 or given is None or NULL in given):
-            need = "guidance" if guidance != 1 else "the label -1, any class,"
-            warnings.warn(
-                f"This model never saw the null class (it was trained with label_dropout = 0), and {need} needs it: "
-                "expect poor images. Give a class for each image and no guidance, or train with a label_dropout.",
-                Notice,
-                stacklevel=4,
-            )
-        return None if given is None else given.to(self.device), guidance
-
-
-def _finite(x: Tensor) -> Tensor:
-    if not x.isfinite().all():
-        raise UserError("The network's output is NaN: its weights are broken; train it or copy it again.")
-    return x
+        return check_finite(end)

@@ -1,8 +1,10 @@
 """Each backend computes what the network computes, for any batch, and what it keeps is made again if it is wrong."""
 
+import copy
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +66,23 @@ def test_images_are_those_of_the_network(by_class):
             by_class.sample(5, steps=4, guidance=2.0, progress=False), expected, atol=1e-4, rtol=0
         )
         assert by_class.backend == f"{name} fp32"
+
+
+def test_a_weak_model_and_the_steps_outside_an_interval_are_served_too(by_class):
+    """Such a step has half the batch of the others; the weak model is another network."""
+    weak = copy.deepcopy(by_class)
+    with torch.no_grad():
+        next(weak.network.parameters()).mul_(0.5)
+    ways: list[dict[str, Any]] = [{}, {"weak": weak}]
+    options: dict[str, Any] = {"steps": 4, "guidance": 2.0, "guidance_interval": (0.5, 30.0), "progress": False}
+    expected = [by_class.sample(5, **options, **way) for way in ways]
+    assert not torch.allclose(expected[0], expected[1], atol=1e-2)
+    for name in QUICK:
+        for one in (by_class, weak):
+            backends.serve(one, name, "fp32")
+        for images, way in zip(expected, ways, strict=True):
+            torch.testing.assert_close(by_class.sample(5, **options, **way), images, atol=1e-4, rtol=0)
+        assert by_class.backend == weak.backend == f"{name} fp32"
 
 
 def test_what_is_kept_is_used_again(by_class, monkeypatch, cache):

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, Guidance, MeasurementFlags, PathFlag, SamplingFlags, refuse, writable
+from ddim.cli.guidance import GuidanceFlags
+from ddim.cli.options import Device, MeasurementFlags, PathFlag, SamplingFlags, refuse, writable
 from ddim.cli.reference import RealFlags
 from ddim.cli.subjects import Subject
 
@@ -32,12 +33,12 @@ class Evaluate:
     count: int | None = None
     """Number of samples to draw from a model; 1,000 if not given, or fewer for a small data set. A folder is used
     whole."""
-    guidance: Guidance = 1.0
     seed: int = 0
     """Seed of the samples' noise and of the bootstrap."""
     out: PathFlag | None = None
     """Folder for the results; RUN/evaluate for a run, else evaluate/NAME, if not given."""
     device: Device = None
+    guided: GuidanceFlags = field(default_factory=GuidanceFlags)
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
     compute: MeasurementFlags = field(default_factory=MeasurementFlags)
     reference: RealFlags = field(default_factory=RealFlags)
@@ -52,7 +53,8 @@ class Evaluate:
         subject = Subject.find(self.what)
         if not subject.is_model:
             reason = f"is for samples of a model; {self.what} is a folder of images."
-            refuse(self, ("count", "guidance"), reason)
+            refuse(self, ("count",), reason)
+            refuse(self.guided, asdict(self.guided), reason)
             refuse(self.sampling, asdict(self.sampling), reason)
             refuse(self.compute, asdict(self.compute), reason)
         folder = _folder(subject) if self.out is None else self.out
@@ -66,7 +68,7 @@ class Evaluate:
             count,
             self.device,
             self.seed,
-            self.guidance,
+            self.guided,
             labels,
             self.compute,
             **self.sampling.options(),

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from ddim.errors import Number, UserError, number
+from ddim.errors import Number, UserError
 from ddim.files import user_path
 
 if TYPE_CHECKING:
     from ddim.sampling import SamplingOptions
-
-MOST_GUIDANCE = 1000  # far larger weights overflow in the network's arithmetic
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
 PathFlag = Annotated[
@@ -36,24 +34,6 @@ DataDir = Annotated[
 Steps = Annotated[
     int | None,
     arg(help="Number of sampling steps S, from 1 to the model's T; the model's own default if not given."),
-]
-
-
-def _guidance(words: list[str]) -> float:
-    allowed = f"a number from -{MOST_GUIDANCE} to {MOST_GUIDANCE}, 1 for none"
-    return number("guidance", float(words[0]), float, -MOST_GUIDANCE, MOST_GUIDANCE, allowed)
-
-
-Guidance = Annotated[
-    float,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="FLOAT",
-        instance_from_str=_guidance,
-        is_instance=lambda value: isinstance(value, float),
-        str_from_instance=lambda weight: [str(weight)],
-    ),
-    arg(help=f"Weight of classifier-free guidance, at most {MOST_GUIDANCE}; 1 turns guidance off."),
 ]
 
 
@@ -124,4 +104,4 @@ def refuse(flags: Any, names: Iterable[str], reason: str) -> None:
     """Raise `UserError` if one of the named flags, fields of a dataclass, has a value other than its default."""
     for flag in fields(flags):
         if flag.name in names and getattr(flags, flag.name) != flag.default:
-            raise UserError(f"--{flag.name} {reason}")
+            raise UserError(f"--{flag.name.replace('_', '-')} {reason}")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import BackendFlags, Device, Guidance, PathFlag, SamplingFlags, numbers, writable
+from ddim.cli.guidance import GuidanceFlags
+from ddim.cli.options import BackendFlags, Device, PathFlag, SamplingFlags, numbers, writable
 from ddim.errors import Notice, UserError
 from ddim.text import counted, duration
 
@@ -46,6 +47,8 @@ class Sample:
       ddim sample runs/digits --count 50000 --out images.npz
       torchrun --nproc-per-node 4 -m ddim sample runs/digits --count 50000 --out images.npz
       ddim sample runs/digits --checkpoint 1800 --raw
+      ddim sample mnist --guidance 2 --guidance-interval 0.3 5
+      ddim sample runs/digits --autoguide 1000 --weight 1.5
     """
 
     run_folder: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -58,7 +61,6 @@ class Sample:
     """Index of the first image of the seed to draw."""
     labels: str | None = None
     """Class of each image, e.g. 0,1,2, repeated if --count is a multiple; all classes in turn if not given."""
-    guidance: Guidance = 1.0
     clip: bool = True
     """Clip each predicted x0 to [-1, 1]."""
     batch_size: int | None = None
@@ -71,6 +73,7 @@ class Sample:
     raw: bool = False
     """Use the latest weights instead of the averaged ones."""
     device: Device = None
+    guided: GuidanceFlags = field(default_factory=GuidanceFlags)
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
     compute: BackendFlags = field(default_factory=BackendFlags)
 
@@ -92,6 +95,8 @@ class Sample:
             warnings.simplefilter("ignore", Notice)  # the first process says it
         device = choose_device(self.device) if distributed is None else distributed.device
         model = load(folder, checkpoint=self.checkpoint, raw=self.raw, backend="torch").to(device)
+        weak = self.guided.weak(folder, self.checkpoint, self.raw)
+        weak = weak and weak.to(device)
         labels = self._labels(model.classes)
         count = self.count if self.count is not None else len(labels) if labels else 64
         if labels and count % len(labels):
@@ -114,7 +119,8 @@ class Sample:
         if count < 1 or size < 1:
             raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {size}.")
         one_batch = count <= size and distributed is None
-        serve(model, self.compute.backend, self.compute.precision, spare=SHORT if one_batch else 0.0)
+        for one in filter(None, (model, weak)):
+            serve(one, self.compute.backend, self.compute.precision, spare=SHORT if one_batch else 0.0)
         rows, shape = range(self.first, self.first + count), model.shape
         in_turn = (
             None
@@ -122,7 +128,7 @@ class Sample:
             else [(self.first + i) % model.classes for i in range(min(model.classes, count))]
         )
         request = Request(rows, shape, settings, in_turn if labels is None else labels)
-        drawn = partial(self.drawn, model, request, size)
+        drawn = partial(self.drawn, model, weak, request, size)
         if kind == "grid":
             if distributed is not None:
                 raise UserError("One process draws a grid; leave out torchrun, or name a folder, a .npy or .npz file.")
@@ -136,7 +142,8 @@ class Sample:
             return
         check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(shape)), of_all=True)
         with nullcontext() if distributed is None else distributed.main_first():
-            settings["backend"] = model.prepare(min(size, count), self.guidance, settings["steps"])
+            for one in filter(None, (weak, model)):
+                settings["backend"] = one.prepare(min(size, count), self.guided.guidance, settings["steps"])
         writer = PngFolder(out, request) if kind == "folder" else ARRAYS[kind](out, request)
         new = draw_missing(drawn, writer, size, place, distributed)
         if distributed is None or distributed.main:
@@ -146,6 +153,7 @@ class Sample:
     def drawn(
         self,
         model: "Denoiser",
+        weak: "Denoiser | None",
         request: "Request",
         size: int,
         parts: Iterable[range],
@@ -158,7 +166,7 @@ class Sample:
         After the first batch, say how long all will take if that is long.
 
         Args:
-            model, request: what draws, and the class of each image.
+            model, weak, request: what draws, what guides it, and the class of each image.
             size: number of images in a batch.
             parts: the batches of this process.
             left, processes: number of images that all processes together have to draw, and number of processes.
@@ -175,7 +183,8 @@ class Sample:
                     seed=self.seed,
                     first=rows.start,
                     labels=request.labels_of(rows),
-                    guidance=self.guidance,
+                    **self.guided.options(),
+                    weak=weak,
                     clip=self.clip,
                     batch_size=size,
                     progress=not several,
@@ -210,7 +219,7 @@ class Sample:
             "raw": self.raw,
             "seed": self.seed,
             **model.sampling.settings(model.schedule, **self.sampling.options()),
-            "guidance": self.guidance,
+            **self.guided.settings(folder),
             "labels": self.labels,
             "clip": self.clip,
             "ddim": __version__,
@@ -220,6 +229,7 @@ class Sample:
         """Return a name of the seed and of all settings that are not the model's own, e.g. seed0-ddim-10steps."""
         sampler, steps, spacing, eta = (settings[name] for name in ("sampler", "steps", "spacing", "eta"))
         own, plain = model.sampling, model.sampling.settings(model.schedule, steps=1, sampler=sampler)
+        guided = self.guided
         listed = "" if isinstance(spacing, str) else f"t{'-'.join(map(_short, spacing))}"
         parts = {
             f"seed{self.seed}": True,
@@ -227,7 +237,9 @@ class Sample:
             f"{steps}steps": not listed and steps != min(own.steps, model.schedule.T),
             listed or spacing: spacing != plain["spacing"],
             f"eta{_short(eta)}": eta != plain["eta"],
-            f"guidance{_short(self.guidance)}": self.guidance != 1,
+            f"guidance{_short(guided.guidance)}": guided.guidance != 1,
+            f"interval{'-'.join(map(_short, guided.guidance_interval or ()))}": guided.guidance_interval is not None,
+            f"autoguide{guided.autoguide}-weight{_short(guided.weight)}": guided.autoguide is not None,
             f"labels{(self.labels or '').replace('-1', 'any').replace(',', '-')}": self.labels is not None,
             "noclip": not self.clip,
             f"{count}images": count != usual,

@@ -13,6 +13,7 @@ from ddim.text import dimensions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ddim.cli.guidance import GuidanceFlags
     from ddim.cli.options import BackendFlags
     from ddim.data import Images
     from ddim.data.cache import Stored
@@ -121,7 +122,7 @@ class Subject:
         count: int,
         device: str | None,
         seed: int,
-        guidance: float = 1.0,
+        guided: "GuidanceFlags | None" = None,
         labels: "Tensor | None" = None,
         compute: "BackendFlags | None" = None,
         **options: Any,
@@ -130,7 +131,8 @@ class Subject:
 
         Args:
             shape: (C, H, W) of the real images. Grey images of a folder become RGB where C is 3.
-            count, device, seed, guidance, labels: of the samples.
+            count, device, seed, labels: of the samples.
+            guided: how the model is guided; None is without guidance.
             compute: what computes the network; None is the network itself.
             options: see `ddim.sampling.SamplingOptions`.
 
@@ -145,17 +147,21 @@ class Subject:
         from ddim.report.run_folder import images_seen, read_metrics
 
         if self.is_model:
-            model = self.model.to(choose_device(device))
+            device = choose_device(device)
+            model, weak = self.model.to(device), guided.weak(self.folder) if guided else None
+            weak = weak and weak.to(device)
             if compute is not None:
-                serve(model, compute.backend, compute.precision)
-            pixels = model.sample(count, labels=labels, seed=seed, guidance=guidance, pixels=True, **options)
-            guided = f", guidance {guidance:g}" if guidance != 1 else ""
+                for one in filter(None, (model, weak)):
+                    serve(one, compute.backend, compute.precision)
+            guidance = {**guided.options(), "weak": weak} if guided else {}
+            pixels = model.sample(count, labels=labels, seed=seed, pixels=True, **guidance, **options)
+            how = guided.describe() if guided else ""
             facts = {
                 "weights": fingerprint(self.folder),
                 "parameters": sum(p.numel() for p in model.network.parameters()),
                 "images_seen": images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl")),
                 "backend": model.backend,
-                "sampling": f"{model.sampling.describe(**options, schedule=model.schedule)}{guided}",
+                "sampling": f"{model.sampling.describe(**options, schedule=model.schedule)}{', ' * bool(how)}{how}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
         kept = self.shape[1:] == shape[1:] and shape[1] <= KEPT_SIZE  # then the copy exists

@@ -1,0 +1,157 @@
+"""`ddim sample` and `ddim evaluate` with an interval of guidance, and with an earlier checkpoint as the weak model."""
+
+import json
+import math
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from refusal import refused
+
+import ddim
+from ddim import model_io
+from ddim.cli import main
+from ddim.cli.guidance import GuidanceFlags
+from ddim.loading import SHIPPED
+from ddim.pictures import read_settings
+from ddim.train import Plan, Recipe, checkpoints, train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny trained run with classes and its checkpoints, which are of the steps 0, 1, 3, 7, 15, 19 and 20."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    plan = Plan(steps=20, batch_size=16, learning_rate=5e-3)
+    train(Recipe(network="plain", size="tiny", conditional=True, plan=plan), folder, device="cpu", save_every=1e-9)
+    assert checkpoints.steps(folder) == [0, 1, 3, 7, 15, 19, 20]
+    return folder
+
+
+def sample(folder, *words):
+    main(["sample", str(folder), "--device", "cpu", "--steps", "3", "--count", "4", *map(str, words)])
+
+
+def array(path):
+    return torch.from_numpy(np.load(path))[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "settings"),
+    [
+        ("--guidance 2 --guidance-interval 0.3 5", "guidance2-interval0.3-5", {"guidance_interval": [0.3, 5.0]}),
+        ("--guidance 2 --guidance-interval 0.3 inf", "guidance2-interval0.3-inf", {"guidance_interval": [0.3, "inf"]}),
+        ("--autoguide 3 --weight 2", "autoguide3-weight2", {"autoguide": 3, "weight": 2.0}),
+        (
+            "--autoguide 3 --weight 2 --guidance-interval 0.3 5",
+            "interval0.3-5-autoguide3-weight2",
+            {"autoguide": 3, "weight": 2.0, "guidance_interval": [0.3, 5.0]},
+        ),
+    ],
+)
+def test_a_grid_is_named_after_its_guidance_and_holds_it(run, words, name, settings):
+    sample(run, *words.split())
+    found = read_settings(run / "samples" / f"seed0-3steps-{name}-4images.png")
+    assert found is not None
+    assert {key: found[key] for key in settings} == settings
+    assert found["guidance"] == (2.0 if "--guidance " in words else 1.0)
+    weak = None if "autoguide" not in settings else model_io.fingerprint(checkpoints.path_of(run, 3))
+    assert found.get("weak_weights") == weak != found["weights"]
+
+
+def test_the_images_are_those_of_the_python_interface(run, tmp_path):
+    model, weak = ddim.load(run, backend="torch"), ddim.load(run, checkpoint=7, backend="torch")
+    words = ("--autoguide", 7, "--weight", 3, "--guidance-interval", 0.5, 30)
+    sample(run, *words, "--out", tmp_path / "weak.npy")
+    options: dict[str, Any] = {"guidance_interval": (0.5, 30.0), "steps": 3, "pixels": True, "progress": False}
+    same = model.sample(4, guidance=3.0, weak=weak, **options)
+    assert torch.equal(array(tmp_path / "weak.npy"), same[:, 0])
+    sample(run, "--guidance", 3, "--guidance-interval", 0.5, 30, "--out", tmp_path / "free.npy")
+    assert torch.equal(array(tmp_path / "free.npy"), model.sample(4, guidance=3.0, **options)[:, 0])
+    plain = model.sample(4, steps=3, pixels=True, progress=False)[:, 0]
+    for name in ("weak", "free"):
+        assert not torch.equal(array(tmp_path / f"{name}.npy"), plain)
+
+
+def test_raw_weights_are_guided_by_raw_weights_of_an_earlier_checkpoint(run, tmp_path):
+    sample(run, "--checkpoint", 15, "--raw", "--autoguide", 3, "--weight", 3, "--out", tmp_path / "raw.npy")
+    strong, weak = (ddim.load(run, checkpoint=step, raw=True, backend="torch") for step in (15, 3))
+    same = strong.sample(4, guidance=3.0, weak=weak, steps=3, pixels=True, progress=False)
+    assert torch.equal(array(tmp_path / "raw.npy"), same[:, 0])
+    averaged = strong.sample(4, guidance=3.0, weak=ddim.load(run, checkpoint=3, backend="torch"), steps=3, pixels=True)
+    assert not torch.equal(averaged, same)
+
+
+def test_images_of_two_guidances_are_not_mixed_in_a_folder(run, tmp_path, capsys):
+    words = ("sample", run, "--device", "cpu", "--steps", 1, "--count", 1, "--out", tmp_path / "gen")
+    main([*map(str, words), "--autoguide", "3", "--weight", "2"])
+    for other in ("--autoguide 3 --weight 1.5", "--autoguide 1 --weight 2", "", "--guidance 2"):
+        assert "with other settings" in refused(capsys, *words, *other.split())
+    assert os.listdir(tmp_path / "gen") == ["000000.png"]
+
+
+def test_evaluate_records_the_guidance(run, tmp_path):
+    where = ("--device", "cpu", "--count", "70", "--steps", "2", "--out", str(tmp_path))
+    for words, said in (
+        ("--guidance 2 --guidance-interval 0.3 200", "guidance 2 at sigma / alpha from 0.3 to 200"),
+        ("--autoguide 1 --weight 1.5", "autoguidance by step 1, weight 1.5"),
+    ):
+        main(["evaluate", str(run), *where, *words.split()])
+        facts = json.loads((tmp_path / "evaluation.json").read_text())
+        assert facts["sampling"] == f"unipc, log-snr, 2 steps, {said}"
+
+
+REFUSED = [
+    ("--guidance 2 --guidance-interval 5 0.3", "with 0 <= low < high, e.g. 0.3 and 5; got (5.0, 0.3)"),
+    ("--guidance 2 --guidance-interval 1 1", "got (1.0, 1.0)"),
+    ("--guidance 2 --guidance-interval -1 1", "got (-1.0, 1.0)"),
+    ("--guidance 2 --guidance-interval nan 1", "got (nan, 1.0)"),
+    ("--guidance 2 --guidance-interval 200 300", "lies above every noise level of the model"),
+    ("--guidance-interval 1 2", "give one of them, too"),
+    (
+        "--autoguide 2 --weight 2",
+        "takes a checkpoint before that of the model, step 20; {run} has 0, 1, 3, 7, 15, 19, and not 2",
+    ),
+    ("--autoguide 20 --weight 2", "step 20; {run} has 0, 1, 3, 7, 15, 19, and not 20"),
+    ("--autoguide 3 --weight 2 --checkpoint 3", "step 3; {run} has 0, 1, and not 3"),
+    ("--autoguide 3 --weight 2 --checkpoint 4", "{run} has no checkpoint of step 4; it has 0, 1, 3, 7, 15, 19, 20"),
+    ("--autoguide 3", "--autoguide needs --weight W beside it"),
+    ("--weight 2", "--weight needs --autoguide STEP beside it"),
+    ("--autoguide 3 --weight 2 --guidance 2", "--autoguide from a weak model; give one"),
+    ("--autoguide 3 --weight 1e308", "weight must be a number from -1000 to 1000, 1 for none; got 1e+308"),
+    ("--autoguide 3 --weight nan", "weight must be a number"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [("sample", *one) for one in REFUSED]
+    + [("evaluate", *one) for one in REFUSED if "--checkpoint" not in one[0]],  # which it does not have
+)
+def test_what_cannot_be_is_refused_in_one_sentence(run, tmp_path, monkeypatch, capsys, command, words, said):
+    monkeypatch.chdir(tmp_path)
+    message = refused(capsys, command, run, "--device", "cpu", "--out", tmp_path / "new.png", *words.split())
+    assert said.format(run=run) in " ".join(message.split())
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_a_model_without_checkpoints_has_no_weak_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    message = refused(capsys, "sample", "mnist", "--autoguide", 1000, "--weight", 2)
+    assert f"{SHIPPED / 'mnist'} has no checkpoints, one of which --autoguide needs" in message
+
+
+def test_a_folder_of_images_is_not_guided(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for flag, value in (("guidance", "2"), ("guidance-interval", "1 2"), ("autoguide", "3"), ("weight", "2")):
+        message = refused(capsys, "evaluate", tmp_path / "pictures", f"--{flag}", *value.split())
+        assert f"--{flag} is for samples of a model" in message
+
+
+def test_the_description_names_what_is_given():
+    assert GuidanceFlags().describe() == ""
+    assert GuidanceFlags(guidance=1.5, guidance_interval=(0.0, math.inf)).describe() == (
+        "guidance 1.5 at sigma / alpha from 0 to inf"
+    )
