@@ -22,12 +22,13 @@ PLANS: dict[str, dict[str, Any]] = {
     "batch of 32, learning rate 2e-3": {"batch_size": 32, "learning_rate": 2e-3},
     "cooldown 0.6": {"cooldown": 0.6},
     "Muon": {"optimizer": "muon"},
-    "Muon, learning rate 2e-3": {"optimizer": "muon", "learning_rate": 2e-3},
 }
 CANDIDATES: dict[str, tuple[str, str, dict[str, Any]]] = {name: ("unet", name, {}) for name in SIZES}
 """name -> the network, its size, and the changes of the plan."""
 CANDIDATES |= {f"fold, one group; {name}": ("unet", "fold, one group", plan) for name, plan in PLANS.items()}
+RECIPE = {"optimizer": "muon", "weighting": "clipped", "label_dropout": 0.05}
 CANDIDATES["fold, one group, scale and shift; Muon"] = ("unet", "fold, one group, scale and shift", PLANS["Muon"])
+CANDIDATES["the recipe"] = ("unet", "fold, one group, scale and shift", RECIPE)
 CANDIDATES |= {name: (kind, name, {}) for kind in ("transformer", "magnitude-preserving") for name in nets.sizes(kind)}
 CANDIDATES["EDM2 blocks; learning rate 1e-2"] = ("magnitude-preserving", "EDM2 blocks", {"learning_rate": 1e-2})
 nets.UNet.sizes.update(SIZES)

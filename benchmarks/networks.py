@@ -43,8 +43,8 @@ def recipe(name: str, steps: int | None = None) -> Recipe:
     """Return the recipe of a candidate, with a number of updates."""
     network, size, changes = candidates.CANDIDATES[name]
     base = replace(recipes.shipped("mnist"), network=network, size=size)
-    plan: dict[str, Any] = {"optimizer": "adamw", "precision": "bf16", "epochs": None, "minutes": None, "steps": steps}
-    plan |= changes
+    plan: dict[str, Any] = {"precision": "bf16", "epochs": None, "minutes": None, "steps": steps}
+    plan |= {"optimizer": "adamw", "weighting": "min-snr", "label_dropout": 0.1, **changes}
     return replace(base, plan=replace(base.plan, **plan))
 
 

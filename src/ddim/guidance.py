@@ -54,7 +54,7 @@ def classifier_free(
 
 
 def autoguidance(strong: Denoise, weak: Denoise, weight: float, interval: Interval = EVERYWHERE) -> Denoise:
-    """Return a `Denoise` with autoguidance: D = D_weak + w (D_strong - D_weak) (arXiv 2406.02507, section 3).
+    """Return a `Denoise` with autoguidance: D = D_weak + w (D_strong - D_weak) (arXiv 2406.02507).
 
     D is the predicted x0. The weak model has the errors of the strong one, but larger, e.g. because it was trained
     for a shorter time on the same images; guidance leads away from them. No classes are needed.

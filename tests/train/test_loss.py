@@ -43,6 +43,15 @@ def test_all_predictions_are_weighed_alike(at, weighting):
     torch.testing.assert_close(weight(weighting, "v", at) / sigma**2, in_x0)
 
 
+def test_clipped_weighs_the_error_of_x0_as_simple_does_up_to_five(at, snr):
+    """||v - v_theta||^2 is (SNR + 1) ||x0 - x0_theta||^2, and ||eps - eps_theta||^2 is SNR times it."""
+    for predicts, in_x0 in (("eps", snr), ("x0", torch.ones_like(snr)), ("v", snr + 1)):
+        torch.testing.assert_close(weight("clipped", predicts, at) * in_x0, in_x0.clamp(max=5))
+    assert torch.equal(weight("clipped", "eps", at), weight("min-snr", "eps", at))
+    assert (snr + 1 > 5).any()
+    assert (snr + 1 < 5).any()
+
+
 def test_soft_min_snr_meets_min_snr_far_from_the_corner(at, snr):
     soft, hard = (weight(name, "eps", at) for name in ("soft-min-snr", "min-snr"))
     assert (soft < hard).all()

@@ -50,6 +50,17 @@ def soft_min_snr(snr: Tensor, predicts: str) -> Tensor:
     return GAMMA / (snr + GAMMA) * _eps_error[predicts](snr)
 
 
+@register("clipped")
+def clipped(snr: Tensor, predicts: str) -> Tensor:
+    """Weight every level alike in whatever the network predicts, but the error of x0 by at most gamma.
+
+    For eps this is min-snr. For v the weight is min(1, gamma / (SNR + 1)): the noisiest levels, which decide what an
+    image shows, count in full.
+    """
+    own_error = {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1}  # over ||x0 - x0_theta||^2
+    return (GAMMA / own_error[predicts]).clamp(max=1)
+
+
 def names() -> list[str]:
     """Return the names of the registered weightings."""
     return list(weightings)
