@@ -124,7 +124,7 @@ def test_the_cores_of_this_process_are_at_most_its_affinity():
 
 def python(code, **environment):
     """Run code without the variables of threads that this process has."""
-    names = (*processors.THREADS, "LOCAL_WORLD_SIZE")
+    names = (*processors.THREADS, "LOCAL_WORLD_SIZE", "GLIBC_TUNABLES")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     return subprocess.run(
         [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True, check=True, timeout=120
@@ -268,6 +268,8 @@ def test_freed_memory_is_used_again_without_page_faults():
     kept = int(python(code.format("processors.keep_freed_memory()")).stdout)
     assert kept < 2 * 12288
     assert int(python(code.format("")).stdout) > 8 * 12288
+    users = python(code.format("processors.keep_freed_memory()"), MALLOC_TRIM_THRESHOLD_="131072")
+    assert int(users.stdout) > 8 * 12288
 
 
 def test_a_program_that_has_imported_torch_keeps_its_settings(monkeypatch):

@@ -94,12 +94,14 @@ def set_thread_defaults(others: OtherPrograms | None = None) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for later allocations, up to the peak of the process; only with glibc.
+    """Let the C library keep freed memory for later allocations, where it is glibc and the user has not set it up.
 
     By default, glibc returns large blocks to the system. Each network call then requests them again, page by page:
     one update on 64 images of MNIST met 12,000 page faults, which took a tenth of its time.
     """
-    trim_threshold, mmap_threshold = -1, -3  # the names of these options in malloc.h, with M_ before them
+    if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     with suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(mmap_threshold, 2**25)  # the largest that glibc accepts
