@@ -37,6 +37,7 @@ def total(costs, path, gamma):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [0.8, 1.0, 1.15])
 @pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "unipc"])
 def test_dynamic_programming_equals_brute_force(name, gamma):
@@ -101,6 +102,7 @@ def test_the_fine_grid_descends_from_T(make):
     assert all(t > s for t, s in itertools.pairwise(times))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [GAUSSIAN, MIXTURE], ids=["gaussian", "mixture"])
 def test_times_that_ddim_searches_are_better_than_every_spacing(data):
     """At the end of the flow, on noises that were not searched on. For solvers of higher order that is not so."""

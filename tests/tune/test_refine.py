@@ -91,6 +91,7 @@ def test_the_shift_moves_the_time_that_the_network_is_told_and_not_its_rates():
     assert [float(at.sigma) for at in asked] == [float(level.sigma) for level in visited[:-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [GAUSSIAN, MIXTURE], ids=["gaussian", "mixture"])
 @pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "unipc"])
 @pytest.mark.parametrize("calls", [4, 8])

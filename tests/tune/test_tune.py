@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,15 @@ import torch
 import ddim
 from ddim import model_io, nets, samplers, schedule
 from ddim.cli import main
+from ddim.cli.tune import keep
 from ddim.data import open_images
 from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError
 from ddim.pictures import read_settings
 from ddim.presets import Method, Preset, digest
 from ddim.sampling import Sampling
+from ddim.train import Plan, Recipe
+from ddim.train.run import train
 from ddim.tune import accept, image_calls, search, tune
 from ddim.verify.exact import Gaussian
 
@@ -42,14 +46,14 @@ def found():
 
 
 def blur():
-    s = schedule.linear(T=200)
+    s = schedule.linear(T=20)
     return Denoiser(Blur(s), s, "x0", shape=(1, 8, 8)).eval()
 
 
 def preset(model, calls=3, **changes):
     facts = {
         "sampler": "dpmpp-2m",
-        "times": (200.0, 90.0, 20.0),
+        "times": (20.0, 9.0, 2.0),
         "shift": 0.02,
         "corrections": ((0.01, 0.0), (0.02, -0.01), (0.0, 0.03)),
         "found": "dpmpp-2m, log-snr, refined",
@@ -70,6 +74,7 @@ def images(model, **options):
     return model.sample(4, progress=False, **options)
 
 
+@pytest.mark.slow
 def test_the_presets_make_so_many_calls_and_are_no_worse_than_a_plain_solver(found):
     model, verdicts, _ = found
     assert [verdict.preset.calls for verdict in verdicts] == [2, 3]
@@ -84,16 +89,19 @@ def test_the_presets_make_so_many_calls_and_are_no_worse_than_a_plain_solver(fou
         assert one.extractor == "scattering"
 
 
+@pytest.mark.slow
 def test_the_estimate_of_the_network_calls_is_about_right(found):
     model, _, counted = found
     assert counted == pytest.approx(image_calls(model, (2, 3), count=COUNT), rel=0.3)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_presets(found):
     model, verdicts, _ = found
     assert tune(model, (2, 3), count=COUNT, progress=False) == [verdict.preset for verdict in verdicts]
 
 
+@pytest.mark.slow
 def test_tuning_changes_no_weight_and_no_mode_and_draws_no_random_number(found):
     model = blur().train()
     before, state = digest(model.network), torch.get_rng_state()
@@ -102,13 +110,14 @@ def test_tuning_changes_no_weight_and_no_mode_and_draws_no_random_number(found):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_a_method_is_accepted_only_if_it_beats_the_plain_solvers():
     """A tuned method that is a bad plain one is refused; the best plain one is the preset."""
     model = blur()
-    judge = accept.Judge(model, ddim.evaluate.get("scattering", model.shape), images(model, steps=50), 0, COUNT, 0)
+    judge = accept.Judge(model, ddim.evaluate.get("scattering", model.shape), images(model, steps=20), 0, COUNT, 0)
     good, bad = (
         Method(sampler="ddim", times=times, found=name)
-        for name, times in (("good", (200.0, 80.0, 25.0)), ("bad", (200.0, 199.0, 198.0)))
+        for name, times in (("good", (20.0, 8.0, 2.5)), ("bad", (20.0, 19.9, 19.8)))
     )
     verdict = accept.decide(
         judge,
@@ -126,6 +135,7 @@ def test_a_method_is_accepted_only_if_it_beats_the_plain_solvers():
     assert not accept.decide(judge, 3, [good], [], digest(model.network), "").accepted
 
 
+@pytest.mark.slow
 def test_real_images_are_the_reference_if_they_are_given():
     torch.manual_seed(0)
     model = Denoiser(nets.build("plain", 1, "tiny", widths=(8, 16)), schedule.linear(T=20), shape=(1, 8, 8)).eval()
@@ -146,7 +156,7 @@ def test_a_preset_is_used_where_only_its_number_of_calls_is_given():
 @pytest.mark.parametrize(
     "options",
     [{"steps": 3, "sampler": name} for name in samplers.names()]
-    + [{"steps": 3, "eta": 0.0}, {"steps": 3, "spacing": "trailing"}, {"spacing": [200, 100]}, {"steps": 4}, {}],
+    + [{"steps": 3, "eta": 0.0}, {"steps": 3, "spacing": "trailing"}, {"spacing": [20, 10]}, {"steps": 4}, {}],
     ids=str,
 )
 def test_a_preset_never_changes_what_another_request_does(options):
@@ -185,9 +195,9 @@ def test_another_network_makes_the_preset_stale_and_another_precision_does_not()
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"calls": [0]}, "from 1 to T = 200; got 0"),
-        ({"calls": (5, 201)}, "from 1 to T = 200; got 201"),
-        ({"calls": (2.5,)}, r"from 1 to T = 200; got 2\.5"),
+        ({"calls": [0]}, "from 1 to T = 20; got 0"),
+        ({"calls": (5, 21)}, "from 1 to T = 20; got 21"),
+        ({"calls": (2.5,)}, r"from 1 to T = 20; got 2\.5"),
         ({"calls": ()}, "got none"),
         ({"teacher": "ddpm"}, "teacher must be a deterministic sampler.*got 'ddpm'"),
         ({"teacher": samplers.get("ddim", eta=0.3)}, "teacher must be a deterministic sampler"),
@@ -209,7 +219,7 @@ def run(tmp_path):
     network = nets.build("plain", 1, "tiny", widths=(8, 16))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    model = Denoiser(network, schedule.linear(T=200), shape=(1, 8, 8)).eval()
+    model = Denoiser(network, schedule.linear(T=20), shape=(1, 8, 8)).eval()
     model.presets = (preset(model),)
     model_io.save(model, tmp_path / "run")
     return tmp_path / "run"
@@ -231,12 +241,12 @@ def test_presets_are_saved_and_loaded_and_a_model_without_them_has_no_entry(run,
         {"sampler": "magic"},
         {"sampler": 3},
         {"times": []},
-        {"times": [200.0, 200.0, 10.0]},
+        {"times": [20.0, 20.0, 1.0]},
         {"times": [5000.0, 90.0, 20.0]},
-        {"times": [200.0, float("nan"), 20.0]},
+        {"times": [20.0, float("nan"), 2.0]},
         {"times": [1.0 / (i + 1) for i in range(2000)]},
-        {"times": [200.0, 90.0]},
-        {"times": [200.0, 90.0], "corrections": []},
+        {"times": [20.0, 9.0]},
+        {"times": [20.0, 9.0], "corrections": []},
         {"options": {"order": 3}},
         {"options": {"eta": "hat"}},
         {"options": [1]},
@@ -294,7 +304,7 @@ def test_sample_takes_the_preset_and_says_so_in_the_picture(run, capsys):
         "shift": 0.02,
         "corrections": [[0.01, 0.0], [0.02, -0.01], [0.0, 0.03]],
     }
-    assert (settings["sampler"], settings["spacing"]) == ("dpmpp-2m", [200.0, 90.0, 20.0])
+    assert (settings["sampler"], settings["spacing"]) == ("dpmpp-2m", [20.0, 9.0, 2.0])
     command("sample", run, "--steps", 3, "--count", 4, "--sampler", "unipc")
     assert "preset" not in (read_settings(run / "samples/seed0-3steps-4images.png") or {})
 
@@ -308,6 +318,7 @@ def test_an_interrupted_array_of_a_preset_continues(run, capsys):
     assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_tune_writes_presets_into_the_config_and_keeps_everything_else(run, capsys):
     before = json.loads((run / "config.json").read_text())
     weights = (run / "model.safetensors").read_bytes()
@@ -326,6 +337,7 @@ def test_tune_writes_presets_into_the_config_and_keeps_everything_else(run, caps
     assert model_io.load(run).preset(2).calls == 2
 
 
+@pytest.mark.slow
 def test_tune_replaces_stale_presets(run, capsys):
     config = json.loads((run / "config.json").read_text())
     config["presets"][0]["weights"] = "0" * 64
@@ -338,8 +350,8 @@ def test_tune_replaces_stale_presets(run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--calls", "0"), "from 1 to T = 200; got 0"),
-        (("--calls", "300"), "from 1 to T = 200; got 300"),
+        (("--calls", "0"), "from 1 to T = 20; got 0"),
+        (("--calls", "300"), "from 1 to T = 20; got 300"),
         (("--calls", "few"), "takes whole numbers"),
         (("--count", "1"), "The count must be"),
         (("--extractor", "eyes"), "eyes"),
@@ -358,3 +370,17 @@ def test_tune_writes_nothing_into_the_package(capsys):
     with pytest.raises(SystemExit):
         command("tune", "mnist")
     assert "mnist comes with ddim, and nothing is written into the package" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_preset_is_kept_through_further_training_and_then_stale(tmp_path):
+    recipe = Recipe(network="plain", size="tiny", plan=Plan(steps=2, batch_size=4))
+    model = train(recipe, tmp_path / "run", device="cpu")
+    times = (float(model.schedule.T), 90.0, 20.0)
+    keep(tmp_path / "run", [preset(model, times=times)])
+    assert model_io.load(tmp_path / "run").preset(3) is not None
+    train(replace(recipe, plan=replace(recipe.plan, steps=4)), tmp_path / "run", device="cpu", resume=True)
+    loaded = model_io.load(tmp_path / "run")
+    assert len(loaded.presets) == 1
+    with pytest.warns(Notice, match="stale"):
+        assert loaded.preset(3) is None

@@ -59,7 +59,7 @@ class Tune:
         from ddim.experiments.cost import forward_seconds
         from ddim.loading import comes_with_ddim
         from ddim.progress import bar
-        from ddim.tune import COUNT, NOISES, image_calls, search
+        from ddim.tune import COUNT, NOISES, REAL, image_calls, search
 
         subject = Subject.find(self.run_folder)
         folder = subject.folder
@@ -82,10 +82,10 @@ class Tune:
         }
         search(model, calls, **options)  # refuse before the estimate; the search begins with its first result
         seconds = total * forward_seconds(model, NOISES, repeats=3) / NOISES
-        what = "samples of a solver with 60 steps" if images is None else f"{len(images):,} held-out images"
+        what = "samples of a solver with 60 steps" if images is None else f"{min(len(images), REAL):,} held-out images"
         said = f"Tuning for {self.calls} network calls against {what} takes about {duration(seconds)}."
         print(said, file=sys.stderr)
-        with bar(total=total, desc="tuning", unit="call", unit_scale=True) as progress:
+        with bar(total=total, desc="tuning", unit="call") as progress:
             found = list(search(model, calls, **options, tick=progress.update))
         keep(folder, [verdict.preset for verdict in found])
         print("\n".join(table(found)))

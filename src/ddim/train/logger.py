@@ -143,7 +143,7 @@ class RunLogger:
 
     def _save_weights(self, finished: bool) -> None:
         kept: dict[str, Any] = {}
-        with contextlib.suppress(UserError):  # presets of before: `Denoiser.preset` names them stale, if they are
+        with contextlib.suppress(UserError, KeyError):  # presets of before; `Denoiser.preset` names the stale ones
             kept = {"presets": model_io.read_config(self.folder)["presets"]}
         model_io.save(self.average, self.folder, **kept, recipe=asdict(self.recipe), data=self.data, finished=finished)
 

@@ -22,7 +22,7 @@ from ddim.presets import Method, Preset, digest
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler
 from ddim.timesteps import levels, timesteps
-from ddim.tune.accept import Judge, Verdict, decide
+from ddim.tune.accept import REAL, Judge, Verdict, decide
 from ddim.tune.candidates import (
     Costs,
     Teacher,
@@ -36,11 +36,12 @@ from ddim.tune.candidates import (
 )
 from ddim.tune.refine import Distance, parameters, refine
 
-__all__ = ["Verdict", "image_calls", "search", "tune"]
+__all__ = ["COUNT", "NOISES", "REAL", "Verdict", "image_calls", "search", "tune"]
 
 NOISES = 16  # for refinement, and half of them to screen the plain solvers
 BETWEEN = 2  # steps of the teacher between two times of the fine grid
 SELECTED = 80  # samples of each method that `_select` compares
+FINALISTS = 2  # of the plain solvers, beside DDIM and the model's default, and of the tuned methods
 COUNT = 300  # samples of each method at acceptance, and of the teacher as reference
 ROUNDS = 2  # of Gauss-Newton
 NEAREST = 3  # searched methods of each kind that are kept
@@ -138,18 +139,21 @@ def search(
     def verdicts() -> Iterator[Verdict]:  # a generator, so that the checks above run at the call
         taught = noises.taught()
         reference: Tensor | Images = noises.reference(count) if images is None else images
-        said = f"{count} samples of the teacher" if images is None else f"{len(images)} images of {images.name}"
+        said = (
+            f"{count} samples of the teacher"
+            if images is None
+            else f"{min(len(images), REAL)} images of {images.name:.80}"
+        )
         selects = Judge(model, selecting, reference, SELECTED_ON, SELECTED, seed, tick)
         accepts = Judge(model, accepting, reference, ACCEPTED_ON, count, seed, tick)
         weights, costs = digest(model.network), Costs(taught, model.schedule)
         for calls in numbers:
-            solvers = _distinct([*(usual := _usual(model, calls)), *plain(model.schedule, calls)])
+            solvers, usual = _distinct(plain(model.schedule, calls)), _usual(model, calls)
             near = sorted(solvers, key=noises.distance(taught, NOISES // 2))
-            found = _tuned(near, noises.distance(taught, NOISES), costs, calls)
             ddim = selects.best([method for method in solvers if method.sampler == "ddim"])
-            shortlist = sorted([ddim, *usual, *near[:SCREENED]], key=selects.distance)
-            plains = _distinct([*usual, ddim, *shortlist[:2]])
-            yield decide(accepts, calls, plains, sorted(found, key=selects.distance)[:2], weights, said)
+            best = sorted([*usual, ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
+            found = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
+            yield decide(accepts, calls, _distinct([*usual, ddim, *best]), found[:FINALISTS], weights, said)
 
     return verdicts()
 

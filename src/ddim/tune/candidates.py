@@ -5,7 +5,7 @@ log-SNRs at which errors of the predictions weigh least in the result (DM-NonUni
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -73,9 +73,9 @@ def fine_times(schedule: Schedule, count: int = GRID) -> list[float]:
 
 
 def between(fine: Sequence[float], parts: int) -> list[float]:
-    """Return times, and between each two of them, and before 0, the times that divide the interval into equal parts."""
-    divided = [np.linspace(t, s, parts, endpoint=False) for t, s in zip(fine, [*fine[1:], 0.0], strict=True)]
-    return [float(t) for t in np.concatenate(divided)]
+    """Return times, and between each two of them the times that divide the interval into equal parts."""
+    divided = [np.linspace(t, s, parts, endpoint=False) for t, s in pairwise(fine)]
+    return [float(t) for t in np.concatenate([*divided, fine[-1:]])]
 
 
 def teach(
@@ -97,7 +97,7 @@ def teach(
         return predictions[-1]
 
     states = [noise, *trajectory(sampler, kept, noise, visited, schedule=schedule)]
-    return Teacher(visited[::parts], states[::parts], predictions[::parts])
+    return Teacher([*visited[:-1:parts], visited[-1]], [*states[:-1:parts], states[-1]], predictions[::parts])
 
 
 def local_errors(sampler: Sampler, teacher: Teacher, schedule: Schedule) -> Tensor:
