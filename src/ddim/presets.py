@@ -14,8 +14,11 @@ from ddim import samplers
 from ddim.errors import Notice, UserError, number
 from ddim.level import Level
 from ddim.samplers import Corrected, Sampler
-from ddim.schedule import LONGEST, Schedule
+from ddim.schedule import LONGEST as LATEST
+from ddim.schedule import Schedule
 from ddim.timesteps import levels, timesteps
+
+LONGEST = 1000  # network calls of a preset, and its times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class Method:
     found: str = ""
 
     def __post_init__(self) -> None:
-        times = tuple(number("A time", t, float, 0, LONGEST) for t in self.times)
+        times = tuple(number("A time", t, float, 0, LATEST) for t in self.times)
         if not times or any(t <= s for t, s in zip(times, (*times[1:], 0.0), strict=True)):
             raise UserError(f"The times of a preset must descend to above 0; got {list(times)[:6]}.")
         object.__setattr__(self, "times", times)
@@ -122,7 +125,7 @@ class Preset(Method):
             "steps": len(self.times),
             "sampler": self.sampler,
             "spacing": list(self.times),
-            "eta": self.options.get("eta"),
+            "eta": getattr(samplers.get(self.sampler, **self.options), "eta", None),
             "preset": {
                 "calls": self.calls,
                 "options": dict(self.options),

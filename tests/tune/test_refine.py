@@ -45,7 +45,7 @@ def test_zero_corrections_give_the_base_solver_bit_for_bit(name, spacing):
 def test_zeros_change_nothing(steps):
     times = tuple(float(t) for t in timesteps(S, steps, "log-snr")[:-1])
     method = Method(sampler="dpmpp-3m", times=times, found="dpmpp-3m, log-snr")
-    assert parameters(steps) <= max(MOST, steps)
+    assert parameters(steps) <= MOST or corrections_a_step(steps) == 0
     assert changed(method, [0.0] * parameters(steps)) == method
 
 

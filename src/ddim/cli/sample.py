@@ -221,8 +221,7 @@ class Sample:
     def _name(self, model: "Denoiser", settings: dict[str, Any], usual: int, count: int) -> str:
         """Return a name of the seed and of all settings that are not the model's own, e.g. seed0-ddim-10steps."""
         preset = settings.get("preset")
-        names = ("sampler", "steps", "spacing", "eta")
-        sampler, steps, spacing, eta = (settings[name] for name in names)
+        sampler, steps, spacing, eta = (settings[name] for name in ("sampler", "steps", "spacing", "eta"))
         own, plain = model.sampling, model.sampling.settings(model.schedule, steps=1, sampler=sampler)
         listed = "" if isinstance(spacing, str) else f"t{'-'.join(map(_short, spacing))}"
         chosen = {

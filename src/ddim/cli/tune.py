@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,7 @@ class Tune:
 
     The results are presets in the run's config.json: `ddim sample RUN --steps 8` then takes the preset of 8 network
     calls, unless --sampler, --eta or --spacing is given. A tuned method is accepted only if its samples are closer to
-    real images than those of every plain solver.
+    real images than those of the plain solvers.
 
     For example:
       ddim tune runs/mnist
@@ -74,19 +75,14 @@ class Tune:
         images = self._held_out(subject) if self.images else None
         total = image_calls(model, calls, images, count)
         serve(model, self.compute.backend, self.compute.precision)
-        options = {
-            "images": images,
-            "extractor": self.extractor,
-            "count": count,
-            "seed": self.seed,
-        }
-        search(model, calls, **options)  # refuse before the estimate; the search begins with its first result
+        begin = partial(search, model, calls, images=images, extractor=self.extractor, count=count, seed=self.seed)
+        begin()  # refuses before the estimate; the search itself begins with its first result
         seconds = total * forward_seconds(model, NOISES, repeats=3) / NOISES
         what = "samples of a solver with 60 steps" if images is None else f"{min(len(images), REAL):,} held-out images"
         said = f"Tuning for {self.calls} network calls against {what} takes about {duration(seconds)}."
         print(said, file=sys.stderr)
         with bar(total=total, desc="tuning", unit="call") as progress:
-            found = list(search(model, calls, **options, tick=progress.update))
+            found = list(begin(tick=progress.update))
         keep(folder, [verdict.preset for verdict in found])
         print("\n".join(table(found)))
         print(f"The presets are in {folder / 'config.json'}; `ddim sample {self.run_folder} --steps N` takes them.")

@@ -18,7 +18,7 @@ from ddim.errors import UserError, number
 from ddim.evaluate.extractors import Extractor, choose, get
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
-from ddim.presets import Method, Preset, digest
+from ddim.presets import LONGEST, Method, Preset, digest
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler
 from ddim.timesteps import levels, timesteps
@@ -34,18 +34,19 @@ from ddim.tune.candidates import (
     searched,
     teach,
 )
+from ddim.tune.refine import MOST as MOST_NUMBERS
 from ddim.tune.refine import Distance, parameters, refine
 
 __all__ = ["COUNT", "NOISES", "REAL", "Verdict", "image_calls", "search", "tune"]
 
 NOISES = 16  # for refinement, and half of them to screen the plain solvers
 BETWEEN = 2  # steps of the teacher between two times of the fine grid
-SELECTED = 80  # samples of each method that `_select` compares
+SELECTED = 80  # samples of each method, to choose the finalists
 FINALISTS = 2  # of the plain solvers, beside DDIM and the model's default, and of the tuned methods
 COUNT = 300  # samples of each method at acceptance, and of the teacher as reference
 ROUNDS = 2  # of Gauss-Newton
 NEAREST = 3  # searched methods of each kind that are kept
-SCREENED = 3  # plain solvers that are close to the teacher, beside DDIM on each spacing
+SCREENED = 3  # plain solvers that are kept for being near the teacher
 # Where the noises of selection, of acceptance and of the teacher's reference begin in the seed's sequence.
 SELECTED_ON, ACCEPTED_ON, REFERENCE = 1_000_000, 2_000_000, 3_000_000
 MOST = 100_000  # samples at acceptance
@@ -66,13 +67,14 @@ def tune(
 
     Assign them to `model.presets`, and `model.sample(n, steps=8)` takes the preset of 8 calls.
 
-    A preset is a tuned method if its samples beat those of every plain solver, DDIM on each spacing among them, by
-    more than chance explains; otherwise it is the best plain solver. They are measured by the Fréchet distance, on
-    noise that was not tuned on and in an extractor that was not tuned on.
+    A preset is a tuned method if its samples beat those of the plain solvers by more than chance explains; otherwise it
+    is the best plain solver. The plain solvers at acceptance are what the model takes by default, DDIM on its best
+    spacing, and the best others. The measure is the Fréchet distance, on noise that was not tuned on and in an
+    extractor that was not tuned on.
 
     Args:
         model: the model. It is sampled without guidance, with its classes in turn.
-        calls: numbers of network calls, each from 1 to T.
+        calls: numbers of network calls, each from 1 to T, at most 1,000.
         images: real images to compare with, best held-out ones. None compares with the teacher's samples from other
             noise: tuning needs no images, but then takes the teacher's distribution for the truth.
         extractor: the features at acceptance; None is the data's usual one, see `ddim.evaluate.choose`.
@@ -105,7 +107,7 @@ def image_calls(model: Denoiser, calls: Sequence[int], images: Images | None = N
     total = len(fine_times(model.schedule)) * BETWEEN * (NOISES + (count if images is None else 0))
     for steps in _check_calls(model, calls):
         screened = len(plain(model.schedule, steps)) * NOISES // 2
-        columns = 0.6 * parameters(steps) + 4  # of a Jacobian, and the trajectories beside it
+        columns = 0.6 * parameters(steps) + 4 if steps <= MOST_NUMBERS else 0  # and the trajectories beside them
         judged = 14 * SELECTED + 5 * count
         total += round(steps * (screened + judged + (2 * ROUNDS * columns + 13) * NOISES))
     return total
@@ -247,8 +249,8 @@ def _check_calls(model: Denoiser, calls: Sequence[int]) -> list[int]:
     if not numbers:
         raise UserError("Tuning needs a number of network calls, e.g. calls=(5, 8, 10); got none.")
     T = model.schedule.T
-    allowed = f"a whole number from 1 to T = {T}"
-    return sorted({number("Each number of network calls", one, int, 1, T, allowed) for one in numbers})
+    allowed = f"a whole number from 1 to T = {T}" if T <= LONGEST else f"a whole number from 1 to {LONGEST}"
+    return sorted({number("Each number of network calls", one, int, 1, min(T, LONGEST), allowed) for one in numbers})
 
 
 def _check_teacher(teacher: str | Sampler, model: Denoiser, fine: Sequence[float]) -> Sampler:

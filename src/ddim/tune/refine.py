@@ -17,7 +17,7 @@ from ddim.presets import Method
 from ddim.samplers import trajectory
 from ddim.schedule import Schedule
 
-MOST = 22  # numbers to tune
+MOST = 20  # numbers to tune; a method of more steps is not refined
 STEP = 2e-3  # of a finite difference
 ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its base solver
 DAMPING = (1e-3, 1e-1, 1e1)  # Levenberg-Marquardt's, tried in this order, relative to the largest curvature
@@ -119,7 +119,7 @@ def _moved(r: float, by: float) -> float:
 
 
 def refine(method: Method, distance: Distance, rounds: int = 2) -> Method:
-    """Return a method whose images are closer to the teacher's, by Gauss-Newton; the method itself if none is.
+    """Return a method whose images are closer to the teacher's, by Gauss-Newton; the method itself if it finds none.
 
     The Jacobian is taken by finite differences through `ddim.samplers.trajectory`: for so few numbers they cost less
     than gradients, and they hold for any solver.
@@ -130,7 +130,7 @@ def refine(method: Method, distance: Distance, rounds: int = 2) -> Method:
         rounds: number of Gauss-Newton steps.
     """
     theta = np.zeros(parameters(len(method.times)))
-    for _ in range(rounds):
+    for _ in range(rounds if len(theta) <= MOST else 0):
         remembered = Remembered(distance.denoise)
         base = distance.residuals(changed(method, theta), remembered)
         columns = []
