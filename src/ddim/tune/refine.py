@@ -43,7 +43,8 @@ class Distance:
         steps = trajectory(sampler, denoise or self.denoise, self.noise, visited, schedule=self.schedule)
         *_, reached = steps
         gap: Array = (reached - self.end).double().flatten().cpu().numpy()
-        return gap / float(gap.size) ** 0.5
+        scaled: Array = gap / float(gap.size) ** 0.5
+        return scaled
 
     def __call__(self, method: Method) -> float:
         """Return the root mean square over pixels."""
