@@ -39,6 +39,29 @@ class _Sampling(msgspec.Struct):
     spacing: str
 
 
+Name = Annotated[str, Meta(max_length=200)]
+
+
+class _Preset(msgspec.Struct, forbid_unknown_fields=True):
+    """The types and limits of a `ddim.presets.Preset`, which checks the rest."""
+
+    sampler: Name
+    times: Annotated[list[float], Meta(min_length=1, max_length=1000)]
+    options: Annotated[dict[Name, float | str | bool | None], Meta(max_length=20)]
+    shift: float
+    corrections: Annotated[list[Annotated[list[float], Meta(max_length=2)]], Meta(max_length=1000)]
+    found: Name
+    calls: Annotated[int, Meta(ge=1, le=1000)]
+    weights: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    distance: float
+    plain: float
+    ddim: float
+    best_plain: Name
+    extractor: Name
+    reference: Name
+    count: Annotated[int, Meta(ge=1, le=2**53)]
+
+
 class _Config(msgspec.Struct):
     """What describes the model, with its types and limits. Other entries, e.g. the recipe, are kept as they are."""
 
@@ -49,6 +72,7 @@ class _Config(msgspec.Struct):
     classes: Classes | None
     indexed: bool
     sampling: _Sampling
+    presets: Annotated[list[_Preset], Meta(max_length=100)] | UnsetType = UNSET
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

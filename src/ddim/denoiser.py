@@ -29,6 +29,7 @@ from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.pictures import to_uint8
 from ddim.predict import predictions, target
+from ddim.presets import Preset, find
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler, get, trajectory
 from ddim.sampling import Sampling, SamplingOptions
@@ -62,6 +63,7 @@ class Denoiser(nn.Module):
     Attributes:
         null_class: whether the network learns the null class -1, which guidance needs. `fit` sets it to False where
             no label is dropped.
+        presets: ways to sample with so many network calls that `ddim.tune` found, see `preset`.
         server: what computes the network of `sample`, see `ddim.backends.serve`; None is the network itself.
 
     Raises:
@@ -70,6 +72,7 @@ class Denoiser(nn.Module):
     """
 
     null_class: bool = True
+    presets: tuple[Preset, ...] = ()
     server: Server | None = None
 
     def __init__(
@@ -149,7 +152,7 @@ class Denoiser(nn.Module):
         """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
         schedule, predicts, shape, classes = self.schedule, self.predicts, self.shape, self.classes
         model = type(self)(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
-        model.null_class = self.null_class
+        model.null_class, model.presets = self.null_class, self.presets
         return model
 
     def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:
@@ -229,6 +232,22 @@ class Denoiser(nn.Module):
             denoise = autoguidance(partial(predict, label=labels), weak(labels), guidance, interval)
         return clip_x0(denoise) if clip else denoise
 
+    def preset(
+        self,
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        eta: float | str | None = None,
+        spacing: str | Sequence[float] | None = None,
+    ) -> Preset | None:
+        """Return the preset that `sample` takes for these options, None where it takes none.
+
+        It is the one that makes `steps` network calls, by default `sampling.steps`. With another option, or if it was
+        tuned for other weights, none is taken; in the latter case a `Notice` says so.
+        """
+        if not self.presets or not (sampler is None and eta is None and spacing is None):
+            return None
+        return find(self.presets, min(self.sampling.steps, self.schedule.T) if steps is None else steps, self.network)
+
     @torch.no_grad()
     def sample(
         self,
@@ -255,7 +274,9 @@ class Denoiser(nn.Module):
 
         Args:
             count: number of images, at least 1.
-            steps, sampler, eta, spacing: see `ddim.sampling.SamplingOptions`; None is the model's default.
+            steps, sampler, eta, spacing: see `ddim.sampling.SamplingOptions`; None is the model's default. If only the
+                steps are given, or nothing, and the model has a preset of so many network calls, that is used (see
+                `preset`).
             seed: of the noise, in [0, 2^64).
             first: index of the first image in the seed's sequence of images.
             labels: (count,) the class of each image; None takes all classes in turn, if the model has classes.
@@ -275,7 +296,12 @@ class Denoiser(nn.Module):
         """
         count = number("count", count, int, 1)
         batch_size = 64 if batch_size is None else number("batch_size", batch_size, int, 1)
-        method, levels = self.sampling.resolve(self.schedule, steps, sampler, eta, spacing)
+        preset = self.preset(steps, sampler, eta, spacing)
+        method, levels = (
+            self.sampling.resolve(self.schedule, steps, sampler, eta, spacing)
+            if preset is None
+            else preset.resolve(self.schedule)
+        )
         try:
             images = torch.empty(count, *self.shape, dtype=torch.uint8 if pixels else torch.float32)
         except (RuntimeError, TypeError) as error:  # PyTorch has no type of its own for this

@@ -27,6 +27,7 @@ from ddim.config import read_config as read_config
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import read_tensors, tensors_header, unreadable, write_bytes, write_text
+from ddim.presets import Preset
 from ddim.sampling import Sampling
 from ddim.text import first_line
 
@@ -46,6 +47,7 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "null_class": model.null_class,
         "indexed": model.indexed,
         "sampling": asdict(model.sampling),
+        **({"presets": [preset.to_dict() for preset in model.presets]} if model.presets else {}),
         **about,
     }
 
@@ -76,6 +78,9 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
         sampling=Sampling(**config["sampling"]),
     )
     model.null_class = _null_class(config)
+    model.presets = tuple(Preset(**entry) for entry in config.get("presets", ()))
+    for preset in model.presets:
+        preset.check(model.schedule)
     return model
 
 

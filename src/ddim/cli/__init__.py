@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate": "Evaluate",
     "compare": "Compare",
     "verify": "Verify",
+    "tune": "Tune",
     "list": "Names",
 }
 """command -> its class, in the order of `ddim --help`."""
@@ -48,6 +49,7 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
   ddim report runs/mnist               write a page with figures about a run
   ddim evaluate runs/mnist             compare samples with real images
   ddim compare runs/a runs/b           rank several models
+  ddim tune runs/mnist --calls 5,8     find the best way to sample in so few network calls
   ddim verify                          test every sampler against closed-form solutions
   ddim list samplers                   list the registered names that a flag accepts
   ddim --version                       show the versions of ddim and its dependencies

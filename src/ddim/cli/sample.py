@@ -211,6 +211,8 @@ class Sample:
         from ddim.model_io import fingerprint
         from ddim.train.checkpoints import newest, path_of
 
+        options = self.sampling.options()
+        preset = model.preset(**options)
         step = newest(folder) if self.raw and self.checkpoint is None else self.checkpoint
         return {
             "model": folder.resolve().name,
@@ -218,7 +220,7 @@ class Sample:
             "checkpoint": step,
             "raw": self.raw,
             "seed": self.seed,
-            **model.sampling.settings(model.schedule, **self.sampling.options()),
+            **(model.sampling.settings(model.schedule, **options) if preset is None else preset.settings()),
             **self.guided.settings(folder),
             "labels": self.labels,
             "clip": self.clip,
@@ -227,16 +229,20 @@ class Sample:
 
     def _name(self, model: "Denoiser", settings: dict[str, Any], usual: int, count: int) -> str:
         """Return a name of the seed and of all settings that are not the model's own, e.g. seed0-ddim-10steps."""
+        preset = settings.get("preset")
         sampler, steps, spacing, eta = (settings[name] for name in ("sampler", "steps", "spacing", "eta"))
         own, plain = model.sampling, model.sampling.settings(model.schedule, steps=1, sampler=sampler)
         guided = self.guided
         listed = "" if isinstance(spacing, str) else f"t{'-'.join(map(_short, spacing))}"
-        parts = {
-            f"seed{self.seed}": True,
+        chosen = {
             sampler: sampler != own.sampler,
             f"{steps}steps": not listed and steps != min(own.steps, model.schedule.T),
             listed or spacing: spacing != plain["spacing"],
             f"eta{_short(eta)}": eta != plain["eta"],
+        }
+        parts = {
+            f"seed{self.seed}": True,
+            **(chosen if preset is None else {f"preset{preset['calls']}": True}),
             f"guidance{_short(guided.guidance)}": guided.guidance != 1,
             f"interval{'-'.join(map(_short, guided.guidance_interval or ()))}": guided.guidance_interval is not None,
             f"autoguide{guided.autoguide}-weight{_short(guided.weight)}": guided.autoguide is not None,

@@ -18,6 +18,7 @@ from ddim.samplers.dpm_solver import DPM2, DPM3, DPMpp2S
 from ddim.samplers.dpmpp import DPMpp2M, DPMpp2MSDE, DPMpp3M
 from ddim.samplers.unipc import UniPC
 from ddim.samplers.er_sde import ERSDE
+from ddim.samplers.corrected import Corrected
 # isort: on
 
 for _module in pkgutil.iter_modules(__path__):
@@ -33,6 +34,7 @@ __all__ = [
     "IPNDM",
     "PLMS",
     "PNDM",
+    "Corrected",
     "DPMpp2M",
     "DPMpp2MSDE",
     "DPMpp2S",

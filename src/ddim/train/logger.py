@@ -1,5 +1,6 @@
 """What a run writes while it trains: checkpoints, metrics, and samples on the way."""
 
+import contextlib
 import json
 import math
 import time
@@ -141,7 +142,10 @@ class RunLogger:
         return True
 
     def _save_weights(self, finished: bool) -> None:
-        model_io.save(self.average, self.folder, recipe=asdict(self.recipe), data=self.data, finished=finished)
+        kept: dict[str, Any] = {}
+        with contextlib.suppress(UserError, KeyError):  # presets of before; `Denoiser.preset` names the stale ones
+            kept = {"presets": model_io.read_config(self.folder)["presets"]}
+        model_io.save(self.average, self.folder, **kept, recipe=asdict(self.recipe), data=self.data, finished=finished)
 
     def _begin(self) -> None:
         stale = [self.folder / "config.json", self.folder / "model.safetensors"]

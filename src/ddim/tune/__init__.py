@@ -1,0 +1,270 @@
+"""Tuning: the solver, the times and a few corrections that serve one model best at a small number of network calls.
+
+Three stages, each usable alone: `candidates`, `refine` and `accept`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ddim import samplers
+from ddim.contract import check_data
+from ddim.data import Images
+from ddim.denoiser import Denoiser
+from ddim.device import evaluating
+from ddim.errors import UserError, number
+from ddim.evaluate.extractors import Extractor, choose, get
+from ddim.level import Denoise, Level, Prediction
+from ddim.noise import ImageNoise
+from ddim.presets import LONGEST, Method, Preset, digest
+from ddim.progress import bar, hidden
+from ddim.samplers import Sampler
+from ddim.timesteps import levels, timesteps
+from ddim.tune.accept import REAL, Judge, Verdict, decide
+from ddim.tune.candidates import (
+    Costs,
+    Teacher,
+    between,
+    fine_times,
+    least_weighted,
+    one_call_a_step,
+    plain,
+    searched,
+    teach,
+)
+from ddim.tune.refine import MOST as MOST_NUMBERS
+from ddim.tune.refine import Distance, parameters, refine
+
+__all__ = ["COUNT", "NOISES", "REAL", "Verdict", "image_calls", "search", "tune"]
+
+NOISES = 16  # for refinement, and half of them to screen the plain solvers
+BETWEEN = 2  # steps of the teacher between two times of the fine grid
+SELECTED = 80  # samples of each method, to choose the finalists
+FINALISTS = 2  # of the plain solvers, beside DDIM and the model's default, and of the tuned methods
+COUNT = 300  # samples of each method at acceptance, and of the teacher as reference
+ROUNDS = 2  # of Gauss-Newton
+NEAREST = 3  # searched methods of each kind that are kept
+SCREENED = 3  # plain solvers that are kept for being near the teacher
+# Where the noises of selection, of acceptance and of the teacher's reference begin in the seed's sequence.
+SELECTED_ON, ACCEPTED_ON, REFERENCE = 1_000_000, 2_000_000, 3_000_000
+MOST = 100_000  # samples at acceptance
+
+
+def tune(
+    model: Denoiser,
+    calls: Sequence[int] = (5, 8, 10),
+    *,
+    images: Images | None = None,
+    extractor: str | None = None,
+    teacher: str | Sampler = "unipc",
+    count: int = COUNT,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Preset]:
+    """Return a preset for each number of network calls; nothing is written, and the model is not changed.
+
+    Assign them to `model.presets`, and `model.sample(n, steps=8)` takes the preset of 8 calls.
+
+    A preset is a tuned method if its samples beat those of the plain solvers by more than chance explains; otherwise it
+    is the best plain solver. The plain solvers at acceptance are what the model takes by default, DDIM on its best
+    spacing, and the best others. The measure is the Fréchet distance, on noise that was not tuned on and in an
+    extractor that was not tuned on.
+
+    Args:
+        model: the model. It is sampled without guidance, with its classes in turn.
+        calls: numbers of network calls, each from 1 to T, at most 1,000.
+        images: real images to compare with, best held-out ones. None compares with the teacher's samples from other
+            noise: tuning needs no images, but then takes the teacher's distribution for the truth.
+        extractor: the features at acceptance; None is the data's usual one, see `ddim.evaluate.choose`.
+        teacher: a deterministic solver of one network call a step, which takes 60 steps.
+        count: number of samples of each method at acceptance.
+        seed: of all noise. The same seed gives the same presets, on the same machine.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UserError: calls out of range, a stochastic teacher, images of another shape than the model's, or a shape that
+            the extractors do not take.
+    """
+    numbers = _check_calls(model, calls)
+    with hidden(not progress), bar(total=image_calls(model, calls, images, count), desc="tuning", unit="call") as shown:
+        verdicts = search(
+            model,
+            numbers,
+            images=images,
+            extractor=extractor,
+            teacher=teacher,
+            count=count,
+            seed=seed,
+            tick=shown.update,
+        )
+        return [verdict.preset for verdict in verdicts]
+
+
+def image_calls(model: Denoiser, calls: Sequence[int], images: Images | None = None, count: int = COUNT) -> int:
+    """Return about how many network calls `tune` makes, each image counted. The errors are those of `tune`."""
+    total = len(fine_times(model.schedule)) * BETWEEN * (NOISES + (count if images is None else 0))
+    for steps in _check_calls(model, calls):
+        screened = len(plain(model.schedule, steps)) * NOISES // 2
+        columns = 0.6 * parameters(steps) + 4 if steps <= MOST_NUMBERS else 0  # and the trajectories beside them
+        judged = 14 * SELECTED + 5 * count
+        total += round(steps * (screened + judged + (2 * ROUNDS * columns + 13) * NOISES))
+    return total
+
+
+def search(
+    model: Denoiser,
+    calls: Sequence[int],
+    *,
+    images: Images | None = None,
+    extractor: str | None = None,
+    teacher: str | Sampler = "unipc",
+    count: int = COUNT,
+    seed: int = 0,
+    tick: Callable[[int], object] = lambda _: None,
+) -> Iterator[Verdict]:
+    """Yield what was found for each number of network calls; `tick` is called with images times network calls.
+
+    See `tune` for the other arguments and the errors.
+    """
+    numbers = _check_calls(model, calls)
+    fine = fine_times(model.schedule)
+    solver = _check_teacher(teacher, model, fine)
+    count = number("The count", count, int, 2, MOST)
+    if images is not None:
+        check_data(images, model.shape, None)
+    accepting, selecting = _extractors(model, images, extractor)
+    noises = _Noises(model, solver, fine, seed, tick)
+
+    @torch.no_grad()
+    def verdicts() -> Iterator[Verdict]:  # a generator, so that the checks above run at the call
+        taught = noises.taught()
+        reference: Tensor | Images = noises.reference(count) if images is None else images
+        said = (
+            f"{count} samples of the teacher"
+            if images is None
+            else f"{min(len(images), REAL)} images of {images.name:.80}"
+        )
+        selects = Judge(model, selecting, reference, SELECTED_ON, SELECTED, seed, tick)
+        accepts = Judge(model, accepting, reference, ACCEPTED_ON, count, seed, tick)
+        weights, costs = digest(model.network), Costs(taught, model.schedule)
+        for calls in numbers:
+            solvers, usual = _distinct(plain(model.schedule, calls)), _usual(model, calls)
+            near = sorted(solvers, key=noises.distance(taught, NOISES // 2))
+            ddim = selects.best([method for method in solvers if method.sampler == "ddim"])
+            best = sorted([*usual, ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
+            found = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
+            yield decide(accepts, calls, _distinct([*usual, ddim, *best]), found[:FINALISTS], weights, said)
+
+    return verdicts()
+
+
+class _Noises:
+    """What runs the network on the noises of tuning, and on those of the reference."""
+
+    def __init__(
+        self, model: Denoiser, teacher: Sampler, fine: Sequence[float], seed: int, tick: Callable[[int], object]
+    ) -> None:
+        self.model, self.teacher, self.fine, self.seed, self.tick = model, teacher, fine, seed, tick
+        start = torch.empty(NOISES, *model.shape, device=model.device, dtype=model.image_dtype)
+        self.start = ImageNoise(seed, range(NOISES))(start)
+
+    def denoise(self, count: int) -> Denoise:
+        """Return the network for the first `count` noises of tuning, in eval mode, counted."""
+        labels = None if self.model.classes is None else torch.arange(count) % self.model.classes
+        denoise = self.model.denoise(labels)
+
+        def counted(x: Tensor, at: Level) -> Prediction:
+            self.tick(len(x))
+            with evaluating(self.model.network):
+                return denoise(x, at)
+
+        return counted
+
+    def taught(self) -> Teacher:
+        """Return what the teacher does from the noises of tuning."""
+        return teach(self.denoise(NOISES), self.start, self.model.schedule, self.teacher, self.fine, BETWEEN)
+
+    def distance(self, taught: Teacher, count: int) -> Distance:
+        """Return the distance to the teacher's end from the first `count` noises."""
+        return Distance(self.denoise(count), self.start[:count], taught.end[:count], self.model.schedule)
+
+    def reference(self, count: int) -> Tensor:
+        """Return samples of the teacher from other noise, (count, C, H, W) uint8."""
+        self.tick(count * len(self.fine) * BETWEEN)
+        times = between(self.fine, BETWEEN)
+        return self.model.sample(
+            count, sampler=self.teacher, spacing=times, seed=self.seed, first=REFERENCE, progress=False, pixels=True
+        )
+
+
+def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int) -> list[Method]:
+    """Return methods beyond the plain solvers, which are given with the nearest to the teacher first.
+
+    They are DDIM and the nearest other solver with one call a step, each on the searched times that are nearest, and
+    the best of each refined.
+    """
+    schedule = distance.schedule
+    ddim = list(searched("ddim", costs, calls))
+    found: list[Method] = []
+    for others in (False, True):
+        kind = [m for m in near if (m.sampler != "ddim") == others and one_call_a_step(m, schedule)]
+        if not kind:
+            continue
+        name, times = kind[0].sampler, ddim
+        if others:
+            times = [*searched(name, costs, calls)]
+            times += [replace(method, sampler=name, found=f"{name} on the times of {method.found}") for method in ddim]
+        if weighted := least_weighted(name, schedule, calls):
+            times.append(weighted)
+        ranked = sorted(_distinct([kind[0], *times]), key=distance)
+        found += [*ranked[:NEAREST], refine(ranked[0], distance, ROUNDS)]
+    return [method for method in _distinct(found) if method not in near]
+
+
+def _distinct(methods: Sequence[Method]) -> list[Method]:
+    """Return the methods without those that differ from an earlier one in words alone."""
+    kept: list[Method] = []
+    for method in methods:
+        if not any(replace(method, found=one.found) == one for one in kept):
+            kept.append(method)
+    return kept
+
+
+def _usual(model: Denoiser, calls: int) -> list[Method]:
+    """Return what the model does in so many steps without a preset, if that makes so many network calls."""
+    sampling = model.sampling
+    sampler, visited = sampling.resolve(model.schedule, calls)
+    if sampler.calls(visited) != calls:
+        return []
+    options = {} if sampling.eta is None else {"eta": sampling.eta}
+    times = tuple(float(level.t) for level in visited[:-1])
+    found = f"{sampling.sampler}, {sampling.spacing}"
+    return [Method(sampler=sampling.sampler, times=times, options=options, found=found)]
+
+
+def _check_calls(model: Denoiser, calls: Sequence[int]) -> list[int]:
+    numbers = list(calls)
+    if not numbers:
+        raise UserError("Tuning needs a number of network calls, e.g. calls=(5, 8, 10); got none.")
+    T = model.schedule.T
+    allowed = f"a whole number from 1 to T = {T}" if T <= LONGEST else f"a whole number from 1 to {LONGEST}"
+    return sorted({number("Each number of network calls", one, int, 1, min(T, LONGEST), allowed) for one in numbers})
+
+
+def _check_teacher(teacher: str | Sampler, model: Denoiser, fine: Sequence[float]) -> Sampler:
+    solver = samplers.get(teacher) if isinstance(teacher, str) else teacher
+    if not isinstance(solver, Sampler) or solver.stochastic:
+        raise UserError(f"The teacher must be a deterministic sampler, e.g. 'unipc'; got {teacher!r}.")
+    if solver.calls(levels(model.schedule, timesteps(model.schedule, None, fine))) != len(fine):
+        raise UserError(f"The teacher must make one network call a step, e.g. 'unipc'; got {teacher!r}.")
+    return solver
+
+
+def _extractors(model: Denoiser, images: Images | None, name: str | None) -> tuple[Extractor, Extractor]:
+    """Return the extractor for acceptance, and another one for the selection before it."""
+    channels, height, width = model.shape
+    shape, data = (channels, height, width), None if images is None else images.name
+    accepting = choose(shape, data) if name is None else get(name, shape)
+    return accepting, get("scattering-small" if accepting.name == "scattering" else "scattering", shape)

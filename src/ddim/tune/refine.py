@@ -1,0 +1,157 @@
+"""Refinement of a method: its times, one shift and a few corrections, towards the end of a teacher's trajectory.
+
+GS (arXiv 2510.17699) trains these numbers by gradients on thousands of trajectories. They are at most `MOST` here, so
+that Gauss-Newton on a few noises serves. It starts at the base solver, whose corrections are all zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddim.level import Denoise, Level, Prediction
+from ddim.presets import Method
+from ddim.samplers import trajectory
+from ddim.schedule import Schedule
+
+MOST = 20  # numbers to tune; a method of more steps is not refined
+STEP = 2e-3  # of a finite difference
+ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its base solver
+DAMPING = (1e-3, 1e-1, 1e1)  # Levenberg-Marquardt's, tried in this order, relative to the largest curvature
+Array = NDArray[np.float64]
+
+
+class Distance:
+    """The distance of methods to a teacher's end from the same noise.
+
+    Args:
+        denoise: the network.
+        noise: x_T, (B, C, H, W).
+        end: where the teacher arrives from it.
+        schedule: the model's.
+    """
+
+    def __init__(self, denoise: Denoise, noise: Tensor, end: Tensor, schedule: Schedule) -> None:
+        self.denoise, self.noise, self.end, self.schedule = denoise, noise, end, schedule
+
+    def residuals(self, method: Method, denoise: Denoise | None = None) -> Array:
+        """Return the differences of the pixels, scaled so that their squares add up to the mean square."""
+        sampler, visited = method.resolve(self.schedule)
+        steps = trajectory(sampler, denoise or self.denoise, self.noise, visited, schedule=self.schedule)
+        *_, reached = steps
+        gap: Array = (reached - self.end).double().flatten().cpu().numpy()
+        scaled: Array = gap / float(gap.size) ** 0.5
+        return scaled
+
+    def __call__(self, method: Method) -> float:
+        """Return the root mean square over pixels."""
+        return float(np.sqrt(np.square(self.residuals(method)).sum()))
+
+
+class Remembered:
+    """A `Denoise` that answers again where a trajectory is still equal to the one that it first saw.
+
+    A change of step n leaves the calls before it equal, which halves the network calls of a Jacobian.
+    """
+
+    def __init__(self, denoise: Denoise) -> None:
+        self.denoise = denoise
+        self.known: list[tuple[Tensor, Level, Prediction]] = []
+        self.learning, self.n, self.equal = True, 0, True
+
+    def again(self) -> "Remembered":
+        """Begin another trajectory."""
+        self.learning, self.n, self.equal = False, 0, True
+        return self
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction:
+        n, self.n = self.n, self.n + 1
+        if self.learning:
+            self.known.append((x, at, self.denoise(x, at)))
+            return self.known[-1][2]
+        self.equal = self.equal and n < len(self.known)
+        if self.equal:
+            seen, level, prediction = self.known[n]
+            if at == level and torch.equal(x, seen):
+                return prediction
+            self.equal = False
+        return self.denoise(x, at)
+
+
+def parameters(steps: int) -> int:
+    """Return how many numbers `changed` takes: S - 1 of the times, the shift, and the corrections."""
+    return steps + steps * corrections_a_step(steps)
+
+
+def corrections_a_step(steps: int) -> int:
+    """Return how many corrections a step has, so that there are at most `MOST` numbers: 2, 1 or none."""
+    return next((each for each in (2, 1) if steps * (1 + each) <= MOST), 0)
+
+
+def changed(method: Method, theta: Sequence[float] | Array) -> Method:
+    """Return a method with other times, shift and corrections; zeros return it as it is.
+
+    With r_n = t_n / t_(n-1) = sigmoid(u_n), theta first holds what is added to u_1 ... u_(S-1): times keep their order
+    (GS, Eq. 14). The first time stays. The next number is added to the shift, the others to the corrections.
+    """
+    S = len(method.times)
+    each = corrections_a_step(S)
+    times, ratio = [method.times[0]], 1.0
+    for n in range(1, S):
+        r = method.times[n] / method.times[n - 1]
+        ratio *= _moved(r, float(theta[n - 1])) / _moved(r, 0.0)  # 1 exactly for zeros
+        times.append(method.times[n] * ratio)
+    shift = min(max(method.shift + float(theta[S - 1]), -0.5), 0.5)
+    rows = np.asarray(theta[S:], dtype=np.float64).reshape(S, each) if each else np.zeros((S, 0))
+    before = method.corrections or ((0.0,) * each,) * S
+    corrections = tuple(
+        tuple(float(np.clip(a + b, -1, 1)) for a, b in zip(old, new, strict=True))
+        for old, new in zip(before, rows, strict=True)
+    )
+    moved = any(map(float, theta))
+    return replace(method, times=tuple(times), shift=shift, corrections=corrections if each and moved else ())
+
+
+def _moved(r: float, by: float) -> float:
+    return float(1 / (1 + (1 - r) / r * np.exp(-by)))
+
+
+def refine(method: Method, distance: Distance, rounds: int = 2) -> Method:
+    """Return a method whose images are closer to the teacher's, by Gauss-Newton; the method itself if it finds none.
+
+    The Jacobian is taken by finite differences through `ddim.samplers.trajectory`: for so few numbers they cost less
+    than gradients, and they hold for any solver.
+
+    Args:
+        method: where it starts, without corrections.
+        distance: what to reduce.
+        rounds: number of Gauss-Newton steps.
+    """
+    theta = np.zeros(parameters(len(method.times)))
+    for _ in range(rounds if len(theta) <= MOST else 0):
+        remembered = Remembered(distance.denoise)
+        base = distance.residuals(changed(method, theta), remembered)
+        columns = []
+        for column in range(len(theta)):
+            moved = theta.copy()
+            moved[column] += STEP
+            columns.append((distance.residuals(changed(method, moved), remembered.again()) - base) / STEP)
+        jacobian = np.stack(columns, axis=1)
+        curvature = jacobian.T @ jacobian
+        slope = jacobian.T @ base + ANCHOR * theta
+        best = float(np.square(base).sum() + ANCHOR * np.square(theta).sum())
+        start, improved = theta, False
+        for damping in DAMPING:
+            lifted = curvature + (ANCHOR + damping * curvature.diagonal().max()) * np.eye(len(theta))
+            trial = start - np.linalg.solve(lifted, slope)
+            residuals = distance.residuals(changed(method, trial), remembered.again())
+            value = float(np.square(residuals).sum() + ANCHOR * np.square(trial).sum())
+            if value < best:
+                best, theta, improved = value, trial, True
+        if not improved:
+            break
+    refined = changed(method, theta)
+    return replace(refined, found=f"{method.found}, refined") if theta.any() else method
