@@ -1,8 +1,11 @@
 """Flags that several commands share, each with one help text, and what reads their values."""
 
 import os
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +16,8 @@ from ddim.errors import Number, UserError
 from ddim.files import user_path
 
 if TYPE_CHECKING:
+    from ddim.denoiser import Denoiser
+    from ddim.planner import SamplingPlan
     from ddim.sampling import SamplingOptions
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
@@ -55,6 +60,50 @@ class SamplingFlags:
         if self.spacing and ("," in self.spacing or self.spacing.replace(".", "", 1).isdigit()):
             spacing = numbers("spacing", self.spacing, float)
         return {"steps": self.steps, "sampler": self.sampler, "eta": self.eta, "spacing": spacing}
+
+
+@dataclass(frozen=True)
+class PlanFlags:
+    """What chooses the network calls and the batch size, in place of the flags for them."""
+
+    seconds: float | None = None
+    """Choose the best preset or number of steps that draws all images in so many seconds, not counting the time to load
+    the model, prepare its backend and measure it."""
+    quality: Literal["best", "fast"] | None = None
+    """Choose the preset with the smallest Fréchet distance (best), or the one with the fewest network calls of those
+    within 10% of it (fast); the model's default if it has none (see `ddim tune`)."""
+
+    def check(self, *others: Any) -> None:
+        """Raise `UserError` for both flags, or if a flag of the other dataclasses contradicts one of them."""
+        given = [one.name for one in fields(self) if getattr(self, one.name) is not None]
+        if len(given) > 1:
+            raise UserError("--seconds and --quality both choose the number of network calls; give one of them.")
+        for name, flags in product(given, others):
+            names = ("steps", "sampler", "eta", "spacing", "batch_size")
+            refuse(flags, names, f"contradicts --{name}, which chooses it; leave out one of them.")
+
+    def plan(self, model: "Denoiser", count: int, **guided: Any) -> "SamplingPlan | None":
+        """Return the plan for so many images, None without the flags; for the rest see `ddim.planner.plan`."""
+        if self.seconds is None and self.quality is None:
+            return None
+        from ddim.planner import plan
+
+        return plan(model, count, seconds=self.seconds, quality=self.quality, **guided)
+
+    def settings(self, plan: "SamplingPlan | None") -> dict[str, Any]:
+        """Return what was asked for and chosen, for the files, beside the options of the sampler; {} without a plan."""
+        if plan is None:
+            return {}
+        asked = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        return {"plan": {**asked, "batch_size": plan.batch_size, "expected_seconds": plan.seconds}}
+
+    def report(self, began: float) -> None:
+        """Say how long sampling took from the time `began` on, if --seconds limits it."""
+        if self.seconds is not None:
+            took = time.monotonic() - began
+            over = f" seconds, more than the {self.seconds:g} of --seconds"
+            said = over if took > self.seconds else f" of {self.seconds:g} seconds"
+            print(f"Sampling took {took:.3g}{said}.", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddim.errors import UserError
 
-VARYING = ("index", "label", "backend", "ddim")  # settings in which the images of one folder or file may differ
+VARYING = ("index", "label", "backend", "plan", "ddim")  # settings in which the images of one folder or file may differ
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,147 @@
+"""`ddim sample --seconds` and `--quality`: what is chosen, said and recorded, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from refusal import refused
+
+import ddim
+from ddim import model_io, nets, schedule
+from ddim.cli import main
+from ddim.denoiser import Denoiser
+from ddim.pictures import read_settings
+from ddim.presets import Preset, digest
+
+
+def preset(model, calls, distance):
+    return Preset(
+        sampler="ddim",
+        times=tuple(20.0 * (calls - i) / calls for i in range(calls)),
+        found="searched",
+        calls=calls,
+        weights=digest(model.network),
+        distance=distance,
+        plain=20.0,
+        ddim=30.0,
+        best_plain="unipc, log-snr",
+        extractor="scattering",
+        reference="2000 images of digits",
+        count=300,
+    )
+
+
+@pytest.fixture(params=[True, False], ids=["tuned", "untuned"])
+def run(request, tmp_path):
+    """A run of a model with T = 20, with presets of 3 and 6 calls or without presets."""
+    torch.manual_seed(0)
+    network = nets.build("plain", 1, "tiny", 4, widths=(8, 16))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model = Denoiser(network, schedule.linear(T=20), shape=(1, 8, 8), classes=4).eval()
+    model.presets = (preset(model, 3, 2.1), preset(model, 6, 2.0)) if request.param else ()
+    model_io.save(model, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def is_tuned(run):
+    return bool(model_io.load(run).presets)
+
+
+def sample(folder, *words):
+    main(["sample", str(folder), "--device", "cpu", *map(str, words)])
+
+
+def test_ample_time_draws_the_best(run, is_tuned, capsys):
+    sample(run, "--seconds", 1000, "--count", 5)
+    said = capsys.readouterr()
+    name = "seed0-preset6-5images.png" if is_tuned else "seed0-5images.png"
+    assert said.out == f"5 images in {run / 'samples' / name} (torch fp32).\n"
+    planned, took = said.err.splitlines()
+    assert planned.startswith("Plan: the preset of 6 network calls" if is_tuned else "Plan: unipc, log-snr, 20 steps")
+    assert "5 images in batches of" in planned
+    assert planned.endswith(" of the 1000 seconds, after loading.")
+    assert took.startswith("Sampling took ")
+    assert took.endswith(" of 1000 seconds.")
+
+
+def test_no_time_draws_the_least_and_says_so(run, is_tuned, capsys):
+    sample(run, "--seconds", 1e-9, "--count", 5, "--out", run / "a.png")
+    planned, took = capsys.readouterr().err.splitlines()
+    assert planned.startswith("Plan: unipc, log-snr, 1 step, the least, which takes about")
+    assert planned.endswith("and not 1e-09 seconds after loading; not even one image would fit.")
+    assert took.endswith(" seconds, more than the 1e-09 of --seconds.")
+    assert (read_settings(run / "a.png") or {})["steps"] == 1
+
+
+@pytest.mark.parametrize("quality", ["best", "fast"])
+def test_a_quality_takes_a_preset_or_the_default(run, is_tuned, capsys, quality):
+    sample(run, "--quality", quality, "--count", 4, "--out", run / "a.png")
+    planned = capsys.readouterr().err
+    calls = {"best": 6, "fast": 3}[quality]
+    settings = read_settings(run / "a.png") or {}
+    assert settings["plan"] == {"quality": quality, "batch_size": 64, "expected_seconds": None}
+    if is_tuned:
+        assert planned.startswith(f"Plan: the preset of {calls} network calls (searched)")
+        assert settings["preset"]["calls"] == calls
+    else:
+        why = "the model's default (it has no presets: `ddim tune` finds them)"
+        assert planned == f"Plan: unipc, log-snr, 20 steps, {why}.\n"
+        assert (settings["sampler"], settings["steps"]) == ("unipc", 20)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "each"])
+def test_many_images_are_those_of_the_python_interface(run, is_tuned, tmp_path, capsys, name):
+    out = tmp_path / name
+    sample(run, "--seconds", 1000, "--count", 150, "--out", out)
+    assert "150 images in batches of" in capsys.readouterr().err
+    if name == "each":
+        settings = read_settings(out / "000149.png") or {}
+    else:
+        with np.load(out) as file:
+            images, settings = file["arr_0"], json.loads(str(file["settings"]))
+        model = ddim.load(run)
+        size = settings["plan"]["batch_size"]
+        same = model.sample(150, steps=6 if is_tuned else 20, batch_size=size, pixels=True, progress=False)
+        assert np.array_equal(images[..., 0], same[:, 0].numpy())
+    assert settings["plan"]["seconds"] == 1000
+    assert 0 < settings["plan"]["expected_seconds"] < 1000
+    assert ("preset" in settings) == is_tuned
+    sample(run, "--seconds", 1000, "--count", 150, "--out", out)
+    assert "Nothing is left to do" in capsys.readouterr().out
+    sample(run, *(("--steps", 6) if is_tuned else ()), "--count", 150, "--out", out)  # the same images without a plan
+    assert "Nothing is left to do" in capsys.readouterr().out
+
+
+def test_guidance_is_counted(run, is_tuned, capsys):
+    sample(run, "--seconds", 1000, "--count", 4, "--guidance", 2)
+    assert f"{12 if is_tuned else 40} evaluations of the network with guidance" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chosen", ["--seconds 5", "--quality best"])
+@pytest.mark.parametrize(
+    "words", ["--steps 8", "--sampler ddim", "--eta 0", "--spacing trailing", "--spacing 9,5", "--batch-size 8"]
+)
+def test_a_flag_for_what_is_chosen_is_refused(run, capsys, chosen, words):
+    said = refused(capsys, "sample", run, *chosen.split(), *words.split())
+    assert said == f"ddim: {words.split()[0]} contradicts {chosen.split()[0]}, which chooses it; leave out one of them.\n"
+    assert not (run / "samples").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--seconds 5 --quality best", "--seconds and --quality both choose"),
+        ("--seconds 0", "seconds must be a number above 0; got 0.0"),
+        ("--seconds -1", "got -1.0"),
+        ("--seconds nan", "got nan"),
+        ("--seconds inf", "got inf"),
+        ("--seconds 5 --count 0", "at least 1 image"),
+        ("--seconds 5 --count 1000000000", "A grid of 1,000,000,000 images"),
+    ],
+)
+def test_what_cannot_be_is_refused(run, capsys, words, message):
+    assert message in refused(capsys, "sample", run, *words.split())
+    assert not (run / "samples").exists()
