@@ -1,17 +1,20 @@
 """`ddim sample --seconds` and `--quality`: what is chosen, said and recorded, and what is refused."""
 
 import json
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from refusal import refused
 
 import ddim
-from ddim import model_io, nets, schedule
+from ddim import model_io, nets, planner, schedule
 from ddim.cli import main
 from ddim.denoiser import Denoiser
 from ddim.pictures import read_settings
+from ddim.planner import Cost
 from ddim.presets import Preset, digest
 
 
@@ -54,6 +57,22 @@ def sample(folder, *words):
     main(["sample", str(folder), "--device", "cpu", *map(str, words)])
 
 
+class Content(NamedTuple):
+    images: Any  # (N, H, W) uint8
+    settings: dict[str, Any]
+
+
+def content(out):
+    """What was written to a folder or an array."""
+    if out.is_dir():
+        paths = sorted(out.iterdir())
+        return Content(np.stack([np.array(Image.open(path)) for path in paths]), read_settings(paths[-1]))
+    if out.suffix == ".npy":
+        return Content(np.load(out)[..., 0], json.loads(out.with_name(f"{out.name}.json").read_text()))
+    with np.load(out) as file:
+        return Content(file["arr_0"][..., 0], json.loads(str(file["settings"])))
+
+
 def test_ample_time_draws_the_best(run, is_tuned, capsys):
     sample(run, "--seconds", 1000, "--count", 5)
     said = capsys.readouterr()
@@ -82,7 +101,8 @@ def test_a_quality_takes_a_preset_or_the_default(run, is_tuned, capsys, quality)
     planned = capsys.readouterr().err
     calls = {"best": 6, "fast": 3}[quality]
     settings = read_settings(run / "a.png") or {}
-    assert settings["plan"] == {"quality": quality, "batch_size": 64, "expected_seconds": None}
+    steps = calls if is_tuned else 20
+    assert settings["plan"] == {"quality": quality, "steps": steps, "batch_size": 64, "expected_seconds": None}
     if is_tuned:
         assert planned.startswith(f"Plan: the preset of {calls} network calls (searched)")
         assert settings["preset"]["calls"] == calls
@@ -92,27 +112,45 @@ def test_a_quality_takes_a_preset_or_the_default(run, is_tuned, capsys, quality)
         assert (settings["sampler"], settings["steps"]) == ("unipc", 20)
 
 
-@pytest.mark.parametrize("name", ["a.npz", "each"])
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "each"])
 def test_many_images_are_those_of_the_python_interface(run, is_tuned, tmp_path, capsys, name):
-    out = tmp_path / name
+    out, steps = tmp_path / name, 6 if is_tuned else 20
     sample(run, "--seconds", 1000, "--count", 150, "--out", out)
     assert "150 images in batches of" in capsys.readouterr().err
-    if name == "each":
-        settings = read_settings(out / "000149.png") or {}
-    else:
-        with np.load(out) as file:
-            images, settings = file["arr_0"], json.loads(str(file["settings"]))
-        model = ddim.load(run)
-        size = settings["plan"]["batch_size"]
-        same = model.sample(150, steps=6 if is_tuned else 20, batch_size=size, pixels=True, progress=False)
-        assert np.array_equal(images[..., 0], same[:, 0].numpy())
-    assert settings["plan"]["seconds"] == 1000
-    assert 0 < settings["plan"]["expected_seconds"] < 1000
-    assert ("preset" in settings) == is_tuned
-    sample(run, "--seconds", 1000, "--count", 150, "--out", out)
+    found = content(out)
+    plan = found.settings["plan"]
+    assert (plan["seconds"], plan["steps"]) == (1000, steps)
+    assert 0 < plan["expected_seconds"] < 1000
+    assert ("preset" in found.settings) == is_tuned
+    options: dict[str, Any] = {"steps": steps, "batch_size": plan["batch_size"], "pixels": True, "progress": False}
+    assert np.array_equal(found.images, ddim.load(run).sample(150, **options)[:, 0].numpy())
+    sample(run, "--steps", steps, "--count", 150, "--out", out)  # the same images without a plan
     assert "Nothing is left to do" in capsys.readouterr().out
-    sample(run, *(("--steps", 6) if is_tuned else ()), "--count", 150, "--out", out)  # the same images without a plan
-    assert "Nothing is left to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "each"])
+def test_a_repeated_command_continues_with_its_plan(run, tmp_path, capsys, monkeypatch, name):
+    """Though the network, measured again, would be too slow for so many calls."""
+    out, draw, drawn = tmp_path / name, Denoiser.sample, []
+
+    def stopped(self, *arguments, **options):
+        drawn.append(options["batch_size"])
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return draw(self, *arguments, **options)
+
+    monkeypatch.setattr(planner, "measure", lambda *_, **__: [Cost(16, 0.01)])
+    monkeypatch.setattr(Denoiser, "sample", stopped)
+    with pytest.raises(SystemExit):
+        sample(run, "--seconds", 100, "--count", 40, "--out", out)
+    assert "16 of 40 images" in capsys.readouterr().err
+    monkeypatch.setattr(planner, "measure", lambda *_, **__: [Cost(8, 10.0)])
+    sample(run, "--seconds", 100, "--count", 40, "--out", out)
+    plan = content(out).settings["plan"]
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said == f"Plan: the {plan['steps']} steps of the images that are there, in batches of 16."
+    assert drawn == [16] * 4
+    assert len(content(out).images) == 40
 
 
 def test_guidance_is_counted(run, is_tuned, capsys):
@@ -126,7 +164,8 @@ def test_guidance_is_counted(run, is_tuned, capsys):
 )
 def test_a_flag_for_what_is_chosen_is_refused(run, capsys, chosen, words):
     said = refused(capsys, "sample", run, *chosen.split(), *words.split())
-    assert said == f"ddim: {words.split()[0]} contradicts {chosen.split()[0]}, which chooses it; leave out one of them.\n"
+    first, second = words.split()[0], chosen.split()[0]
+    assert said == f"ddim: {first} contradicts {second}, which chooses it; leave out one of them.\n"
     assert not (run / "samples").exists()
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from ddim.errors import Number, UserError
+from ddim.errors import Number, UserError, number
 from ddim.files import user_path
 
 if TYPE_CHECKING:
     from ddim.denoiser import Denoiser
-    from ddim.planner import SamplingPlan
     from ddim.sampling import SamplingOptions
+    from ddim.writers import Writer
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
 PathFlag = Annotated[
@@ -82,20 +82,34 @@ class PlanFlags:
             names = ("steps", "sampler", "eta", "spacing", "batch_size")
             refuse(flags, names, f"contradicts --{name}, which chooses it; leave out one of them.")
 
-    def plan(self, model: "Denoiser", count: int, **guided: Any) -> "SamplingPlan | None":
-        """Return the plan for so many images, None without the flags; for the rest see `ddim.planner.plan`."""
-        if self.seconds is None and self.quality is None:
-            return None
+    def plan(self, model: "Denoiser", count: int, there: "Writer | None", say: bool, **guided: Any) -> dict[str, Any]:
+        """Return the flags and what they choose, `steps` and `batch_size`, as plain data; {} without the flags.
+
+        Args:
+            model, count, guided: see `ddim.planner.plan`.
+            there: writes to the place of the images; if some are there by a plan for the same flags, it is continued.
+            say: whether to print the plan and its reason.
+        """
+        asked = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        if not asked:
+            return {}
         from ddim.planner import plan
 
-        return plan(model, count, seconds=self.seconds, quality=self.quality, **guided)
-
-    def settings(self, plan: "SamplingPlan | None") -> dict[str, Any]:
-        """Return what was asked for and chosen, for the files, beside the options of the sampler; {} without a plan."""
-        if plan is None:
-            return {}
-        asked = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
-        return {"plan": {**asked, "batch_size": plan.batch_size, "expected_seconds": plan.seconds}}
+        begun = there.kept().get("plan") if there else None
+        if isinstance(begun, dict) and asked.items() <= begun.items():
+            chosen = {
+                name: number(f"The {name} of a plan", begun.get(name), int, 1) for name in ("steps", "batch_size")
+            }
+            reason = (
+                f"Plan: the {chosen['steps']} steps of the images that are there, in batches of {chosen['batch_size']}."
+            )
+            chosen |= {"expected_seconds": begun.get("expected_seconds")}
+        else:
+            found = plan(model, count, seconds=self.seconds, quality=self.quality, **guided)
+            chosen, reason = {**found.options(), "expected_seconds": found.seconds}, found.reason
+        if say:
+            print(reason, file=sys.stderr)
+        return {**asked, **chosen}
 
     def report(self, began: float) -> None:
         """Say how long sampling took from the time `began` on, if --seconds limits it."""

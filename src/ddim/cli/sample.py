@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-import sys
 import time
 import warnings
 from contextlib import nullcontext
@@ -88,7 +87,7 @@ class Sample:
         from ddim.loading import comes_with_ddim, find, load
         from ddim.noise import stream
         from ddim.pictures import layout, write_grid
-        from ddim.writers import ARRAYS, BLOCK, PngFolder, Request
+        from ddim.writers import ARRAYS, BLOCK, PngFolder, Request, Writer
 
         self.planned.check(self, self.sampling)
         folder = find(self.run_folder)
@@ -130,13 +129,16 @@ class Sample:
         short = count <= size and distributed is None and self.planned.seconds is None
         for one in filter(None, (model, weak)):
             serve(one, self.compute.backend, self.compute.precision, spare=SHORT if short else 0.0)
-        options, plan = self.sampling.options(), self.planned.plan(model, count, weak=weak, **self.guided.options())
-        if plan is not None:
-            options, size = {"steps": plan.steps}, plan.batch_size
-            if distributed is None or distributed.main:
-                print(plan.reason, file=sys.stderr)
+        writers: dict[str, type[Writer]] = {**ARRAYS, "folder": PngFolder}
+        there = None
+        if self.out is not None and kind in writers:
+            there = writers[kind](self.out, Request(range(1), model.shape, {}))
+        guided, main = self.guided.options(), distributed is None or distributed.main
+        options, plan = self.sampling.options(), self.planned.plan(model, count, there, main, weak=weak, **guided)
+        if plan:
+            options, size = {"steps": plan["steps"]}, plan["batch_size"]
         preset = model.preset(**options)
-        settings = self._settings(model, folder, options, preset) | self.planned.settings(plan)
+        settings = self._settings(model, folder, options, preset) | ({"plan": plan} if plan else {})
         out = self.out
         if out is None:
             name = f"{self._name(model, settings, len(labels) if labels else 64, count)}.png"
@@ -158,7 +160,7 @@ class Sample:
                 seed=self.seed,
                 first=part.start,
                 labels=request.labels_of(part),
-                **self.guided.options(),
+                **guided,
                 weak=weak,
                 clip=self.clip,
                 batch_size=size,
@@ -179,10 +181,10 @@ class Sample:
         with nullcontext() if distributed is None else distributed.main_first():
             for one in filter(None, (weak, model)):
                 settings["backend"] = one.prepare(min(size, count), self.guided.guidance, settings["steps"])
-        writer = PngFolder(out, request) if kind == "folder" else ARRAYS[kind](out, request)
+        writer = writers[kind](out, request)
         began = time.monotonic()
         new = draw_missing(draw, writer, size, place, distributed)
-        if distributed is None or distributed.main:
+        if main:
             if new:
                 self.planned.report(began)
             what = f"{counted(count, 'image')} in {out}"

@@ -59,6 +59,10 @@ class Writer(ABC):
         """Return a context in which no other command writes here. Raises `UserError` if one does."""
 
     @abstractmethod
+    def kept(self) -> dict[str, Any]:
+        """Return the settings of the images that are there, also of an interrupted command; {} if there are none."""
+
+    @abstractmethod
     def begin(self) -> None:
         """Prepare to write, and remove the drafts that a killed command left.
 
