@@ -179,7 +179,7 @@ def measure(model: Denoiser, count: int, *, guidance: float = 1.0, weak: Denoise
 
     def timed(size: int, weight: float) -> tuple[float, float]:
         """Return the seconds of a call, and of the rest."""
-        began, rounds = time.perf_counter(), []
+        began, rounds = time.perf_counter(), list[tuple[float, float]]()
         while not rounds or (len(rounds) < ROUNDS and time.perf_counter() - began < LONGEST):
             rounds.append((seconds(size, 1, weight), seconds(size, CALLS, weight)))
         one, several = (median(column) for column in zip(*rounds, strict=True))

@@ -66,7 +66,7 @@ def content(out):
     """What was written to a folder or an array."""
     if out.is_dir():
         paths = sorted(out.iterdir())
-        return Content(np.stack([np.array(Image.open(path)) for path in paths]), read_settings(paths[-1]))
+        return Content(np.stack([np.array(Image.open(path)) for path in paths]), read_settings(paths[-1]) or {})
     if out.suffix == ".npy":
         return Content(np.load(out)[..., 0], json.loads(out.with_name(f"{out.name}.json").read_text()))
     with np.load(out) as file:

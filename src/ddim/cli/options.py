@@ -97,19 +97,15 @@ class PlanFlags:
 
         begun = there.kept().get("plan") if there else None
         if isinstance(begun, dict) and asked.items() <= begun.items():
-            chosen = {
-                name: number(f"The {name} of a plan", begun.get(name), int, 1) for name in ("steps", "batch_size")
-            }
-            reason = (
-                f"Plan: the {chosen['steps']} steps of the images that are there, in batches of {chosen['batch_size']}."
-            )
-            chosen |= {"expected_seconds": begun.get("expected_seconds")}
+            steps, size = (number(f"The {name} of a plan", begun.get(name), int, 1) for name in ("steps", "batch_size"))
+            reason = f"Plan: the {steps} steps of the images that are there, in batches of {size}."
+            expected = begun.get("expected_seconds")
         else:
             found = plan(model, count, seconds=self.seconds, quality=self.quality, **guided)
-            chosen, reason = {**found.options(), "expected_seconds": found.seconds}, found.reason
+            steps, size, expected, reason = found.steps, found.batch_size, found.seconds, found.reason
         if say:
             print(reason, file=sys.stderr)
-        return {**asked, **chosen}
+        return {**asked, "steps": steps, "batch_size": size, "expected_seconds": expected}
 
     def report(self, began: float) -> None:
         """Say how long sampling took from the time `began` on, if --seconds limits it."""
