@@ -27,7 +27,8 @@ EQUAL = 1.1  # times the smallest distance: a distance up to there is equally go
 PLANNED = 0.9  # share of the seconds; the rest is for files and for a machine that is slower than measured
 MOST = 100  # steps of a model without presets; DDIM's Table 1 counts 100 as equally good as 1,000
 BATCH = 64  # the larger of the two sizes, and the batch of `Denoiser.sample`
-CALLS, ROUNDS, LONGEST = 3, 5, 1.0  # network calls of a measurement, how often, and the seconds after which none begins
+CALLS, ROUNDS = 3, 20  # network calls of a measurement, and how often at most
+LEAST, SHARE = 1.0, 0.05  # seconds of the measurements at one size, and the same as a share of the time to plan for
 
 
 class Calls(NamedTuple):
@@ -122,7 +123,7 @@ def plan(
         steps, why = ways.of_quality(quality)
         return SamplingPlan(steps, BATCH, ways.calls(steps), None, True, f"Plan: {ways.describe(steps)}, {why}.")
     limit = number("seconds", seconds, float, math.ulp(0.0), allowed="a number above 0")
-    known = measure(model, count, guidance=guidance, weak=weak) if costs is None else costs
+    known = measure(model, count, guidance=guidance, weak=weak, seconds=limit) if costs is None else costs
     table = {cost.size: cost for cost in known}
     if min(table, default=0) < 1:
         raise UserError(f"The costs are those of batches of at least 1 image, one or more; got {list(known)!r:.80}.")
@@ -156,21 +157,23 @@ def quickest(calls: Calls, count: int, costs: Mapping[int, Cost]) -> tuple[float
     return seconds, -size
 
 
-def measure(model: Denoiser, count: int, *, guidance: float = 1.0, weak: Denoiser | None = None) -> list[Cost]:
+def measure(
+    model: Denoiser, count: int, *, guidance: float = 1.0, weak: Denoiser | None = None, seconds: float = 0.0
+) -> list[Cost]:
     """Return what a batch costs at two sizes: `BATCH`, or all images if they are fewer, and a quarter of that.
 
     The backend that will serve is prepared first, and computes every size of batch once before it is timed.
 
     Args:
-        model, count, guidance, weak: see `plan`.
+        model, count, guidance, weak, seconds: see `plan`. A longer time is planned from longer measurements.
     """
     large, weights = min(count, BATCH), [1.0] if guidance == 1 else [1.0, guidance]
-    sizes = sorted({-(-large // 4), large})
+    sizes, longest = sorted({-(-large // 4), large}), max(LEAST, SHARE * seconds)
     weak = None if guidance == 1 else weak
     for one, size, weight in product(filter(None, (model, weak)), sizes, weights):
         one.prepare(size, 1.0 if weak else weight)
 
-    def seconds(size: int, calls: int, weight: float) -> float:
+    def once(size: int, calls: int, weight: float) -> float:
         times = [model.schedule.T * (calls - i) / calls for i in range(calls)]
         options: dict[str, Any] = {"guidance": weight, "weak": weak, "batch_size": size, "progress": False}
         began = time.perf_counter()
@@ -180,8 +183,8 @@ def measure(model: Denoiser, count: int, *, guidance: float = 1.0, weak: Denoise
     def timed(size: int, weight: float) -> tuple[float, float]:
         """Return the seconds of a call, and of the rest."""
         began, rounds = time.perf_counter(), list[tuple[float, float]]()
-        while not rounds or (len(rounds) < ROUNDS and time.perf_counter() - began < LONGEST):
-            rounds.append((seconds(size, 1, weight), seconds(size, CALLS, weight)))
+        while not rounds or (len(rounds) < ROUNDS and time.perf_counter() - began < longest):
+            rounds.append((once(size, 1, weight), once(size, CALLS, weight)))
         one, several = (median(column) for column in zip(*rounds, strict=True))
         call = (several - one) / (CALLS - 1)
         call = min(max(call, several / (2 * CALLS)), several / CALLS)  # the bounds are for a noisy machine
@@ -190,17 +193,12 @@ def measure(model: Denoiser, count: int, *, guidance: float = 1.0, weak: Denoise
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # those of `sample` come again with the images
         for size, weight in product({*sizes, *(count % size for size in sizes)} - {0}, weights):
-            seconds(size, 1, weight)
+            once(size, 1, weight)
         return [Cost(size, *timed(size, 1.0), None if guidance == 1 else timed(size, guidance)[0]) for size in sizes]
 
 
 class _Ways:
-    """The ways to sample a model: its presets, and its usual sampler with any number of steps.
-
-    Args:
-        model: the model.
-        guided: the noise levels at which a call evaluates the network twice; None for no guidance.
-    """
+    """A model's presets, and its usual sampler with any number of steps. Calls in the interval `guided` are guided."""
 
     def __init__(self, model: Denoiser, guided: Interval | None) -> None:
         weights = digest(model.network) if model.presets else ""
@@ -278,15 +276,15 @@ def _measure(preset: Preset) -> tuple[str, str, int]:
 
 
 def _between(costs: Mapping[int, Cost], rows: int) -> Cost:
-    """Return what a batch of so many images costs, on the line through the smallest and the largest known one.
+    """Return the cost of a batch of so many images, on the line through the smallest and the largest known one.
 
-    If one is known, the cost is proportional to the number of images.
+    If one is known, the cost is proportional to the number of images. An image never costs less in a smaller batch.
     """
     first, last = costs[min(costs)] if len(costs) > 1 else Cost(0, 0.0), costs[max(costs)]
     x = (rows - first.size) / (last.size - first.size)
 
     def line(low: float, high: float) -> float:
-        return max(0.0, low + x * (high - low))
+        return max(low * min(1.0, rows / max(first.size, 1)), low + x * (high - low))
 
     guided = None if last.guided is None else line(first.guided or 0.0, last.guided)
     return Cost(rows, line(first.call, last.call), line(first.once, last.once), guided)
