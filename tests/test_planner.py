@@ -55,7 +55,8 @@ def test_the_seconds_are_those_of_a_cost_that_is_linear_in_the_batch(count, eval
     assert size == min(count, 64)
 
 
-def test_small_batches_are_taken_where_they_are_faster():
+def test_small_batches_are_taken_where_they_are_faster_by_a_tenth():
+    assert quickest(Calls(1), 64, {16: Cost(16, 0.1), 64: Cost(64, 0.43)})[1] == 64
     costs = {16: Cost(16, 0.1), 64: Cost(64, 0.5)}
     seconds, size = quickest(Calls(3), 160, costs)
     assert seconds == pytest.approx(3.0)

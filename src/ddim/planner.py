@@ -20,14 +20,14 @@ from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError, number
 from ddim.guidance import EVERYWHERE, Interval, check_interval, contains
 from ddim.presets import Preset, digest
-from ddim.samplers import DDIM
 from ddim.text import counted
 
 EQUAL = 1.1  # times the smallest distance: a distance up to there is equally good, as S = 100 is in DDIM's Table 1
 PLANNED = 0.9  # share of the seconds; the rest is for files and for a machine that is slower than measured
 MOST = 100  # steps of a model without presets; DDIM's Table 1 counts 100 as equally good as 1,000
 BATCH = 64  # the larger of the two sizes, and the batch of `Denoiser.sample`
-CALLS, ROUNDS = 3, 20  # network calls of a measurement, and how often at most
+FASTER = 1.1  # a smaller batch must be faster by this factor
+STEPS, ROUNDS = 3, 20  # steps of a measurement, and how often at most
 LEAST, SHARE = 1.0, 0.05  # seconds of the measurements at one size, and the same as a share of the time to plan for
 
 
@@ -143,18 +143,20 @@ def plan(
 def quickest(calls: Calls, count: int, costs: Mapping[int, Cost]) -> tuple[float, int]:
     """Return the seconds of so many images in the batches that take the least time, and the size of these.
 
+    A smaller batch is chosen only if it is faster by a tenth, as a smaller difference may be noise.
+
     Args:
         calls: network calls for each image.
         count: number of images.
         costs: size -> what a batch of it costs; these sizes are compared.
     """
-    found = []
+    found = {}
     for size in {min(size, count) for size in costs}:
         full, rest = divmod(count, size)
         last = _between(costs, rest).seconds(calls) if rest else 0.0
-        found.append((full * _between(costs, size).seconds(calls) + last, -size))
-    seconds, size = min(found)
-    return seconds, -size
+        found[size] = full * _between(costs, size).seconds(calls) + last
+    size = min(found, key=lambda one: found[one] * (1 if one == max(found) else FASTER))
+    return found[size], size
 
 
 def measure(
@@ -162,7 +164,8 @@ def measure(
 ) -> list[Cost]:
     """Return what a batch costs at two sizes: `BATCH`, or all images if they are fewer, and a quarter of that.
 
-    The backend that will serve is prepared first, and computes every size of batch once before it is timed.
+    The backend that will serve is prepared first, and computes every size of batch once before it is timed. A call
+    includes the arithmetic of the model's usual sampler.
 
     Args:
         model, count, guidance, weak, seconds: see `plan`. A longer time is planned from longer measurements.
@@ -172,28 +175,31 @@ def measure(
     weak = None if guidance == 1 else weak
     for one, size, weight in product(filter(None, (model, weak)), sizes, weights):
         one.prepare(size, 1.0 if weak else weight)
+    schedule, usual = model.schedule, model.sampling
+    times = [[schedule.T * (steps - i) / steps for i in range(steps)] for steps in (1, STEPS)]
+    resolved = [usual.resolve(schedule, spacing=spacing) for spacing in times]
+    least, most = (sampler.calls(levels) for sampler, levels in resolved)
 
-    def once(size: int, calls: int, weight: float) -> float:
-        times = [model.schedule.T * (calls - i) / calls for i in range(calls)]
+    def once(size: int, spacing: list[float], weight: float) -> float:
         options: dict[str, Any] = {"guidance": weight, "weak": weak, "batch_size": size, "progress": False}
         began = time.perf_counter()
-        model.sample(size, sampler=DDIM(), spacing=times, pixels=True, **options)
+        model.sample(size, spacing=spacing, pixels=True, **options)
         return time.perf_counter() - began
 
     def timed(size: int, weight: float) -> tuple[float, float]:
         """Return the seconds of a call, and of the rest."""
         began, rounds = time.perf_counter(), list[tuple[float, float]]()
         while not rounds or (len(rounds) < ROUNDS and time.perf_counter() - began < longest):
-            rounds.append((once(size, 1, weight), once(size, CALLS, weight)))
+            rounds.append((once(size, times[0], weight), once(size, times[1], weight)))
         one, several = (median(column) for column in zip(*rounds, strict=True))
-        call = (several - one) / (CALLS - 1)
-        call = min(max(call, several / (2 * CALLS)), several / CALLS)  # the bounds are for a noisy machine
-        return call, several - CALLS * call
+        call = (several - one) / (most - least)
+        call = min(max(call, several / (2 * most)), several / most)  # the bounds are for a noisy machine
+        return call, several - most * call
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # those of `sample` come again with the images
         for size, weight in product({*sizes, *(count % size for size in sizes)} - {0}, weights):
-            once(size, 1, weight)
+            once(size, times[0], weight)
         return [Cost(size, *timed(size, 1.0), None if guidance == 1 else timed(size, guidance)[0]) for size in sizes]
 
 
