@@ -210,7 +210,7 @@ class _Ways:
         weights = digest(model.network) if model.presets else ""
         self.model, self.guided = model, guided
         self.presets = {preset.calls: preset for preset in model.presets if preset.weights == weights}
-        self.comparable = len({_measure(preset) for preset in self.presets.values()}) < 2
+        self.comparable = len({preset.measure for preset in self.presets.values()}) < 2
 
     def calls(self, steps: int) -> Calls:
         """Return the network calls for an image."""
@@ -229,7 +229,7 @@ class _Ways:
         best = self._best(self.presets.values())
         if quality == "best":
             return best.calls, self._why(best, "its presets")
-        alike = [preset for preset in self.presets.values() if _measure(preset) == _measure(best)]
+        alike = [preset for preset in self.presets.values() if preset.measure == best.measure]
         found = min((one for one in alike if one.distance <= EQUAL * best.distance), key=lambda one: one.calls)
         return found.calls, (
             f"the fewest calls whose Fréchet distance, {found.distance:.3g}, is at most {EQUAL - 1:.0%} above the "
@@ -274,11 +274,6 @@ class _Ways:
         if self.model.presets:
             return "its presets were tuned for other weights: tune it again with `ddim tune`"
         return "it has no presets: `ddim tune` finds them"
-
-
-def _measure(preset: Preset) -> tuple[str, str, int]:
-    """Return what two presets share whose distances are comparable."""
-    return preset.extractor, preset.reference, preset.count
 
 
 def _between(costs: Mapping[int, Cost], rows: int) -> Cost:

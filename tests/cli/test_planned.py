@@ -1,6 +1,7 @@
 """`ddim sample --seconds` and `--quality`: what is chosen, said and recorded, and what is refused."""
 
 import json
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from refusal import refused
 
 import ddim
 from ddim import model_io, nets, planner, schedule
-from ddim.cli import main
+from ddim.cli import drawing, main
 from ddim.denoiser import Denoiser
 from ddim.pictures import read_settings
 from ddim.planner import Cost
@@ -184,3 +185,12 @@ def test_a_flag_for_what_is_chosen_is_refused(run, capsys, chosen, words):
 def test_what_cannot_be_is_refused(run, capsys, words, message):
     assert message in refused(capsys, "sample", run, *words.split())
     assert not (run / "samples").exists()
+
+
+def test_one_process_plans_for_a_time(run, tmp_path, capsys, monkeypatch):
+    """Several would measure different times, and share the images."""
+    alone = SimpleNamespace(rank=0, device=torch.device("cpu"))
+    monkeypatch.setattr(drawing, "connect", lambda _: alone)
+    said = refused(capsys, "sample", run, "--seconds", 5, "--out", tmp_path / "gen")
+    assert said == "ddim: One process plans for --seconds; leave out torchrun, or give --steps.\n"
+    assert not (tmp_path / "gen").exists()
