@@ -143,7 +143,7 @@ def test_without_presets_the_quality_is_the_default(model, quality, stale):
     model.presets = (preset(model, 5, 1.0, weights="0" * 64),) if stale else ()
     found = plan(model, 64, quality=quality)
     assert found.steps == model.sampling.steps
-    assert ("its presets were tuned for other weights" if stale else "it has no presets") in found.reason
+    assert ("its presets are stale" if stale else "it has no presets") in found.reason
 
 
 def test_distances_of_different_measurements_are_not_compared(model):

@@ -271,9 +271,7 @@ class _Ways:
         return f"the most calls of {those}, whose distances were measured in different ways"
 
     def _untuned(self) -> str:
-        if self.model.presets:
-            return "its presets were tuned for other weights: tune it again with `ddim tune`"
-        return "it has no presets: `ddim tune` finds them"
+        return f"{'its presets are stale' if self.model.presets else 'it has no presets'}, see `ddim tune`"
 
 
 def _between(costs: Mapping[int, Cost], rows: int) -> Cost:

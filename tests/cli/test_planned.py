@@ -108,7 +108,7 @@ def test_a_quality_takes_a_preset_or_the_default(run, is_tuned, capsys, quality)
         assert planned.startswith(f"Plan: the preset of {calls} network calls (searched)")
         assert settings["preset"]["calls"] == calls
     else:
-        why = "the model's default (it has no presets: `ddim tune` finds them)"
+        why = "the model's default (it has no presets, see `ddim tune`)"
         assert planned == f"Plan: unipc, log-snr, 20 steps, {why}.\n"
         assert (settings["sampler"], settings["steps"]) == ("unipc", 20)
 
