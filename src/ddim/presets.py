@@ -107,6 +107,11 @@ class Preset(Method):
         """Whether it is more than a solver on a named spacing."""
         return self.found != self.best_plain
 
+    @property
+    def measure(self) -> tuple[str, str, int]:
+        """What two presets must share for their distances to be comparable."""
+        return self.extractor, self.reference, self.count
+
     def check(self, schedule: Schedule) -> None:
         """Raise `UserError` if the preset does not fit a schedule, or does not make its number of network calls."""
         sampler, visited = self.resolve(schedule)

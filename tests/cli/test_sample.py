@@ -236,12 +236,12 @@ def test_images_larger_than_a_block_need_their_own_size(tmp_path, monkeypatch, c
 
 
 def test_what_takes_long_says_how_long_and_how_large(by_class, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("ddim.cli.sample.SLOW", 0)
+    monkeypatch.setattr("ddim.cli.drawing.SLOW", 0)
     sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2, "--out", tmp_path / "gen")
     assert "4 images take about 0 seconds, and their files about 16.4 kB.\n" in capsys.readouterr().err
     sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2)
     assert "4 images take about 0 seconds.\n" in capsys.readouterr().err
-    monkeypatch.setattr("ddim.cli.sample.SLOW", 60)
+    monkeypatch.setattr("ddim.cli.drawing.SLOW", 60)
     sample(by_class, "--steps", 1, "--count", 4, "--batch-size", 2, "--out", tmp_path / "other")
     assert "take about" not in capsys.readouterr().err
 

@@ -8,6 +8,7 @@ alone locks, begins and completes what is written.
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddim.errors import UserError
-from ddim.progress import hidden
-from ddim.text import data_size
+from ddim.progress import bar, hidden
+from ddim.text import data_size, duration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from ddim.writers import Writer
 
 PATIENCE = timedelta(days=30)  # how long a process waits for a slower one
+SLOW = 60  # seconds: a command that takes longer says so first
 
 Drawn = Callable[[Iterable[range], int, int, Callable[["Tensor"], str | None]], Iterator[tuple[range, "Tensor"]]]
-"""(batches, number of images left, processes, `after_first`) -> see `ddim.cli.sample.Sample.drawn`."""
+"""(batches, number of images left, processes, `after_first`) -> see `drawn`."""
 
 
 def connect(device: str | None) -> "Distributed | None":
@@ -45,6 +47,38 @@ def connect(device: str | None) -> "Distributed | None":
 def batches(rows: range, size: int) -> Iterator[range]:
     """Yield the indices of each batch."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def drawn(
+    sample: Callable[[range, bool], "Tensor"],
+    size: int,
+    parts: Iterable[range],
+    left: int,
+    processes: int = 1,
+    after_first: Callable[["Tensor"], str | None] = lambda _: "",
+) -> Iterator[tuple[range, "Tensor"]]:
+    """Yield the indices of each batch, and its images, (B, C, H, W) uint8.
+
+    After the first batch, say how long all will take if that is long.
+
+    Args:
+        sample: returns the images of these indices; it shows a bar if its second argument says so.
+        size: number of images in a batch.
+        parts: the batches of this process.
+        left, processes: number of images that all processes together have to draw, and number of processes.
+        after_first: is called with the first images, and returns what else to say; None says nothing.
+    """
+    several, began, first = left > size, time.monotonic(), True
+    with bar(total=left, desc=f"sampling {left}", unit="image", disable=None if several else True) as progress:
+        for rows in parts:
+            images = sample(rows, not several)
+            if first:
+                first, seconds = False, (time.monotonic() - began) / len(rows) * left / processes
+                more = after_first(images)
+                if several and seconds > SLOW and more is not None:
+                    print(f"{left:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
+            progress.update(min(processes * len(rows), left - progress.n))  # the others are about as fast
+            yield rows, images
 
 
 def draw_missing(

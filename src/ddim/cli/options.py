@@ -1,19 +1,24 @@
 """Flags that several commands share, each with one help text, and what reads their values."""
 
 import os
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from ddim.errors import Number, UserError
+from ddim.errors import Number, UserError, number
 from ddim.files import user_path
 
 if TYPE_CHECKING:
+    from ddim.denoiser import Denoiser
     from ddim.sampling import SamplingOptions
+    from ddim.writers import Writer
 
 Device = Annotated[str | None, arg(help="Device: cpu, cuda or mps; the fastest available one if not given.")]
 PathFlag = Annotated[
@@ -55,6 +60,60 @@ class SamplingFlags:
         if self.spacing and ("," in self.spacing or self.spacing.replace(".", "", 1).isdigit()):
             spacing = numbers("spacing", self.spacing, float)
         return {"steps": self.steps, "sampler": self.sampler, "eta": self.eta, "spacing": spacing}
+
+
+@dataclass(frozen=True)
+class PlanFlags:
+    """What chooses the network calls and the batch size, in place of the flags for them."""
+
+    seconds: float | None = None
+    """Choose the best preset or number of steps that draws all images in so many seconds, not counting the time to load
+    the model, prepare its backend and measure it."""
+    quality: Literal["best", "fast"] | None = None
+    """Choose the preset with the smallest Fréchet distance (best), or the one with the fewest network calls of those
+    within 10% of it (fast); the model's default if it has none (see `ddim tune`)."""
+
+    def check(self, *others: Any) -> None:
+        """Raise `UserError` for both flags, or if a flag of the other dataclasses contradicts one of them."""
+        given = [one.name for one in fields(self) if getattr(self, one.name) is not None]
+        if len(given) > 1:
+            raise UserError("--seconds and --quality both choose the number of network calls; give one of them.")
+        for name, flags in product(given, others):
+            names = ("steps", "sampler", "eta", "spacing", "batch_size")
+            refuse(flags, names, f"contradicts --{name}, which chooses it; leave out one of them.")
+
+    def plan(self, model: "Denoiser", count: int, there: "Writer | None", say: bool, **guided: Any) -> dict[str, Any]:
+        """Return the flags and what they choose, `steps` and `batch_size`, as plain data; {} without the flags.
+
+        Args:
+            model, count, guided: see `ddim.planner.plan`.
+            there: writes to the place of the images; if some are there by a plan for the same flags, it is continued.
+            say: whether to print the plan and its reason.
+        """
+        asked = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        if not asked:
+            return {}
+        from ddim.planner import plan
+
+        begun = there.kept().get("plan") if there else None
+        if isinstance(begun, dict) and asked.items() <= begun.items():
+            steps, size = (number(f"The {name} of a plan", begun.get(name), int, 1) for name in ("steps", "batch_size"))
+            reason = f"Plan: the {steps} steps of the images that are there, in batches of {size}."
+            expected = begun.get("expected_seconds")
+        else:
+            found = plan(model, count, seconds=self.seconds, quality=self.quality, **guided)
+            steps, size, expected, reason = found.steps, found.batch_size, found.seconds, found.reason
+        if say:
+            print(reason, file=sys.stderr)
+        return {**asked, "steps": steps, "batch_size": size, "expected_seconds": expected}
+
+    def report(self, began: float) -> None:
+        """Say how long sampling took from the time `began` on, if --seconds limits it."""
+        if self.seconds is not None:
+            took = time.monotonic() - began
+            over = f" seconds, more than the {self.seconds:g} of --seconds"
+            said = over if took > self.seconds else f" of {self.seconds:g} seconds"
+            print(f"Sampling took {took:.3g}{said}.", file=sys.stderr)
 
 
 @dataclass(frozen=True)

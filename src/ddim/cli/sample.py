@@ -3,10 +3,8 @@
 import hashlib
 import math
 import re
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,19 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from ddim.cli.guidance import GuidanceFlags
-from ddim.cli.options import BackendFlags, Device, PathFlag, SamplingFlags, numbers, writable
+from ddim.cli.options import BackendFlags, Device, PathFlag, PlanFlags, SamplingFlags, numbers, writable
 from ddim.errors import Notice, UserError
-from ddim.text import counted, duration
+from ddim.text import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ddim.denoiser import Denoiser
-    from ddim.writers import Request
+    from ddim.presets import Preset
+    from ddim.sampling import SamplingOptions
 
 BATCH = 64
 SHORT = 1.0  # seconds: preparing a backend takes about as long
-SLOW = 60  # seconds: a command that takes longer says so first
 NAME = 100  # characters of a picture's name
 
 
@@ -39,6 +37,8 @@ class Sample:
     For example:
       ddim sample runs/digits
       ddim sample runs/digits --steps 10 --count 100 --out digits.png
+      ddim sample runs/digits --seconds 5 --count 100
+      ddim sample runs/digits --quality fast
       ddim sample runs/digits --sampler ddpm --steps 1000
       ddim sample runs/digits --eta hat --spacing quadratic
       ddim sample runs/digits --labels 3 --count 10
@@ -75,21 +75,23 @@ class Sample:
     device: Device = None
     guided: GuidanceFlags = field(default_factory=GuidanceFlags)
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
+    planned: PlanFlags = field(default_factory=PlanFlags)
     compute: BackendFlags = field(default_factory=BackendFlags)
 
     def run(self) -> None:
         import torch
 
         from ddim.backends import serve
-        from ddim.cli.drawing import batches, check_room, connect, draw_missing
+        from ddim.cli.drawing import batches, check_room, connect, draw_missing, drawn
         from ddim.device import choose_device
         from ddim.loading import comes_with_ddim, find, load
         from ddim.noise import stream
         from ddim.pictures import layout, write_grid
-        from ddim.writers import ARRAYS, BLOCK, PngFolder, Request
+        from ddim.writers import ARRAYS, BLOCK, PngFolder, Request, Writer
 
+        self.planned.check(self, self.sampling)
         folder = find(self.run_folder)
-        out, kind = self.out, "grid" if self.out is None else _kind(self.out)
+        kind = "grid" if self.out is None else _kind(self.out)
         distributed = connect(self.device)
         if distributed is not None and distributed.rank:
             warnings.simplefilter("ignore", Notice)  # the first process says it
@@ -105,98 +107,88 @@ class Sample:
                 "multiple of the classes, or one class for each image."
             )
         stream(self.seed, self.first), stream(self.seed, self.first + max(count, 1) - 1)  # refuse numbers out of range
-        settings = self._settings(model, folder)
         if model.shape[0] not in (1, 3) and kind in ("grid", "folder"):
             raise UserError(
                 f"{self.run_folder} draws images of {model.shape[0]} channels, and pictures have 1 or 3; name a .npy "
                 "or .npz file for --out."
             )
-        if out is None:  # by default inside the run, but never in the package
-            name = f"{self._name(model, settings, len(labels) if labels else 64, count)}.png"
-            out = Path(f"samples/{self.run_folder}-{name}") if comes_with_ddim(folder) else folder / "samples" / name
-        place = writable(out if kind == "folder" else out.parent)
+        # By default inside the run, but never in the package.
+        parent = Path("samples") if comes_with_ddim(folder) else folder / "samples"
+        place = writable(parent if self.out is None else self.out if kind == "folder" else self.out.parent)
         size = BATCH if self.batch_size is None else self.batch_size
         if count < 1 or size < 1:
             raise UserError(f"Ask for at least 1 image, in batches of at least 1; got {count} and {size}.")
-        one_batch = count <= size and distributed is None
+        turns = labels is None and model.classes is not None and count > model.classes
+        columns = model.classes if turns else len(labels) if labels and 1 < len(labels) < count else None
+        if kind == "grid":
+            if distributed is not None:
+                raise UserError("One process draws a grid; leave out torchrun, or name a folder, a .npy or .npz file.")
+            layout(count, (model.shape[1], model.shape[2]), columns)  # refuse a picture that is too large
+        if self.planned.seconds is not None and distributed is not None:
+            raise UserError("One process plans for --seconds; leave out torchrun, or give --steps.")
+        short = count <= size and distributed is None and self.planned.seconds is None
         for one in filter(None, (model, weak)):
-            serve(one, self.compute.backend, self.compute.precision, spare=SHORT if one_batch else 0.0)
-        rows, shape = range(self.first, self.first + count), model.shape
+            serve(one, self.compute.backend, self.compute.precision, spare=SHORT if short else 0.0)
+        writers: dict[str, type[Writer]] = {**ARRAYS, "folder": PngFolder}
+        there = None
+        if self.out is not None and kind in writers:
+            there = writers[kind](self.out, Request(range(1), model.shape, {}))
+        guided, main = self.guided.options(), distributed is None or distributed.main
+        options, plan = self.sampling.options(), self.planned.plan(model, count, there, main, weak=weak, **guided)
+        if plan:
+            options, size = {"steps": plan["steps"]}, plan["batch_size"]
+        preset = model.preset(**options)
+        settings = self._settings(model, folder, options, preset) | ({"plan": plan} if plan else {})
+        out = self.out
+        if out is None:
+            name = f"{self._name(model, settings, len(labels) if labels else 64, count)}.png"
+            out = parent / (f"{self.run_folder}-{name}" if comes_with_ddim(folder) else name)
+        if preset is not None:  # found once: `sample` would look for it at each batch
+            options = {"sampler": preset.create(), "spacing": preset.times}
+        rows = range(self.first, self.first + count)
         in_turn = (
             None
             if model.classes is None
             else [(self.first + i) % model.classes for i in range(min(model.classes, count))]
         )
-        request = Request(rows, shape, settings, in_turn if labels is None else labels)
-        drawn = partial(self.drawn, model, weak, request, size)
+        request = Request(rows, model.shape, settings, in_turn if labels is None else labels)
+
+        def sample(part: range, progress: bool) -> "Tensor":
+            return model.sample(
+                len(part),
+                **options,
+                seed=self.seed,
+                first=part.start,
+                labels=request.labels_of(part),
+                **guided,
+                weak=weak,
+                clip=self.clip,
+                batch_size=size,
+                progress=progress,
+                pixels=True,
+            )
+
+        draw = partial(drawn, sample, size)
         if kind == "grid":
-            if distributed is not None:
-                raise UserError("One process draws a grid; leave out torchrun, or name a folder, a .npy or .npz file.")
-            turns = labels is None and model.classes is not None and count > model.classes
-            columns = model.classes if turns else len(labels) if labels and 1 < len(labels) < count else None
-            layout(count, (shape[1], shape[2]), columns)  # refuse a picture that is too large
-            images = torch.cat([images for _, images in drawn(batches(rows, size), count)])
+            began = time.monotonic()
+            images = torch.cat([images for _, images in draw(batches(rows, size), count)])
+            self.planned.report(began)
             settings |= {"backend": model.backend, "first": self.first, "count": count}
             write_grid(images, out, columns, settings)
             print(f"{counted(count, 'image')} in {out} ({model.backend}).")
             return
-        check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(shape)), of_all=True)
+        check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(model.shape)), of_all=True)
         with nullcontext() if distributed is None else distributed.main_first():
             for one in filter(None, (weak, model)):
                 settings["backend"] = one.prepare(min(size, count), self.guided.guidance, settings["steps"])
-        writer = PngFolder(out, request) if kind == "folder" else ARRAYS[kind](out, request)
-        new = draw_missing(drawn, writer, size, place, distributed)
-        if distributed is None or distributed.main:
+        writer = writers[kind](out, request)
+        began = time.monotonic()
+        new = draw_missing(draw, writer, size, place, distributed)
+        if main:
+            if new:
+                self.planned.report(began)
             what = f"{counted(count, 'image')} in {out}"
             print(f"{what} ({model.backend})." if new else f"Nothing is left to do: {what}.")
-
-    def drawn(
-        self,
-        model: "Denoiser",
-        weak: "Denoiser | None",
-        request: "Request",
-        size: int,
-        parts: Iterable[range],
-        left: int,
-        processes: int = 1,
-        after_first: Callable[["Tensor"], str | None] = lambda _: "",
-    ) -> Iterator[tuple[range, "Tensor"]]:
-        """Yield the indices of each batch, and its images, (B, C, H, W) uint8.
-
-        After the first batch, say how long all will take if that is long.
-
-        Args:
-            model, weak, request: what draws, what guides it, and the class of each image.
-            size: number of images in a batch.
-            parts: the batches of this process.
-            left, processes: number of images that all processes together have to draw, and number of processes.
-            after_first: is called with the first images, and returns what else to say; None says nothing.
-        """
-        from ddim.progress import bar
-
-        several, began, first = left > size, time.monotonic(), True
-        with bar(total=left, desc=f"sampling {left}", unit="image", disable=None if several else True) as progress:
-            for rows in parts:
-                images = model.sample(
-                    len(rows),
-                    **self.sampling.options(),
-                    seed=self.seed,
-                    first=rows.start,
-                    labels=request.labels_of(rows),
-                    **self.guided.options(),
-                    weak=weak,
-                    clip=self.clip,
-                    batch_size=size,
-                    progress=not several,
-                    pixels=True,
-                )
-                if first:
-                    first, seconds = False, (time.monotonic() - began) / len(rows) * left / processes
-                    more = after_first(images)
-                    if several and seconds > SLOW and more is not None:
-                        print(f"{left:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
-                progress.update(min(processes * len(rows), left - progress.n))  # the others are about as fast
-                yield rows, images
 
     def _labels(self, classes: int | None) -> list[int] | None:
         labels = None if self.labels is None else numbers("labels", self.labels, int)
@@ -205,14 +197,14 @@ class Sample:
                 raise UserError(f"--labels takes classes from 0 to {classes - 1}, or -1 for any class; got {label}.")
         return labels
 
-    def _settings(self, model: "Denoiser", folder: Path) -> dict[str, Any]:
+    def _settings(
+        self, model: "Denoiser", folder: Path, options: "SamplingOptions", preset: "Preset | None"
+    ) -> dict[str, Any]:
         """Return what determines the images, for the files. Raises `UserError` for options that the model refuses."""
         from ddim import __version__
         from ddim.model_io import fingerprint
         from ddim.train.checkpoints import newest, path_of
 
-        options = self.sampling.options()
-        preset = model.preset(**options)
         step = newest(folder) if self.raw and self.checkpoint is None else self.checkpoint
         return {
             "model": folder.resolve().name,

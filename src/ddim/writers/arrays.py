@@ -55,6 +55,9 @@ class Npy(Writer):
             with contextlib.suppress(OSError):  # it holds a part of the images
                 self.draft.rmdir()
 
+    def kept(self) -> dict[str, Any]:
+        return self._written_settings() if self.path.exists() else _table(self._about)
+
     def begin(self) -> None:
         count = len(self.request.rows)
         end = self._start + count * self._image

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddim.errors import UserError
 
-VARYING = ("index", "label", "backend", "ddim")  # settings in which the images of one folder or file may differ
+VARYING = ("index", "label", "backend", "plan", "ddim")  # settings in which the images of one folder or file may differ
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Writer(ABC):
     @abstractmethod
     def locked(self) -> AbstractContextManager[None]:
         """Return a context in which no other command writes here. Raises `UserError` if one does."""
+
+    @abstractmethod
+    def kept(self) -> dict[str, Any]:
+        """Return the settings of the images that are there, also of an interrupted command; {} if there are none."""
 
     @abstractmethod
     def begin(self) -> None:

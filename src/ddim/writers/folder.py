@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +26,13 @@ class PngFolder(Writer):
 
     def locked(self) -> AbstractContextManager[None]:
         return exclusive(self.path, f"drawing images into {self.path}")
+
+    def kept(self) -> dict[str, Any]:
+        if not self.path.is_dir():
+            return {}
+        with os.scandir(self.path) as entries:
+            drawn = next((entry.path for entry in entries if _index(entry.name) is not None), None)
+        return (drawn and read_settings(drawn)) or {}
 
     def begin(self) -> None:
         pictures, ends, other, rows = 0, set[int](), False, self.request.rows
