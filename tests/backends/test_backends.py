@@ -35,6 +35,17 @@ def test_a_backend_that_exports_for_seconds_computes_the_network(name):
         assert error(backend, source(plain()), batch) < 1e-5
 
 
+def test_openvino_compiles_the_size_folded():
+    """OpenVINO 2026.4 ends the process with a segmentation fault for a split of (B, 2 C, 1, 1) with B > 1."""
+    code = (
+        "from ddim import Denoiser, nets, schedule\nfrom ddim.backends import serve\n"
+        "model = Denoiser(nets.build('unet', 1, 'folded', 10), schedule.linear(), 'v', (1, 28, 28), 10)\n"
+        "serve(model, 'openvino', 'fp32')\nmodel.sample(16, steps=1, progress=False)\nprint(model.backend)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "openvino fp32\n", done.stderr
+
+
 def test_openvino_computes_a_part_of_the_batch_in_each_thread(by_class, monkeypatch):
     monkeypatch.setattr("ddim.backends.openvino.threads", lambda: 4)
     backend = prepare("openvino", "fp32", source(by_class), 4)

@@ -101,12 +101,12 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h, y = self.conv1(F.silu(self.norm1(x))), self.embed(embedding)[:, :, None, None]
+        h, y = self.conv1(F.silu(self.norm1(x))), self.embed(embedding)
         if self.scale_shift:
-            scale, shift = y.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+            scale, shift = y.chunk(2, dim=1)  # of (B, 2 C): OpenVINO 2026.4 crashes if it is of (B, 2 C, 1, 1)
+            h = torch.addcmul(shift[:, :, None, None], self.norm2(h), 1 + scale[:, :, None, None])
         else:
-            h = self.norm2(h + y)
+            h = self.norm2(h + y[:, :, None, None])
         h = self.conv2(self.dropout(F.silu(h)))
         return h + self.shortcut(x)  # type: ignore[no-any-return]
 
