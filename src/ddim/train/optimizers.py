@@ -18,7 +18,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # the first two are Adam
 def build(network: nn.Module, name: str, learning_rate: float) -> torch.optim.Optimizer:
     """Return the optimizer that a plan names, "adamw" or "muon", for the weights of a network."""
     hidden = hidden_weights(network) if name == "muon" else []
-    rest = [parameter for parameter in network.parameters() if parameter not in set(hidden)]
+    muons = set(hidden)
+    rest = [parameter for parameter in network.parameters() if parameter not in muons]
     adamw = torch.optim.AdamW(rest, lr=learning_rate, weight_decay=0.0, fused=True) if rest else None
     return Muon(hidden, adamw, learning_rate) if hidden or adamw is None else adamw
 
