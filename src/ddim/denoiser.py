@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol, Unpack
+from typing import Any, Protocol, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -247,6 +247,11 @@ class Denoiser(nn.Module):
         if not self.presets or not (sampler is None and eta is None and spacing is None):
             return None
         return find(self.presets, min(self.sampling.steps, self.schedule.T) if steps is None else steps, self.network)
+
+    def describe_sampling(self, **options: Any) -> str:
+        """Return what `sample` takes for `SamplingOptions`, a sampler by its name, as text: a preset or a sampler."""
+        preset = self.preset(**options)
+        return self.sampling.describe(**options, schedule=self.schedule) if preset is None else preset.describe()
 
     @torch.no_grad()
     def sample(

@@ -1,6 +1,5 @@
 """The processor cores and the memory of this process, as PyTorch uses them. Nothing here imports torch."""
 
-import ctypes
 import os
 import sys
 import time
@@ -101,6 +100,8 @@ def keep_freed_memory() -> None:
     """
     if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ):
         return
+    import ctypes  # here, because `ddim --help` needs no memory and this import takes milliseconds
+
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     with suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         mallopt = ctypes.CDLL(None).mallopt

@@ -99,7 +99,6 @@ def _run(arguments: list[str]) -> None:
     import tyro  # noqa: F401
 
     set_thread_defaults(others)
-    keep_freed_memory()
     arguments, named = plugins.split(arguments)
     if arguments == ["--version"]:
         from ddim.environment import versions
@@ -108,7 +107,9 @@ def _run(arguments: list[str]) -> None:
         return
     if not {"-h", "--help"} & set(arguments):  # no help text depends on a plugin
         plugins.load(named)
-    parse(arguments).run()
+    command = parse(arguments)
+    keep_freed_memory()
+    command.run()
 
 
 def parse(arguments: list[str]) -> Any:

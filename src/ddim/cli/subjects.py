@@ -156,14 +156,12 @@ class Subject:
             guidance = {**guided.options(), "weak": weak} if guided else {}
             pixels = model.sample(count, labels=labels, seed=seed, pixels=True, **guidance, **options)
             how = guided.describe() if guided else ""
-            preset = model.preset(**options)
-            sampling = model.sampling.describe(**options, schedule=model.schedule)
             facts = {
                 "weights": fingerprint(self.folder),
                 "parameters": sum(p.numel() for p in model.network.parameters()),
                 "images_seen": images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl")),
                 "backend": model.backend,
-                "sampling": f"{sampling if preset is None else preset.describe()}{', ' * bool(how)}{how}",
+                "sampling": f"{model.describe_sampling(**options)}{', ' * bool(how)}{how}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
         kept = self.shape[1:] == shape[1:] and shape[1] <= KEPT_SIZE  # then the copy exists

@@ -120,9 +120,7 @@ class Evaluation(Experiment[Result]):
         images = model.sample(count, labels=labels, seed=SEED, pixels=True)
         known = labels if knows(extractor, reference.classes) else None
         evaluation = measure(images, reference, extractor=extractor, real=real.others, labels=known, seed=SEED)
-        preset = model.preset()
-        sampling = model.sampling.describe(schedule=model.schedule) if preset is None else preset.describe()
-        facts: dict[str, Any] = {"sampling": sampling, "classes": classes, "reference": real.facts()}
+        facts: dict[str, Any] = {"sampling": model.describe_sampling(), "classes": classes, "reference": real.facts()}
         facts |= {"cut": cut(seconds, fewer(choices[0], count, "images"))}
         return msgspec.convert({**evaluation.to_dict(), **facts}, Result), {"images": images}
 

@@ -112,7 +112,7 @@ def fit(
 
 
 class Update:
-    """One update of the weights for each call: the clipped gradient of a batch, a step of AdamW, the averages.
+    """One update of the weights for each call: the clipped gradient of a batch, a step of the optimizer, the averages.
 
     The images' pixels are kept on the model's GPU, as uint8, if they fill at most half of its free memory.
 

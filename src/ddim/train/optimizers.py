@@ -12,7 +12,7 @@ ITERATIONS = 5  # after them, every singular value from 0.003 to 1 lies between 
 MOMENTUM = 0.95
 RMS = 0.2  # of a step of AdamW, in units of the learning rate (arXiv 2502.16982, section 2.2)
 LEAST = 16  # channels in and out of a hidden layer; the first and the last layer have fewer, those of an image
-MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # the first two are AdamW's, the last is Muon's
+ADAMW, MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)  # what each keeps for a weight, by PyTorch's own names
 
 
 def build(network: nn.Module, name: str, learning_rate: float) -> torch.optim.Optimizer:
@@ -32,9 +32,8 @@ def hidden_weights(network: nn.Module) -> list[Tensor]:
 
 
 def moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> tuple[str, ...]:
-    """Return the names of the tensors that an optimizer keeps for a parameter, which are PyTorch's own."""
-    muon = isinstance(optimizer, Muon) and parameter in optimizer.hidden
-    return MOMENTS[2:] if muon else MOMENTS[:2]
+    """Return the names of the tensors that an optimizer keeps for a parameter."""
+    return MUON if isinstance(optimizer, Muon) and parameter in optimizer.hidden else ADAMW
 
 
 class Muon(torch.optim.Optimizer):

@@ -116,11 +116,17 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by name: raw/..., averages by width, e.g. 0.1/..., and moments, e.g. exp_avg/..."""
-        networks = {"raw": self.network} | {f"{average.width:g}": average.network for average in self.averages}
-        weights = {f"{group}/{n}": t for group, network in networks.items() for n, t in network.state_dict().items()}
         state = self.optimizer.state  # without parameters that are frozen or not used
         parameters = [(name, parameter) for name, parameter in self.network.named_parameters() if parameter in state]
-        return weights | {f"{moment}/{n}": state[p][moment] for n, p in parameters for moment in self._moments(p)}
+        moments = {f"{moment}/{n}": state[p][moment] for n, p in parameters for moment in self._moments(p)}
+        return self._weights() | moments
+
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"raw": self.network} | {f"{average.width:g}": average.network for average in self.averages}
+
+    def _weights(self) -> dict[str, Tensor]:
+        networks = self._networks().items()
+        return {f"{group}/{name}": t for group, network in networks for name, t in network.state_dict().items()}
 
     def _moments(self, parameter: nn.Parameter) -> tuple[str, ...]:
         return optimizers.moments(self.optimizer, parameter)
@@ -149,22 +155,22 @@ class State:
         Raises:
             ValueError: they belong to another network or plan.
         """
-        networks = {"raw": self.network} | {f"{average.width:g}": average.network for average in self.averages}
         parameters = dict(self.network.named_parameters())
         moments = {name: self._moments(parameter) for name, parameter in parameters.items()}
         for name, kept in moments.items():
-            if any(f"{moment}/{name}" in tensors for moment in optimizers.MOMENTS if moment not in kept):
+            if any(f"{moment}/{name}" in tensors for moment in {*optimizers.ADAMW, *optimizers.MUON} - {*kept}):
                 raise ValueError(f"{name} has the moments of another optimizer")
         moments = {name: kept for name, kept in moments.items() if f"{kept[0]}/{name}" in tensors}
-        expected = {f"{group}/{n}": t for group, network in networks.items() for n, t in network.state_dict().items()}
-        expected |= {f"{moment}/{name}": parameters[name] for name, kept in moments.items() for moment in kept}
+        expected = self._weights() | {
+            f"{moment}/{name}": parameters[name] for name, kept in moments.items() for moment in kept
+        }
         for name, tensor in expected.items():
             found = _kind(tensors[name]) if name in tensors else "missing"
             if found != _kind(tensor):
                 raise ValueError(f"{name} is {found} there, and {_kind(tensor)} here")
         if numbers["scaler"].keys() != self.scaler.state_dict().keys():
             raise ValueError("only one of the two trains in fp16")
-        for group, network in networks.items():
+        for group, network in self._networks().items():
             network.load_state_dict({name: tensors[f"{group}/{name}"] for name in network.state_dict()})
         for average in self.averages:
             average.updates = numbers["step"]

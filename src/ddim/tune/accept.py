@@ -56,6 +56,7 @@ class Judge:
         rows = torch.arange(min(len(reference), REAL)) * len(reference) // min(len(reference), REAL)
         with hidden():
             self.real = features(extractor, take(reference, rows))
+        self._gaussian = gaussian(self.real)
         self._known: list[tuple[Method, Array]] = []
 
     def features(self, method: Method) -> Array:
@@ -82,7 +83,7 @@ class Judge:
 
     def distance(self, method: Method) -> float:
         """Return the Fréchet distance of a method's samples from the reference."""
-        return frechet(gaussian(self.features(method)), gaussian(self.real))
+        return frechet(gaussian(self.features(method)), self._gaussian)
 
     def best(self, methods: Sequence[Method]) -> Method:
         """Return the method of least distance, the first of equals."""
@@ -122,12 +123,7 @@ def decide(
     best, challenger = judge.best(plain), judge.best(tuned) if tuned else None
     winner = challenger if challenger is not None and judge.beats(challenger, best) else best
     preset = Preset(
-        sampler=winner.sampler,
-        times=winner.times,
-        options=winner.options,
-        shift=winner.shift,
-        corrections=winner.corrections,
-        found=winner.found,
+        **vars(winner),
         calls=calls,
         weights=weights,
         distance=judge.distance(winner),
