@@ -37,6 +37,7 @@ class _Sampling(msgspec.Struct):
     sampler: str
     eta: float | str | None
     spacing: str
+    times: Annotated[list[Annotated[list[float], Meta(min_length=1, max_length=1000)]], Meta(max_length=100)] = []
 
 
 Name = Annotated[str, Meta(max_length=200)]

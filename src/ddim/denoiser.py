@@ -206,15 +206,25 @@ class Denoiser(nn.Module):
             inputs.append(torch.full((len(x),), NULL, device=x.device) if label is None else label.to(x.device))
         return check_output(network(*inputs), x)
 
-    def denoise(self, labels: Labels | None = None, guidance: float = 1.0, clip: bool = True) -> Denoise:
+    def denoise(
+        self,
+        labels: Labels | None = None,
+        guidance: float = 1.0,
+        clip: bool = True,
+        guidance_interval: Interval | None = None,
+        served: int | None = None,
+    ) -> Denoise:
         """Return the model as a `Denoise` function, the form that samplers take.
 
         Args:
             labels: (B,) the class of each image, or -1 for "any"; None is "any" for all.
-            guidance, clip: see `sample`, which has the same errors.
+            guidance, clip, guidance_interval: see `sample`, which has the same errors.
+            served: B, for the network as `sample` computes it: by `server`, if there is one, without gradients. None
+                is the network itself.
         """
-        given, weight, _ = check_conditions(self, labels, None, guidance)
-        return self._denoise(self.network, given, clip, weight)
+        given, weight, interval = check_conditions(self, labels, None, guidance, guidance_interval)
+        network = self.network if served is None else self._served(served, None, float(weight != 1))
+        return self._denoise(network, given, clip, weight, interval)
 
     def _denoise(
         self,

@@ -46,7 +46,7 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "classes": model.classes,
         "null_class": model.null_class,
         "indexed": model.indexed,
-        "sampling": asdict(model.sampling),
+        "sampling": {name: value for name, value in asdict(model.sampling).items() if name != "times" or value},
         **({"presets": [preset.to_dict() for preset in model.presets]} if model.presets else {}),
         **about,
     }

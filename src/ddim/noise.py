@@ -13,7 +13,7 @@ from torch import Tensor
 from ddim.errors import number
 
 # Domains: the streams of the same (seed, index) in two domains are unrelated.
-SAMPLING, TRAINING, ORDER, HELD_OUT, TIMES, DROPOUT, LIKELIHOOD = range(7)
+SAMPLING, TRAINING, ORDER, HELD_OUT, TIMES, DROPOUT, LIKELIHOOD, DISTILLATION = range(8)
 
 
 def stream(seed: int, index: int, domain: int = SAMPLING) -> np.random.Generator:

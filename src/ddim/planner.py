@@ -225,7 +225,8 @@ class _Ways:
         if quality not in ("best", "fast"):
             raise UserError(f"There is no quality {quality!r:.80}; choose best or fast.")
         if not self.presets:
-            return min(self.model.sampling.steps, self.model.schedule.T), f"the model's default ({self._untuned()})"
+            known = "it is distilled" if self.model.sampling.times else self._untuned()
+            return min(self.model.sampling.steps, self.model.schedule.T), f"the model's default ({known})"
         best = self._best(self.presets.values())
         if quality == "best":
             return best.calls, self._why(best, "its presets")
@@ -245,12 +246,14 @@ class _Ways:
         fitting = [preset for steps, preset in self.presets.items() if fits(self.calls(steps))]
         if fitting:
             return (best := self._best(fitting)).calls, self._why(best, "the presets that fit")
-        T, usual = self.model.schedule.T, self.model.sampling.steps
-        most = min(T, max(usual, MOST))
+        sampling = self.model.sampling
+        possible = sorted(map(len, sampling.times)) or range(
+            1, min(self.model.schedule.T, max(sampling.steps, MOST)) + 1
+        )
         # A step makes at least one call: the first condition saves the work of the second.
-        found = next((n for n in range(most, 1, -1) if fits(Calls(n)) and fits(self.calls(n))), 1)
-        known = "no preset fits" if self.presets else self._untuned()
-        return found, f"as many as {'help' if found == most else 'fit'} ({known})"
+        found = next((n for n in reversed(possible) if fits(Calls(n)) and fits(self.calls(n))), possible[0])
+        known = "it is distilled" if sampling.times else "no preset fits" if self.presets else self._untuned()
+        return found, f"as many as {'help' if found == possible[-1] else 'fit'} ({known})"
 
     def describe(self, steps: int) -> str:
         """Return the way with so many steps as text."""

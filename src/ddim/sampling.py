@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypedDict, Unpack
 
 from ddim import samplers
@@ -39,14 +40,19 @@ class Sampling:
 
     The spacing is chosen for the sampler; an eta of None is the sampler's own default.
 
+    `times` are those that a distilled model was trained at: for each of its numbers of steps the descending times,
+    without the final 0. They take the place of the spacing, and another number of steps is refused, unless a call gives
+    a sampler, an eta or a spacing.
+
     Raises:
-        UserError: an unknown name or an invalid number.
+        UserError: an unknown name, an invalid number, or times that do not descend.
     """
 
     steps: int = 20
     sampler: str = "unipc"
     eta: float | str | None = None
     spacing: str = "log-snr"
+    times: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", number("The default number of steps", self.steps, int, 1))
@@ -54,6 +60,10 @@ class Sampling:
         if self.eta is not None:
             object.__setattr__(self, "eta", getattr(sampler, "eta", self.eta))  # as a plain number
         spacings[self.spacing]  # refuses an unknown name
+        times = tuple(tuple(number("A time", t, float, 0) for t in own) for own in self.times)
+        if any(not own or any(t <= s for t, s in pairwise((*own, 0.0))) for own in times):
+            raise UserError(f"The times of a distilled model must descend to above 0; got {times!r:.80}.")
+        object.__setattr__(self, "times", times)
 
     def resolve(
         self,
@@ -73,7 +83,7 @@ class Sampling:
         Raises:
             UserError: an unknown name, a number out of range, or an eta for a sampler without one.
         """
-        sampler, eta, spacing = self._chosen(sampler, eta, spacing)
+        sampler, eta, spacing = self._chosen(sampler, eta, spacing, steps)
         if steps is None and isinstance(spacing, str):
             steps = min(self.steps, schedule.T)
         return _create(sampler, eta), levels(schedule, timesteps(schedule, steps, spacing))
@@ -100,7 +110,7 @@ class Sampling:
 
         `schedule` is the model's; without it the default number of steps may be above its T.
         """
-        name, eta, spacing = self._chosen(sampler, eta, spacing)
+        name, eta, spacing = self._chosen(sampler, eta, spacing, steps)
         if not isinstance(spacing, str):
             steps = sum(t > 0 for t in spacing)
             spacing = f"timesteps {' '.join(f'{t:g}' for t in spacing)}"
@@ -115,14 +125,21 @@ class Sampling:
         The steps are those taken; the eta of a sampler without one is None.
         """
         sampler, levels = self.resolve(schedule, **options)
-        name, _, spacing = self._chosen(options.get("sampler"), options.get("eta"), options.get("spacing"))
+        chosen = options.get("sampler"), options.get("eta"), options.get("spacing"), options.get("steps")
+        name, _, spacing = self._chosen(*chosen)
         eta = getattr(sampler, "eta", None)
         eta = eta if isinstance(eta, int | float | str) else None
         return {"steps": len(levels) - 1, "sampler": str(name), "spacing": spacing, "eta": eta}
 
     def _chosen(
-        self, sampler: str | Sampler | None, eta: float | str | None, spacing: str | Sequence[float] | None
+        self,
+        sampler: str | Sampler | None,
+        eta: float | str | None,
+        spacing: str | Sequence[float] | None,
+        steps: int | None,
     ) -> tuple[str | Sampler, float | str | None, str | Sequence[float]]:
+        if self.times and sampler is eta is spacing is None:
+            spacing = self._own_times(self.steps if steps is None else steps)
         if sampler is None:
             sampler = self.sampler if eta is None else "ddim"  # an eta alone selects DDIM
         if eta is None and sampler == self.sampler:
@@ -130,6 +147,15 @@ class Sampling:
         if spacing is None:
             spacing = self.spacing if sampler == self.sampler else DEFAULT_SPACING
         return sampler, eta, spacing
+
+    def _own_times(self, steps: int) -> tuple[float, ...]:
+        for times in self.times:
+            if len(times) == steps:
+                return times
+        known = ", ".join(str(len(times)) for times in sorted(self.times, key=len))
+        raise UserError(
+            f"This model is distilled for {known} steps, not for {steps!r:.20}; ask for one of them, or name a sampler."
+        )
 
 
 def _create(sampler: str | Sampler, eta: float | str | None) -> Sampler:

@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "Compare",
     "verify": "Verify",
     "tune": "Tune",
+    "distill": "Distill",
     "list": "Names",
 }
 """command -> its class, in the order of `ddim --help`."""
@@ -50,6 +51,7 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
   ddim evaluate runs/mnist             compare samples with real images
   ddim compare runs/a runs/b           rank several models
   ddim tune runs/mnist --calls 5,8     find the best way to sample in so few network calls
+  ddim distill runs/mnist --calls 1,4  train a student that needs so few network calls
   ddim verify                          test every sampler against closed-form solutions
   ddim list samplers                   list the registered names that a flag accepts
   ddim --version                       show the versions of ddim and its dependencies

@@ -225,11 +225,12 @@ class Sample:
         sampler, steps, spacing, eta = (settings[name] for name in ("sampler", "steps", "spacing", "eta"))
         own, plain = model.sampling, model.sampling.settings(model.schedule, steps=1, sampler=sampler)
         guided = self.guided
-        listed = "" if isinstance(spacing, str) else f"t{'-'.join(map(_short, spacing))}"
+        distilled = not isinstance(spacing, str) and tuple(spacing) in own.times
+        listed = "" if distilled or isinstance(spacing, str) else f"t{'-'.join(map(_short, spacing))}"
         chosen = {
             sampler: sampler != own.sampler,
             f"{steps}steps": not listed and steps != min(own.steps, model.schedule.T),
-            listed or spacing: spacing != plain["spacing"],
+            listed or str(spacing): not distilled and spacing != plain["spacing"],
             f"eta{_short(eta)}": eta != plain["eta"],
         }
         parts = {

@@ -22,7 +22,7 @@ from ddim.train import checkpoints
 from ddim.train.distributed import Distributed
 from ddim.train.guards import WINDOW, Breakdown, is_out_of_memory
 from ddim.train.loop import Progress
-from ddim.train.loss import BINS, MAX_IMAGES, losses_by_level
+from ddim.train.objective import Objective
 from ddim.train.recipe import Recipe
 from ddim.train.screen import Screen
 from ddim.train.state import State
@@ -52,6 +52,9 @@ class RunLogger:
     data: dict[str, Any]  # see `ddim.train.run.identity`
     state: State
     distributed: Distributed
+    objective: Objective
+    about: dict[str, Any]  # further entries of `config.json`
+    command: str  # that continues the run: ddim COMMAND RUN --resume
 
     def __post_init__(self) -> None:
         self.average = self.model.with_network(self.state.averages[0].network)
@@ -70,7 +73,7 @@ class RunLogger:
                 self._drop_later_records()
         self.saved = time.monotonic()
         step = self.state.step
-        self.screen = Screen(self.folder, self.recipe, self.model, self.images, step, self.distributed)
+        self.screen = Screen(self.folder, self.recipe, self.model, self.images, step, self.distributed, self.command)
         fields = {**vars(self.recipe), **vars(self.recipe.plan)}
         del fields["plan"]
         tracked = {name: v if isinstance(v, int | float | str) else str(v) for name, v in fields.items()}
@@ -145,7 +148,8 @@ class RunLogger:
         kept: dict[str, Any] = {}
         with contextlib.suppress(UserError, KeyError):  # presets of before; `Denoiser.preset` names the stale ones
             kept = {"presets": model_io.read_config(self.folder)["presets"]}
-        model_io.save(self.average, self.folder, **kept, recipe=asdict(self.recipe), data=self.data, finished=finished)
+        about = {**kept, **self.about, "recipe": asdict(self.recipe), "data": self.data, "finished": finished}
+        model_io.save(self.average, self.folder, **about)
 
     def _begin(self) -> None:
         stale = [self.folder / "config.json", self.folder / "model.safetensors"]
@@ -176,31 +180,27 @@ class RunLogger:
             write_text(path, earlier)
 
     def _write_line(self, progress: Progress) -> None:
-        options = {}
-        if self.recipe.plan.minutes:  # the last line comes after that time
-            affordable = self._limit(LINE_SHARE) / (2 * self._seconds_per_image(progress))
-            options = {"max_images": max(BINS, min(MAX_IMAGES, int(affordable)))}
+        affordable = self._limit(LINE_SHARE) / self._seconds_per_image(progress)
         began = time.monotonic()
-        held_out, train = (losses_by_level(progress.average, x, **options) for x in (self.held_out, self.images))
-        seen = sum(min(len(x), options.get("max_images", MAX_IMAGES)) for x in (self.held_out, self.images))
-        self.image_seconds = (time.monotonic() - began) / seen
+        measured = self.objective.measure(progress.average, self.held_out, affordable)
+        self.image_seconds = (time.monotonic() - began) / measured.calls
         total, count = self.state.losses
         metrics = {
             "step": progress.step,
             "epoch": round(progress.epoch, 3),
             "loss": total / count,  # of the latest weights, weighted as in the plan, since the line before
-            "held_out": sum(held_out) / len(held_out),  # of the averaged weights, unweighted, like the next
-            "train": sum(train) / len(train),
+            **{name: value for name, value in measured.values.items() if not isinstance(value, list)},
             "images_per_second": round(progress.step * self.recipe.plan.batch_size / progress.seconds, 1),
             "seconds": round(progress.seconds, 2),
         }
-        levels = {"held_out_by_level": held_out, "train_by_level": train}
-        append_line(self.folder / "metrics.jsonl", json.dumps({**metrics, **levels}))
+        lists = {name: value for name, value in measured.values.items() if isinstance(value, list)}
+        append_line(self.folder / "metrics.jsonl", json.dumps({**metrics, **lists}))
         self.distributed.log(metrics, progress.step)
 
     def _write_samples(self, progress: Progress) -> None:
         """Draw the same images from the averaged and from the latest weights, unless that takes too long."""
-        steps = min(SAMPLE_STEPS, self.model.schedule.T)
+        own = self.model.sampling.times
+        steps = max(map(len, own)) if own else min(SAMPLE_STEPS, self.model.schedule.T)
         if progress.fraction < 1 and time.monotonic() - self.sampled < self.sampling_time / SAMPLING_SHARE:
             return
         if 2 * SAMPLES * steps * self._seconds_per_image(progress) > self._limit(SAMPLING_SHARE):

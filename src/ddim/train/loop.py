@@ -5,8 +5,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,10 +16,9 @@ from ddim.denoiser import Denoiser
 from ddim.device import autocast
 from ddim.errors import UserError
 from ddim.noise import DROPOUT, stream
-from ddim.train.batches import Prefetcher, draw_batch
 from ddim.train.distributed import Distributed
 from ddim.train.guards import Breakdown, is_out_of_memory, out_of_memory
-from ddim.train.loss import weight, weightings
+from ddim.train.objective import Denoising, Objective
 from ddim.train.precision import training_precision
 from ddim.train.recipe import Plan
 from ddim.train.state import State
@@ -48,6 +45,7 @@ def fit(
     state: State | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     recover: Callable[[Breakdown], bool] = lambda breakdown: False,
+    objective: Objective | None = None,
     engine: Distributed | None = None,
 ) -> Iterator[Progress]:
     """Train a model in place, on the device where it is, and yield the progress after each update.
@@ -65,6 +63,7 @@ def fit(
         interrupted: called after each update; once it returns True in any process, training ends in all of them.
         recover: called when training breaks down; if it returns True, it has set `state` to an earlier step, and
             training continues from there.
+        objective: what to minimise; None is the denoising loss of the plan.
         engine: deprecated name of `distributed`.
 
     Raises:
@@ -85,7 +84,8 @@ def fit(
     model.null_class = plan.label_dropout > 0
     distributed = distributed or Distributed(str(model.device))
     state = state or State(model.network, plan)
-    update = Update(model, images, plan, distributed, state)
+    objective = objective or Denoising(model, images, plan)
+    update = Update(model, objective, plan, distributed, state)
     averaged = model.with_network(state.averages[0].network)
     total = plan.total_steps(len(images))
     began = time.perf_counter() - state.seconds
@@ -114,31 +114,26 @@ def fit(
 class Update:
     """One update of the weights for each call: the clipped gradient of a batch, a step of the optimizer, the averages.
 
-    The images' pixels are kept on the model's GPU, as uint8, if they fill at most half of its free memory.
-
     Raises:
-        UserError: a batch of fewer images than there are processes, or a weighting that is not registered.
+        UserError: a batch of fewer images than there are processes.
     """
 
-    def __init__(self, model: Denoiser, images: Images, plan: Plan, distributed: Distributed, state: State) -> None:
+    def __init__(
+        self, model: Denoiser, objective: Objective, plan: Plan, distributed: Distributed, state: State
+    ) -> None:
         if plan.batch_size < distributed.processes:
             raise UserError(
                 f"A batch of {plan.batch_size} images cannot be shared by {distributed.processes} processes; raise "
                 "--batch-size."
             )
-        _ = weightings[plan.weighting]  # refuses an unknown name before the first update
-        self.format = torch.channels_last if plan.channels_last else torch.contiguous_format
-        network = model.network.to(memory_format=self.format)  # type: ignore[call-overload]
+        memory_format = torch.channels_last if plan.channels_last else torch.contiguous_format
+        network = model.network.to(memory_format=memory_format)  # type: ignore[call-overload]
         if plan.compile:
             network.compile()
         self.network = distributed.wrap(network)
         self.model = model if self.network is model.network else model.with_network(self.network)
         self.precision = training_precision(model, plan.precision, distributed)
-        on_gpu = model.device.type == "cuda"
-        if on_gpu and images.pixels.nbytes <= torch.cuda.mem_get_info(model.device)[0] / 2:
-            images = replace(images, pixels=images.pixels.to(model.device))
-        draw = partial(draw_batch, plan, images, model.schedule.T)
-        self.draw = Prefetcher(draw, model.device) if on_gpu else draw
+        self.objective = objective
         self.plan, self.distributed, self.state = plan, distributed, state
         self.weights = list(state.network.parameters())
 
@@ -184,17 +179,13 @@ class Update:
 
     def _part(self, step: int, positions: range, last: bool) -> float:
         model, plan, device = self.model, self.plan, self.model.device
-        x0, label, t, noise = self.draw(step, positions)
-        x0 = x0.to(device, model.dtype, memory_format=self.format)
         index = (step - 1) * plan.batch_size + positions.start
-        model.train()
         with (
             seeded(int(stream(plan.seed, index, DROPOUT).integers(2**63)), device),  # PyTorch's own dropout
             nullcontext() if last else self.distributed.no_sync(self.network),
         ):
             with autocast(self.precision, device):
-                losses = model.loss(x0, t, noise.to(x0), None if model.classes is None else label)
-            losses = weight(plan.weighting, model.predicts, model.schedule(t)).to(losses) * losses
+                losses = self.objective.losses(model, step, positions)
             share = losses.sum() / plan.batch_size
             # DDP averages the processes' gradients: times their number, that is the sum of the shares.
             self.distributed.backward(self.state.scaler.scale(share * self.distributed.processes))

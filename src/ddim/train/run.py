@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ from ddim.train.guards import Breakdown, exclusive, interruptible, report_failed
 from ddim.train.logger import RunLogger
 from ddim.train.loop import Progress, fit, seeded
 from ddim.train.loss import losses_by_level, weightings
+from ddim.train.objective import Denoising, Objective
 from ddim.train.precision import training_precision
 from ddim.train.recipe import Plan, Recipe
 from ddim.train.state import State
@@ -35,6 +36,24 @@ from ddim.train.state import State
 SAVE_EVERY = 60.0  # seconds between two checkpoints: the most that a killed run loses
 CHANGEABLE = {"epochs", "steps", "minutes", "learning_rate", "cooldown", "clip", "accumulate"}
 CHANGEABLE |= {"channels_last", "compile"}  # the fields of a plan that may differ when a run is resumed
+
+
+class Task(Protocol):
+    """What a run trains instead of a new model on noisy images."""
+
+    command: ClassVar[str]  # of the command line, which continues the run
+
+    def describe(self) -> dict[str, Any]:
+        """Return its entries of `config.json`, plain data; a run that is resumed must have the same ones."""
+        ...
+
+    def student(self) -> Denoiser:
+        """Return the model to train, with its first weights."""
+        ...
+
+    def objective(self, images: Images, plan: Plan) -> Objective:
+        """Return what the training minimises."""
+        ...
 
 
 def train(
@@ -49,6 +68,7 @@ def train(
     init: Denoiser | None = None,
     trackers: Sequence[str] = (),
     save_every: float = SAVE_EVERY,
+    task: Task | None = None,
 ) -> Denoiser:
     """Train by a recipe into a run folder, and return the model with the averaged weights, in eval mode.
 
@@ -70,6 +90,7 @@ def train(
         init: a model whose weights to start from; layers of another shape start from new weights.
         trackers: "tensorboard" or "wandb", which receive the metrics, too.
         save_every: seconds between two checkpoints.
+        task: what to train instead of a new model on noisy images, e.g. a `ddim.distill.Distillation`.
 
     Raises:
         UserError: a name that is not registered, a folder that holds a run or that another process trains in, a
@@ -97,7 +118,7 @@ def train(
     with distributed.main_first():  # the main process downloads and decodes, the others read its files
         images, held_out = opened(split="train"), opened(split="test")
     data = identity(images, held_out) | ({} if where is None else {"place": where})
-    model = build(recipe, images)
+    model = build(recipe, images) if task is None else task.student()
     if init is not None:
         if (init.predicts, init.schedule.config) != (model.predicts, model.schedule.config):
             raise UserError(
@@ -108,12 +129,14 @@ def train(
     model.to(distributed.device)
     precision = training_precision(model, recipe.plan.precision, distributed)
     recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
-    state = State(model.network, recipe.plan)
+    state, about = State(model.network, recipe.plan), {} if task is None else task.describe()
     with exclusive(folder, distributed.main):
         if resume:
-            _resume(state, recipe, data, folder, distributed)
+            _resume(state, recipe, data, about, folder, distributed)
         progress = None
-        logger = RunLogger(folder, recipe, model, images, held_out, data, state, distributed)
+        objective = Denoising(model, images, recipe.plan) if task is None else task.objective(images, recipe.plan)
+        command = "train" if task is None else task.command
+        logger = RunLogger(folder, recipe, model, images, held_out, data, state, distributed, objective, about, command)
         with logger, interruptible() as interrupted, report_failed_compiler():
             for progress in fit(
                 model,
@@ -123,6 +146,7 @@ def train(
                 state=state,
                 interrupted=interrupted,
                 recover=logger.recover,
+                objective=objective,
             ):
                 logger.record(progress)
                 if progress.fraction < 1 and time.monotonic() - logger.saved > save_every:
@@ -241,7 +265,14 @@ def _holds(path: Path) -> bool:
         return False
 
 
-def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, distributed: Distributed) -> None:
+def _resume(
+    state: State,
+    recipe: Recipe,
+    data: dict[str, Any],
+    about: dict[str, Any],
+    folder: Path,
+    distributed: Distributed,
+) -> None:
     """Set `state` to that of the run in the folder; leave it if there is no run."""
     steps = checkpoints.steps(folder)
     if (folder / "config.json").exists():
@@ -251,7 +282,12 @@ def _resume(state: State, recipe: Recipe, data: dict[str, Any], folder: Path, di
                 "start over with --overwrite."
             )
         config = read_config(folder)
-        before, now = (_fixed(table) for table in (as_table(config.get("recipe")), asdict(recipe)))
+        if isinstance(config.get("distilled"), dict) != ("distilled" in about):
+            command = "train" if "distilled" in about else "distill"
+            raise UserError(
+                f"{folder} was begun by `ddim {command}`; continue it with: ddim {command} {folder} --resume."
+            )
+        before, now = (_fixed(table) for table in (config, {"recipe": asdict(recipe), **about}))
         before = {"optimizer": Plan().optimizer, **before}  # missing from runs of ddim 0.1
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
@@ -290,9 +326,11 @@ def _use_threads_of(folder: Path) -> None:
             torch.set_num_threads(threads)
 
 
-def _fixed(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a recipe that a resumed run must keep, as one table of plain data."""
-    table: dict[str, Any] = json.loads(json.dumps(recipe))
+def _fixed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of a config that a resumed run must keep, as one table of plain data."""
+    table: dict[str, Any] = json.loads(json.dumps(as_table(config.get("recipe"))))
     table.pop("data", None)  # see `_as_begun`
     plan = as_table(table.pop("plan", {}))
-    return table | {name: value for name, value in plan.items() if name not in CHANGEABLE}
+    distilled = as_table(json.loads(json.dumps(config.get("distilled"))))
+    kept = {name: value for name, value in plan.items() if name not in CHANGEABLE}
+    return table | kept | {f"the distillation's {name}": value for name, value in distilled.items()}

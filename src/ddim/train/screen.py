@@ -29,12 +29,20 @@ class Screen:
         recipe, model, images: what is trained.
         step: the updates made before.
         distributed: the processes that train together.
+        command: that continues the run, `ddim COMMAND RUN --resume`.
     """
 
     def __init__(
-        self, folder: Path, recipe: Recipe, model: Denoiser, images: Images, step: int, distributed: Distributed
+        self,
+        folder: Path,
+        recipe: Recipe,
+        model: Denoiser,
+        images: Images,
+        step: int,
+        distributed: Distributed,
+        command: str = "train",
     ) -> None:
-        self.folder, self.recipe, self.distributed = folder, recipe, distributed
+        self.folder, self.recipe, self.distributed, self.command = folder, recipe, distributed, command
         self.side, self.total = max(images.shape[1:]), recipe.plan.total_steps(len(images))
         self.first: Progress | None = None  # that this process has made
         self.last: Progress | None = None
@@ -81,7 +89,7 @@ class Screen:
         if saved and self.last is not None and self.last.fraction < 1:
             self.print(
                 f"ddim: {self.folder} holds the model after {self.last.step:,} updates; continue with: "
-                f"ddim train {shlex.quote(str(self.folder))} --resume"
+                f"ddim {self.command} {shlex.quote(str(self.folder))} --resume"
             )
 
     def _estimate(self, progress: Progress, updates: int, seconds: float) -> None:

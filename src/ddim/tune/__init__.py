@@ -245,6 +245,8 @@ def _usual(model: Denoiser, calls: int) -> list[Method]:
 
 
 def _check_calls(model: Denoiser, calls: Sequence[int]) -> list[int]:
+    if model.sampling.times:
+        raise UserError("This model is distilled, and has the times that it was trained at; tune its teacher instead.")
     numbers = list(calls)
     if not numbers:
         raise UserError("Tuning needs a number of network calls, e.g. calls=(5, 8, 10); got none.")
