@@ -1,9 +1,12 @@
 """Each backend computes what the network computes, for any batch, and what it keeps is made again if it is wrong."""
 
+import contextlib
 import copy
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +60,19 @@ def test_openvino_computes_a_part_of_the_batch_in_each_thread(by_class, monkeypa
     torch.testing.assert_close(first, expected[:5], rtol=0, atol=1e-6)
     torch.testing.assert_close(backend(*inputs), expected, rtol=0, atol=0)
     torch.testing.assert_close(first, expected[:5], rtol=0, atol=1e-6)  # later calls do not write into it
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux says which cores a thread may use")
+def test_openvino_leaves_its_threads_free_to_move(by_class):
+    """Pinned threads of two processes take the same core, while another one is idle."""
+    backend = prepare("openvino", "fp32", source(by_class), 4)
+    backend(*source(by_class).inputs(4))
+    tasks = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+    allowed = set()
+    for task in tasks:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            allowed.add(frozenset(os.sched_getaffinity(task)))
+    assert allowed == {frozenset(os.sched_getaffinity(0))}
 
 
 @pytest.mark.parametrize("name", ["torch", "channels-last", "openvino"])

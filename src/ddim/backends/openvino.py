@@ -75,6 +75,8 @@ class OpenVINO(Backend):
             ov.properties.hint.inference_precision: ov.Type.bf16 if self._precision == "bf16" else ov.Type.f32,
             ov.properties.inference_num_threads: self._threads,
             ov.properties.num_streams: len(starts),
+            # Pinned, the threads of every process would take the same cores, the first ones.
+            ov.properties.hint.enable_cpu_pinning: False,
         }
         compiled = self._core.compile_model(model, "CPU", options)
         parts = []
