@@ -20,7 +20,7 @@ from ddim.distill.trajectories import teacher_times
 from ddim.errors import UserError
 from ddim.noise import ImageNoise
 from ddim.planner import Cost, plan
-from ddim.report.losses import learning, levels
+from ddim.report.losses import _about_loss, learning, levels
 from ddim.report.run_folder import read
 from ddim.samplers import DDIM
 from ddim.sampling import Sampling
@@ -313,6 +313,7 @@ def test_a_resumed_distillation_is_the_uninterrupted_one(run, tmp_path, capsys):
     shown = read(tmp_path / "continued")
     assert learning(shown) is not None
     assert levels(shown) is None
+    assert "This model is a student" in _about_loss(shown)
 
 
 @pytest.mark.slow

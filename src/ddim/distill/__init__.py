@@ -83,7 +83,8 @@ class Distillation:
             raise UserError(
                 f"The teacher's sampler must make one network call a step, e.g. 'ddim'; got {self.sampler!r}."
             )
-        _, weight, interval = check_conditions(self.teacher, None, None, self.guidance, self.guidance_interval)
+        some = None if self.teacher.classes is None else [0]
+        _, weight, interval = check_conditions(self.teacher, some, None, self.guidance, self.guidance_interval)
         object.__setattr__(self, "guidance", weight)
         object.__setattr__(self, "guidance_interval", None if self.guidance_interval is None else interval)
         if self.start is not None:
@@ -123,8 +124,11 @@ class Distillation:
         two are the same.
         """
         source = self.start or self.teacher
+        network = copy.deepcopy(source.network)
+        if not any(parameter.requires_grad for parameter in network.parameters()):  # those of `Progress.average`
+            network.requires_grad_(True)
         student = Denoiser(
-            copy.deepcopy(source.network),
+            network,
             source.schedule,
             "v" if source.predicts == "eps" else source.predicts,
             source.shape,

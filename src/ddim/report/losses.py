@@ -149,6 +149,11 @@ def _rise(run: RunFolder) -> str:
 
 
 def _about_loss(run: RunFolder) -> str:
+    if "distilled" in run.config:
+        return (
+            "This model is a student: its loss is another one, the distance of its steps from the states of its "
+            "teacher’s trajectories. The held-out curve is for noise from which training has no trajectory."
+        )
     predicts, note = run.model.predicts, "A network that always predicts 0 would score 1."
     if predicts != "eps":
         note = f"This network predicts {predicts}, so the loss is the error of {predicts}."
