@@ -1,6 +1,8 @@
 """Distillation: what a student learns, how it is sampled and resumed, and what is refused."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -314,6 +316,19 @@ def test_a_resumed_distillation_is_the_uninterrupted_one(run, tmp_path, capsys):
     assert learning(shown) is not None
     assert levels(shown) is None
     assert "This model is a student" in _about_loss(shown)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(run, tmp_path):
+    flags = "--teacher-steps 4 --batch-size 9 --backend torch --precision fp32 --optimizer adamw --steps 3 --device cpu"
+    words = ["-m", "ddim", "distill", str(run), "--calls", "1,2", *flags.split()]
+    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])):
+        line = [sys.executable, *launcher, *words, "--out", str(tmp_path / name)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = (weights(ddim.load(tmp_path / name, backend="torch")) for name in ("one", "two"))
+    assert (one - two).abs().max() < 1e-6
+    assert (one - weights(ddim.load(run, backend="torch"))).abs().max() > 1e-5
 
 
 @pytest.mark.slow

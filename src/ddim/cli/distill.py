@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -102,6 +103,9 @@ class Distill:
         begun = folder if self.resume and (folder / "config.json").is_file() else None
         task, taught = self._task(subject, begun)
         recipe = self._recipe(taught if self.init is None or begun else Subject.find(self.init), taught, begun)
+        main = os.environ.get("RANK", "0") == "0"
+        if main:
+            print("ddim: The first updates take longer: they also compute the teacher's trajectories.", file=sys.stderr)
         train(
             replace(recipe, predicts=task.student().predicts),
             folder,
@@ -113,7 +117,7 @@ class Distill:
             save_every=self.save_every,
             task=task,
         )
-        if os.environ.get("RANK", "0") == "0":
+        if main:
             name, fewest = shlex.quote(str(folder)), min(task.calls)
             print(f"The student is in {folder}. Next: ddim sample {name} --steps {fewest}, or ddim evaluate {name}.")
 
