@@ -63,9 +63,9 @@ class Distill:
     """Trajectories in an update, over all processes together."""
     optimizer: Literal["adamw", "muon"] = "muon"
     """Optimizer: muon for the hidden convolutions and adamw for the rest, or adamw."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-3
     """Learning rate of the optimizer, after 50 updates."""
-    cooldown: float = 0.3
+    cooldown: float = 0.5
     """Share of the training, at its end, over which the learning rate falls to 0."""
     ema: tuple[float, ...] = (0.05,)
     """Widths of the averaged weights, as shares of the training; the first is saved for use."""
