@@ -102,6 +102,7 @@ class Trajectories:
         self.reached = {float(to.t) for levels in self.own for to in levels[1:]}
         kept = (1 + len(self.reached)) * 4 * prod(teacher.shape)  # bytes of a trajectory
         self.batches = max(1, min(count, MOST_BYTES // kept) // plan.batch_size)
+        self.slow = self.batches  # updates that compute trajectories
         self._known: dict[tuple[int, range], Taught] = {}
         self._held: list[Taught] = []
 

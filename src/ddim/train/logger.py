@@ -73,7 +73,16 @@ class RunLogger:
                 self._drop_later_records()
         self.saved = time.monotonic()
         step = self.state.step
-        self.screen = Screen(self.folder, self.recipe, self.model, self.images, step, self.distributed, self.command)
+        self.screen = Screen(
+            self.folder,
+            self.recipe,
+            self.model,
+            self.images,
+            step,
+            self.distributed,
+            self.command,
+            self.objective.slow,
+        )
         fields = {**vars(self.recipe), **vars(self.recipe.plan)}
         del fields["plan"]
         tracked = {name: v if isinstance(v, int | float | str) else str(v) for name, v in fields.items()}

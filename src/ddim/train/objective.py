@@ -22,7 +22,13 @@ class Measured(NamedTuple):
 
 
 class Objective(Protocol):
-    """What `fit` minimises; see `Denoising`, and `ddim.distill` for another one."""
+    """What `fit` minimises; see `Denoising`, and `ddim.distill` for another one.
+
+    Attributes:
+        slow: number of a process's first updates that take longer than later ones.
+    """
+
+    slow: int
 
     def losses(self, model: Denoiser, step: int, positions: range) -> Tensor:
         """Return the loss of each image at some positions of an update's batch, (B,), differentiable.
@@ -44,6 +50,8 @@ class Denoising:
     Raises:
         UserError: a weighting that is not registered.
     """
+
+    slow = 1
 
     def __init__(self, model: Denoiser, images: Images, plan: Plan) -> None:
         _ = weightings[plan.weighting]  # refuses an unknown name before the first update

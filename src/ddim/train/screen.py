@@ -30,6 +30,7 @@ class Screen:
         step: the updates made before.
         distributed: the processes that train together.
         command: that continues the run, `ddim COMMAND RUN --resume`.
+        slow: number of first updates that take longer than later ones.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Screen:
         step: int,
         distributed: Distributed,
         command: str = "train",
+        slow: int = 1,
     ) -> None:
         self.folder, self.recipe, self.distributed, self.command = folder, recipe, distributed, command
+        self.typical = step + slow  # the first update that says how long the others take
         self.side, self.total = max(images.shape[1:]), recipe.plan.total_steps(len(images))
-        self.first: Progress | None = None  # that this process has made
+        self.first: Progress | None = None  # from which on the time of an update is measured
         self.last: Progress | None = None
         self.estimated = False
         self.bar = bar(
@@ -68,7 +71,9 @@ class Screen:
 
     def show(self, progress: Progress) -> None:
         """Move the bar after an update; say once how long the training takes."""
-        self.first, self.last = self.first or progress, progress
+        self.last = progress
+        if self.first is None or progress.step <= self.typical:
+            self.first = progress
         self.bar.total = round(progress.step / progress.fraction)  # under a time limit: an estimate, which settles
         rate = progress.step * self.recipe.plan.batch_size / progress.seconds
         self.bar.set_postfix_str(f"loss {progress.loss:.4f}, {rate:.0f} images/s", refresh=False)
