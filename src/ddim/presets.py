@@ -119,7 +119,7 @@ class Preset(Method):
         distance: Fréchet distance of its samples.
         plain: that of the best solver on a named spacing, from the same noise.
         ddim: that of DDIM on its best spacing, from the same noise.
-        best_plain: the name of that solver and spacing.
+        best_plain, best_ddim: the names of these solvers and spacings.
         extractor, reference: what the distances were measured in, and from what.
         count: number of samples that they were measured with.
 
@@ -136,6 +136,7 @@ class Preset(Method):
     extractor: str
     reference: str
     count: int
+    best_ddim: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

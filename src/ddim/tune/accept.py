@@ -188,14 +188,16 @@ def decide(
     replacing = next((method for method in ranked if judge.replaces(method, winner)), None)
     strong = replacing or next(iter(ranked), None)
     winner = replacing or winner
+    ddim = judge.best([method for method in plain if method.sampler == "ddim"])
     preset = Preset(
         **vars(winner),
         calls=calls,
         weights=weights,
         distance=judge.distance(winner),
         plain=judge.distance(best),
-        ddim=min(judge.distance(method) for method in plain if method.sampler == "ddim"),
+        ddim=judge.distance(ddim),
         best_plain=best.found,
+        best_ddim=ddim.found,
         extractor=judge.extractor.name,
         reference=reference,
         count=judge.count,
