@@ -17,7 +17,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ from ddim.tune import search
 from ddim.tune.candidates import Costs, fine_times, plain, shortest, teach
 
 CALLS = (4, 5, 6, 8, 10, 15, 20)
-FULL, MANY = (5, 8, 20), 50  # calls that are measured with more samples, and so are DDIM's 50
+FULL, MANY = (5, 8, 20), (20, 50)  # calls that are measured with more samples; steps of DDIM beside them
 COUNTS = {"mnist": (10_000, 2_000), "airplanes": (2_000, 1_000)}  # samples there, and elsewhere
 PART = 500  # images in a file
 SEED = 1  # tuning has seed 0
@@ -85,22 +85,26 @@ class Measurement:
 
     def count(self, calls: int) -> int:
         """Return the number of samples at so many calls."""
-        return int(self.counts[calls not in (*FULL, MANY)])
+        return int(self.counts[calls not in (*FULL, *MANY)])
 
-    def points(self) -> Iterator[Point]:
-        """Yield the methods, those with more samples first."""
+    def points(self, kinds: Sequence[str]) -> Iterator[Point]:
+        """Yield the methods of some kinds, those with more samples first."""
+        gits = any(kind.startswith("gits") for kind in kinds)
+        yield from (point for point in self._all_points(gits) if point.kind in kinds)
+
+    def _all_points(self, gits: bool) -> Iterator[Point]:
         schedule, presets = self.model.schedule, {preset.calls: preset for preset in self.model.presets}
         for n in sorted(self.calls, key=lambda one: (one not in FULL, one)):
             preset, solvers = presets[n], {method.found: method for method in plain(schedule, n)}
             yield Point("preset", n, Method(**{name: getattr(preset, name) for name in Method.__dataclass_fields__}))
             yield Point("plain", n, solvers[preset.best_plain])
             yield Point("ddim", n, solvers[preset.best_ddim])
-            if n == max(self.calls):
-                times = timesteps(schedule, MANY, preset.best_ddim.split(", ")[1])[:-1]
-                yield Point(
-                    "ddim", MANY, Method(sampler="ddim", times=tuple(map(float, times)), found=preset.best_ddim)
-                )
-        for n, times in self._gits():
+        best = presets[max(self.calls)].best_ddim
+        for n in MANY:
+            if n not in self.calls:
+                times = tuple(map(float, timesteps(schedule, n, best.split(", ")[1])[:-1]))
+                yield Point("ddim", n, Method(sampler="ddim", times=times, found=best))
+        for n, times in self._gits() if gits else ():
             for solver in ("ipndm", "ddim"):
                 yield Point(f"gits-{solver}", n, Method(sampler=solver, times=times, found=f"{solver}, times of GITS"))
 
@@ -191,7 +195,7 @@ class Measurement:
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what was measured of one model."""
     began, here = time.time(), Measurement(name, options)
-    points = {(point.kind, point.calls): point for point in here.points() if here.count(point.calls)}
+    points = {(point.kind, point.calls): point for point in here.points(options.kinds) if here.count(point.calls)}
     rows = [here.row(point) for point in points.values()]
     aims = {}
     for calls, many in report.AIMS:
@@ -234,6 +238,7 @@ def main() -> None:
     parser.add_argument(
         "--count", nargs=2, type=int, metavar=("MORE", "LESS"), help=f"samples at {FULL}, and elsewhere"
     )
+    parser.add_argument("--kinds", nargs="+", choices=report.KINDS, default=list(report.KINDS), help="of methods")
     parser.add_argument("--tune", nargs="?", type=int, const=300, metavar="SAMPLES", help="tune first, and no more")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     parser.add_argument("--backend", default="auto")

@@ -22,7 +22,7 @@ from ddim.presets import LONGEST, Method, Preset, digest
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler
 from ddim.timesteps import levels, spacings, timesteps
-from ddim.tune.accept import REAL, Judge, Verdict, decide
+from ddim.tune.accept import ACCURATE, REAL, Judge, Verdict, decide
 from ddim.tune.candidates import (
     Costs,
     Teacher,
@@ -70,7 +70,7 @@ def tune(
     Assign them to `model.presets`, and `model.sample(n, steps=8)` takes the preset of 8 calls.
 
     A preset is a tuned method if its samples beat those of the plain solvers by more than chance explains; otherwise it
-    is the best plain solver. The plain solvers at acceptance are what the model takes by default, DDIM on its best
+    is the best plain solver. The plain solvers at acceptance are what the model takes by default, DDIM on every
     spacing, and the best others. The measure is the Fréchet distance, on noise that was not tuned on and in an
     extractor that was not tuned on.
 
@@ -120,10 +120,11 @@ def image_calls(
     for steps in _check_calls(model, calls):
         screened = len(plain(model.schedule, steps)) * NOISES // 2
         columns = 0.6 * parameters(steps) + 4 if steps <= MOST_NUMBERS else 0  # and the trajectories beside them
-        judged: float = 14 * SELECTED + 5 * count
+        judged: float = 14 * SELECTED + 9 * count
         if guidance and _takes_guidance(model) and steps > 1:
             solvers = (len(spacings) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
-            judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED + len(WEIGHTS) * count
+            judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
+            judged += (len(WEIGHTS) + 2 * (ACCURATE - 1) * (images is not None)) * count
         total += round(steps * (screened + judged + (2 * ROUNDS * columns + 13) * NOISES))
     return total
 
@@ -168,11 +169,11 @@ def search(
         for calls in numbers:
             solvers, usual = _distinct(plain(model.schedule, calls)), _usual(model, calls)
             near = sorted(solvers, key=noises.distance(taught, NOISES // 2))
-            ddim = selects.best([method for method in solvers if method.sampler == "ddim"])
-            best = sorted([*usual, ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
+            ddim = [method for method in solvers if method.sampler == "ddim"]
+            best = sorted([*usual, *ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
             found = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
             ways = _distinct(list(guided(model.schedule, calls, near))) if guidance and _takes_guidance(model) else []
-            plain_solvers = _distinct([*usual, ddim, *best])
+            plain_solvers = _distinct([*usual, *ddim, *best])
             strong = best_of_each_weight(ways, selects.distance)
             yield decide(accepts, calls, plain_solvers, found[:FINALISTS], weights, said, strong)
 

@@ -26,6 +26,7 @@ from ddim.progress import hidden
 
 SURE = 1.64  # standard errors by which a tuned method must be better: 95%, one-sided
 CHANCE = 0.05  # largest probability of a sign test that counts as more than chance
+ACCURATE = 4  # times as many samples are for the accuracy: few are of the wrong class
 REAL = 2000  # images of the reference, spread over all
 RESAMPLES = 200  # of the bootstrap for the standard error
 Array = NDArray[np.float64]
@@ -62,12 +63,12 @@ class Judge:
             self.real = features(extractor, take(reference, rows))
         self._gaussian = gaussian(self.real)
         self.names = reference.classes if isinstance(reference, Images) else ()
-        self._known: list[tuple[Method, _Drawn]] = []
+        self._known: list[tuple[Method, int, _Drawn]] = []
 
-    def _drawn(self, method: Method) -> "_Drawn":
-        """Return what is known of a method's samples, which are drawn at the first request."""
-        for known, kept in self._known:
-            if known == method:
+    def _drawn(self, method: Method, part: int = 0) -> "_Drawn":
+        """Return what is known of a part of a method's samples, which are drawn at the first request."""
+        for known, number, kept in self._known:
+            if (known, number) == (method, part):
                 return kept
         sampler, _ = method.resolve(self.model.schedule)
         pixels = self.model.sample(
@@ -75,7 +76,7 @@ class Judge:
             sampler=sampler,
             spacing=method.times,
             seed=self.seed,
-            first=self.first,
+            first=self.first + part * self.count,
             labels=self.labels,
             guidance=method.guidance,
             guidance_interval=method.guidance_interval,
@@ -84,7 +85,7 @@ class Judge:
         )
         with hidden():
             drawn = _Drawn(features(self.extractor, pixels), self._correct(pixels))
-        self._known.append((method, drawn))
+        self._known.append((method, part, drawn))
         self.tick(self.count * method.evaluations(self.model.schedule))
         return drawn
 
@@ -98,10 +99,12 @@ class Judge:
         """Return the features of a method's samples, (N, F)."""
         return self._drawn(method).features
 
-    def accuracy(self, method: Method) -> float | None:
-        """Return the share of a method's samples that are of the requested class; None without a classifier of it."""
-        right = self._drawn(method).correct
-        return None if right is None else float(right.mean())
+    def accuracies(self, *methods: Method) -> tuple[float, ...] | None:
+        """Return the share of samples of the requested class for each method, from equal noise; None if not known."""
+        parts = min(sum(known == method for known, *_ in self._known) for method in methods) or 1
+        drawn = [[self._drawn(method, part).correct for part in range(parts)] for method in methods]
+        shares = [[float(one.mean()) for one in right if one is not None] for right in drawn]
+        return tuple(sum(each) / parts for each in shares) if all(shares) else None
 
     def distance(self, method: Method) -> float:
         """Return the Fréchet distance of a method's samples from the reference."""
@@ -119,12 +122,17 @@ class Judge:
     def more_accurate(self, method: Method, other: Method) -> bool:
         """Return whether a method's accuracy is higher than another's by more than chance explains.
 
-        By a one-sided sign test on the samples that one of the two gets right and the other does not.
+        By a one-sided sign test on the samples that one of the two gets right and the other does not. `ACCURATE` times
+        as many samples are drawn for it, unless the accuracy of the first ones is lower.
         """
-        one, two = self._drawn(method).correct, self._drawn(other).correct
-        if one is None or two is None:
-            return False
-        gained, lost = int((one & ~two).sum()), int((two & ~one).sum())
+        gained = lost = 0
+        for part in range(ACCURATE):
+            one, two = self._drawn(method, part).correct, self._drawn(other, part).correct
+            if one is None or two is None:
+                return False
+            gained, lost = gained + int((one & ~two).sum()), lost + int((two & ~one).sum())
+            if gained < lost:
+                return False
         return bool(binom.sf(gained - 1, gained + lost, 0.5) < CHANCE)
 
     def replaces(self, method: Method, other: Method) -> bool:
@@ -133,8 +141,7 @@ class Judge:
         Its distance must be smaller by more than chance explains; or the distance is not larger by more than chance
         explains, and the accuracy is higher by more than that.
         """
-        better = self.beats(method, other)
-        return better or (self.more_accurate(method, other) and not self.beats(other, method))
+        return self.beats(method, other) or (not self.beats(other, method) and self.more_accurate(method, other))
 
 
 class _Drawn(NamedTuple):
@@ -152,7 +159,7 @@ class Verdict(NamedTuple):
     tuned_distance: float | None
     guided: Method | None = None  # the accepted guided method, else that of least distance; None if there was none
     guided_distance: float | None = None
-    accuracies: tuple[float, float] | None = None  # of the best plain solver and of the preset; None if not known
+    accuracies: tuple[float, ...] | None = None  # of the best plain solver and of the preset; None if not known
 
     @property
     def accepted(self) -> bool:
@@ -202,12 +209,11 @@ def decide(
         reference=reference,
         count=judge.count,
     )
-    before, after = judge.accuracy(best), judge.accuracy(winner)
     return Verdict(
         preset,
         challenger,
         None if challenger is None else judge.distance(challenger),
         strong,
         None if strong is None else judge.distance(strong),
-        None if before is None or after is None else (before, after),
+        judge.accuracies(best, winner),
     )

@@ -16,7 +16,7 @@ from ddim.tune.candidates import one_call_a_step
 WEIGHTS = (1.1, 1.3, 1.5)
 FIRST = 1.3  # of these, for the choice of a solver and an interval
 INTERVALS: tuple[Interval | None, ...] = (None, (0.3, 5.0))
-OTHERS = 2  # solvers beside DDIM
+OTHERS = 1  # solvers beside DDIM
 KEPT = 2  # solvers with an interval, for which all weights are tried
 
 
