@@ -46,8 +46,9 @@ def differences(reference: Denoiser, model: Denoiser, count: int) -> list[dict[s
     """Return how far the images of a model are from those of the reference, for each number of steps."""
     rows = []
     for steps in STEPS:
-        expected = reference.sample(count, steps=steps, seed=SEED)
-        difference = model.sample(count, steps=steps, seed=SEED) - expected
+        options: dict[str, Any] = {"steps": steps, "sampler": model.sampling.sampler, "seed": SEED}  # no preset
+        expected = reference.sample(count, **options)
+        difference = model.sample(count, **options) - expected
         rms = difference.square().mean(dim=(1, 2, 3)).sqrt()
         rows.append(
             {
@@ -69,7 +70,8 @@ def drawn(model: Denoiser, labels: torch.Tensor | None, count: int, folder: Path
         path = folder / f"{rows.start:06d}-{rows.stop:06d}.npz"
         if not path.exists():
             part = None if labels is None else labels[rows]
-            pixels = model.sample(rows.stop - rows.start, seed=SEED, first=first, labels=part, pixels=True)
+            options: dict[str, Any] = {"sampler": model.sampling.sampler, "seed": SEED, "first": first}  # no preset
+            pixels = model.sample(rows.stop - rows.start, labels=part, pixels=True, **options)
             with writing(path) as draft, draft.open("wb") as file:
                 np.savez(file, pixels=pixels.numpy(), by=model.backend)
             print(f"{rows.stop:,} of {count:,} images in {folder}", file=sys.stderr, flush=True)

@@ -61,6 +61,9 @@ class _Preset(msgspec.Struct, forbid_unknown_fields=True):
     extractor: Name
     reference: Name
     count: Annotated[int, Meta(ge=1, le=2**53)]
+    best_ddim: Name | UnsetType = UNSET
+    guidance: float | UnsetType = UNSET
+    guidance_interval: tuple[float, float] | UnsetType | None = UNSET
 
 
 class _Config(msgspec.Struct):

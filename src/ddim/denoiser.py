@@ -29,7 +29,7 @@ from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.pictures import to_uint8
 from ddim.predict import predictions, target
-from ddim.presets import Preset, find
+from ddim.presets import Preset, find, guidance_of
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler, get, trajectory
 from ddim.sampling import Sampling, SamplingOptions
@@ -218,7 +218,7 @@ class Denoiser(nn.Module):
 
         Args:
             labels: (B,) the class of each image, or -1 for "any"; None is "any" for all.
-            guidance, clip, guidance_interval: see `sample`, which has the same errors.
+            guidance, clip, guidance_interval: see `sample`, which has the same errors. No preset is used.
             served: B, for the network as `sample` computes it: by `server`, if there is one, without gradients. None
                 is the network itself.
         """
@@ -258,10 +258,13 @@ class Denoiser(nn.Module):
             return None
         return find(self.presets, min(self.sampling.steps, self.schedule.T) if steps is None else steps, self.network)
 
-    def describe_sampling(self, **options: Any) -> str:
-        """Return what `sample` takes for `SamplingOptions`, a sampler by its name, as text: a preset or a sampler."""
+    def describe_sampling(self, guided: bool = True, **options: Any) -> str:
+        """Return what `sample` takes for `SamplingOptions`, a sampler by its name, as text: a preset or a sampler.
+
+        `guided` tells whether the preset's own guidance is used: not where the request names another one.
+        """
         preset = self.preset(**options)
-        return self.sampling.describe(**options, schedule=self.schedule) if preset is None else preset.describe()
+        return self.sampling.describe(**options, schedule=self.schedule) if preset is None else preset.describe(guided)
 
     @torch.no_grad()
     def sample(
@@ -275,7 +278,7 @@ class Denoiser(nn.Module):
         seed: int = 0,
         first: int = 0,
         labels: Labels | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         guidance_interval: Interval | None = None,
         weak: "Denoiser | None" = None,
         clip: bool = True,
@@ -295,7 +298,9 @@ class Denoiser(nn.Module):
             seed: of the noise, in [0, 2^64).
             first: index of the first image in the seed's sequence of images.
             labels: (count,) the class of each image; None takes all classes in turn, if the model has classes.
-            guidance: weight w of classifier-free guidance, or of autoguidance with `weak`; 1 is the model itself.
+            guidance: weight w of classifier-free guidance, or of autoguidance with `weak`; 1 is the model itself. None
+                is the preset's own guidance if neither an interval nor a weak model is given, otherwise 1. Another
+                guidance than the preset's keeps its solver and times.
             guidance_interval: (low, high) of sigma / alpha; guidance acts at levels above low and up to high, and
                 elsewhere the weight is 1. None is every level. See `ddim.guidance.classifier_free`.
             weak: a model that guidance leads away from, in place of the null class, with the same shape, classes and
@@ -324,12 +329,13 @@ class Denoiser(nn.Module):
         first = number("The first index", first, int, 0, 2**64 - count, "a whole number from 0 to 2^64 - count")
         if labels is None and self.classes is not None:
             labels = (first % self.classes + torch.arange(count)) % self.classes
-        classes, guidance, interval = check_conditions(self, labels, count, guidance, guidance_interval, weak)
+        weight, limits = guidance_of(preset, guidance, guidance_interval, weak)
+        classes, weight, interval = check_conditions(self, labels, count, weight, limits, weak)
         batch_size = min(batch_size, count)
         batches, steps = -(-count // batch_size), len(levels) - 1
         calls = batches * method.calls(levels)
-        weak = None if guidance == 1 else weak
-        guided = 0.0 if guidance == 1 else share(interval, levels[:-1])  # share of the calls
+        weak = None if weight == 1 else weak
+        guided = 0.0 if weight == 1 else share(interval, levels[:-1])  # share of the calls
         with (
             evaluating(self.network),
             evaluating((weak or self).network),
@@ -343,7 +349,7 @@ class Denoiser(nn.Module):
                 noise = ImageNoise(seed, (first + i for i in rows))
                 xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.image_dtype))
                 label = None if classes is None else classes[start : rows.stop]
-                denoise = self._denoise(network, label, clip, guidance, interval, guide)
+                denoise = self._denoise(network, label, clip, weight, interval, guide)
                 for x in trajectory(method, denoise, xT, levels, noise, self.schedule):  # noqa: B007
                     steps_bar.update()
                 x = x.float().cpu()

@@ -129,6 +129,16 @@ def contains(interval: Interval, at: Level) -> Tensor:
     return (low < ratio) & (ratio <= high)
 
 
+def in_words(weight: float, interval: Interval | None = None) -> str:
+    """Return a weight and an interval as text, e.g. "guidance 2 at sigma / alpha from 0.3 to 5"."""
+    return f"guidance {weight:g}{interval_in_words(interval)}"
+
+
+def interval_in_words(interval: Interval | None) -> str:
+    """Return an interval as text, e.g. " at sigma / alpha from 0.3 to 5"; "" for every level."""
+    return "" if interval is None else f" at sigma / alpha from {interval[0]:g} to {interval[1]:g}"
+
+
 def share(interval: Interval, levels: Sequence[Level]) -> float:
     """Return the share of the levels that lie in the interval; with none, a `Notice` says so."""
     inside = sum(bool(contains(interval, at)) for at in levels)

@@ -80,7 +80,7 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
     model.null_class = _null_class(config)
     model.presets = tuple(Preset(**entry) for entry in config.get("presets", ()))
     for preset in model.presets:
-        preset.check(model.schedule)
+        preset.check(model.schedule, model.classes)
     return model
 
 

@@ -12,6 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError, number
 from ddim.guidance import EVERYWHERE, Interval, check_interval, contains
-from ddim.presets import Preset, digest
+from ddim.presets import Preset, digest, guidance_of
 from ddim.text import counted
 
 EQUAL = 1.1  # times the smallest distance: a distance up to there is equally good, as S = 100 is in DDIM's Table 1
@@ -89,7 +90,7 @@ def plan(
     *,
     seconds: float | None = None,
     quality: str | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     guidance_interval: Interval | None = None,
     weak: Denoiser | None = None,
     costs: Sequence[Cost] | None = None,
@@ -117,13 +118,12 @@ def plan(
     count = number("count", count, int, 1, 2**64)
     if (seconds is None) == (quality is None):
         raise UserError("A plan is for a number of seconds or for a quality, best or fast; give one of the two.")
-    interval = EVERYWHERE if guidance_interval is None else check_interval(guidance_interval)
-    ways = _Ways(model, None if guidance == 1 else interval)
+    ways = _Ways(model, guidance, guidance_interval, weak)
     if quality is not None:
         steps, why = ways.of_quality(quality)
         return SamplingPlan(steps, BATCH, ways.calls(steps), None, True, f"Plan: {ways.describe(steps)}, {why}.")
     limit = number("seconds", seconds, float, math.ulp(0.0), allowed="a number above 0")
-    known = measure(model, count, guidance=guidance, weak=weak, seconds=limit) if costs is None else costs
+    known = measure(model, count, guidance=ways.weight, weak=weak, seconds=limit) if costs is None else costs
     table = {cost.size: cost for cost in known}
     if min(table, default=0) < 1:
         raise UserError(f"The costs are those of batches of at least 1 image, one or more; got {list(known)!r:.80}.")
@@ -204,19 +204,32 @@ def measure(
 
 
 class _Ways:
-    """A model's presets, and its usual sampler with any number of steps. Calls in the interval `guided` are guided."""
+    """A model's presets, and its usual sampler with any number of steps, with the guidance that a request names."""
 
-    def __init__(self, model: Denoiser, guided: Interval | None) -> None:
+    def __init__(
+        self, model: Denoiser, guidance: float | None, interval: Interval | None, weak: Denoiser | None
+    ) -> None:
         weights = digest(model.network) if model.presets else ""
-        self.model, self.guided = model, guided
+        self.model = model
         self.presets = {preset.calls: preset for preset in model.presets if preset.weights == weights}
+        interval = None if interval is None else check_interval(interval)
+        self.requested = partial(guidance_of, guidance=guidance, interval=interval, weak=weak)
         self.comparable = len({preset.measure for preset in self.presets.values()}) < 2
+
+    @property
+    def weight(self) -> float:
+        """Return a weight that is not 1 if some way is guided."""
+        weights = (self.requested(preset)[0] for preset in (None, *self.presets.values()))
+        return next((weight for weight in weights if weight != 1), 1.0)
 
     def calls(self, steps: int) -> Calls:
         """Return the network calls for an image."""
-        preset, guided, schedule = self.presets.get(steps), self.guided, self.model.schedule
+        preset, schedule = self.presets.get(steps), self.model.schedule
+        if preset is not None and self._own(preset):
+            return Calls(*preset.network_calls(schedule))
+        weight, interval = self.requested(preset)
         sampler, levels = preset.resolve(schedule) if preset else self.model.sampling.resolve(schedule, steps)
-        inside = 0 if guided is None else sum(bool(contains(guided, at)) for at in levels[:-1])
+        inside = 0 if weight == 1 else sum(bool(contains(interval or EVERYWHERE, at)) for at in levels[:-1])
         total, share = sampler.calls(levels), inside / (len(levels) - 1)
         return Calls(total * (1 - share), total * share)
 
@@ -247,9 +260,8 @@ class _Ways:
         if fitting:
             return (best := self._best(fitting)).calls, self._why(best, "the presets that fit")
         sampling = self.model.sampling
-        possible = sorted(map(len, sampling.times)) or range(
-            1, min(self.model.schedule.T, max(sampling.steps, MOST)) + 1
-        )
+        most = min(self.model.schedule.T, max(sampling.steps, MOST))
+        possible = sorted(map(len, sampling.times)) or range(1, most + 1)
         # A step makes at least one call: the first condition saves the work of the second.
         found = next((n for n in reversed(possible) if fits(Calls(n)) and fits(self.calls(n))), possible[0])
         known = "it is distilled" if sampling.times else "no preset fits" if self.presets else self._untuned()
@@ -259,10 +271,16 @@ class _Ways:
         """Return the way with so many steps as text."""
         preset, calls = self.presets.get(steps), self.calls(steps)
         evaluations = f"{calls.plain + 2 * calls.guided:.3g}"
-        guided = "" if self.guided is None else f", {evaluations} evaluations of the network with guidance"
+        own = preset is not None and self._own(preset)
+        plain = own or self.requested(preset)[0] == 1
+        guided = "" if plain else f", {evaluations} evaluations of the network with guidance"
         if preset is not None:
-            return f"the {preset.describe()}{guided}"
+            return f"the {preset.describe(own)}{guided}"
         return self.model.sampling.describe(steps=steps, schedule=self.model.schedule) + guided
+
+    def _own(self, preset: Preset) -> bool:
+        """Return whether a preset keeps its own guidance."""
+        return self.requested(preset) == (preset.guidance, preset.guidance_interval)
 
     def _best(self, presets: Iterable[Preset]) -> Preset:
         """Return the preset of the smallest distance; if they were measured in different ways, of the most calls."""

@@ -8,28 +8,32 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddim import samplers
 from ddim.errors import Notice, UserError, number
-from ddim.level import Level
-from ddim.samplers import Corrected, Sampler
+from ddim.guidance import EVERYWHERE, Interval, check_interval, contains, in_words
+from ddim.level import Level, Prediction
+from ddim.samplers import Corrected, Sampler, trajectory
 from ddim.schedule import LONGEST as LATEST
 from ddim.schedule import Schedule
+from ddim.text import counted
 from ddim.timesteps import levels, timesteps
 
 LONGEST = 1000  # network calls of a preset, and its times
+STRONGEST = 1000  # weight of guidance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A sampler with its options, its times and its corrections.
+    """A sampler with its options, its times, its corrections and its guidance.
 
     Attributes:
         sampler: a name from `ddim.samplers.names()`.
         times: the times that it visits, noisiest first, without the final 0.
         options: of the sampler, see `ddim.samplers.get`.
         shift, corrections: see `ddim.samplers.Corrected`.
+        guidance, guidance_interval: see `Denoiser.sample`; an interval has a finite upper end.
         found: how it was found, in words.
 
     Raises:
@@ -41,6 +45,8 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
     shift: float = 0.0
     corrections: tuple[tuple[float, ...], ...] = ()
+    guidance: float = 1.0
+    guidance_interval: Interval | None = None
     found: str = ""
 
     def __post_init__(self) -> None:
@@ -53,6 +59,12 @@ class Method:
             raise UserError(
                 f"A preset of {len(times)} steps has corrections for each or for none; got {len(self.corrections)}."
             )
+        weight = number("The guidance of a preset", self.guidance, float, -STRONGEST, STRONGEST)
+        object.__setattr__(self, "guidance", weight)
+        if self.guidance_interval is not None:
+            low, high = check_interval(self.guidance_interval)
+            high = number("The upper end of a preset's guidance interval", high, float)
+            object.__setattr__(self, "guidance_interval", (low, high))
         self.create()
 
     def create(self) -> Sampler:
@@ -64,18 +76,50 @@ class Method:
         """Return the sampler and the levels it visits. Raises `UserError` for times above the schedule's T."""
         return self.create(), levels(schedule, timesteps(schedule, None, self.times))
 
+    def network_calls(self, schedule: Schedule) -> tuple[int, int]:
+        """Return how many network calls are made for an image without guidance, and how many with it.
+
+        A guided call evaluates the network twice.
+        """
+        sampler, visited = self.resolve(schedule)
+        if self.guidance == 1:
+            return sampler.calls(visited), 0
+        interval = EVERYWHERE if self.guidance_interval is None else self.guidance_interval
+        inside: list[bool] = []
+
+        def asked(x: Tensor, at: Level) -> Prediction:
+            inside.append(bool(contains(interval, at)))
+            return Prediction(x, x)
+
+        for _ in trajectory(sampler, asked, torch.zeros(1, 1), visited, torch.zeros_like, schedule):
+            pass
+        return inside.count(False), inside.count(True)
+
+    def evaluations(self, schedule: Schedule) -> int:
+        """Return how often the network is evaluated for an image."""
+        plain, guided = self.network_calls(schedule)
+        return plain + 2 * guided
+
+    def text(self, guided: bool = True) -> str:
+        """Return the method as text, for reports; `guided` tells whether its own guidance is used."""
+        if self.guidance == 1:
+            return self.found
+        weight = f", {in_words(self.guidance, self.guidance_interval)}" if guided else ""
+        return f"{self.found}, {counted(len(self.times), 'step')}{weight}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preset(Method):
     """The method to sample one model with so many network calls, and what tuning measured of it.
 
     Attributes:
-        calls: number of network calls for an image; guidance makes two of each.
+        calls: number of network calls for an image, in which a guided one counts twice: the network is evaluated so
+            often. Guidance that a request names in place of the preset's own changes that number.
         weights: `digest` of the network that it was tuned for.
         distance: Fréchet distance of its samples.
         plain: that of the best solver on a named spacing, from the same noise.
         ddim: that of DDIM on its best spacing, from the same noise.
-        best_plain: the name of that solver and spacing.
+        best_plain, best_ddim: the names of these solvers and spacings.
         extractor, reference: what the distances were measured in, and from what.
         count: number of samples that they were measured with.
 
@@ -92,6 +136,7 @@ class Preset(Method):
     extractor: str
     reference: str
     count: int
+    best_ddim: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,27 +150,33 @@ class Preset(Method):
     @property
     def tuned(self) -> bool:
         """Whether it is more than a solver on a named spacing."""
-        return self.found != self.best_plain
+        return self.found != self.best_plain or self.guidance != 1
 
     @property
     def measure(self) -> tuple[str, str, int]:
         """What two presets must share for their distances to be comparable."""
         return self.extractor, self.reference, self.count
 
-    def check(self, schedule: Schedule) -> None:
-        """Raise `UserError` if the preset does not fit a schedule, or does not make its number of network calls."""
-        sampler, visited = self.resolve(schedule)
-        if sampler.calls(visited) != self.calls:
+    def check(self, schedule: Schedule, classes: int | None) -> None:
+        """Raise `UserError` if the preset does not fit a model, or does not make its number of network calls."""
+        made = self.evaluations(schedule)
+        if made != self.calls:
+            raise UserError(f"The preset of {self.calls} network calls makes {made}; tune the model again.")
+        if self.guidance != 1 and classes is None:
             raise UserError(
-                f"The preset of {self.calls} network calls makes {sampler.calls(visited)}; tune the model again."
+                f"The preset of {self.calls} network calls has a guidance of {self.guidance:g}, and the model has no "
+                "classes; tune the model again."
             )
 
-    def describe(self) -> str:
-        """Return the method as text, for reports."""
-        return f"preset of {self.calls} network calls ({self.found})"
+    def describe(self, guided: bool = True) -> str:
+        """Return the preset as text, see `Method.text`."""
+        return f"preset of {self.calls} network calls ({self.text(guided)})"
 
     def settings(self) -> dict[str, Any]:
-        """Return the method by the names of `ddim.sampling.Sampling.settings`; "preset" has what these lack."""
+        """Return the method by the names of `ddim.sampling.Sampling.settings`; "preset" has what these lack.
+
+        The guidance is not among them: see `guidance_of` for that of a request.
+        """
         return {
             "steps": len(self.times),
             "sampler": self.sampler,
@@ -142,6 +193,15 @@ class Preset(Method):
     def to_dict(self) -> dict[str, Any]:
         """Return the preset for `config.json`; `Preset(**entry)` is its inverse."""
         return asdict(self)
+
+
+def guidance_of(
+    preset: Method | None, guidance: float | None, interval: Interval | None, weak: object = None
+) -> tuple[float, Interval | None]:
+    """Return the weight and the interval of guidance of a request: the preset's own, if the request names none."""
+    if preset is not None and guidance is None and interval is None and weak is None:
+        return preset.guidance, preset.guidance_interval
+    return 1.0 if guidance is None else guidance, interval
 
 
 def digest(network: nn.Module) -> str:

@@ -14,8 +14,10 @@ import ddim
 from ddim import model_io
 from ddim.cli import main
 from ddim.cli.guidance import GuidanceFlags
+from ddim.cli.tune import keep
 from ddim.loading import SHIPPED
 from ddim.pictures import read_settings
+from ddim.presets import Preset, digest
 from ddim.train import Plan, Recipe, checkpoints, train
 
 
@@ -100,6 +102,91 @@ def test_evaluate_records_the_guidance(run, tmp_path):
         main(["evaluate", str(run), *where, *words.split()])
         facts = json.loads((tmp_path / "evaluation.json").read_text())
         assert facts["sampling"] == f"unipc, log-snr, 2 steps, {said}"
+
+
+@pytest.fixture
+def tuned(run):
+    """The run with a guided preset of 3 steps, of which the first and the last are not guided."""
+    before, model = (run / "config.json").read_bytes(), ddim.load(run, backend="torch")
+    preset = Preset(
+        sampler="ddim",
+        times=(1000.0, 300.0, 30.0),
+        guidance=1.5,
+        guidance_interval=(0.3, 5.0),
+        found="ddim, linear",
+        calls=4,
+        weights=digest(model.network),
+        distance=1.0,
+        plain=2.0,
+        ddim=2.0,
+        best_plain="ddim, linear",
+        extractor="digits",
+        reference="297 images of digits",
+        count=300,
+    )
+    keep(run, [preset])
+    yield run
+    (run / "config.json").write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "settings"),
+    [
+        ("", "", {"guidance": 1.5, "guidance_interval": [0.3, 5.0]}),
+        ("--guidance 1.5", "-guidance1.5", {"guidance": 1.5}),
+        ("--guidance 1.5 --guidance-interval 0.3 5", "", {"guidance": 1.5, "guidance_interval": [0.3, 5.0]}),
+        ("--guidance 1", "-guidance1", {"guidance": 1.0}),
+        ("--autoguide 3 --weight 2", "-autoguide3-weight2", {"guidance": 1.0, "autoguide": 3, "weight": 2.0}),
+    ],
+)
+def test_a_picture_of_a_guided_preset_holds_the_guidance_in_fact_used(tuned, words, name, settings):
+    main(["sample", str(tuned), "--device", "cpu", "--steps", "4", "--count", "4", *words.split()])
+    found = read_settings(tuned / "samples" / f"seed0-preset4{name}-4images.png") or {}
+    guidance = {"guidance", "guidance_interval", "autoguide", "weight"}
+    assert {key: value for key, value in found.items() if key in guidance} == settings
+    assert (found["preset"]["calls"], found["spacing"]) == (4, [1000.0, 300.0, 30.0])
+
+
+def test_images_of_a_guided_preset_are_those_of_the_python_interface_and_continue(tuned, tmp_path, capsys):
+    words = ["sample", str(tuned), "--device", "cpu", "--steps", "4", "--count", "4", "--out"]
+    ways: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("own", [], {}),
+        ("off", ["--guidance", "1"], {"guidance": 1.0}),
+        ("other", ["--guidance", "3"], {"guidance": 3.0}),
+    ]
+    for name, more, options in ways:
+        out = str(tmp_path / f"{name}.npy")
+        main([*words, out, *more])
+        same = ddim.load(tuned, backend="torch").sample(4, steps=4, pixels=True, progress=False, **options)
+        assert torch.equal(array(out), same[:, 0])
+        main([*words, out, *more])
+        assert "Nothing is left to do" in capsys.readouterr().out
+    main([*words, str(tmp_path / "own.npy"), "--guidance", "1.5", "--guidance-interval", "0.3", "5"])
+    assert "Nothing is left to do" in capsys.readouterr().out
+    said = refused(capsys, *words, tmp_path / "own.npy", "--guidance", "1.5")
+    assert "drawn with guidance_interval = [0.3, 5.0], not None" in said
+
+
+def test_a_plan_for_a_time_and_its_settings_have_the_guidance_of_the_preset(tuned, tmp_path, capsys):
+    words = ["sample", str(tuned), "--device", "cpu", "--seconds", "1000", "--count", "4", "--out"]
+    main([*words, str(tmp_path / "a.npy")])
+    assert "Plan: the preset of 4 network calls (ddim, linear, 3 steps, guidance 1.5" in capsys.readouterr().err
+    settings = json.loads((tmp_path / "a.npy.json").read_text())
+    assert (settings["guidance"], settings["plan"]["steps"]) == (1.5, 4)
+    main([*words, str(tmp_path / "b.npy"), "--guidance", "2"])
+    said = capsys.readouterr().err
+    assert "(ddim, linear, 3 steps), 6 evaluations of the network with guidance" in said
+
+
+def test_evaluate_says_which_guidance_it_measured(tuned, tmp_path):
+    where = ("--device", "cpu", "--count", "70", "--steps", "4", "--out", str(tmp_path))
+    for words, said in (
+        ("", "preset of 4 network calls (ddim, linear, 3 steps, guidance 1.5 at sigma / alpha from 0.3 to 5)"),
+        ("--guidance 2", "preset of 4 network calls (ddim, linear, 3 steps), guidance 2"),
+        ("--guidance 1", "preset of 4 network calls (ddim, linear, 3 steps)"),
+    ):
+        main(["evaluate", str(tuned), *where, *words.split()])
+        assert json.loads((tmp_path / "evaluation.json").read_text())["sampling"] == said
 
 
 REFUSED = [

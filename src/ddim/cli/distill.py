@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.guidance import Guidance
+from ddim.cli.guidance import Weight
 from ddim.cli.options import DataDir, Device, PathFlag, numbers
 from ddim.cli.subjects import Subject
 from ddim.errors import UserError
@@ -49,7 +49,7 @@ class Distill:
     """Updates of the weights; 3,000 if neither this nor --minutes is given."""
     init: str | None = None
     """Start from the weights of this run, whose network the student then has; the teacher if not given."""
-    guidance: Guidance = 1.0
+    guidance: Weight = 1.0
     """Weight of the teacher's guidance, which the student learns, too."""
     guidance_interval: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
     """Guide the teacher only at noise levels sigma / alpha above LOW and up to HIGH."""

@@ -12,6 +12,8 @@ from ddim.errors import UserError, number
 
 if TYPE_CHECKING:
     from ddim.denoiser import Denoiser
+    from ddim.guidance import Interval
+    from ddim.presets import Preset
 
 MOST_GUIDANCE = 1000  # far larger weights overflow in the network's arithmetic
 
@@ -21,7 +23,7 @@ def _weight(name: str, value: float) -> float:
     return number(name, value, float, -MOST_GUIDANCE, MOST_GUIDANCE, allowed)
 
 
-Guidance = Annotated[
+Weight = Annotated[
     float,
     PrimitiveConstructorSpec(
         nargs=1,
@@ -30,7 +32,13 @@ Guidance = Annotated[
         is_instance=lambda value: isinstance(value, float),
         str_from_instance=lambda weight: [str(weight)],
     ),
-    arg(help=f"Weight of classifier-free guidance, at most {MOST_GUIDANCE}; 1 turns guidance off."),
+]
+Guidance = Annotated[
+    Weight | None,
+    arg(
+        help=f"Weight of classifier-free guidance, at most {MOST_GUIDANCE}; 1 turns guidance off. If not given, that "
+        "of the preset in use, or none."
+    ),
 ]
 
 
@@ -38,7 +46,7 @@ Guidance = Annotated[
 class GuidanceFlags:
     """How the model is guided: by the null class (--guidance), or by an earlier checkpoint (--autoguide, --weight)."""
 
-    guidance: Guidance = 1.0
+    guidance: Guidance = None
     guidance_interval: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
     """Guide only at noise levels sigma / alpha above LOW and up to HIGH; a HIGH of inf has no upper end."""
     autoguide: Annotated[int | None, arg(metavar="STEP")] = None
@@ -50,7 +58,7 @@ class GuidanceFlags:
         """Raise `UserError` for flags that contradict each other, an empty interval or an impossible weight."""
         from ddim.guidance import check_interval
 
-        if self.autoguide is not None and self.guidance != 1:
+        if self.autoguide is not None and not self._off:
             raise UserError("--guidance leads away from the null class and --autoguide from a weak model; give one.")
         if (self.autoguide is None) != (self.weight is None):
             given, missing = ("weight", "autoguide STEP") if self.autoguide is None else ("autoguide", "weight W")
@@ -59,8 +67,23 @@ class GuidanceFlags:
             _weight("weight", self.weight)
         if self.guidance_interval is not None:
             check_interval(self.guidance_interval)
-            if self.guidance == 1 and self.autoguide is None:
+            if self._off and self.autoguide is None:
                 raise UserError("--guidance-interval limits --guidance or --autoguide; give one of them, too.")
+
+    @property
+    def _off(self) -> bool:
+        return self.guidance is None or self.guidance == 1
+
+    @property
+    def given(self) -> bool:
+        """Whether a flag takes the place of the preset's own guidance."""
+        return self.guidance is not None or self.autoguide is not None
+
+    def chosen(self, preset: "Preset | None") -> "tuple[float, Interval | None]":
+        """Return the weight and the interval of classifier-free guidance in fact used."""
+        from ddim.presets import guidance_of
+
+        return guidance_of(preset, self.guidance, self.guidance_interval, self.autoguide)
 
     def options(self) -> dict[str, Any]:
         """Return the options `guidance` and `guidance_interval` of `ddim.Denoiser.sample`."""
@@ -95,14 +118,15 @@ class GuidanceFlags:
             )
         return load(folder, checkpoint=self.autoguide, raw=raw, backend="torch")
 
-    def settings(self, folder: Path) -> dict[str, Any]:
-        """Return what the flags say, for the files; of the flags that are not given, `guidance` alone."""
+    def settings(self, folder: Path, preset: "Preset | None" = None) -> dict[str, Any]:
+        """Return the guidance in fact used, for the files: that of the flags, or the preset's own."""
         from ddim.model_io import fingerprint
         from ddim.train.checkpoints import path_of
 
-        found: dict[str, Any] = {"guidance": self.guidance}
-        if self.guidance_interval is not None:
-            found["guidance_interval"] = [end if math.isfinite(end) else "inf" for end in self.guidance_interval]
+        weight, interval = self.chosen(preset)
+        found: dict[str, Any] = {"guidance": weight}
+        if interval is not None:
+            found["guidance_interval"] = [end if math.isfinite(end) else "inf" for end in interval]
         if self.autoguide is not None:
             weights = fingerprint(path_of(folder, self.autoguide))
             found |= {"autoguide": self.autoguide, "weight": self.weight, "weak_weights": weights}
@@ -110,8 +134,9 @@ class GuidanceFlags:
 
     def describe(self) -> str:
         """Return what the flags say as text, e.g. "guidance 2 at sigma / alpha from 0.3 to 5"; "" without guidance."""
-        said = "" if self.guidance == 1 else f"guidance {self.guidance:g}"
+        from ddim.guidance import interval_in_words
+
+        said = "" if self._off else f"guidance {self.guidance:g}"
         if self.autoguide is not None:
             said = f"autoguidance by step {self.autoguide}, weight {self.weight:g}"
-        low, high = self.guidance_interval or (0, math.inf)
-        return said if self.guidance_interval is None else f"{said} at sigma / alpha from {low:g} to {high:g}"
+        return f"{said}{interval_in_words(self.guidance_interval)}"

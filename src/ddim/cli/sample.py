@@ -141,10 +141,12 @@ class Sample:
         settings = self._settings(model, folder, options, preset) | ({"plan": plan} if plan else {})
         out = self.out
         if out is None:
-            name = f"{self._name(model, settings, len(labels) if labels else 64, count)}.png"
+            name = f"{self._name(model, settings, preset, len(labels) if labels else 64, count)}.png"
             out = parent / (f"{self.run_folder}-{name}" if comes_with_ddim(folder) else name)
         if preset is not None:  # found once: `sample` would look for it at each batch
             options = {"sampler": preset.create(), "spacing": preset.times}
+            if not self.guided.given:
+                guided = {"guidance": preset.guidance, "guidance_interval": preset.guidance_interval}
         rows = range(self.first, self.first + count)
         in_turn = (
             None
@@ -180,7 +182,8 @@ class Sample:
         check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(model.shape)), of_all=True)
         with nullcontext() if distributed is None else distributed.main_first():
             for one in filter(None, (weak, model)):
-                settings["backend"] = one.prepare(min(size, count), self.guided.guidance, settings["steps"])
+                weight = 1.0 if weak else settings["guidance"]
+                settings["backend"] = one.prepare(min(size, count), weight, settings["steps"])
         writer = writers[kind](out, request)
         began = time.monotonic()
         new = draw_missing(draw, writer, size, place, distributed)
@@ -213,18 +216,20 @@ class Sample:
             "raw": self.raw,
             "seed": self.seed,
             **(model.sampling.settings(model.schedule, **options) if preset is None else preset.settings()),
-            **self.guided.settings(folder),
+            **self.guided.settings(folder, preset),
             "labels": self.labels,
             "clip": self.clip,
             "ddim": __version__,
         }
 
-    def _name(self, model: "Denoiser", settings: dict[str, Any], usual: int, count: int) -> str:
+    def _name(
+        self, model: "Denoiser", settings: dict[str, Any], preset: "Preset | None", usual: int, count: int
+    ) -> str:
         """Return a name of the seed and of all settings that are not the model's own, e.g. seed0-ddim-10steps."""
-        preset = settings.get("preset")
         sampler, steps, spacing, eta = (settings[name] for name in ("sampler", "steps", "spacing", "eta"))
         own, plain = model.sampling, model.sampling.settings(model.schedule, steps=1, sampler=sampler)
-        guided = self.guided
+        guided, (weight, interval) = self.guided, self.guided.chosen(preset)
+        other = (weight, interval) != ((1.0, None) if preset is None else (preset.guidance, preset.guidance_interval))
         distilled = not isinstance(spacing, str) and tuple(spacing) in own.times
         listed = "" if distilled or isinstance(spacing, str) else f"t{'-'.join(map(_short, spacing))}"
         chosen = {
@@ -235,9 +240,9 @@ class Sample:
         }
         parts = {
             f"seed{self.seed}": True,
-            **(chosen if preset is None else {f"preset{preset['calls']}": True}),
-            f"guidance{_short(guided.guidance)}": guided.guidance != 1,
-            f"interval{'-'.join(map(_short, guided.guidance_interval or ()))}": guided.guidance_interval is not None,
+            **(chosen if preset is None else {f"preset{preset.calls}": True}),
+            f"guidance{_short(weight)}": other and guided.autoguide is None,
+            f"interval{'-'.join(map(_short, interval or ()))}": other and interval is not None,
             f"autoguide{guided.autoguide}-weight{_short(guided.weight)}": guided.autoguide is not None,
             f"labels{(self.labels or '').replace('-1', 'any').replace(',', '-')}": self.labels is not None,
             "noclip": not self.clip,

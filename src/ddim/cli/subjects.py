@@ -155,13 +155,13 @@ class Subject:
                     serve(one, compute.backend, compute.precision)
             guidance = {**guided.options(), "weak": weak} if guided else {}
             pixels = model.sample(count, labels=labels, seed=seed, pixels=True, **guidance, **options)
-            how = guided.describe() if guided else ""
+            how, own = (guided.describe(), not guided.given) if guided else ("", True)
             facts = {
                 "weights": fingerprint(self.folder),
                 "parameters": sum(p.numel() for p in model.network.parameters()),
                 "images_seen": images_seen(read_config(self.folder), read_metrics(self.folder / "metrics.jsonl")),
                 "backend": model.backend,
-                "sampling": f"{model.describe_sampling(**options)}{', ' * bool(how)}{how}",
+                "sampling": f"{model.describe_sampling(own, **options)}{', ' * bool(how)}{how}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
         kept = self.shape[1:] == shape[1:] and shape[1] <= KEPT_SIZE  # then the copy exists

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -28,7 +28,8 @@ class Tune:
 
     The results are presets in the run's config.json: `ddim sample RUN --steps 8` then takes the preset of 8 network
     calls, unless --sampler, --eta or --spacing is given. A tuned method is accepted only if its samples are closer to
-    real images than those of the plain solvers.
+    real images than those of the plain solvers. For a model with classes, class guidance is tried too; it is also
+    accepted if it makes more samples of the requested class at no larger distance.
 
     For example:
       ddim tune runs/mnist
@@ -39,7 +40,9 @@ class Tune:
     run_folder: Annotated[Positional[str], arg(metavar="RUN")]
     """A run, e.g. runs/mnist."""
     calls: str = "5,8,10"
-    """Numbers of network calls per image, from 1 to T each."""
+    """Numbers of network calls per image, from 1 to T each. A call with guidance counts twice."""
+    guidance: bool = True
+    """Try class guidance, if the model has classes and a null class."""
     count: int | None = None
     """Number of samples of each method at acceptance; 300 if not given."""
     images: bool = True
@@ -73,9 +76,10 @@ class Tune:
         calls, count = numbers("calls", self.calls, int), COUNT if self.count is None else self.count
         model = subject.model.to(choose_device(self.device))
         images = self._held_out(subject) if self.images else None
-        total = image_calls(model, calls, images, count)
+        total = image_calls(model, calls, images, count, self.guidance)
         serve(model, self.compute.backend, self.compute.precision)
-        begin = partial(search, model, calls, images=images, extractor=self.extractor, count=count, seed=self.seed)
+        chosen: dict[str, Any] = {"extractor": self.extractor, "guidance": self.guidance, "seed": self.seed}
+        begin = partial(search, model, calls, images=images, count=count, **chosen)
         begin()  # refuses before the estimate; the search itself begins with its first result
         seconds = total * forward_seconds(model, NOISES, repeats=3) / NOISES
         what = "samples of a solver with 60 steps" if images is None else f"{min(len(images), REAL):,} held-out images"
@@ -119,27 +123,33 @@ def keep(folder: Path, presets: "Sequence[Preset]") -> None:
 def table(verdicts: "Sequence[Verdict]") -> list[str]:
     """Return what was found as lines of text."""
     first = verdicts[0].preset
-    rows = [("calls", "best plain solver", "", "DDIM", "tuned", "")]
+    rows = [("calls", "best plain solver", "", "DDIM", "tuned", "guided", "accuracy", "")]
     for verdict in verdicts:
-        preset, tuned = verdict.preset, verdict.tuned_distance
+        preset = verdict.preset
         rows.append(
             (
                 str(preset.calls),
                 preset.best_plain,
                 f"{preset.plain:.2f}",
                 f"{preset.ddim:.2f}",
-                "-" if tuned is None else f"{tuned:.2f}",
-                f"accepted: {preset.found}" if verdict.accepted else "not accepted",
+                "-" if verdict.tuned_distance is None else f"{verdict.tuned_distance:.2f}",
+                "" if verdict.guided_distance is None else f"{verdict.guided_distance:.2f}",
+                "" if verdict.accuracies is None else " to ".join(f"{one:.1%}" for one in verdict.accuracies),
+                f"accepted: {preset.text()}" if verdict.accepted else "not accepted",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for calls, name, *distances, found in rows:
-        cells = [calls.rjust(widths[0]), name.ljust(widths[1]), *map(str.rjust, distances, widths[2:5]), found]
-        lines.append("  ".join(cells).rstrip())
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    aligned = [
+        [cell.ljust(width) if any(map(str.isalpha, column[1])) else cell.rjust(width) for cell in column]
+        for column in columns
+        for width in (max(map(len, column)),)
+    ]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, strict=True)]
     lines.append(
         f"Fréchet distance of {counted(first.count, 'sample')} from {first.reference}, extractor {first.extractor}."
     )
+    if any(verdict.accuracies for verdict in verdicts):
+        lines.append("Accuracy, the share of samples of the requested class: of the best plain solver to the preset's.")
     if kept := [str(one.preset.calls) for one in verdicts if not one.accepted]:
         lines.append(f"Nothing beat the plain solvers at {', '.join(kept)} calls: the best of them is the preset.")
     return lines

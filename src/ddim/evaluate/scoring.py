@@ -156,16 +156,31 @@ def accuracy(extractor: Extractor, pixels: Tensor, labels: Sequence[int] | Tenso
     names = reference.classes if isinstance(reference, Images) else tuple(extractor.classes)
     if not knows(extractor, names):
         raise UserError(f"{extractor.name} does not know the classes {', '.join(names)}: leave the labels out.")
-    classes = torch.tensor([_index(extractor, name) for name in names])  # in mnist --classes 3,8, class 0 is the 3
-    requested = torch.as_tensor(labels, dtype=torch.long)
-    if requested.shape != (len(pixels),) or not ((requested >= 0) & (requested < len(classes))).all():
-        raise UserError(f"The labels must be {len(pixels):,} whole numbers from 0 to {len(classes) - 1}; correct them.")
-    share = (extractor.classify(pixels) == classes[requested]).double().mean().item()
+    share = correct(extractor, pixels, labels, names).double().mean().item()
     low, high = wilson(share, len(pixels))
     if not isinstance(reference, Images):
         return Metric(share, low, high, math.nan, math.nan, math.nan)
-    floor = (extractor.classify(as_pixels(reference)) == classes[reference.labels]).double().mean().item()
+    floor = correct(extractor, as_pixels(reference), reference.labels, names).double().mean().item()
     return Metric(share, low, high, floor, *wilson(floor, len(pixels)))
+
+
+def correct(classifier: Classifier, pixels: Tensor, labels: Sequence[int] | Tensor, names: Sequence[str]) -> Tensor:
+    """Return whether each sample is assigned to the requested class, (N,) bool.
+
+    Args:
+        classifier: it `knows` the names.
+        pixels: (N, C, H, W) uint8.
+        labels: (N,) indices into the names.
+        names: of the classes.
+
+    Raises:
+        UserError: labels of another number, or out of range.
+    """
+    classes = torch.tensor([_index(classifier, name) for name in names])  # in mnist --classes 3,8, class 0 is the 3
+    requested = torch.as_tensor(labels, dtype=torch.long)
+    if requested.shape != (len(pixels),) or not ((requested >= 0) & (requested < len(classes))).all():
+        raise UserError(f"The labels must be {len(pixels):,} whole numbers from 0 to {len(classes) - 1}; correct them.")
+    return classifier.classify(pixels) == classes[requested]
 
 
 def knows(extractor: Extractor, names: Sequence[str]) -> bool:

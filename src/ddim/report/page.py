@@ -82,7 +82,8 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
     schedule, end = run.model.schedule.config.get("name", "custom"), float(run.model.schedule.alpha_bar[-1])
     default, machine = run.model.sampling, run.environment
     eta = "" if default.eta is None else f", eta = {default.eta}"
-    steps = counted(default.steps, "step")
+    preset, steps = run.model.preset(), counted(default.steps, "step")
+    usual = f"{default.sampler}{eta} in {steps} with {default.spacing} spacing"
     cores = f"{machine['cores']} {plural(str(machine['cores']), 'core')}" if "cores" in machine else ""
     parts = (machine.get("processor"), cores, machine.get("platform"))
     versions = as_table(machine.get("versions"))
@@ -91,7 +92,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
         ("Network", _network(run)),
         ("Noise", f"{schedule} schedule, T = {run.model.schedule.T}; ᾱ falls from 1 to {power(end)}"),
         *(_training(run, run.metrics[-1]) if run.metrics else ()),
-        ("Sampling", f"by default {default.sampler}{eta} in {steps} with {default.spacing} spacing"),
+        ("Sampling", f"by default {usual if preset is None else f'the {preset.describe()}'}"),
         ("Machine", ", ".join(str(part) for part in parts if part)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]

@@ -21,8 +21,8 @@ from ddim.noise import ImageNoise
 from ddim.presets import LONGEST, Method, Preset, digest
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler
-from ddim.timesteps import levels, timesteps
-from ddim.tune.accept import REAL, Judge, Verdict, decide
+from ddim.timesteps import levels, spacings, timesteps
+from ddim.tune.accept import ACCURATE, REAL, Judge, Verdict, decide
 from ddim.tune.candidates import (
     Costs,
     Teacher,
@@ -34,6 +34,7 @@ from ddim.tune.candidates import (
     searched,
     teach,
 )
+from ddim.tune.guided import INTERVALS, KEPT, OTHERS, WEIGHTS, best_of_each_weight, guided
 from ddim.tune.refine import MOST as MOST_NUMBERS
 from ddim.tune.refine import Distance, parameters, refine
 
@@ -59,6 +60,7 @@ def tune(
     images: Images | None = None,
     extractor: str | None = None,
     teacher: str | Sampler = "unipc",
+    guidance: bool = True,
     count: int = COUNT,
     seed: int = 0,
     progress: bool = True,
@@ -68,17 +70,23 @@ def tune(
     Assign them to `model.presets`, and `model.sample(n, steps=8)` takes the preset of 8 calls.
 
     A preset is a tuned method if its samples beat those of the plain solvers by more than chance explains; otherwise it
-    is the best plain solver. The plain solvers at acceptance are what the model takes by default, DDIM on its best
+    is the best plain solver. The plain solvers at acceptance are what the model takes by default, DDIM on every
     spacing, and the best others. The measure is the Fréchet distance, on noise that was not tuned on and in an
     extractor that was not tuned on.
 
+    A model with classes may also get a guided method, with fewer steps. It takes the place of the other if its distance
+    is smaller by more than chance explains. Where the extractor classifies, it also does if the distance is not
+    measurably larger and more samples are of the requested class, by more than chance explains.
+
     Args:
-        model: the model. It is sampled without guidance, with its classes in turn.
-        calls: numbers of network calls, each from 1 to T, at most 1,000.
+        model: the model, which is sampled with its classes in turn.
+        calls: numbers of evaluations of the network for an image, each from 1 to T, at most 1,000: a guided network
+            call counts twice.
         images: real images to compare with, best held-out ones. None compares with the teacher's samples from other
             noise: tuning needs no images, but then takes the teacher's distribution for the truth.
         extractor: the features at acceptance; None is the data's usual one, see `ddim.evaluate.choose`.
         teacher: a deterministic solver of one network call a step, which takes 60 steps.
+        guidance: whether guided methods are among the candidates, if the model has classes and a null class.
         count: number of samples of each method at acceptance.
         seed: of all noise. The same seed gives the same presets, on the same machine.
         progress: whether to show a progress bar.
@@ -88,13 +96,15 @@ def tune(
             the extractors do not take.
     """
     numbers = _check_calls(model, calls)
-    with hidden(not progress), bar(total=image_calls(model, calls, images, count), desc="tuning", unit="call") as shown:
+    total = image_calls(model, calls, images, count, guidance)
+    with hidden(not progress), bar(total=total, desc="tuning", unit="call") as shown:
         verdicts = search(
             model,
             numbers,
             images=images,
             extractor=extractor,
             teacher=teacher,
+            guidance=guidance,
             count=count,
             seed=seed,
             tick=shown.update,
@@ -102,13 +112,19 @@ def tune(
         return [verdict.preset for verdict in verdicts]
 
 
-def image_calls(model: Denoiser, calls: Sequence[int], images: Images | None = None, count: int = COUNT) -> int:
+def image_calls(
+    model: Denoiser, calls: Sequence[int], images: Images | None = None, count: int = COUNT, guidance: bool = True
+) -> int:
     """Return about how many network calls `tune` makes, each image counted. The errors are those of `tune`."""
     total = len(fine_times(model.schedule)) * BETWEEN * (NOISES + (count if images is None else 0))
     for steps in _check_calls(model, calls):
         screened = len(plain(model.schedule, steps)) * NOISES // 2
         columns = 0.6 * parameters(steps) + 4 if steps <= MOST_NUMBERS else 0  # and the trajectories beside them
-        judged = 14 * SELECTED + 5 * count
+        judged: float = 14 * SELECTED + 9 * count
+        if guidance and _takes_guidance(model) and steps > 1:
+            solvers = (len(spacings) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
+            judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
+            judged += (len(WEIGHTS) + 2 * (ACCURATE - 1) * (images is not None)) * count
         total += round(steps * (screened + judged + (2 * ROUNDS * columns + 13) * NOISES))
     return total
 
@@ -120,6 +136,7 @@ def search(
     images: Images | None = None,
     extractor: str | None = None,
     teacher: str | Sampler = "unipc",
+    guidance: bool = True,
     count: int = COUNT,
     seed: int = 0,
     tick: Callable[[int], object] = lambda _: None,
@@ -152,10 +169,13 @@ def search(
         for calls in numbers:
             solvers, usual = _distinct(plain(model.schedule, calls)), _usual(model, calls)
             near = sorted(solvers, key=noises.distance(taught, NOISES // 2))
-            ddim = selects.best([method for method in solvers if method.sampler == "ddim"])
-            best = sorted([*usual, ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
+            ddim = [method for method in solvers if method.sampler == "ddim"]
+            best = sorted([*usual, *ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
             found = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
-            yield decide(accepts, calls, _distinct([*usual, ddim, *best]), found[:FINALISTS], weights, said)
+            ways = _distinct(list(guided(model.schedule, calls, near))) if guidance and _takes_guidance(model) else []
+            plain_solvers = _distinct([*usual, *ddim, *best])
+            strong = best_of_each_weight(ways, selects.distance)
+            yield decide(accepts, calls, plain_solvers, found[:FINALISTS], weights, said, strong)
 
     return verdicts()
 
@@ -242,6 +262,10 @@ def _usual(model: Denoiser, calls: int) -> list[Method]:
     times = tuple(float(level.t) for level in visited[:-1])
     found = f"{sampling.sampler}, {sampling.spacing}"
     return [Method(sampler=sampling.sampler, times=times, options=options, found=found)]
+
+
+def _takes_guidance(model: Denoiser) -> bool:
+    return model.classes is not None and model.null_class
 
 
 def _check_calls(model: Denoiser, calls: Sequence[int]) -> list[int]:

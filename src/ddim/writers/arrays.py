@@ -133,11 +133,13 @@ class Npy(Writer):
 
     def _refuse_other(self, found: dict[str, Any], what: str, remedy: str) -> None:
         before, now = common(found), common(self.settings)
-        changed = [name for name in now if before.get(name) != now[name]]
+        changed = [name for name in now | before if before.get(name) != now.get(name)]
         if changed:
             name = changed[0]
             how = (
-                f"drawn with {name} = {before.get(name)!r}, not {now[name]!r}" if found else "not drawn by this command"
+                f"drawn with {name} = {before.get(name)!r}, not {now.get(name)!r}"
+                if found
+                else "not drawn by this command"
             )
             raise UserError(f"{what}, {how}; {remedy}.")
 
