@@ -170,14 +170,18 @@ class Measurement:
         """Return the distance and the accuracy of a point, with their intervals."""
         count = self.count(point.calls)
         found = self.samples(point, count)
-        value = frechet(gaussian(found.features), gaussian(self.real))
-        error = frechet_error(found.features, self.real, self.resamples, SEED)
         row: dict[str, Any] = {"kind": point.kind, "calls": point.calls, "method": point.method.text(), "count": count}
-        row["distance"] = (value, *confidence_interval(value, error, LIMITS["frechet"]))
+        row["distance"] = self._distance(found.features)
+        least = min(filter(None, self.counts))  # fewer samples have larger distances: the figure compares equally many
+        row["alike"] = row["distance"] if least == count else self._distance(found.features[:least])
         if found.correct is not None:
             share = float(found.correct.mean())
             row["accuracy"] = (share, *wilson(share, count))
         return row
+
+    def _distance(self, x: Array) -> tuple[float, float, float]:
+        value, error = frechet(gaussian(x), gaussian(self.real)), frechet_error(x, self.real, self.resamples, SEED)
+        return value, *confidence_interval(value, error, LIMITS["frechet"])
 
     def excess(self, one: Point, other: Point) -> dict[str, Any]:
         """Return by how much the distance of one point exceeds that of another, from the same noise."""

@@ -84,19 +84,19 @@ def figure(name: str, model: dict[str, Any]) -> Any:
         rows = sorted((row for row in model["rows"] if row["kind"] == kind), key=lambda row: row["calls"])
         if rows:
             xs = [row["calls"] * (1 + APART * (place - 2)) for row in rows]
-            canvas.curve(axes, xs, [Estimate(*row["distance"]) for row in rows], color, marker)
+            canvas.curve(axes, xs, [Estimate(*row["alike"]) for row in rows], color, marker)
             handles.append(Line2D([], [], color=color, marker=marker, ms=5, lw=1.8, label=label))
-    count = max(map(int, model["floors"]))
+    count = min(map(int, model["floors"]))
     floor = Estimate(*model["floors"][str(count)])
     axes.axhspan(floor.low, floor.high, color=canvas.FAINT, alpha=0.15, lw=0)
     axes.axhline(floor.value, color=canvas.FAINT, lw=1.2, ls="--")
     handles.append(Line2D([], [], color=canvas.FAINT, lw=1.2, ls="--", label=f"{count:,} real images"))
-    ends = [end for row in model["rows"] for end in row["distance"]] + list(floor.ends)
+    ends = [end for row in model["rows"] for end in row["alike"]] + list(floor.ends)
     axes.set(xscale="log", xlabel="evaluations of the network for an image", ylabel="Fréchet distance")
     canvas.log_axis(axes.yaxis, axes.set_yscale)
     axes.set_ylim(canvas.log_limits(ends))
     canvas.step_ticks(axes, ticks)
-    page.text(150, 45, f"models/{name}", ha="left", fontsize=13, weight="bold")
+    page.text(150, 45, f"models/{name}, {count:,} samples", ha="left", fontsize=13, weight="bold")
     page.legend(handles, 150, 95, fontsize=9, columnspacing=1.4)
     return page.figure
 
