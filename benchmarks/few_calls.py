@@ -75,7 +75,10 @@ class Measurement:
         self.model = ddim.load(name, backend=options.backend, precision=options.precision)
         self.held_out, self.train = (ddim.open_images(name, split=split) for split in ("test", "train"))
         self.counts = options.count or COUNTS[name]
+        self.spacings = options.spacings
         self.calls = [n for n in options.calls if n in {preset.calls for preset in self.model.presets}]
+        if not self.calls:
+            raise SystemExit(f"{name} has no presets of {options.calls} calls; tune it first, with --tune.")
         self.extractor = choose(self.held_out.shape, self.held_out.name)
         self.labels, _ = labels_for(self.model, self.held_out, max(self.counts))
         self.real = features(self.extractor, self.held_out)
@@ -98,12 +101,14 @@ class Measurement:
             preset, solvers = presets[n], {method.found: method for method in plain(schedule, n)}
             yield Point("preset", n, Method(**{name: getattr(preset, name) for name in Method.__dataclass_fields__}))
             yield Point("plain", n, solvers[preset.best_plain])
-            yield Point("ddim", n, solvers[preset.best_ddim])
+            for found in dict.fromkeys((preset.best_ddim, *(f"ddim, {spacing}" for spacing in self.spacings))):
+                yield Point("ddim", n, solvers[found])
         best = presets[max(self.calls)].best_ddim
         for n in MANY:
             if n not in self.calls:
-                times = tuple(map(float, timesteps(schedule, n, best.split(", ")[1])[:-1]))
-                yield Point("ddim", n, Method(sampler="ddim", times=times, found=best))
+                for spacing in dict.fromkeys((best.split(", ")[1], *self.spacings)):
+                    times = tuple(map(float, timesteps(schedule, n, spacing)[:-1]))
+                    yield Point("ddim", n, Method(sampler="ddim", times=times, found=f"ddim, {spacing}"))
         for n, times in self._gits() if gits else ():
             for solver in ("ipndm", "ddim"):
                 yield Point(f"gits-{solver}", n, Method(sampler=solver, times=times, found=f"{solver}, times of GITS"))
@@ -124,7 +129,7 @@ class Measurement:
         """Return what is known of samples; the parts that were drawn before are read."""
         method, parts = point.method, []
         key = json.dumps([{**vars(method), "options": dict(method.options), "found": ""}, self.backend], default=str)
-        place = self.folder / f"{point.kind}-{point.calls}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        place = self.folder / f"{point.calls}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         for first in range(0, count, PART):
             rows = slice(first, min(first + PART, count))
             path = place / f"{rows.start:06d}-{rows.stop:06d}.npz"
@@ -165,14 +170,18 @@ class Measurement:
         """Return the distance and the accuracy of a point, with their intervals."""
         count = self.count(point.calls)
         found = self.samples(point, count)
-        value = frechet(gaussian(found.features), gaussian(self.real))
-        error = frechet_error(found.features, self.real, self.resamples, SEED)
         row: dict[str, Any] = {"kind": point.kind, "calls": point.calls, "method": point.method.text(), "count": count}
-        row["distance"] = (value, *confidence_interval(value, error, LIMITS["frechet"]))
+        row["distance"] = self._distance(found.features)
+        least = min(filter(None, self.counts))  # fewer samples have larger distances: the figure compares equally many
+        row["alike"] = row["distance"] if least == count else self._distance(found.features[:least])
         if found.correct is not None:
             share = float(found.correct.mean())
             row["accuracy"] = (share, *wilson(share, count))
         return row
+
+    def _distance(self, x: Array) -> tuple[float, float, float]:
+        value, error = frechet(gaussian(x), gaussian(self.real)), frechet_error(x, self.real, self.resamples, SEED)
+        return value, *confidence_interval(value, error, LIMITS["frechet"])
 
     def excess(self, one: Point, other: Point) -> dict[str, Any]:
         """Return by how much the distance of one point exceeds that of another, from the same noise."""
@@ -195,17 +204,22 @@ class Measurement:
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what was measured of one model."""
     began, here = time.time(), Measurement(name, options)
-    points = {(point.kind, point.calls): point for point in here.points(options.kinds) if here.count(point.calls)}
-    rows = [here.row(point) for point in points.values()]
+    rows, points = dict[tuple[str, int], dict[str, Any]](), dict[tuple[str, int], Point]()
+    for point in here.points(options.kinds):
+        key = (point.kind, point.calls)
+        if here.count(point.calls):
+            row = here.row(point)
+            if key not in rows or row["distance"] < rows[key]["distance"]:  # DDIM on several spacings: the best
+                rows[key], points[key] = row, point
     aims = {}
     for calls, many in report.AIMS:
         pair = points.get(("preset", calls)), points.get(("ddim", many))
         if pair[0] is not None and pair[1] is not None:
             aims[f"{calls} against {many}"] = here.excess(*pair)
     return {
-        "rows": rows,
+        "rows": list(rows.values()),
         "aims": aims,
-        "floors": {str(count): here.floor(count) for count in sorted({row["count"] for row in rows})},
+        "floors": {str(count): here.floor(count) for count in sorted({row["count"] for row in rows.values()})},
         "real": len(here.held_out),
         "extractor": here.extractor.name,
         "backend": here.model.backend,
@@ -239,6 +253,7 @@ def main() -> None:
         "--count", nargs=2, type=int, metavar=("MORE", "LESS"), help=f"samples at {FULL}, and elsewhere"
     )
     parser.add_argument("--kinds", nargs="+", choices=report.KINDS, default=list(report.KINDS), help="of methods")
+    parser.add_argument("--spacings", nargs="*", default=[], help="of DDIM, beside the one that tuning named")
     parser.add_argument("--tune", nargs="?", type=int, const=300, metavar="SAMPLES", help="tune first, and no more")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     parser.add_argument("--backend", default="auto")
@@ -257,6 +272,8 @@ def main() -> None:
         else:
             one |= measure(name, options)
         found["machine"] = harness.machine()
+        harness.save(found, report.tables(found), options.out)
+    if options.draw:
         harness.save(found, report.tables(found), options.out)
     if options.out == report.RESULT and not options.tune:
         report.show(found)

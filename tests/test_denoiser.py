@@ -412,7 +412,7 @@ def test_eps_on_a_schedule_without_signal_at_T_is_refused():
         {"seed": 1.5},
         {"seed": 2**64},
         {"guidance": "1"},
-        {"guidance": None},
+        {"guidance": [1.0]},
         {"spacing": []},
         {"steps": 0},
         {"steps": 1001},
