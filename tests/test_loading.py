@@ -15,7 +15,7 @@ from ddim.train import Plan, checkpoints
 from ddim.train.state import State
 
 
-@pytest.mark.parametrize("name", ["mnist", "airplanes"])
+@pytest.mark.parametrize("name", ["mnist", "airplanes", "mnist-turbo"])
 def test_a_model_that_comes_with_ddim(name):
     assert find(name) == SHIPPED / name
     model = ddim.load(name)
@@ -35,7 +35,8 @@ def test_a_path_is_the_users_own_folder_whatever_its_name(tmp_path, monkeypatch)
 def test_what_is_nowhere_is_said_with_what_there_is(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     guess = r"( \(did you mean 'mnist'\?\))?"
-    with pytest.raises(UserError, match=rf"no run at (nowhere|mnist{guess});.*comes with ddim: airplanes, mnist"):
+    known = "airplanes, mnist, mnist-turbo"
+    with pytest.raises(UserError, match=rf"no run at (nowhere|mnist{guess});.*comes with ddim: {known}"):
         ddim.load(name)
 
 

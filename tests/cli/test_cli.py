@@ -172,7 +172,7 @@ def test_the_module_runs_as_the_command():
     assert done.returncode == 2
     assert done.stderr == (
         "ddim: There is no run at runs/nowhere; train one first, for instance with `ddim train digits`, or take "
-        "a model that comes with ddim: airplanes, mnist.\n"
+        "a model that comes with ddim: airplanes, mnist, mnist-turbo.\n"
     )
 
 

@@ -31,7 +31,7 @@ def test_all_kinds_are_listed(capsys):
         ("data", data_names()),
         ("extractors", extractor_names()),
         ("recipes", recipe.names()),
-        ("models", ["airplanes", "mnist"]),
+        ("models", ["airplanes", "mnist", "mnist-turbo"]),
     ],
 )
 def test_a_kind(kind, names, capsys):
