@@ -27,8 +27,9 @@ def find(name_or_path: str | Path) -> Path:
     folder = names.get(name_or_path) if isinstance(name_or_path, str) else None
     folder = folder or user_path(name_or_path)
     if not folder.is_dir():
+        guess = "" if str(name_or_path) in names else did_you_mean(str(name_or_path), names)
         raise UserError(
-            f"There is no run at {folder}{did_you_mean(str(name_or_path), names)}; train one first, for instance with "
+            f"There is no run at {folder}{guess}; train one first, for instance with "
             f"`ddim train digits`, or take a model that comes with ddim: {', '.join(names) or 'none is there'}."
         )
     return folder
