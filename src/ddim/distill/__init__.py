@@ -26,7 +26,7 @@ from ddim.train.state import State
 
 __all__ = ["MOST_CALLS", "Distillation", "Trajectories", "distill", "own_times"]
 
-MOST_CALLS = 32  # of a student: beyond that, `ddim tune` finds as good a solver without training
+MOST_CALLS = 32  # of a student
 STEPS = 16  # of the teacher over all times
 MOST_STEPS = 1000
 

@@ -189,7 +189,7 @@ class RunLogger:
             write_text(path, earlier)
 
     def _write_line(self, progress: Progress) -> None:
-        affordable = self._limit(LINE_SHARE) / self._seconds_per_image(progress)
+        affordable = self._limit(LINE_SHARE) / max(self._seconds_per_image(progress), 1e-9)
         began = time.monotonic()
         measured = self.objective.measure(progress.average, self.held_out, affordable)
         self.image_seconds = (time.monotonic() - began) / measured.calls
