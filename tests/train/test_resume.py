@@ -162,7 +162,7 @@ def patched():
     """Few images, and little of what a run does beside training."""
     patch = pytest.MonkeyPatch()
     patch.setattr("ddim.train.run.open_images", lambda *_, split, **__: random_images(40 if split == "train" else 10))
-    patch.setattr("ddim.train.logger.losses_by_level", partial(losses_by_level, max_images=10))
+    patch.setattr("ddim.train.objective.losses_by_level", partial(losses_by_level, max_images=10))
     for name, value in (("MIN_LINES", 3), ("SAMPLES", 1), ("SAMPLE_STEPS", 1)):
         patch.setattr(f"ddim.train.logger.{name}", value)
     return patch
