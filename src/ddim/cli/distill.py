@@ -107,7 +107,7 @@ class Distill:
         if main:
             print("ddim: The first updates take longer: they also compute the teacher's trajectories.", file=sys.stderr)
         train(
-            replace(recipe, predicts=task.student().predicts),
+            replace(recipe, predicts=task.predicts),
             folder,
             device=self.device,
             data_dir=self.data_dir,
@@ -142,13 +142,13 @@ class Distill:
             "guidance_interval": self.guidance_interval,
             "trajectories": self.trajectories,
         }
-        start = None if self.init is None else load(self.init, backend="torch")
+        source = self.init if begun is None else begun
+        start = None if source is None else load(source, backend="torch")
         if begun is not None:
             kept = as_table(read_config(begun).get("distilled"))
             if not kept:
                 raise UserError(f"{begun} was begun by `ddim train`; use ddim train {begun} --resume.")
             asked = {name: self._unchanged(name, value, kept.get(name)) for name, value in asked.items()}
-            start = load(begun, backend="torch")
             if isinstance(place := kept.get("teacher"), str):
                 subject = Subject.find(place)
         place = self.run_folder if begun is None else subject.name

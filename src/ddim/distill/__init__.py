@@ -1,4 +1,4 @@
-"""Distillation: train a student to do in 1 to 8 network calls what a model does in many.
+"""Distillation: train a student to do in a few network calls what a model does in many.
 
 The student takes DDIM steps between a few times of its own. It learns the states of the teacher's trajectory at these
 times (SFD, arXiv 2409.19681).
@@ -100,6 +100,16 @@ class Distillation:
         """How the student is sampled."""
         return Sampling(max(self.calls), "ddim", None, "trailing", own_times(self.teacher.schedule.T, self.calls))
 
+    @property
+    def predicts(self) -> str:
+        """What the student predicts: v in place of eps (arXiv 2202.00512, section 4), else what `start` does.
+
+        Near T, an error of eps is one of x0 that is sigma / alpha times as large, so that a first step by eps cannot be
+        learned. Where there is little noise, eps and v are the same.
+        """
+        predicts = (self.start or self.teacher).predicts
+        return "v" if predicts == "eps" else predicts
+
     def describe(self) -> dict[str, Any]:
         """Return the entry "distilled" of the student's `config.json`."""
         interval = None if self.guidance_interval is None else [min(end, 1e9) for end in self.guidance_interval]
@@ -117,12 +127,7 @@ class Distillation:
         }
 
     def student(self) -> Denoiser:
-        """Return a new student, with the weights of `start`.
-
-        In place of eps it predicts v (arXiv 2202.00512, section 4): near T, an error of eps is one of x0 that is
-        sigma / alpha times as large, so that a first step by eps cannot be learned. Where there is little noise, the
-        two are the same.
-        """
+        """Return a new student, with the weights of `start`."""
         source = self.start or self.teacher
         network = copy.deepcopy(source.network)
         if not any(parameter.requires_grad for parameter in network.parameters()):  # those of `Progress.average`
@@ -130,7 +135,7 @@ class Distillation:
         student = Denoiser(
             network,
             source.schedule,
-            "v" if source.predicts == "eps" else source.predicts,
+            self.predicts,
             source.shape,
             source.classes,
             indexed=source.indexed,

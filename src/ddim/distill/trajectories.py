@@ -104,7 +104,7 @@ class Trajectories:
         self.batches = max(1, min(count, MOST_BYTES // kept) // plan.batch_size)
         self.slow = self.batches  # updates that compute trajectories
         self._known: dict[tuple[int, range], Taught] = {}
-        self._held: list[Taught] = []
+        self._held: Taught | None = None
 
     def losses(self, model: Denoiser, step: int, positions: range) -> Tensor:
         """Return the loss of each trajectory, see `ddim.train.objective.Objective`."""
@@ -120,13 +120,13 @@ class Trajectories:
     def measure(self, average: Denoiser, held_out: Images, calls: float) -> Measured:
         """Return the same loss from noise that training does not use, with the classes of held-out images."""
         each = sum(len(levels) - 1 for levels in self.own)
-        if not self._held:
+        if self._held is None:
             each += len(self.visited) - 1
             rows = torch.arange(int(max(1, min(HELD, calls / each))))
             noise = ImageNoise(self.plan.seed, rows.tolist(), HELD_OUT)
-            self._held = [self.taught(noise, held_out.labels[rows * len(held_out) // len(rows)])]
+            self._held = self.taught(noise, held_out.labels[rows * len(held_out) // len(rows)])
         with evaluating(average.network):
-            losses = self._losses(average, self._held[0])
+            losses = self._losses(average, self._held)
         return Measured({"held_out": losses.mean().item()}, len(losses) * each)
 
     @torch.no_grad()
