@@ -23,8 +23,8 @@ class SamplingOptions(TypedDict, total=False):
     Attributes:
         steps: S, the number of steps, from 1 to T.
         sampler: a name from `ddim.samplers.names()`, or a `Sampler`.
-        eta: noise that the sampler injects: 0 is DDIM, 1 is DDPM, "hat" is sigma-hat. Given without a sampler, it
-            selects "ddim".
+        eta: noise that the sampler injects: 0 is DDIM, 1 is DDPM, "hat" and "max" see `ddim.samplers.DDIM`.
+            Given without a sampler, it selects "ddim".
         spacing: a name from `ddim.timesteps.names()`, or a descending list of times in [0, T].
     """
 

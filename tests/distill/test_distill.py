@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,11 +18,11 @@ from ddim import model_io, nets, schedule
 from ddim.cli import main
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.distill import Distillation, distill, own_times
-from ddim.distill.trajectories import teacher_times
+from ddim.distill import Distillation, distill, losses
 from ddim.errors import UserError
 from ddim.noise import ImageNoise
 from ddim.planner import Cost, plan
+from ddim.presets import Preset
 from ddim.report.losses import _about_loss, learning, levels
 from ddim.report.run_folder import read
 from ddim.samplers import DDIM
@@ -68,24 +69,37 @@ class Affine(nn.Module):
 # what is learned
 
 
+def flow(x, at, mean, std):
+    """The end of the flow of N(mean, std^2) from x_t: mu + s (x_t - alpha mu) / sqrt(alpha^2 s^2 + sigma^2)."""
+    alpha, sigma = at.like(x).alpha, at.like(x).sigma
+    return mean + std * (x - alpha * mean) / (alpha**2 * std**2 + sigma**2).sqrt()
+
+
 @pytest.mark.slow
-def test_a_linear_student_of_gaussian_pixels_learns_the_flow_map():
-    """x_0 = mu + s (x_T - alpha_T mu) / sqrt(alpha_T^2 s^2 + sigma_T^2), with 1, 2 and 4 calls."""
+@pytest.mark.parametrize("loss", losses)
+def test_a_linear_student_of_gaussian_pixels_learns_the_flow_map(loss):
+    """With 1, 2 and 4 calls: from the noise, and for consistency from all its times."""
     s, mean, std = schedule.linear(T=100, beta_start=1e-5, beta_end=0.2), 0.0, 0.3
     exact = known.model(Gaussian((mean,) * 2, (std,) * 2).denoise, s, (1, 2, 2))
     images = known.images(torch.full((8, 1, 2, 2), 128), classes=1)
-    times = own_times(s.T, [1, 2, 4])
+    options = {"loss": loss, "sampler": "unipc", "steps": 48}
+    times = Distillation(exact, [1, 2, 4], **options).sampling.times
     start = Denoiser(Affine([t for own in times for t in own]), s, "x0", (1, 2, 2))
     quick = Plan(steps=150, batch_size=32, learning_rate=0.05, warmup=5, cooldown=0.8, clip=1e9, precision="fp32")
-    *_, last = distill(exact, images, quick, [1, 2, 4], sampler="unipc", steps=50, start=start)
+    *_, last = distill(exact, images, quick, [1, 2, 4], start=start, **options)
     xT = ImageNoise(5, range(200))(torch.empty(200, 1, 2, 2))
-    at = s(torch.tensor(float(s.T)))
-    alpha, sigma = float(at.alpha), float(at.sigma)
-    flow = mean + std * (xT - alpha * mean) / (alpha**2 * std**2 + sigma**2) ** 0.5
+    end = flow(xT, s(torch.tensor(float(s.T))), mean, std)
     for own in times:
-        found = last.average.sample(200, steps=len(own), seed=5, progress=False)
-        assert (found - flow).square().mean().sqrt() < 0.01, len(own)
-    assert (exact.sample(200, sampler="ddim", steps=4, seed=5, progress=False) - flow).square().mean().sqrt() > 0.02
+        found = last.average.sample(200, steps=len(own), eta=0.0, spacing=own, seed=5, progress=False)
+        if len(own) == 1 or loss == "trajectory":
+            assert (found - end).square().mean().sqrt() < 0.01, len(own)
+        if loss == "consistency":
+            for t in own:
+                at = s(torch.tensor(t))
+                x = float(at.alpha) * end + float(at.sigma) * xT.flip(0)
+                found = last.average.denoise(clip=False)(x, at.like(x)).x0
+                assert (found - flow(x, at, mean, std)).square().mean().sqrt() < 0.01, t
+    assert (exact.sample(200, sampler="ddim", steps=4, seed=5, progress=False) - end).square().mean().sqrt() > 0.02
 
 
 def test_a_student_with_the_steps_of_its_teacher_has_nothing_to_learn():
@@ -94,7 +108,8 @@ def test_a_student_with_the_steps_of_its_teacher_has_nothing_to_learn():
     exact = known.model(Gaussian((0.1,) * 2, (0.1,) * 2).denoise, s, (1, 2, 2))
     images = known.images(torch.full((8, 1, 2, 2), 128), classes=1)
     same, fewer = (
-        Distillation(exact, [4], steps=steps).objective(images, FAST).losses(exact, 1, range(6)) for steps in (4, 40)
+        Distillation(exact, [4], "trajectory", "ddim", steps).objective(images, FAST).losses(exact, 1, range(6))
+        for steps in (4, 40)
     )
     assert same.shape == (6,)
     assert same.max() < 1e-5
@@ -104,7 +119,7 @@ def test_a_student_with_the_steps_of_its_teacher_has_nothing_to_learn():
 def test_the_gradient_of_a_step_is_its_own():
     """The loss as the paper writes it, step by step, with the states that sampling reaches."""
     model = teacher()
-    task = Distillation(model, [2, 3], steps=7)
+    task = Distillation(model, [2, 3], "trajectory", "ddim", 7)
     student, objective = task.student(), task.objective(few_images(), FAST)
     nn.init.normal_(next(iter(student.network.parameters())), std=0.3)
     objective.losses(student, 3, range(6)).sum().backward()
@@ -149,7 +164,7 @@ def test_the_teacher_is_guided_and_unchanged():
     model, images = teacher(), few_images()
     before = weights(model)
     plainly, guided, nowhere = (
-        Distillation(model, [1], steps=4, guidance=w, guidance_interval=interval).objective(images, FAST)
+        Distillation(model, [1], "consistency", "ddim", 4, w, interval).objective(images, FAST)
         for w, interval in ((1.0, None), (3.0, None), (3.0, (1e-6, 1e-5)))
     )
     noise, labels = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(3)
@@ -166,6 +181,27 @@ def test_the_teacher_is_guided_and_unchanged():
     assert not last.average.null_class
 
 
+def test_the_teacher_is_sampled_by_its_preset():
+    """With the preset's times, corrections and guidance, unless a sampler or a guidance is named."""
+    model = teacher()
+    about: dict[str, Any] = {"distance": 1.0, "plain": 2.0, "ddim": 2.0, "best_plain": "ddim, linear", "count": 10}
+    about |= {"weights": ddim.presets.digest(model.network), "extractor": "none", "reference": "none"}
+    own = Preset(calls=3, sampler="unipc", times=(900.0, 500.0, 100.0), corrections=((0.1,),) * 3, **about)
+    guided = Preset(calls=4, sampler="ddim", times=(1000.0, 300.0), guidance=2.0, guidance_interval=(0.1, 1e3), **about)
+    model.presets = (own, guided)
+    by_preset = Distillation(model, [1, 3], steps=3)
+    assert by_preset.sampling.times == ((900.0,), (900.0, 500.0, 100.0))
+    assert by_preset.sampling.eta == "max"
+    labels = torch.arange(3)
+    for task, seed in ((by_preset, 1), (Distillation(model, [1], steps=4), 2)):
+        end = task.objective(few_images(), FAST).taught(ImageNoise(seed, range(3)), labels).states[0.0]
+        expected = model.sample(3, steps=task.steps, seed=seed, labels=labels, progress=False)
+        torch.testing.assert_close(end.clamp(-1, 1), expected, rtol=1e-4, atol=1e-4)
+    assert Distillation(model, [1], steps=4).teaching.guidance == 2
+    assert Distillation(model, [1], steps=4, guidance=1.0).teaching.guidance == 1
+    assert Distillation(model, [1, 2], "trajectory", steps=3).sampling.times == ((900.0,), (800.0, 500.0))
+
+
 def test_a_student_of_eps_predicts_v():
     model = teacher(predicts="eps")
     *_, last = distill(model, few_images(), FAST, 1, steps=4)
@@ -176,35 +212,45 @@ def test_a_student_of_eps_predicts_v():
 # its times
 
 
+@pytest.mark.parametrize("loss", losses)
 @pytest.mark.parametrize("calls", [[1], [4], [1, 2, 4], list(range(1, 33))])
-def test_no_two_numbers_of_calls_share_a_first_time(calls):
-    times = own_times(1000, calls)
-    firsts = [own[0] for own in times]
+def test_the_teacher_visits_the_times_of_its_student(calls, loss):
+    visited = [1000 - 1000 * i / 48 for i in range(48)]
+    times = losses[loss]().times(visited, calls)
     assert [len(own) for own in times] == calls
-    assert firsts[0] == 1000
-    assert min(firsts) >= 500
-    assert len(set(firsts[:11])) == len(firsts[:11])
+    assert times[0][0] == 1000
     for own in times:
         assert all(t > s for t, s in pairwise([*own, 0.0]))
-    grid = teacher_times(1000, times, 16)
-    assert {t for own in times for t in own} <= set(grid)
-    assert all(0 < t - s <= 1000 / 16 + 1e-6 for t, s in pairwise([*grid, 0.0]))
+        assert set(own[1:]) <= set(visited)
+    distinct = {t for own in times for t in own}
+    if loss == "consistency":
+        assert distinct <= set(visited)
+        assert losses[loss]().evaluations(times) == len(distinct)
+    else:  # the first time tells the network how many calls there are
+        assert len({own[0] for own in times}) == len(times)
+        assert losses[loss]().evaluations(times) == sum(calls)
+
+
+def test_calls_share_their_times():
+    visited = [1000.0, 586.0, 456.0, 365.0, 274.0, 187.0, 109.0, 50.0]
+    expected = ((1000.0,), (1000.0, 274.0), (1000.0, 456.0, 274.0, 109.0))
+    assert losses["consistency"]().times(visited, [1, 2, 4]) == expected
 
 
 def test_a_student_knows_its_times(tmp_path):
     """They are kept with the weights; a sampler, an eta or a spacing turns them off."""
-    student = Distillation(teacher(), [1, 3]).student().eval()
+    student = Distillation(teacher(), [1, 3], "trajectory", "ddim", 10).student().eval()
     model_io.save(student, tmp_path)
     loaded = ddim.load(tmp_path, backend="torch")
     assert loaded.sampling == student.sampling
-    assert loaded.sampling.times == ((1000.0,), (950.0, 950 * 2 / 3, 950 / 3))
+    assert loaded.sampling.times == ((1000.0,), (925.0, 700.0, 400.0))
     three = loaded.sample(2, progress=False)
     assert torch.equal(three, student.sample(2, steps=3, progress=False))
-    spacing = [950.0, 950 * 2 / 3, 950 / 3]
+    spacing = [925.0, 700.0, 400.0]
     assert torch.equal(three, loaded.sample(2, sampler="ddim", spacing=spacing, progress=False))
     assert not torch.equal(three, loaded.sample(2, steps=1, progress=False))
     assert loaded.sample(1, steps=2, sampler="ddim", progress=False).shape == (1, 1, 8, 8)
-    assert loaded.describe_sampling() == "ddim, timesteps 950 633.333 316.667, 3 steps, eta = 0"
+    assert loaded.describe_sampling() == "ddim, timesteps 925 700 400, 3 steps, eta = 0"
     with pytest.raises(UserError, match="distilled for 1, 3 steps, not for 2; ask for one of them, or name a sampler"):
         loaded.sample(1, steps=2)
     with pytest.raises(UserError, match=r"This model is distilled, .* tune its teacher instead"):
@@ -235,10 +281,12 @@ def test_times_that_do_not_descend_are_refused(times):
         ({"calls": [0]}, "a student must be a whole number from 1 to 32; got 0"),
         ({"calls": [33]}, "a whole number from 1 to 32; got 33"),
         ({"calls": [2.5]}, "a whole number from 1 to 32; got 2.5"),
-        ({"steps": 0}, "The teacher's number of steps"),
+        ({"steps": 0}, "The number of steps"),
+        ({"steps": 3}, "The teacher makes 3 steps, and a student cannot learn 4 from them"),
+        ({"loss": "nothing"}, "There is no distillation loss called 'nothing'; choose one of consistency, trajectory"),
         ({"trajectories": 0}, "The number of trajectories"),
-        ({"sampler": "ddpm"}, "The teacher's sampler must be deterministic"),
-        ({"sampler": "heun"}, "The teacher's sampler must make one network call a step"),
+        ({"sampler": "ddpm"}, "The teacher's sampler must be deterministic, .* got ddpm"),
+        ({"sampler": "heun"}, "with one network call a step, e.g. 'ddim'; got heun"),
         ({"sampler": "nobody"}, "nobody"),
         ({"guidance": float("nan")}, "guidance"),
         ({"guidance_interval": (2, 1)}, "The guidance interval must be two noise levels"),
@@ -296,15 +344,18 @@ def test_a_resumed_distillation_is_the_uninterrupted_one(run, tmp_path, capsys):
     assert lines[-1]["step"] == 6
     assert all(line["held_out"] > 0 for line in lines)
     assert (tmp_path / "continued/samples/step-00000006.png").is_file()
-    config = json.loads((tmp_path / "continued/config.json").read_text())
+    config, loaded = json.loads((tmp_path / "continued/config.json").read_text()), ddim.load(run, backend="torch")
     assert config["distilled"] == {
         "calls": [1, 2],
-        "sampler": "ddim",
+        "loss": "consistency",
+        "sampler": None,
         "steps": 4,
         "guidance": 1.5,
         "guidance_interval": None,
         "trajectories": 16384,
-        "teacher_weights": ddim.presets.digest(ddim.load(run, backend="torch").network),
+        "teacher_sampling": "unipc, log-snr, 4 steps",
+        "teacher_times": [float(at.t) for at in loaded.sampling.resolve(loaded.schedule, 4)[1][:-1]],
+        "teacher_weights": ddim.presets.digest(loaded.network),
         "teacher": str(run),
     }
     assert config["recipe"]["data"] == "digits"

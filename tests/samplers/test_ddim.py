@@ -51,6 +51,25 @@ def test_eta_1_is_the_posterior_of_ddpm(t):
     assert injected**2 == pytest.approx((1 - before) / (1 - abar) * beta, rel=1e-8)
 
 
+@pytest.mark.parametrize(("eta", "exact"), [("max", True), (1.0, False), (0.0, False)])
+def test_eta_max_keeps_the_law_of_a_network_that_predicts_an_image(eta, exact):
+    """x_s = alpha_s x_0 + sigma_s z with new noise: where x_0 has the law of images, x_s has that of level s.
+
+    The network is the end of the flow of N(0, s^2), so that each of its predictions has the law N(0, s^2).
+    """
+    std, count = 0.4, 40_000
+
+    def end(x, at):
+        return from_x0(x, at, std * x / (at.alpha**2 * std**2 + at.sigma**2).sqrt())
+
+    visited = levels_at(LINEAR, timesteps(LINEAR, None, [1000, 450, 275, 110]))
+    noise = ImageNoise(3, range(1))
+    x = noise(torch.empty(1, count, dtype=torch.float64))
+    *_, found = trajectory(DDIM(eta), end, x, visited, noise)
+    ratio = found.std().item() / std
+    assert (abs(ratio - 1) < 4 / (2 * count) ** 0.5) == exact, ratio  # four standard errors
+
+
 def test_names():
     assert set(names()) >= {"ddim", "ddpm"}
     for sampler in (get("ddpm"), DDPM(), get("ddim", eta=1.0)):

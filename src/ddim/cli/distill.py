@@ -33,7 +33,7 @@ class Distill:
 
     For example:
       ddim distill runs/mnist --calls 4 --minutes 30
-      ddim distill mnist --calls 1,2,4 --guidance 1.2 --guidance-interval 0.3 5 --out runs/turbo
+      ddim distill mnist --calls 1,2,4 --teacher-steps 8 --out runs/turbo
       ddim distill runs/turbo --resume
     """
 
@@ -49,14 +49,17 @@ class Distill:
     """Updates of the weights; 3,000 if neither this nor --minutes is given."""
     init: str | None = None
     """Start from the weights of this run, whose network the student then has; the teacher if not given."""
-    guidance: Weight = 1.0
-    """Weight of the teacher's guidance, which the student learns, too."""
+    loss: Literal["consistency", "trajectory"] = "consistency"
+    """What the student learns: from each of its times, where the teacher's trajectory ends, and is then sampled with
+    eta = max; or where each of its steps leads, and is then sampled with eta = 0."""
+    guidance: Weight | None = None
+    """Weight of the teacher's guidance, which the student learns, too; that of the teacher's preset if not given."""
     guidance_interval: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
     """Guide the teacher only at noise levels sigma / alpha above LOW and up to HIGH."""
-    teacher_sampler: str = "ddim"
-    """The teacher's sampler, deterministic, with one network call a step."""
-    teacher_steps: int = 16
-    """The teacher's steps are at most T over this number long."""
+    teacher_sampler: str | None = None
+    """The teacher's sampler, deterministic, with one network call a step; its own if not given."""
+    teacher_steps: int | None = None
+    """The teacher's number of steps, or of network calls if it has a preset for it; its own if not given."""
     trajectories: int = 16384
     """Number of different trajectories of the teacher, at most as many as 1 GiB holds; learned again and again."""
     batch_size: int = Plan.batch_size
@@ -136,6 +139,7 @@ class Distill:
 
         asked: dict[str, Any] = {
             "calls": numbers("calls", self.calls, int),
+            "loss": self.loss,
             "sampler": self.teacher_sampler,
             "steps": self.teacher_steps,
             "guidance": self.guidance,

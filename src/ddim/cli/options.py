@@ -49,8 +49,9 @@ class SamplingFlags:
     steps: Steps = None
     sampler: str | None = None
     """Name of a sampler (see `ddim list samplers`)."""
-    eta: float | Literal["hat"] | None = None
-    """Noise to inject, at least 0: 0 is DDIM, 1 is DDPM, hat is sigma-hat. Without --sampler, it selects ddim."""
+    eta: float | Literal["hat", "max"] | None = None
+    """Noise to inject, at least 0: 0 is DDIM, 1 is DDPM, hat is sigma-hat, max all noise new. Without --sampler, it
+    selects ddim."""
     spacing: str | None = None
     """Name of a spacing (see `ddim list spacings`), or descending timesteps from at most T, e.g. 1000,500,250."""
 

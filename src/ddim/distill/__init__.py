@@ -1,22 +1,25 @@
 """Distillation: train a student to do in a few network calls what a model does in many.
 
-The student takes DDIM steps between a few times of its own. It learns the states of the teacher's trajectory at these
-times (SFD, arXiv 2409.19681).
+The student takes DDIM steps between a few times of its own. It learns from the teacher's trajectories, by a loss in
+`ddim.distill.losses`.
 """
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
-from ddim import samplers
 from ddim.contract import check_conditions, check_data
 from ddim.data import Images
 from ddim.denoiser import Denoiser
-from ddim.distill.trajectories import COUNT, Trajectories, own_times
+from ddim.distill.losses import Loss, losses
+from ddim.distill.trajectories import COUNT, Trajectories
 from ddim.errors import UserError, number
 from ddim.guidance import Interval
-from ddim.presets import digest
+from ddim.level import Level
+from ddim.presets import digest, guidance_of
+from ddim.samplers import Sampler
 from ddim.sampling import Sampling
 from ddim.train.distributed import Distributed
 from ddim.train.guards import Breakdown
@@ -24,11 +27,24 @@ from ddim.train.loop import Progress, fit
 from ddim.train.recipe import Plan
 from ddim.train.state import State
 
-__all__ = ["MOST_CALLS", "Distillation", "Trajectories", "distill", "own_times"]
+__all__ = ["MOST_CALLS", "Distillation", "Trajectories", "distill", "losses"]
 
 MOST_CALLS = 32  # of a student
-STEPS = 16  # of the teacher over all times
-MOST_STEPS = 1000
+
+
+class Teaching(NamedTuple):
+    """How the teacher is sampled."""
+
+    solver: Sampler
+    levels: list[Level]
+    guidance: float
+    interval: Interval | None
+    text: str
+
+    @property
+    def times(self) -> list[float]:
+        """The times that it visits, without the final 0."""
+        return [float(at.t) for at in self.levels[:-1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +54,9 @@ class Distillation:
     Args:
         teacher: the model to learn from, with its own weights and what serves its network.
         calls: the numbers of network calls of the student, each from 1 to 32. One student learns them all.
-        sampler, steps: the teacher's solver, deterministic, with one network call a step; its steps are at most
-            T / `steps` long.
+        loss: what it learns of the teacher's trajectories, a name in `ddim.distill.losses`.
+        sampler, steps: how the teacher is sampled, see `Denoiser.sample`; None is its own way, with its preset if it
+            has one. Its sampler must be deterministic, with one network call a step.
         trajectories: number of different trajectories of the teacher, at most as many as 1 GiB holds. Later updates
             learn from the same ones again.
         guidance, guidance_interval: of the teacher, see `Denoiser.sample`. The student does the same without guidance.
@@ -47,46 +64,32 @@ class Distillation:
             have another network. None is the teacher.
 
     Raises:
-        UserError: a number out of range, a stochastic teacher, guidance of a model without classes, or a start that
-            does not fit the teacher.
+        UserError: an unknown name, a number out of range, a stochastic teacher, one of fewer steps than the student,
+            guidance of a model without classes, or a start that does not fit the teacher.
     """
 
     command: ClassVar[str] = "distill"
 
     teacher: Denoiser
     calls: Sequence[int] = (4,)
-    sampler: str = "ddim"
-    steps: int = STEPS
-    guidance: float = 1.0
+    loss: str = "consistency"
+    sampler: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
     guidance_interval: Interval | None = None
     trajectories: int = COUNT
     start: Denoiser | None = None
     about: dict[str, Any] = field(default_factory=dict)  # further entries of what `describe` returns
 
     def __post_init__(self) -> None:
-        T = self.teacher.schedule.T
-        most = min(MOST_CALLS, T)
+        most = min(MOST_CALLS, self.teacher.schedule.T)
         allowed = f"a whole number from 1 to {most}"
         calls = [number("Each number of network calls of a student", one, int, 1, most, allowed) for one in self.calls]
         if not calls:
             raise UserError("Distillation needs a number of network calls, e.g. calls=4; got none.")
         object.__setattr__(self, "calls", tuple(sorted(set(calls))))
-        steps = number("The teacher's number of steps", self.steps, int, 1, min(MOST_STEPS, T))
-        object.__setattr__(self, "steps", steps)
         count = number("The number of trajectories", self.trajectories, int, 1)
         object.__setattr__(self, "trajectories", count)
-        solver = samplers.get(self.sampler)
-        if solver.stochastic:
-            raise UserError(f"The teacher's sampler must be deterministic, e.g. 'ddim'; got {self.sampler!r}.")
-        levels = self.sampling.resolve(self.teacher.schedule)[1]
-        if solver.calls(levels) != len(levels) - 1:
-            raise UserError(
-                f"The teacher's sampler must make one network call a step, e.g. 'ddim'; got {self.sampler!r}."
-            )
-        some = None if self.teacher.classes is None else [0]
-        _, weight, interval = check_conditions(self.teacher, some, None, self.guidance, self.guidance_interval)
-        object.__setattr__(self, "guidance", weight)
-        object.__setattr__(self, "guidance_interval", None if self.guidance_interval is None else interval)
         if self.start is not None:
             for name in ("shape", "classes"):
                 own, of_teacher = getattr(self.start, name), getattr(self.teacher, name)
@@ -94,11 +97,34 @@ class Distillation:
                     raise UserError(f"The student starts from a model with {name} {own}, its teacher has {of_teacher}.")
             if self.start.schedule.config != self.teacher.schedule.config:
                 raise UserError("The student starts from a model with another noise schedule than its teacher's.")
+        _ = self.sampling  # refuses a loss or a teacher that does not fit
 
-    @property
+    @cached_property
+    def teaching(self) -> Teaching:
+        """How the teacher is sampled."""
+        model, schedule = self.teacher, self.teacher.schedule
+        preset = model.preset(self.steps, self.sampler)
+        solver, visited = (
+            model.sampling.resolve(schedule, self.steps, self.sampler) if preset is None else preset.resolve(schedule)
+        )
+        text = model.describe_sampling(steps=self.steps, sampler=self.sampler)
+        if solver.stochastic or solver.calls(visited) != len(visited) - 1:
+            raise UserError(
+                f"The teacher's sampler must be deterministic, with one network call a step, e.g. 'ddim'; got {text}."
+            )
+        some = None if model.classes is None else [0]
+        weight, interval = guidance_of(preset, self.guidance, self.guidance_interval)
+        _, weight, checked = check_conditions(model, some, None, weight, interval)
+        return Teaching(solver, visited, weight, None if interval is None else checked, text)
+
+    @cached_property
     def sampling(self) -> Sampling:
         """How the student is sampled."""
-        return Sampling(max(self.calls), "ddim", None, "trailing", own_times(self.teacher.schedule.T, self.calls))
+        loss = self._loss()
+        return Sampling(max(self.calls), "ddim", loss.eta, "trailing", loss.times(self.teaching.times, self.calls))
+
+    def _loss(self) -> Loss:
+        return losses[self.loss]()
 
     @property
     def predicts(self) -> str:
@@ -112,15 +138,18 @@ class Distillation:
 
     def describe(self) -> dict[str, Any]:
         """Return the entry "distilled" of the student's `config.json`."""
-        interval = None if self.guidance_interval is None else [min(end, 1e9) for end in self.guidance_interval]
+        teaching = self.teaching
         return {
             "distilled": {
                 "calls": list(self.calls),
+                "loss": self.loss,
                 "sampler": self.sampler,
                 "steps": self.steps,
-                "guidance": self.guidance,
-                "guidance_interval": interval,
+                "guidance": teaching.guidance,
+                "guidance_interval": teaching.interval and [min(end, 1e9) for end in teaching.interval],
                 "trajectories": self.trajectories,
+                "teacher_sampling": teaching.text,
+                "teacher_times": teaching.times,
                 "teacher_weights": digest(self.teacher.network),
                 **self.about,
             }
@@ -146,15 +175,17 @@ class Distillation:
 
     def objective(self, images: Images, plan: Plan) -> Trajectories:
         """Return what the student minimises."""
+        teaching = self.teaching
         return Trajectories(
             self.teacher,
+            teaching.solver,
+            teaching.levels,
+            teaching.guidance,
+            teaching.interval,
+            self._loss(),
             self.sampling.times,
             images.labels,
             plan,
-            samplers.get(self.sampler),
-            self.steps,
-            self.guidance,
-            self.guidance_interval,
             self.trajectories,
         )
 
@@ -165,16 +196,11 @@ def distill(
     plan: Plan,
     calls: int | Sequence[int] = 4,
     *,
-    sampler: str = "ddim",
-    steps: int = STEPS,
-    guidance: float = 1.0,
-    guidance_interval: Interval | None = None,
-    trajectories: int = COUNT,
-    start: Denoiser | None = None,
     distributed: Distributed | None = None,
     state: State | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     recover: Callable[[Breakdown], bool] = lambda breakdown: False,
+    **options: Any,
 ) -> Iterator[Progress]:
     """Train a student of a model, and yield the progress after each update; the last `progress.average` is the student.
 
@@ -186,19 +212,11 @@ def distill(
         images: images whose classes the student draws; of the images themselves nothing is learned.
         plan: how to train. Its `weighting`, `times`, `mirror` and `label_dropout` have no effect.
         calls: the student's number of network calls, or several, which one student then learns.
-        sampler, steps, guidance, guidance_interval, trajectories, start: see `Distillation`, which has the same errors.
         distributed, state, interrupted, recover: see `fit`.
+        options: loss, sampler, steps, guidance, guidance_interval, trajectories, start: see `Distillation`, which has
+            the same errors.
     """
-    task = Distillation(
-        model,
-        (calls,) if isinstance(calls, int) else calls,
-        sampler,
-        steps,
-        guidance,
-        guidance_interval,
-        trajectories,
-        start,
-    )
+    task = Distillation(model, (calls,) if isinstance(calls, int) else calls, **options)
     check_data(images, model.shape, model.classes)
     student = task.student().to(model.device)
     return fit(

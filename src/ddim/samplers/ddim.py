@@ -21,7 +21,9 @@ class DDIM(Sampler):
 
     Args:
         eta: share of DDPM's noise that is injected, in [0, 1]: 0 is DDIM, deterministic; 1 is DDPM. "hat" is
-            the paper's sigma-hat: DDPM's larger variance, with the eps term of eta = 1 (appendix D.3).
+            the paper's sigma-hat: DDPM's larger variance, with the eps term of eta = 1 (appendix D.3). "max" is the
+            most that Eq. 12 allows, std = sqrt(1 - abar_s): x_s is x0 with new noise. It is for networks that predict
+            an image in one call, and turns them into consistency sampling (arXiv 2303.01469, Algorithm 1).
 
     Raises:
         UserError: an eta outside [0, 1].
@@ -29,9 +31,9 @@ class DDIM(Sampler):
 
     variants = ({"eta": 0.5},)
 
-    def __init__(self, eta: float | Literal["hat"] = 0.0) -> None:
-        allowed = "a number from 0 (DDIM) to 1 (DDPM), or 'hat'"
-        self.eta = eta if eta == "hat" else number("eta", eta, float, 0, 1, allowed)
+    def __init__(self, eta: float | Literal["hat", "max"] = 0.0) -> None:
+        allowed = "a number from 0 (DDIM) to 1 (DDPM), 'hat' or 'max'"
+        self.eta = eta if eta in ("hat", "max") else number("eta", eta, float, 0, 1, allowed)
         self.stochastic = self.eta != 0
 
     def step(
@@ -52,6 +54,8 @@ class DDIM(Sampler):
         std = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s)  (Eq. 16). The two differ only for
         sigma-hat, which injects sqrt(1 - abar_t / abar_s), and nothing in a step that ends at t = 0.
         """
+        if self.eta == "max":
+            return to.sigma, to.sigma
         forward = added_noise(to, at)  # sqrt(1 - abar_t / abar_s)
         if self.eta == "hat":
             return to.sigma / at.sigma * forward, forward * (to.sigma > 0)
