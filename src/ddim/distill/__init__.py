@@ -107,7 +107,8 @@ class Distillation:
         solver, visited = (
             model.sampling.resolve(schedule, self.steps, self.sampler) if preset is None else preset.resolve(schedule)
         )
-        text = model.describe_sampling(steps=self.steps, sampler=self.sampler)
+        own = self.guidance is None and self.guidance_interval is None
+        text = model.describe_sampling(own, steps=self.steps, sampler=self.sampler)
         if solver.stochastic or solver.calls(visited) != len(visited) - 1:
             raise UserError(
                 f"The teacher's sampler must be deterministic, with one network call a step, e.g. 'ddim'; got {text}."
