@@ -1,10 +1,10 @@
-"""`ddim.load`: load a model by its name or from a run folder."""
+"""`ddim.load`: load a model by its name, from a run folder, or from the files of another library."""
 
 from pathlib import Path
 
 from torch import nn
 
-from ddim import model_io
+from ddim import interop, model_io
 from ddim.backends.serving import serve
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
@@ -48,21 +48,27 @@ def load(
     raw: bool = False,
     backend: str = "auto",
     precision: str = "auto",
+    image_size: interop.ImageSize = None,
 ) -> Denoiser:
     """Return a trained model, ready to sample, in eval mode on the CPU.
 
     Args:
-        name_path_or_hub_id: the name of a model that comes with ddim, or the folder of a run.
+        name_path_or_hub_id: the name of a model that comes with ddim, or the folder of a run; or a folder of diffusers.
         network: the module itself, for a model whose network is not registered.
         checkpoint: the step of the checkpoint whose weights to load; None loads the run's model.
         raw: load the latest weights instead of the averaged ones, of the newest checkpoint if none is given.
         backend, precision: what computes the network of `sample`, see `ddim.backends.serve`. "torch" is the network
             itself, in the precision of its weights.
+        image_size: side of the images, or (height, width), for a model of another library that does not tell it.
 
     Raises:
         UserError: the folder does not exist, or holds no model that this version can read.
     """
     folder = find(name_path_or_hub_id)
+    if interop.is_diffusers(folder):
+        if network is not None or checkpoint is not None or raw:
+            raise UserError(f"{folder} is a folder of diffusers; leave out the network, --checkpoint and --raw.")
+        return serve(interop.from_diffusers(folder, image_size), backend, precision)
     model = model_io.load(folder, network)
     if checkpoint is not None or raw:
         step = checkpoint if checkpoint is not None else checkpoints.newest(folder)
