@@ -1,0 +1,54 @@
+"""`ddim export`."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import ddim
+from ddim.cli import main
+
+ONE_GROUP = {"width": 16, "groups": 1}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run with classes whose network diffusers has, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    network = ddim.nets.build("unet", 1, "tiny", 3, **ONE_GROUP)
+    model = ddim.Denoiser(network, ddim.schedule.linear(), shape=(1, 8, 8), classes=3)
+    ddim.model_io.save(model, "runs/a")
+    return model
+
+
+def test_a_folder_of_diffusers_and_back_to_a_run(run, capsys):
+    main(["export", "runs/a", "--to", "diffusers", "--label", "1"])
+    assert capsys.readouterr().out == ('a-diffusers is written. Use it: DDIMPipeline.from_pretrained("a-diffusers")\n')
+    main(["export", "a-diffusers", "--to", "ddim", "--out", "runs/b"])
+    again, x = ddim.load("runs/b"), torch.randn(2, 1, 8, 8)
+    assert (again.classes, again.indexed) == (None, True)
+    at = run.schedule(300)
+    torch.testing.assert_close(again(x, at).x0, run.eval()(x, at, torch.tensor([1, 1])).x0, rtol=0, atol=1e-5)
+
+
+def test_a_program(run, capsys):
+    main(["export", "runs/a", "--to", "torch"])
+    assert "torch.export.load" in capsys.readouterr().out
+    assert sorted(os.listdir("a-torch")) == ["model.json", "network.pt2"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to", "torch", "--label", "1"], "--label is for --to diffusers; a folder for torch has all classes"),
+        (["--to", "torch", "--out", "runs"], "runs is not empty; choose another --out"),
+        (["--to", "diffusers"], "choose one class for the folder with a label (--label)"),
+    ],
+)
+def test_what_is_refused(run, words, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["export", "runs/a", *words])
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == ["runs"]
