@@ -253,7 +253,7 @@ def test_broken_and_hostile_folders(tmp_path, monkeypatch):
     (folder / "model_index.json").write_text("[]")
     with pytest.raises(UserError, match="is not a config of diffusers"):
         ddim.load(folder)
-    with pytest.raises(UserError, match="leave out the network, --checkpoint and --raw"):
+    with pytest.raises(UserError, match="holds one set of weights; leave out --raw"):
         ddim.load(folder, raw=True)
 
 

@@ -54,8 +54,19 @@ def tensors(content: Any, path: Path) -> dict[str, Tensor]:
     return found
 
 
-def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], path: Path) -> Network:
+def filled(
+    make: Callable[[], Network],
+    weights: Mapping[str, Tensor],
+    path: Path,
+    named: Callable[[str], str] = str,
+) -> Network:
     """Return the network that `make` builds, in eval mode, with the weights of a file.
+
+    Args:
+        make: builds the network.
+        weights: by their names in the file.
+        path: of the file.
+        named: the name in the file of a weight of the network; by default the same.
 
     Raises:
         UserError: the network is far larger than the file, or weights are missing, left over, or of other shapes; at
@@ -67,7 +78,7 @@ def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], path: Pat
             network = make()
     except UserError as error:
         raise UserError(f"The network of {path} cannot be built: {error}") from error
-    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    own = {named(name): tuple(value.shape) for name, value in network.state_dict().items()}
     both = sorted(own.keys() & shapes.keys())
     other = [f"{name} is {shapes[name]} and not {own[name]}" for name in both if shapes[name] != own[name]]
     faults = (("lacks", sorted(own.keys() - shapes.keys())), ("also holds", sorted(shapes.keys() - own.keys())))
@@ -77,5 +88,5 @@ def filled(make: Callable[[], Network], weights: Mapping[str, Tensor], path: Pat
             f"{path} does not hold the weights of the network that its config describes: {'; '.join(said)}. Give the "
             "file and the config that were saved together."
         )
-    model_io.fill(network, weights, path)
+    model_io.fill(network, {name: weights[named(name)] for name in network.state_dict()}, path)
     return network.eval()

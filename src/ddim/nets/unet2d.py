@@ -1,6 +1,6 @@
 """DDPM's U-Net with the layers and the names of diffusers' `UNet2DModel`, whose weights it takes as they are.
 
-The official checkpoints of DDPM and DDIM have the same layers under other names.
+The official checkpoints of DDPM and DDIM have the same layers under other names (`ddim.interop.official`).
 """
 
 import math
