@@ -5,15 +5,26 @@ from typing import Any
 
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.interop import official, weights
+from ddim.interop import lucidrains, official, weights
 from ddim.interop.diffusers import ImageSize, from_diffusers, is_diffusers, to_diffusers
+from ddim.interop.lucidrains import from_lucidrains
 from ddim.interop.official import from_official
 from ddim.interop.programs import to_onnx, to_torch
 from ddim.text import listed
 
-__all__ = ["ImageSize", "from_diffusers", "from_official", "load", "to_diffusers", "to_onnx", "to_torch"]
+__all__ = [
+    "ImageSize",
+    "from_diffusers",
+    "from_lucidrains",
+    "from_official",
+    "load",
+    "to_diffusers",
+    "to_onnx",
+    "to_torch",
+]
 
-READERS = {official.is_official: from_official}
+READERS = ((official.is_official, from_official), (lucidrains.is_lucidrains, from_lucidrains))
+"""For each layout of a file of weights, whether a content has it, and what reads it."""
 
 
 def load(
@@ -33,11 +44,11 @@ def load(
             raise UserError(f"{path} is a folder of diffusers, which holds one set of weights; leave out --raw.")
         return from_diffusers(path, image_size)
     content = weights.read(path)
-    for is_known, read in READERS.items():
+    for is_known, read in READERS:
         if is_known(content):
             return read(path, raw=raw, image_size=image_size)
     names = [str(name)[:60] for name in content] if isinstance(content, dict) else [type(content).__name__]
     raise UserError(
         f"{path} has none of the layouts that ddim reads: it holds {listed(names, 3)}; ddim reads folders of "
-        "diffusers, and checkpoints of the official DDPM and DDIM code."
+        "diffusers, and checkpoints of the official DDPM and DDIM code and of denoising-diffusion-pytorch."
     )
