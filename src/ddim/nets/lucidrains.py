@@ -29,7 +29,7 @@ class LucidrainsUNet(nn.Module):
         heads, head_channels: of the attention of each stage; the bottom has those of the last.
         dropout: probability, in [0, 1), inside each residual block.
         theta: the time's longest period over 2 pi, its `sinusoidal_pos_emb_theta`.
-        classes: number of classes, or None. The label -1, and None, add no embedding.
+        classes: number of classes, or None; the library itself has none.
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
@@ -69,7 +69,7 @@ class LucidrainsUNet(nn.Module):
         self.time_mlp = nn.Sequential(
             nn.Identity(), nn.Linear(width, features), nn.GELU(), nn.Linear(features, features)
         )
-        self.label = nn.Embedding(classes, features) if classes else None
+        self.label = nn.Embedding(classes + 1, features) if classes else None  # row 0 is the null class
         self.init_conv = nn.Conv2d(channels, dims[0], 7, padding=3)
 
         def stage(inputs: int, outputs: int, i: int, last: nn.Module) -> nn.ModuleList:
@@ -102,8 +102,9 @@ class LucidrainsUNet(nn.Module):
         frequencies = torch.exp(torch.arange(half, device=t.device) * -(math.log(self.theta) / max(half - 1, 1)))
         angles = t.float()[:, None] * frequencies
         embedding = self.time_mlp(torch.cat([angles.sin(), angles.cos()], dim=1).to(self.init_conv.weight.dtype))
-        if self.label is not None and label is not None:
-            embedding = embedding + self.label(label.clamp(min=0)) * (label >= 0)[:, None]
+        if self.label is not None:
+            label = t.new_full(t.shape, -1, dtype=torch.long) if label is None else label
+            embedding = embedding + self.label(label + 1)
         embedding = F.silu(embedding)
         height, width = x.shape[-2:]
         x = self.init_conv(F.pad(x, (0, -width % self.factor, 0, -height % self.factor)))
@@ -175,12 +176,12 @@ class LinearAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Conv2d(heads * size, channels, 1), RMSNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.to_qkv(self.norm(x)).unflatten(1, (3, self.heads, self.size)).flatten(4).unbind(1)
-        mk, mv = (one.expand(len(x), -1, -1, -1) for one in self.mem_kv)  # (B, heads, size, pixels) each
+        q, k, v = (one.flatten(2).unflatten(1, (self.heads, -1)) for one in self.to_qkv(self.norm(x)).chunk(3, dim=1))
+        mk, mv = (one.expand(x.shape[0], -1, -1, -1) for one in self.mem_kv)  # (B, heads, size, pixels) each
         k, v = torch.cat([mk, k], dim=-1), torch.cat([mv, v], dim=-1)
         context = k.softmax(dim=-1) @ v.transpose(-2, -1)
         h = context.transpose(-2, -1) @ (q.softmax(dim=-2) * self.size**-0.5)
-        return x + self.to_out(h.reshape(len(x), -1, *x.shape[-2:]))  # type: ignore[no-any-return]
+        return x + self.to_out(h.reshape(x.shape[0], -1, *x.shape[-2:]))  # type: ignore[no-any-return]
 
 
 class FullAttention(nn.Module):
@@ -188,15 +189,15 @@ class FullAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, size: int) -> None:
         super().__init__()
-        self.heads, self.size = heads, size
+        self.heads = heads
         self.norm = RMSNorm(channels)
         self.mem_kv = nn.Parameter(torch.randn(2, heads, MEMORY, size))
         self.to_qkv = nn.Conv2d(channels, 3 * heads * size, 1, bias=False)
         self.to_out = nn.Conv2d(heads * size, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.to_qkv(self.norm(x)).unflatten(1, (3, self.heads, self.size)).flatten(4).transpose(-2, -1)
-        q, k, v = qkv.unbind(1)  # (B, heads, pixels, size) each
-        mk, mv = (one.expand(len(x), -1, -1, -1) for one in self.mem_kv)
+        parts = self.to_qkv(self.norm(x)).chunk(3, dim=1)
+        q, k, v = (one.flatten(2).unflatten(1, (self.heads, -1)).transpose(-2, -1) for one in parts)
+        mk, mv = (one.expand(x.shape[0], -1, -1, -1) for one in self.mem_kv)
         h = attention(q, torch.cat([mk, k], dim=-2), torch.cat([mv, v], dim=-2))
-        return x + self.to_out(h.transpose(-2, -1).reshape(len(x), -1, *x.shape[-2:]))  # type: ignore[no-any-return]
+        return x + self.to_out(h.transpose(-2, -1).reshape(x.shape[0], -1, *x.shape[-2:]))  # type: ignore[no-any-return]

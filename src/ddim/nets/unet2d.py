@@ -120,7 +120,8 @@ class UNet2D(nn.Module):
         angles = sinusoid(t, self.width, self.cos_first, self.frequency_shift)
         embedding = self.time_embedding(angles.to(self.conv_in.weight.dtype))
         if self.class_embedding is not None and label is not None:
-            embedding = embedding + self.class_embedding(label.clamp(min=0)) * (label >= 0)[:, None]
+            table = F.pad(self.class_embedding.weight, (0, 0, 1, 0))  # OpenVINO 2026.4 can crash if labels are masked
+            embedding = embedding + F.embedding(label + 1, table)
         embedding = F.silu(embedding)
         x = self.conv_in(2 * x - 1 if self.centre else x)
         skips = [x]
