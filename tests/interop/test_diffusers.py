@@ -331,7 +331,10 @@ def test_a_class_becomes_a_folder(name, label, tmp_path):
     [
         (lambda: ours("unet", {"fold": 2}), "the network has fold = 2"),
         (lambda: ours("unet", {}), r"norm_num_groups\), and the network has 8 for 32 channels, 16 for 64 channels"),
-        (lambda: ours("plain", {}), r"cannot express the network 'plain' \(PlainUNet\); only unet2d and unet can be"),
+        (
+            lambda: ours("plain", {}),
+            r"cannot express the network 'plain' \(PlainUNet\), only unet2d and unet; train .* unet2d",
+        ),
         (lambda: ours("unet2d", {"middle_groups": 0}), "middle_groups = 0"),
         (lambda: ours("unet2d", {"widths": (32,) * 5, "blocks": 1}), "halves each side 4 times .* images are 8 x 8"),
         (lambda: ours("unet2d", {}, classes=3), "DDIMPipeline passes no labels, and this model has classes = 3"),

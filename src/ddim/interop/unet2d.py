@@ -79,6 +79,8 @@ NAMES = (
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of an attention's layers before diffusers 0.12."""
 
+REMEDY = "train a model for diffusers with --network unet2d"
+
 
 def options(config: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `ddim.nets.UNet2D` for a config of `UNet2DModel`, `channels` among them.
@@ -167,7 +169,7 @@ def expressed(network: nn.Module, shape: tuple[int, ...], indexed: bool) -> tupl
     else:
         raise UserError(
             f"UNet2DModel cannot express the network {getattr(network, 'config', {}).get('name', 'custom')!r} "
-            f"({type(network).__name__}); only unet2d and unet can be."
+            f"({type(network).__name__}), only unet2d and unet; {REMEDY}."
         )
     stages = len(made["widths"])
     if any(side % 2 ** (stages - 1) for side in shape[1:]):
@@ -227,14 +229,14 @@ def _from_unet(network: UNet) -> tuple[dict[str, Any], dict[str, Tensor]]:
     made: dict[str, Any] = dict(network.config)  # type: ignore[arg-type]
     if made["fold"] != 1:
         raise UserError(
-            f"UNet2DModel has no folding of pixels into channels, and the network has fold = {made['fold']}."
+            f"UNet2DModel has no folding of pixels into channels, and the network has fold = {made['fold']}; {REMEDY}."
         )
     norms = sorted({(one.num_channels, one.num_groups) for one in network.modules() if isinstance(one, nn.GroupNorm)})
     if len({groups for _, groups in norms}) > 1:
         said = ", ".join(f"{groups} for {channels} channels" for channels, groups in norms)
         raise UserError(
-            f"UNet2DModel has one number of groups for all norms (norm_num_groups), and the network has {said}; one "
-            "with a width of 128, or with groups = 1, can be expressed."
+            f"UNet2DModel has one number of groups for all norms (norm_num_groups), and the network has {said}; "
+            f"{REMEDY}."
         )
     weights: dict[str, Tensor] = {}
     for name, value in network.state_dict().items():
