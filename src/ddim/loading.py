@@ -17,20 +17,20 @@ SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 """The folder of the models that come with ddim."""
 
 
-def find(name_or_path: str | Path, file: bool = False) -> Path:
+def find(name_or_path: str | Path, foreign: bool = False) -> Path:
     """Return the folder of a model: of one that comes with ddim for a string such as "mnist", else the path itself.
 
-    A `Path`, or a string with a slash, is a folder of yours; `~` in it is the home folder. With `file`, it may also be
-    a file. Raises `UserError` if neither exists.
+    A `Path`, or a string with a slash, is a folder of yours; `~` in it is the home folder. With `foreign`, it may
+    also be a model of another library, a folder or a file. Raises `UserError` if neither exists.
     """
     names = {path.parent.name: path.parent for path in sorted(SHIPPED.glob("*/config.json"))}
     folder = names.get(name_or_path) if isinstance(name_or_path, str) else None
     folder = folder or user_path(name_or_path)
-    if folder.is_file():
-        if file:
+    if folder.is_file() or interop.is_diffusers(folder):
+        if foreign:
             return folder
         raise UserError(
-            f"{folder} is a file, not a run; for weights of another library, `ddim export {folder} --to ddim --out "
+            f"{folder} is not a run; if it is a model of another library, `ddim export {folder} --to ddim --out "
             f"runs/{folder.stem}` makes a run of it."
         )
     if not folder.is_dir():
@@ -74,7 +74,7 @@ def load(
     Raises:
         UserError: the folder does not exist, or holds no model that this version can read.
     """
-    folder = find(name_path_or_hub_id, file=True)
+    folder = find(name_path_or_hub_id, foreign=True)
     if (foreign := interop.load(folder, network, checkpoint, raw, image_size)) is not None:
         return serve(foreign, backend, precision)
     model = model_io.load(folder, network)

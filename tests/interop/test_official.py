@@ -154,7 +154,7 @@ def test_what_is_no_such_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"refused, and nothing in it was run: it names (posix|nt)\.mkdir"):
         ddim.load(path)
     path.write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"ckpt\.pth"):
+    with pytest.raises(UserError, match=r"ckpt\.pth is no file of weights that PyTorch or safetensors wrote"):
         ddim.load(path)
     with pytest.raises(UserError, match="leave out the network and --checkpoint"):
         ddim.load(path, checkpoint=3)

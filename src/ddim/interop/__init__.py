@@ -17,6 +17,7 @@ __all__ = [
     "from_diffusers",
     "from_lucidrains",
     "from_official",
+    "is_diffusers",
     "load",
     "to_diffusers",
     "to_onnx",

@@ -79,7 +79,7 @@ NAMES = (
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of an attention's layers before diffusers 0.12."""
 
-REMEDY = "train a model for diffusers with --network unet2d"
+REMEDY = "train a model for diffusers with --network unet2d --size small"
 
 
 def options(config: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ddim import model_io
 from ddim.errors import UserError
 from ddim.files import read_tensors, unreadable
-from ddim.text import listed, one_line
+from ddim.text import listed
 
 MOST = 10  # names in a message
 Network = TypeVar("Network", bound=nn.Module)
@@ -35,10 +35,13 @@ def read(path: Path) -> Any:
         raise unreadable(path, error, "copy it again") from error
     except UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it names {named[1]}" if named else one_line(error)
+        if named is None:
+            raise UserError(
+                f"{path} is no file of weights that PyTorch or safetensors wrote; copy it again."
+            ) from error
         raise UserError(
-            f"{path} was refused, and nothing in it was run: {what}, and weights hold tensors, numbers and text alone. "
-            "Save the model's state_dict in its own program, or convert it to safetensors."
+            f"{path} was refused, and nothing in it was run: it names {named[1]}, and weights hold tensors, numbers "
+            "and text alone. Save the model's state_dict in its own program, or convert it to safetensors."
         ) from error
     except Exception as error:  # a damaged archive may raise anything
         raise unreadable(path, error, "copy it again") from error
