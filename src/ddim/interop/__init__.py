@@ -5,7 +5,7 @@ from typing import Any
 
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.interop import lucidrains, official, weights
+from ddim.interop import hub, lucidrains, official, weights
 from ddim.interop.diffusers import ImageSize, from_diffusers, is_diffusers, to_diffusers
 from ddim.interop.lucidrains import from_lucidrains
 from ddim.interop.official import from_official
@@ -17,6 +17,7 @@ __all__ = [
     "from_diffusers",
     "from_lucidrains",
     "from_official",
+    "hub",
     "is_diffusers",
     "load",
     "to_diffusers",
