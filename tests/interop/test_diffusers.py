@@ -346,6 +346,34 @@ def test_what_cannot_be_expressed_is_refused_by_its_name(make, message, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_that_are_nan_are_not_written(tmp_path):
+    model = ours("unet2d", {})
+    model.network.conv_in.weight.data[0, 0, 0, 0] = torch.nan
+    with pytest.raises(UserError, match=r"The weights conv_in\.weight are not all finite, so nothing is written"):
+        interop.to_diffusers(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+WRONG = (None, "x", [], [None], {}, -1, 0, 1e30, True)
+
+
+@pytest.mark.parametrize("part", ["unet/config.json", "scheduler/scheduler_config.json"])
+@pytest.mark.filterwarnings("ignore:.*clip_sample")
+def test_any_value_of_any_field_loads_or_is_refused_in_a_sentence(part, tmp_path):
+    folder = pipeline_of(tmp_path, unet(block_out_channels=(8, 8), norm_num_groups=4))
+    whole = json.loads((folder / part).read_text())
+    refused = []
+    for field in whole.keys() - {"_diffusers_version", "_name_or_path"}:
+        for value in WRONG:
+            (folder / part).write_text(json.dumps({**whole, field: value}))
+            try:
+                ddim.load(folder, backend="torch")
+            except UserError as error:
+                refused.append(str(error))
+    assert len(refused) > 5 * len(whole)
+    assert all(str(folder) in text and "\n" not in text for text in refused)
+
+
 def test_a_label_that_is_not_a_class(tmp_path):
     with pytest.raises(UserError, match="no classes; leave the label 1 out"):
         interop.to_diffusers(ours("unet2d", {}), tmp_path, label=1)

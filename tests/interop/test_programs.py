@@ -96,6 +96,20 @@ def test_levels_and_predictions(predicts, tmp_path, monkeypatch):
         sample_onnx.sample(1, labels=[0], folder=folder)
 
 
+def test_the_levels_of_a_student(by_class, tmp_path):
+    """It is asked at the times that it was trained at, and makes no other number of steps."""
+    sampling = Sampling(2, "ddim", None, "trailing", times=((900.0,), (800.0, 250.5)))
+    network = nets.build("plain", 1, "tiny", widths=(4,))
+    model = Denoiser(network, schedule.linear(), "v", (1, 4, 4), sampling=sampling).eval()
+    about = json.loads((interop.to_torch(model, tmp_path) / "model.json").read_text())
+    assert [level[0] for level in sample_onnx.levels(about)] == [800, 250.5, 0]
+    assert [level[0] for level in sample_onnx.levels(about, 1)] == [900, 0]
+    with pytest.raises(SystemExit, match="distilled for 1, 2 steps; got 4"):
+        sample_onnx.levels(about, 4)
+    with pytest.raises(UserError, match="a student with times of its own"):
+        interop.to_diffusers(model, tmp_path / "folder")
+
+
 def test_a_program_of_torch_export(by_class, tmp_path):
     folder = interop.to_torch(by_class, tmp_path / "a" / "b")
     program = torch.export.load(folder / "network.pt2").module()

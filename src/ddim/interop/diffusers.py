@@ -14,7 +14,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError, number
 from ddim.files import read_table, unreadable, user_path, write_bytes, write_text
 from ddim.interop import schedulers, unet2d
-from ddim.interop.weights import filled, read, tensors
+from ddim.interop.weights import filled, read, reads, tensors
 from ddim.nets.unet2d import UNet2D
 
 WEIGHTS = (
@@ -33,6 +33,7 @@ def is_diffusers(folder: Path) -> bool:
     return (folder / "model_index.json").is_file() or "_class_name" in _table(folder / "config.json", missing=True)
 
 
+@reads("diffusers")
 def from_diffusers(folder: str | Path, image_size: ImageSize = None) -> Denoiser:
     """Return the model of a diffusers folder, in eval mode on the CPU.
 
@@ -101,7 +102,7 @@ def from_diffusers(folder: str | Path, image_size: ImageSize = None) -> Denoiser
             f"{plan} has clip_sample = false: pass clip=False to model.sample (--no-clip to the commands), which clip "
             "each predicted image to [-1, 1] by default.",
             Notice,
-            stacklevel=3,
+            stacklevel=4,
         )
     return model.eval()
 
@@ -129,10 +130,17 @@ def to_diffusers(model: Denoiser, folder: str | Path, label: int | None = None) 
             f"DDIMPipeline passes no labels, and this model has classes = {model.classes}: choose one class for the "
             "folder with a label (--label), -1 for any class."
         )
+    if model.sampling.times:
+        raise UserError(
+            "DDIMPipeline chooses its own times, and this model is a student with times of its own (sampling.times); "
+            "export its teacher, or the student to onnx."
+        )
     config, weights = unet2d.expressed(model.network, model.shape, model.indexed)
     if label is not None:
         given = number("The label", label, int, -1, (model.classes or 0) - 1)
         weights = unet2d.with_class(weights, _embedding(model.network, given))
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise UserError(f"The weights {broken[0]} are not all finite, so nothing is written; train the model again.")
     scheduler = schedulers.write(model.schedule, model.predicts, model.sampling.spacing)
     about = {"_diffusers_version": VERSION}
     index = {
@@ -176,7 +184,7 @@ def _embedding(network: nn.Module, label: int) -> Tensor | None:
 def _scheduler(path: Path) -> schedulers.Scheduler:
     if not path.is_file():
         text = f"{path.parent} has no scheduler_config.json: the schedule is taken to be DDPM's, linear with T = 1000."
-        warnings.warn(text, Notice, stacklevel=4)
+        warnings.warn(text, Notice, stacklevel=5)
         return schedulers.read({"_class_name": "DDIMScheduler"})
     try:
         return schedulers.read(_table(path))

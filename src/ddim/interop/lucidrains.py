@@ -14,7 +14,7 @@ from ddim.errors import UserError
 from ddim.files import user_path
 from ddim.interop.diffusers import ImageSize, size
 from ddim.interop.schedulers import STEPS
-from ddim.interop.weights import filled, read, tensors
+from ddim.interop.weights import filled, read, reads, tensors
 from ddim.nets.lucidrains import LucidrainsUNet
 from ddim.sampling import Sampling
 from ddim.schedule import Schedule
@@ -29,6 +29,7 @@ def is_lucidrains(content: Any) -> bool:
     return any(isinstance(state, Mapping) and any(str(name).endswith(MARK) for name in state) for state in states)
 
 
+@reads("denoising-diffusion-pytorch")
 def from_lucidrains(
     path: str | Path,
     *,

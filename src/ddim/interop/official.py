@@ -13,7 +13,7 @@ from ddim.errors import UserError, number
 from ddim.files import JSON_BYTES, as_table, unreadable, user_path
 from ddim.interop.diffusers import ImageSize, size
 from ddim.interop.schedulers import STEPS
-from ddim.interop.weights import filled, read, tensors
+from ddim.interop.weights import filled, read, reads, tensors
 from ddim.nets.unet2d import UNet2D
 from ddim.sampling import Sampling
 from ddim.schedule import LONGEST, Schedule
@@ -54,6 +54,7 @@ def is_official(content: Any) -> bool:
     )
 
 
+@reads("the official DDPM and DDIM code")
 def from_official(path: str | Path, *, raw: bool = False, image_size: ImageSize = None) -> Denoiser:
     """Return the model of a checkpoint of the official DDPM and DDIM code, in eval mode on the CPU.
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from ddim.device import evaluating
 from ddim.errors import UserError
 from ddim.files import user_path, write_text, writing
 from ddim.interop import sample_onnx
+from ddim.level import Level
 from ddim.text import listed, one_line
 
 NETWORKS = {"onnx": "network.onnx", "torch": "network.pt2"}
@@ -27,7 +28,8 @@ def to_onnx(model: Denoiser, folder: str | Path) -> Path:
     """Write `network.onnx`, for any number of images, `model.json`, and `sample.py`; return the folder.
 
     `sample.py` needs NumPy and onnxruntime alone. It draws from a seed the images of
-    `model.sample(count, sampler="ddim", seed=seed)`, to 1e-4 in float32 after 50 steps.
+    `model.sample(count, sampler="ddim", seed=seed)`, to 1e-4 in float32 after 50 steps; of a student of `ddim.distill`,
+    those of `model.sample(count, seed=seed)`.
 
     Args:
         model: any model whose network PyTorch can export; inputs are x (B, C, H, W), t (B,) and, with classes, label.
@@ -70,19 +72,25 @@ def to_torch(model: Denoiser, folder: str | Path) -> Path:
     return _written(model, folder, "torch", export)
 
 
+def _numbers(levels: Sequence[Level]) -> list[list[float]]:
+    return [[float(number) for number in level] for level in levels]
+
+
 def _written(
     model: Denoiser, folder: str | Path, kind: str, export: Callable[[Source, Path], Callable[..., Tensor]]
 ) -> Path:
     """Export into a temporary folder, compare the program with the network, and copy it with `model.json`."""
     folder, name = user_path(folder), NETWORKS[kind]
     source = Source(model.network, model.shape, model.classes, model.schedule.T)
-    _, levels = model.sampling.resolve(model.schedule, sampler="ddim")
+    _, levels = model.sampling.resolve(model.schedule, sampler=None if model.sampling.times else "ddim")
+    own = [model.sampling.resolve(model.schedule, len(times))[1] for times in model.sampling.times]  # of a student
     about = {
         "shape": list(model.shape),
         "classes": model.classes,
         "predicts": model.predicts,
         "indexed": model.indexed,
-        "levels": [[float(number) for number in level] for level in levels],
+        "levels": _numbers(levels),
+        "student": {len(one) - 1: _numbers(one) for one in own},
         "alpha": [float(model.schedule(t).alpha) for t in range(model.schedule.T + 1)],
         "sigma": [float(model.schedule(t).sigma) for t in range(model.schedule.T + 1)],
     }

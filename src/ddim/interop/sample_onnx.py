@@ -19,9 +19,16 @@ HERE = Path(__file__).resolve().parent
 
 
 def levels(model: dict[str, Any], steps: int | None = None) -> list[tuple[float, float, float]]:
-    """Return the levels (t, alpha, sigma) to visit: the model's own, or those of so many steps with trailing times."""
+    """Return the levels (t, alpha, sigma) to visit: the model's own, or those of so many steps with trailing times.
+
+    A student, trained for some numbers of steps at times of its own, takes no other number.
+    """
     if steps is None:
         return [tuple(level) for level in model["levels"]]
+    if model["student"]:
+        if str(steps) not in model["student"]:
+            raise SystemExit(f"This model is distilled for {', '.join(model['student'])} steps; got {steps}.")
+        return [tuple(level) for level in model["student"][str(steps)]]
     T = len(model["alpha"]) - 1
     if not 1 <= steps <= T:
         raise SystemExit(f"The number of steps must be from 1 to {T}; got {steps}.")

@@ -62,6 +62,9 @@ def read(config: dict[str, Any]) -> Scheduler:
     field = {**DEFAULTS, **known}
     predicts = _choice(PREDICTIONS, "prediction_type", field)
     spacing = _choice(SPACINGS, "timestep_spacing", field)
+    for key in ("clip_sample", "rescale_betas_zero_snr"):
+        if field[key] not in (True, False):
+            raise UserError(f"{key} is {field[key]!r:.60}, and ddim reads True, False.")
     idle = {"clip_sample_range": not field["clip_sample"], "steps_offset": spacing != "leading"}
     for key, value in NEEDED.items():
         if field[key] != value and not idle.get(key):

@@ -54,6 +54,7 @@ NEEDED: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "class_embed_type": (None,),
+    **dict.fromkeys(("add_attention", "center_input_sample", "flip_sin_to_cos"), (True, False)),
 }
 """The values that ddim has for a field."""
 

@@ -1,5 +1,6 @@
 """Read weights that other programs wrote, without executing anything in their files, and fill a network with them."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +12,36 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ddim import model_io
+from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import read_tensors, unreadable
-from ddim.text import listed
+from ddim.text import first_line, listed
 
 MOST = 10  # names in a message
 Network = TypeVar("Network", bound=nn.Module)
+Reader = TypeVar("Reader", bound=Callable[..., Denoiser])
+
+
+def reads(library: str) -> Callable[[Reader], Reader]:
+    """Return a decorator for a function that reads a model: what other programs write can raise any error.
+
+    Every error becomes a `UserError` that names the path and the library.
+    """
+
+    def decorate(read: Reader) -> Reader:
+        @functools.wraps(read)
+        def reader(path: str | Path, *args: Any, **options: Any) -> Denoiser:
+            try:
+                return read(path, *args, **options)
+            except (UserError, MemoryError):
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {first_line(error):.200}"
+                raise UserError(f"{path} does not describe a model of {library} ({reason}); copy it again.") from error
+
+        return reader  # type: ignore[return-value]
+
+    return decorate
 
 
 def read(path: Path) -> Any:

@@ -15,8 +15,6 @@ from ddim.errors import UserError
 from ddim.nets.blocks import attention, check_sizes, zeroed
 from ddim.nets.registry import register
 
-LARGEST = 1_000_000  # classes
-
 
 @register("unet2d")
 class UNet2D(nn.Module):
@@ -86,7 +84,7 @@ class UNet2D(nn.Module):
             )
         self.centre, self.cos_first, self.frequency_shift, self.width = centre, cos_first, frequency_shift, width
         self.time_embedding = TimeEmbedding(width, features)
-        self.class_embedding = nn.Embedding(min(classes, LARGEST), features) if classes else None
+        self.class_embedding = nn.Embedding(classes, features) if classes else None
         self.conv_in = nn.Conv2d(channels, width, 3, padding=1)
 
         def block(inputs: int, outputs: int) -> Residual:
