@@ -31,7 +31,7 @@ def find(name_or_path: str | Path, foreign: bool = False) -> Path:
             return folder
         raise UserError(
             f"{folder} is not a run; if it is a model of another library, `ddim export {folder} --to ddim --out "
-            f"runs/{folder.stem}` makes a run of it."
+            f"runs/{folder.stem if folder.is_file() else folder.name}` makes a run of it."
         )
     if not folder.is_dir():
         guess = "" if str(name_or_path) in names else did_you_mean(str(name_or_path), names)

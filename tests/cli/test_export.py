@@ -41,6 +41,18 @@ def test_a_program(run, capsys):
     assert sorted(os.listdir("a-torch")) == ["model.json", "network.pt2"]
 
 
+def test_a_file_of_weights_becomes_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    network = ddim.nets.build("lucidrains", 1, "tiny")
+    noise = ddim.schedule.cosine(T=60)
+    state = {f"model.{name}": value for name, value in network.state_dict().items()}
+    torch.save({**state, "betas": noise.betas[1:].float(), "loss_weight": torch.ones(60)}, "model-1.0.pt")
+    main(["export", "model-1.0.pt", "--to", "ddim", "--image-size", "8"])
+    assert capsys.readouterr().out == "model-1.0-ddim is written. Use it: ddim sample model-1.0-ddim\n"
+    model = ddim.load("model-1.0-ddim")
+    assert (model.predicts, model.schedule.config["name"], model.shape) == ("eps", "cosine", (1, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -357,6 +357,7 @@ def test_weights_that_are_nan_are_not_written(tmp_path):
 WRONG = (None, "x", [], [None], {}, -1, 0, 1e30, True)
 
 
+@pytest.mark.slow  # hundreds of folders
 @pytest.mark.parametrize("part", ["unet/config.json", "scheduler/scheduler_config.json"])
 @pytest.mark.filterwarnings("ignore:.*clip_sample")
 def test_any_value_of_any_field_loads_or_is_refused_in_a_sentence(part, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import ddim
 from ddim import interop, nets, schedule
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
@@ -40,6 +41,14 @@ def test_the_sampler_beside_the_network_draws_the_same_images(by_class, onnx_fol
     theirs = sample_onnx.sample(3, steps=50, seed=7, batch_size=2, folder=onnx_folder, **options)
     np.testing.assert_allclose(theirs, ours.numpy(), rtol=0, atol=1e-4)
     assert ours.std() > 0.1
+
+
+@pytest.mark.slow
+def test_a_trained_model(tmp_path):
+    model = ddim.load("mnist", backend="torch")
+    ours = model.sample(3, steps=50, sampler="ddim", seed=7, progress=False)
+    theirs = sample_onnx.sample(3, steps=50, seed=7, folder=interop.to_onnx(model, tmp_path))
+    np.testing.assert_allclose(theirs, ours.numpy(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -96,6 +105,7 @@ def test_levels_and_predictions(predicts, tmp_path, monkeypatch):
         sample_onnx.sample(1, labels=[0], folder=folder)
 
 
+@pytest.mark.slow
 def test_the_levels_of_a_student(by_class, tmp_path):
     """It is asked at the times that it was trained at, and makes no other number of steps."""
     sampling = Sampling(2, "ddim", None, "trailing", times=((900.0,), (800.0, 250.5)))
@@ -110,6 +120,7 @@ def test_the_levels_of_a_student(by_class, tmp_path):
         interop.to_diffusers(model, tmp_path / "folder")
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_export(by_class, tmp_path):
     folder = interop.to_torch(by_class, tmp_path / "a" / "b")
     program = torch.export.load(folder / "network.pt2").module()

@@ -41,7 +41,8 @@ class Export:
 
         if self.label is not None and self.to != "diffusers":
             raise UserError(f"--label is for --to diffusers; a folder for {self.to} has all classes.")
-        out = self.out or Path(f"{Path(self.model).resolve().stem}-{self.to}")
+        source = Path(self.model).resolve()
+        out = self.out or Path(f"{source.stem if source.is_file() else source.name}-{self.to}")
         if out.is_file() or (out.is_dir() and any(out.iterdir())):
             raise UserError(f"{out} is not empty; choose another --out, or remove it first.")
         size, step = self.image_size, self.checkpoint

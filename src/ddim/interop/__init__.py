@@ -48,7 +48,7 @@ def load(
     content = weights.read(path)
     for is_known, read in READERS:
         if is_known(content):
-            return read(path, raw=raw, image_size=image_size)
+            return read(path, raw=raw, image_size=image_size, content=content)
     names = [str(name)[:60] for name in content] if isinstance(content, dict) else [type(content).__name__]
     raise UserError(
         f"{path} has none of the layouts that ddim reads: it holds {listed(names, 3)}; ddim reads folders of "

@@ -37,6 +37,7 @@ def from_lucidrains(
     image_size: ImageSize = None,
     noise: Schedule | None = None,
     predicts: str | None = None,
+    content: Any = None,
 ) -> Denoiser:
     """Return the model of a file of denoising-diffusion-pytorch, in eval mode on the CPU.
 
@@ -49,13 +50,14 @@ def from_lucidrains(
         raw: load the latest weights of a milestone instead of the averaged ones.
         image_size: side of the images, or (height, width).
         noise, predicts: the schedule, and what the network predicts, "eps", "x0" or "v"; needed for a `Unet` alone.
+        content: of the file, if it has been read.
 
     Raises:
         UserError: the file is missing, damaged, refused or of another layout, the network has an option that ddim
             does not have, which is named, or something that the file does not tell is not given.
     """
     path = user_path(path)
-    content = read(path)
+    content = read(path) if content is None else content
     if not is_lucidrains(content):
         raise UserError(f"{path} is not a model of denoising-diffusion-pytorch; it has no weight {MARK}.")
     state = _state(content, raw, path)

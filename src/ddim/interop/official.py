@@ -55,7 +55,9 @@ def is_official(content: Any) -> bool:
 
 
 @reads("the official DDPM and DDIM code")
-def from_official(path: str | Path, *, raw: bool = False, image_size: ImageSize = None) -> Denoiser:
+def from_official(
+    path: str | Path, *, raw: bool = False, image_size: ImageSize = None, content: Any = None
+) -> Denoiser:
     """Return the model of a checkpoint of the official DDPM and DDIM code, in eval mode on the CPU.
 
     The shape of the network follows from its weights. A config of the official code beside the file, NAME.yml or the
@@ -67,13 +69,14 @@ def from_official(path: str | Path, *, raw: bool = False, image_size: ImageSize 
             averaged weights.
         raw: load the latest weights of such a list instead of the averaged ones.
         image_size: side of the images, or (height, width); by default as described.
+        content: of the file, if it has been read.
 
     Raises:
         UserError: the file is missing, damaged or refused, is of another layout, or its config asks for what ddim
             cannot express, which is named.
     """
     path = user_path(path)
-    content = read(path)
+    content = read(path) if content is None else content
     if not is_official(content):
         raise UserError(f"{path} is not a checkpoint of the official DDPM or DDIM code; it has no weights temb.dense.")
     config_path = _config_beside(path)
