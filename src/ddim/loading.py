@@ -79,6 +79,8 @@ def load(
     folder = find(name_path_or_hub_id, foreign=True)
     if (foreign := interop.load(folder, network, checkpoint, raw, image_size)) is not None:
         return serve(foreign, backend, precision)
+    if image_size is not None:
+        raise UserError(f"{folder} is a run, whose images have one size; leave out image_size (--image-size).")
     model = model_io.load(folder, network)
     if checkpoint is not None or raw:
         step = checkpoint if checkpoint is not None else checkpoints.newest(folder)
