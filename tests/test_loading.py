@@ -49,6 +49,11 @@ def test_the_home_folder(run_folder, monkeypatch):
         find("~/nowhere")
 
 
+def test_a_run_has_its_own_image_size(run_folder):
+    with pytest.raises(UserError, match="is a run, whose images have one size; leave out image_size"):
+        ddim.load(run_folder, image_size=8)
+
+
 def test_an_empty_path_is_no_folder():
     with pytest.raises(UserError, match="The path is empty"):
         ddim.load("")

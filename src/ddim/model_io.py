@@ -131,7 +131,7 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
     path = folder / "model.safetensors"
     try:
         shapes = tensors_header(path).shapes
-        with _at_most(shapes, path):
+        with at_most(shapes, path):
             model = _restored(config, network, folder / "config.json")
         check_fit(path, shapes, model.network)
         fill(model.network, read_tensors(path), path)
@@ -209,8 +209,8 @@ def _restored(config: dict[str, Any], network: nn.Module | None, path: Path) -> 
 
 
 @contextmanager
-def _at_most(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None]:
-    """Refuse a network within this context as soon as it is far larger than the file of its weights.
+def at_most(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None]:
+    """Refuse a network within this context as soon as it is far larger than `shapes`, the weights of a file.
 
     The hook is called before the memory of a new parameter is written, and so before it is taken.
     """

@@ -39,11 +39,12 @@ def test_a_backend_that_exports_for_seconds_computes_the_network(name):
         assert error(backend, source(plain()), batch) < 1e-5
 
 
-def test_openvino_compiles_the_size_folded():
+@pytest.mark.parametrize(("name", "size"), [("unet", "folded"), ("unet2d", "tiny"), ("lucidrains", "tiny")])
+def test_openvino_compiles_a_network(name, size):
     """OpenVINO 2026.4 ends the process with a segmentation fault for a split of (B, 2 C, 1, 1) with B > 1."""
     code = (
         "from ddim import Denoiser, nets, schedule\nfrom ddim.backends import serve\n"
-        "model = Denoiser(nets.build('unet', 1, 'folded', 10), schedule.linear(), 'v', (1, 28, 28), 10)\n"
+        f"model = Denoiser(nets.build({name!r}, 1, {size!r}, 10), schedule.linear(), 'v', (1, 28, 28), 10)\n"
         "serve(model, 'openvino', 'fp32')\nmodel.sample(16, steps=1, progress=False)\nprint(model.backend)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -29,7 +29,7 @@ def run(*arguments, **environment):
         (["train", "mnsit"], "no data set called 'mnsit' (did you mean 'mnist'?), nor a folder"),
         (["sample", "mnits"], "no run at mnits (did you mean 'mnist'?); train one first"),
         (["reproduce", "digit"], "or folder called 'digit' (did you mean 'digits'?); choose one of airplanes"),
-        (["train", "digits", "--network", "Unet2"], "no network called 'Unet2' (did you mean 'unet'?); choose one of"),
+        (["train", "digits", "--network", "Unett"], "no network called 'Unett' (did you mean 'unet'?); choose one of"),
         (["train", "digits", "--schedule", "zigzag"], "no schedule called 'zigzag'; choose one of linear"),
     ],
 )

@@ -24,9 +24,10 @@ def alive(network):
     return network.eval()
 
 
-def test_base_is_ddpms_network():
+@pytest.mark.parametrize(("name", "size"), [("unet", "base"), ("unet2d", "cifar10")])
+def test_base_is_ddpms_network(name, size):
     """The parameter count of the released CIFAR-10 model (35.7M, arXiv 2006.11239, appendix B)."""
-    assert sum(p.numel() for p in nets.build("unet", 3, "base").parameters()) == 35_746_307
+    assert sum(p.numel() for p in nets.build(name, 3, size).parameters()) == 35_746_307
 
 
 @pytest.mark.parametrize(("name", "size"), KINDS)
@@ -248,7 +249,8 @@ def test_a_network_of_a_users_file_is_built_saved_and_loaded_by_its_name(own, tm
     with pytest.raises(UserError, match="There is no size of own called 'base'; choose one of small, wide"):
         nets.build("own", 1, "base")
     del networks["own"]  # as in another process, where the file is not imported
-    with pytest.raises(UserError, match=r"'own' is not registered \(only plain, unet\).*import.*--plugin FILE"):
+    known = ", ".join(nets.names())
+    with pytest.raises(UserError, match=rf"'own' is not registered \(only {known}\).*import.*--plugin FILE"):
         ddim.load(tmp_path)
     own()
     assert ddim.load(tmp_path).network.config == config
