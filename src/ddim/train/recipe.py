@@ -72,6 +72,13 @@ class Plan:
     mirror: bool = True
     """Mirror half of the images, if the data set allows it (airplanes do, digits do not)."""
 
+    augment: float = 0.0
+    """Probability of each augmentation that the data set allows; the network is told of it, so that samples are not
+    augmented. EDM's is 0.12."""
+
+    augmentations: str = ""
+    """Strengths in place of the data set's own (`ddim inspect` shows them), e.g. rotate=30,flip=0."""
+
     label_dropout: float = 0.1
     """Share of the labels replaced by the null class, for classifier-free guidance; for models with classes."""
 
@@ -104,8 +111,9 @@ class Plan:
             raise UserError(f"ema must be widths from 0.001 to 0.25, or 0 for no averaging; got {self.ema}.")
         if len({f"{width:g}" for width in self.ema}) < len(self.ema):
             raise UserError(f"ema must not contain a width twice; got {self.ema}.")
-        if not 0 <= self.label_dropout <= 1:
-            raise UserError(f"label_dropout must lie in [0, 1]; got {self.label_dropout}.")
+        for name in ("label_dropout", "augment"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} must lie in [0, 1]; got {getattr(self, name)}.")
         if not 0 <= self.cooldown <= 1:
             raise UserError(f"cooldown must lie in [0, 1]; got {self.cooldown}.")
         if not (0 <= self.warmup < 2**63 and 0 <= self.seed < 2**63):
