@@ -146,6 +146,7 @@ def model_of(digits, plan, network="unet"):
     return build(Recipe(network=network, size="tiny", plan=plan), digits)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("network", ["unet", "plain"])
 def test_zeros_say_that_an_image_is_as_it_is(network):
     """A network that is not told of an augmentation computes what it does for zeros, and for other numbers not."""
@@ -156,6 +157,9 @@ def test_zeros_say_that_an_image_is_as_it_is(network):
     zeros = torch.zeros(2, augment.CONDITION)
     assert torch.equal(network(x, t, label), network(x, t, label, augmentation=zeros))
     assert not torch.allclose(network(x, t, label), network(x, t, label, augmentation=zeros + 1))
+    assert torch.equal(network.train()(x, t, label), network.eval()(x, t, label))
+    traced = torch.jit.trace(network, (x, t, label))  # as backends do: for any size of the batch
+    torch.testing.assert_close(traced(x[:1], t[:1], label[:1]), network(x[:1], t[:1], label[:1]))
 
 
 def test_only_training_tells_of_an_augmentation():

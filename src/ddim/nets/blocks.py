@@ -78,9 +78,10 @@ class Conditioning(nn.Module):
         """
         dtype = next(self.parameters()).dtype  # the angles are float32, the layers may not be
         angles = sinusoidal(t, self.width).to(dtype)
-        if self.augmentation is not None:  # also for zeros: each parameter has a gradient, which DDP asks for
-            zeros = angles.new_zeros(len(t), self.augmentation.in_features)
-            angles = angles + self.augmentation(zeros if augmentation is None else augmentation.to(dtype))
+        if self.augmentation is not None and augmentation is None and self.training:  # DDP wants all gradients
+            augmentation = angles.new_zeros(len(t), self.augmentation.in_features)
+        if self.augmentation is not None and augmentation is not None:
+            angles = angles + self.augmentation(augmentation.to(dtype))
         embedding: Tensor = self.time(angles)
         if self.label is not None:
             label = t.new_full(t.shape, -1, dtype=torch.long) if label is None else label
