@@ -27,6 +27,7 @@ LARGEST = {
 }
 """The largest value of these fields of a plan; the smallest is above 0. Larger values would fail without an error."""
 MAX_SIZE = 1024  # pixels a side
+MOST_SNAPSHOTS = 1000
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class Plan:
 
     ema: tuple[float, ...] = (0.1, 0.05)
     """Widths of the averaged weights, as shares of the training; the first is saved for use. 0: no averaging."""
+
+    snapshots: int = 16
+    """Snapshots of the averages kept at most, from which `ddim average` makes other widths; 0: none."""
 
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
@@ -114,6 +118,8 @@ class Plan:
         for name in ("label_dropout", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must lie in [0, 1]; got {getattr(self, name)}.")
+        if not 0 <= self.snapshots <= MOST_SNAPSHOTS:
+            raise UserError(f"snapshots must be a number from 0 to {MOST_SNAPSHOTS:,}; got {self.snapshots}.")
         if not 0 <= self.cooldown <= 1:
             raise UserError(f"cooldown must lie in [0, 1]; got {self.cooldown}.")
         if not (0 <= self.warmup < 2**63 and 0 <= self.seed < 2**63):

@@ -35,7 +35,7 @@ from ddim.train.state import State
 
 SAVE_EVERY = 60.0  # seconds between two checkpoints: the most that a killed run loses
 CHANGEABLE = {"epochs", "steps", "minutes", "learning_rate", "cooldown", "clip", "accumulate"}
-CHANGEABLE |= {"channels_last", "compile"}  # the fields of a plan that may differ when a run is resumed
+CHANGEABLE |= {"channels_last", "compile", "snapshots"}  # the fields of a plan that may differ when a run is resumed
 
 
 class Task(Protocol):
