@@ -53,7 +53,7 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
   ddim compare runs/a runs/b           rank several models
   ddim tune runs/mnist --calls 5,8     find the best way to sample in so few network calls
   ddim distill runs/mnist --calls 1,4  train a student that needs so few network calls
-  ddim average runs/mnist --width 0.08 choose the width of the averaged weights after training
+  ddim average runs/mnist              choose the width of the averaged weights after training
   ddim verify                          test every sampler against closed-form solutions
   ddim list samplers                   list the registered names that a flag accepts
   ddim --version                       show the versions of ddim and its dependencies

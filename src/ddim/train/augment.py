@@ -14,6 +14,7 @@ from torch.nn.functional import grid_sample
 
 from ddim.data.augmentations import LARGEST, Augmentations
 from ddim.errors import UserError
+from ddim.files import as_table
 
 NAMES = tuple(LARGEST)
 TWO = ("rotate", "stretch", "shift", "hue")  # augmentations with two numbers in the vector; the others have one
@@ -43,8 +44,8 @@ class Told(nn.Module):
 
 def check_network(network: nn.Module) -> None:
     """Raise `UserError` for a network that does not take the vector, or one of ours that was built without it."""
-    config, parameters = getattr(network, "config", {}), inspect.signature(network.forward).parameters
-    if config.get("augmentation", CONDITION) != CONDITION or "augmentation" not in parameters:
+    length = as_table(getattr(network, "config", None)).get("augmentation", CONDITION)
+    if length != CONDITION or "augmentation" not in inspect.signature(network.forward).parameters:
         raise UserError(
             "The network cannot be told how its images were augmented, so that its samples would look augmented, too; "
             f"build it with augmentation={CONDITION}, give its forward an argument `augmentation`, or leave out "

@@ -6,8 +6,8 @@ The average of another width is a sum of snapshots. Its profile, the weight of e
     p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1)   for tau <= t, the last step,                       (EDM2, Eq. 121)
 
 and so is that of each snapshot, at its own step and width. The coefficients are those of the closest sum in least
-squares, and add up to 1. The distance that is left, relative to the norm of p, is the `error` of the width. If the
-weights were a constant plus white noise, it were the error of the average relative to what noise is left in it.
+squares, and add up to 1. The distance that is left, relative to the norm of p, is the `error` of the width. For weights
+that are a constant plus white noise, it is the error of the average relative to the noise that is left in it.
 """
 
 import contextlib
@@ -70,19 +70,19 @@ def _spacing(step: int, most: int) -> int:
 
 @torch.no_grad()
 def save(state: State, folder: str | Path, most: int) -> None:
-    """Write a snapshot of the averages in half precision, and remove those between which more than `most` would lie.
+    """Write a snapshot of the averages in half precision, and remove those between the places of a larger spacing.
 
     Without averages nothing is written. Raises `UserError` if the folder cannot be written or the disk is full.
     """
     tensors = {
-        f"{average.width:g}/{name}": weight.detach().half().cpu().contiguous()
+        f"{average.width:g}/{name}": weight.detach().half().cpu().contiguous().clone()
         for average in state.averages
         if average.width
         for name, weight in average.network.named_parameters(remove_duplicate=False)
     }
     if not tensors:
         return
-    write_bytes(_path(folder, state.step), to_bytes({name: tensor.clone() for name, tensor in tensors.items()}))
+    write_bytes(_path(folder, state.step), to_bytes(tensors))
     spacing = _spacing(state.step, most)
     _remove(folder, [step for step in steps(folder) if step % spacing])
 
