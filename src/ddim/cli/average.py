@@ -29,18 +29,17 @@ class Average:
 
     def run(self) -> None:
         from ddim.config import read_config
+        from ddim.files import as_table
         from ddim.train import averages
 
         folder = self.run_folder
         if self.width is None:
-            known = averages.widths(folder)
-            saved = averages.saved_width(folder)
-            now = read_config(folder).get("average", {"width": saved})["width"]
-            notes = {saved: " (saved by the training)", now: " (the model)"}
             print("width  error")
-            for width, error in known:
-                note = notes.get(width, "") if error <= averages.LARGEST_ERROR else " (too large)"
-                print(f"{width:<5g}  {error:.1%}{note}")
+            for width, error in averages.widths(folder):
+                print(f"{width:<5g}  {error:.1%}{' (too large)' if error > averages.LARGEST_ERROR else ''}")
+            saved = averages.saved_width(folder)
+            now = as_table(read_config(folder).get("average")).get("width", saved)
+            print(f"The model is the average of width {now:g}; training saved that of width {saved:g}.")
             return
         found = averages.write(folder, self.width)
         back = f"ddim average {quote(str(folder))} --width {averages.saved_width(folder):g}"
