@@ -57,6 +57,7 @@ def test_a_folder_is_described(zoo, tmp_path, capsys):
         "byte for byte: 1\n  cat/07.png = cat/again.png\n",
         f"Training images: {36 - held_out} of 32 × 32 pixels, colour, mirrored with probability 1/2; ",
         f"; held out: {held_out}\n",
+        "With --augment P, each with probability P: flip 1, scale 0.2, ",
         "removes 5% of the area\n",  # a third of five in 36
         "Warning: only 36 images; a network",
         "Warning: classes with fewer than 20 training images are learnt poorly: dog (",
@@ -119,7 +120,8 @@ def test_a_known_set_is_described_shortly(capsys, tmp_path):
     train, test = (open_images("digits", classes="3,8", split=split).labels.bincount() for split in ("train", "test"))
     assert f"digits: {train.sum()} images for training, {test.sum()} for testing\n" in said
     assert f"  3: {train[0]} and {test[0]}\n  8: {train[1]} and {test[1]}\n" in said
-    assert "8 × 8 pixels, grey, never mirrored." in said
+    assert "8 × 8 pixels, grey, never mirrored.\n" in said
+    assert "With --augment P, each with probability P: scale 0.2, rotate 10, " in said
     assert (tmp_path / "digits-inspect.png").exists()
 
 

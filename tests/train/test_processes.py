@@ -21,7 +21,7 @@ from ddim.cli import main
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.train import Plan, checkpoints, fit
+from ddim.train import Plan, augment, checkpoints, fit
 from ddim.train.logger import RunLogger
 from ddim.train.state import State
 
@@ -32,6 +32,7 @@ PLANS = {
     "even": Plan(steps=10, batch_size=12),
     "odd, in three parts": Plan(steps=10, batch_size=13, accumulate=3, **FULL),
     "muon": Plan(steps=10, batch_size=13, optimizer="muon", **FULL),
+    "augmented": Plan(steps=10, batch_size=20, augment=0.5),
     "more parts than images": Plan(steps=10, batch_size=3, accumulate=3, **FULL),
 }
 RUN = ["train", "--network", "plain", "--size", "tiny", "--conditional", "--precision", "fp32", "--device", "cpu"]
@@ -51,7 +52,7 @@ def rank():
 def learn(plan, folder, until=None):
     """Train in float64 from the newest checkpoint in a folder until one step, and save the losses and the state."""
     torch.manual_seed(0)
-    network = nets.build("plain", 1, "tiny", widths=(8, 16), classes=3).double()
+    network = nets.build("plain", 1, "tiny", widths=(8, 16), classes=3, augmentation=augment.CONDITION).double()
     model = Denoiser(network, schedule.linear(), shape=(1, 8, 8), classes=3)
     state = State(network, plan)
     checkpoints.resume(state, folder)

@@ -225,10 +225,11 @@ OLD = """{"recipe": {"data": "digits", "classes": null, "image_size": null, "net
 
 
 def test_the_recipe_of_a_run_of_ddim_0_1_is_read(tmp_path):
-    """What was written before the rooms were renamed; the same fields, and the optimizer, are written today."""
+    """What was written before the rooms were renamed; the same fields, and later ones, are written today."""
     (tmp_path / "config.json").write_text(OLD)
     recipe = recipes.of_run(tmp_path)
     assert (recipe.network, recipe.plan.weighting, recipe.plan.ema) == ("plain", "min-snr", (0.1, 0.05))
     written = json.loads(json.dumps(asdict(recipe)))
-    assert written["plan"].pop("optimizer") == "adamw"  # it had no other
+    later = {name: written["plan"].pop(name) for name in ("optimizer", "snapshots", "augment", "augmentations")}
+    assert later == {"optimizer": "adamw", "snapshots": 16, "augment": 0.0, "augmentations": ""}  # it had no other
     assert written == json.loads(OLD)["recipe"]

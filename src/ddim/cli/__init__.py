@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": "Verify",
     "tune": "Tune",
     "distill": "Distill",
+    "average": "Average",
     "export": "Export",
     "push": "Push",
     "list": "Names",
@@ -54,6 +55,7 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
   ddim compare runs/a runs/b           rank several models
   ddim tune runs/mnist --calls 5,8     find the best way to sample in so few network calls
   ddim distill runs/mnist --calls 1,4  train a student that needs so few network calls
+  ddim average runs/mnist              choose the width of the averaged weights after training
   ddim export runs/mnist --to onnx     write a model for another library or program
   ddim push runs/mnist user/mnist      upload a model to the Hugging Face hub, with a card
   ddim verify                          test every sampler against closed-form solutions

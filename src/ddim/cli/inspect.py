@@ -12,6 +12,7 @@ from ddim.errors import UserError
 from ddim.text import counted, listed, printable
 
 if TYPE_CHECKING:
+    from ddim.data.augmentations import Augmentations
     from ddim.data.survey import Survey
 
 MOST = 20  # lines of a list without --all
@@ -65,6 +66,7 @@ class Inspect:
                 f"{images.name}: {counted(len(images), 'image')} for training, {len(held_out):,} for testing",
                 *(f"  {name}: {train:,} and {test:,}" for name, train, test in zip(classes, *counts, strict=True)),
                 f"Training images: {_shape(images.shape)}, {_mirror(images.mirror)}.",
+                augmentations(images.augmentations, images.shape[0]),
             ]
             name, shown = images.name, to_uint8(images.batch(spread(len(images), 64))[0])
         elif self.data_dir is not None:
@@ -81,6 +83,8 @@ class Inspect:
 
 def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
     """Yield the lines about a folder, with at most `most` entries of each list; None lists all."""
+    from ddim.data.augmentations import PHOTOGRAPHS
+
     total = len(found.facts)
     train = sum(train for _, train, _ in found.counts)
     classes = counted(len(found.classes), "class", "classes")
@@ -105,6 +109,7 @@ def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
     shape = (found.pixels.shape[1], found.size, found.size)
     yield f"Training images: {train:,} of {_shape(shape)}, {_mirror(True)}; held out: {total - train:,}"
     yield f"  cropped to their central squares, which removes {found.lost:.0%} of the area"
+    yield augmentations(PHOTOGRAPHS, shape[0])
     for warning in warnings(found):
         yield f"Warning: {warning}"
 
@@ -134,6 +139,13 @@ def warnings(found: "Survey") -> Iterator[str]:
     if found.leaked:
         leaked = counted(found.leaked, "held-out image is", "held-out images are")
         yield f"{leaked} in the training split too; test results will look too good."
+
+
+def augmentations(own: "Augmentations", channels: int) -> str:
+    """Return the line about what --augment does to the images."""
+    from ddim.data.augmentations import in_words, resolve
+
+    return f"With --augment P, each with probability P: {in_words(resolve(own, channels))}."
 
 
 def _shape(shape: tuple[int, int, int]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from shlex import quote
 
 from ddim.data import build, folder, hub
+from ddim.data.augmentations import PHOTOGRAPHS
 from ddim.data.cache import Stored
 from ddim.data.catalogue import Catalogue, contrast, summary
 from ddim.data.images import Images, check_images, checked_size, loaders, register
@@ -117,7 +118,15 @@ def _decoded(files: Catalogue, name: str, size: int | None, split: str) -> Image
         raise UserError(
             f"{name} holds no image for the split {split!r} that differs from those of the other split; add images."
         )
-    return Images(stored.pixels[rows], stored.labels[rows], stored.classes, files.name, split, mirror=True)
+    return Images(
+        stored.pixels[rows],
+        stored.labels[rows],
+        stored.classes,
+        files.name,
+        split,
+        mirror=True,
+        augmentations=PHOTOGRAPHS,
+    )
 
 
 def _notices(files: Catalogue, stored: Stored, name: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from ddim.data import unpickle
+from ddim.data.augmentations import PHOTOGRAPHS
 from ddim.data.download import CHUNK, REMEDY, cache_folder, fetch, locate
 from ddim.data.images import Images, register
 from ddim.data.unpickle import Call
@@ -136,7 +137,7 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
     pixels, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*batches, strict=True))
     if not len(pixels):
         raise UserError(f"The {split} files of cifar10 hold no image; replace them by the official files.")
-    return Images(pixels, labels.long(), CLASSES, "cifar10", split, mirror=True)
+    return Images(pixels, labels.long(), CLASSES, "cifar10", split, mirror=True, augmentations=PHOTOGRAPHS)
 
 
 @register("airplanes")

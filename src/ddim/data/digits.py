@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ddim.data.augmentations import HANDWRITING
 from ddim.data.images import Images, register
 from ddim.errors import UserError
 
@@ -37,4 +38,5 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
         name="digits",
         split=split,
         grey_levels=17,
+        augmentations=HANDWRITING,
     )

@@ -1,7 +1,7 @@
 """A set of small images: 8-bit pixels in memory, float32 in [-1, 1] to its users. And the registry of sets."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from ddim.data.augmentations import SHAPE, Augmentations
 from ddim.errors import UserError
 from ddim.pictures import to_uint8
 from ddim.registry import Registry
@@ -31,6 +32,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         name, split: the name of the set, e.g. "mnist"; "train" or "test".
         grey_levels: the number of values of a pixel, 2 to 256; a likelihood in bits depends on it.
         mirror: whether training may mirror images left to right: airplanes, not digits.
+        augmentations: what training with `Plan.augment` may do to them, see `ddim.data.augmentations`.
 
     Raises:
         UserError: pixels, labels, classes or grey levels of another kind or shape. The values of the pixels are not
@@ -44,12 +46,13 @@ class Images(Dataset[tuple[Tensor, int]]):
     split: str = "train"
     grey_levels: int = 256
     mirror: bool = False
+    augmentations: Augmentations = field(default_factory=lambda: SHAPE)
 
     def __post_init__(self) -> None:
-        for field, value in (("pixels", self.pixels), ("labels", self.labels)):
+        for given, value in (("pixels", self.pixels), ("labels", self.labels)):
             if not isinstance(value, Tensor):
                 raise UserError(
-                    f"The {field} of Images must be a torch tensor; got {type(value).__name__}: convert an array by "
+                    f"The {given} of Images must be a torch tensor; got {type(value).__name__}: convert an array by "
                     "torch.from_numpy, a list by torch.tensor."
                 )
         shape, names, levels = tuple(self.pixels.shape), cast(Any, self.classes), cast(Any, self.grey_levels)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ddim.data.augmentations import HANDWRITING
 from ddim.data.download import REMEDY, cache_folder, fetch, locate
 from ddim.data.images import Images, register
 from ddim.errors import UserError
@@ -59,8 +60,14 @@ def load(split: str, data_dir: str | Path | None = None, url: str | None = None)
         )
     if classes.max() > 9:
         raise UserError(f"{labels} holds the label {classes.max()}, but MNIST's go from 0 to 9; replace it.")
-    digits = tuple("0123456789")
-    return Images(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(classes).long(), digits, "mnist", split)
+    return Images(
+        torch.from_numpy(pixels).unsqueeze(1),
+        torch.from_numpy(classes).long(),
+        tuple("0123456789"),
+        "mnist",
+        split,
+        augmentations=HANDWRITING,
+    )
 
 
 def _find(folder: Path, split: str) -> list[Path] | None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ddim.errors import UserError
 
 STAGES, WIDTH, BLOCKS, FOLD = 16, 16_384, 64, 32  # at most
+TOLD = 64  # numbers, at most, that tell of an augmentation
 PIXELS = 256  # at most, for attention whose weights are stored
 
 
@@ -49,19 +50,39 @@ def sinusoidal(t: Tensor, width: int) -> Tensor:
 
 
 class Conditioning(nn.Module):
-    """The sinusoidal embedding of the time, and of the class if there are `classes`; -1 is the null class."""
+    """The sinusoidal embedding of the time, and of the class if there are `classes`; -1 is the null class.
 
-    def __init__(self, width: int, classes: int | None) -> None:
+    A vector of `augmentation` numbers, which tells how an image was transformed, is added to the sinusoids of the time
+    by a linear layer without bias (EDM, arXiv 2206.00364, appendix F.2). Zeros, an image as it is, add nothing.
+    """
+
+    def __init__(self, width: int, classes: int | None, augmentation: int = 0) -> None:
         super().__init__()
         self.width, self.features = width, 4 * width
         hidden, output = nn.Linear(width, self.features), nn.Linear(self.features, self.features)
         self.time = nn.Sequential(hidden, nn.SiLU(), output)
         self.label = nn.Embedding(classes + 1, self.features) if classes else None  # row 0 is the null class
+        if not isinstance(augmentation, int) or not 0 <= augmentation <= TOLD:
+            raise UserError(
+                f"The augmentation of a U-Net is the length of a vector, 0 to {TOLD}; got {augmentation!r:.40}."
+            )
+        self.augmentation = nn.Linear(augmentation, width, bias=False) if augmentation else None
 
-    def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return (B, 4 `width`) for times (B,) and labels (B,); None is the null class for all images."""
+    def forward(self, t: Tensor, label: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
+        """Return (B, 4 `width`) for times (B,).
+
+        Args:
+            t: the times, (B,).
+            label: (B,) classes; None is the null class for all images.
+            augmentation: (B, `augmentation`); None is zeros, images as they are.
+        """
         dtype = next(self.parameters()).dtype  # the angles are float32, the layers may not be
-        embedding: Tensor = self.time(sinusoidal(t, self.width).to(dtype))
+        angles = sinusoidal(t, self.width).to(dtype)
+        if self.augmentation is not None and augmentation is None and self.training:  # DDP wants all gradients
+            augmentation = angles.new_zeros(len(t), self.augmentation.in_features)
+        if self.augmentation is not None and augmentation is not None:
+            angles = angles + self.augmentation(augmentation.to(dtype))
+        embedding: Tensor = self.time(angles)
         if self.label is not None:
             label = t.new_full(t.shape, -1, dtype=torch.long) if label is None else label
             embedding = embedding + self.label(label + 1)

@@ -20,6 +20,7 @@ class PlainUNet(nn.Module):
         channels: number of channels of the image.
         widths: channels of each stage. The resolution is halved between two stages, rounded up.
         classes: number of classes, or None for a network without labels.
+        augmentation: length of the vector that tells of an image's augmentation; 0 is a network that is not told.
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
@@ -28,19 +29,21 @@ class PlainUNet(nn.Module):
         "base": {"widths": (64, 128, 256, 512, 1024)},
     }
 
-    def __init__(self, channels: int, *, widths: Sequence[int], classes: int | None = None) -> None:
+    def __init__(
+        self, channels: int, *, widths: Sequence[int], classes: int | None = None, augmentation: int = 0
+    ) -> None:
         super().__init__()
         check_sizes(widths)
-        self.condition = Conditioning(widths[0], classes)
+        self.condition = Conditioning(widths[0], classes, augmentation)
         features = self.condition.features
         self.down = nn.ModuleList([Down(channels, widths[0], features, stride=1)])
         self.down.extend(Down(inputs, outputs, features, stride=2) for inputs, outputs in pairwise(widths))
         self.up = nn.ModuleList(Up(inputs, outputs, features) for inputs, outputs in pairwise(widths[::-1]))
         self.head = zeroed(nn.Conv2d(widths[0], channels, 1))
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return (B, C, H, W) for images (B, C, H, W), times (B,) and labels (B,) or None."""
-        embedding = self.condition(t, label)
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
+        """Return (B, C, H, W) for images (B, C, H, W), times (B,) and labels and augmentation, see `Conditioning`."""
+        embedding = self.condition(t, label, augmentation)
         skips = []
         for down in self.down:
             x = down(x, embedding)

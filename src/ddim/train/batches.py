@@ -13,13 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddim.data.augmentations import resolve
 from ddim.data.images import Images
 from ddim.denoiser import NULL
 from ddim.noise import ORDER, TIMES, TRAINING, stream
+from ddim.train import augment
 from ddim.train.recipe import Plan
 
 GROUP = 16  # positions that share a random stream: creating one for each position takes longer than drawing from it
 PREFETCH = 4  # updates, one thread each: a single thread may draw fewer images per second than a GPU trains on
+
+ON_DEVICE = ("x0", "noise", "augmentation")  # the tensors of a batch that are copied to the device
 
 
 class Batch(NamedTuple):
@@ -29,13 +33,14 @@ class Batch(NamedTuple):
     label: Tensor  # (B,) int64 classes, on the CPU, like the rest
     t: Tensor  # (B,) int64 times, 1 ... T
     noise: Tensor  # (B, C, H, W) float32, standard normal
+    augmentation: Tensor  # (B, `augment.CONDITION`) float32: how x0 was transformed; (B, 0) without augmentation
 
 
 def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) -> Batch:
     """Return the images, labels, times and noise at some positions of a batch.
 
     Each group of 16 positions has one random stream. It gives, in this order, the times, the mirroring and the
-    dropped labels, and the noise.
+    dropped labels, the noise, and the augmentation.
 
     Args:
         plan, images: the batch size, the seed and the augmentations; the training images.
@@ -53,10 +58,16 @@ def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) 
     noise = torch.from_numpy(np.concatenate(normals)[here])
     if plan.mirror and images.mirror:
         x0 = torch.where((mirrored < 0.5).to(x0.device)[:, None, None, None], x0.flip(-1), x0)
+    augmentation = torch.zeros(len(x0), 0)
+    if plan.augment:
+        table, side = resolve(images.augmentations, len(x0[0]), plan.augmentations), images.shape[1:]
+        draws = torch.from_numpy(np.concatenate([augment.draw(rng, GROUP) for rng in streams])[here])
+        found = augment.parameters(draws, table, plan.augment, side)
+        x0, augmentation = augment.transform(x0, found, table), augment.condition(found, table, side, len(x0))
     label = torch.where(dropped < plan.label_dropout, NULL, label)
     if plan.times == "stratified":
         u = _stratified(plan, step, positions)
-    return Batch(x0, label, 1 + (T * u).long(), noise)
+    return Batch(x0, label, 1 + (T * u).long(), noise, augmentation)
 
 
 def image_indices(plan: Plan, count: int, step: int, positions: range) -> Tensor:
@@ -85,7 +96,7 @@ class Prefetcher:
 
     Args:
         draw: returns the batch of (step, positions), which depends on these two alone.
-        device: where images and noise go.
+        device: where images, noise and augmentation go.
     """
 
     def __init__(self, draw: Callable[[int, range], Batch], device: torch.device) -> None:
@@ -103,15 +114,14 @@ class Prefetcher:
         batch = self._pending.pop((step, positions)).result()
         self._pending = {key: job for key, job in self._pending.items() if step <= key[0] < step + PREFETCH}
         if self._stream is not None:  # its memory is not free before the arithmetic that uses it is done
-            for tensor in (batch.x0, batch.noise):
-                tensor.record_stream(torch.cuda.current_stream(self._device))
+            for name in ON_DEVICE:
+                getattr(batch, name).record_stream(torch.cuda.current_stream(self._device))
         return batch
 
     def _fetch(self, step: int, positions: range) -> Batch:
         with torch.cuda.stream(self._stream):
             batch = self._draw(step, positions)
             if self._stream is not None:
-                x0, noise = (tensor.to(self._device) for tensor in (batch.x0, batch.noise))
-                batch = batch._replace(x0=x0, noise=noise)
+                batch = batch._replace(**{name: getattr(batch, name).to(self._device) for name in ON_DEVICE})
                 self._stream.synchronize()
         return batch

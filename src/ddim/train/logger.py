@@ -18,7 +18,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import append_line, sweep, write_bytes, write_text
 from ddim.pictures import visible, write_grid
-from ddim.train import checkpoints
+from ddim.train import averages, checkpoints
 from ddim.train.distributed import Distributed
 from ddim.train.guards import WINDOW, Breakdown, is_out_of_memory
 from ddim.train.loop import Progress
@@ -66,6 +66,7 @@ class RunLogger:
         if self.distributed.main:
             sweep(self.folder, "config", "model", "metrics", "environment")  # left by a run that was killed
             sweep(self.folder / "checkpoints", "*")
+            sweep(self.folder / "averages", "*")
             sweep(self.folder / "samples", "data", "step-*")
             if self.state.step == 0:
                 self.start = checkpoints.pack(self.state)
@@ -98,6 +99,11 @@ class RunLogger:
         if self.start:
             self._begin()
         self.screen.show(progress)
+        if self.distributed.main and averages.due(progress.step, self.recipe.plan.snapshots):
+            try:
+                averages.save(self.state, self.folder, self.recipe.plan.snapshots)
+            except UserError as error:
+                self.screen.print(f"ddim: {error} Training continues without a snapshot of this step.")
         due = lines_due(progress.step, progress.epoch, progress.fraction)
         self.state.lines = min(self.state.lines, due)  # fewer are due in a run that continues beyond its first end
         if due > self.state.lines or progress.fraction == 1:
@@ -165,6 +171,7 @@ class RunLogger:
         for path in [*stale, *self.folder.glob("samples/step-*")]:
             path.unlink(missing_ok=True)
         checkpoints.clear(self.folder)
+        averages.clear(self.folder)
         write_text(self.folder / "metrics.jsonl", "")
         device, processes = str(self.distributed.device), self.distributed.processes
         threads = torch.get_num_threads()
@@ -179,6 +186,7 @@ class RunLogger:
     def _drop_later_records(self) -> None:
         """Remove the records of updates that will be made again."""
         checkpoints.clear(self.folder, after=self.state.step)  # damaged ones, else training had resumed from them
+        averages.clear(self.folder, after=self.state.step)
         for sample in self.folder.glob("samples/step-*"):
             if sample.stem[5:].isdecimal() and int(sample.stem[5:]) > self.state.step:
                 sample.unlink(missing_ok=True)

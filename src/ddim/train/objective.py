@@ -7,8 +7,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ddim.data.augmentations import resolve
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
+from ddim.train import augment
 from ddim.train.batches import Prefetcher, draw_batch
 from ddim.train.loss import BINS, MAX_IMAGES, losses_by_level, weight, weightings
 from ddim.train.recipe import Plan
@@ -48,13 +50,17 @@ class Denoising:
     The images' pixels are kept on the model's GPU, as uint8, if they fill at most half of its free memory.
 
     Raises:
-        UserError: a weighting that is not registered.
+        UserError: a weighting that is not registered, augmentations that the images do not have, or augmentation with a
+            network that cannot be told of it.
     """
 
     slow = 1
 
     def __init__(self, model: Denoiser, images: Images, plan: Plan) -> None:
         _ = weightings[plan.weighting]  # refuses an unknown name before the first update
+        resolve(images.augmentations, images.shape[0], plan.augmentations)
+        if plan.augment:
+            augment.check_network(model.network)
         self.images, self.plan = images, plan
         on_gpu = model.device.type == "cuda"
         if on_gpu and images.pixels.nbytes <= torch.cuda.mem_get_info(model.device)[0] / 2:
@@ -64,10 +70,12 @@ class Denoising:
 
     def losses(self, model: Denoiser, step: int, positions: range) -> Tensor:
         """Return the weighted loss of each image, see `Objective`."""
-        x0, label, t, noise = self.draw(step, positions)
+        x0, label, t, noise, augmentation = self.draw(step, positions)
         memory_format = torch.channels_last if self.plan.channels_last else torch.contiguous_format
         x0 = x0.to(model.device, model.dtype, memory_format=memory_format)
         model.train()
+        if self.plan.augment:
+            model = model.with_network(augment.Told(model.network, augmentation.to(model.device)))
         losses = model.loss(x0, t, noise.to(x0), None if model.classes is None else label)
         return weight(self.plan.weighting, model.predicts, model.schedule(t)).to(losses) * losses
 

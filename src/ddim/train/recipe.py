@@ -27,6 +27,7 @@ LARGEST = {
 }
 """The largest value of these fields of a plan; the smallest is above 0. Larger values would fail without an error."""
 MAX_SIZE = 1024  # pixels a side
+MOST_SNAPSHOTS = 1000
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Plan:
     ema: tuple[float, ...] = (0.1, 0.05)
     """Widths of the averaged weights, as shares of the training; the first is saved for use. 0: no averaging."""
 
+    snapshots: int = 16
+    """Snapshots of the averages kept at most, from which `ddim average` makes other widths; 0: none."""
+
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
 
@@ -71,6 +75,13 @@ class Plan:
 
     mirror: bool = True
     """Mirror half of the images, if the data set allows it (airplanes do, digits do not)."""
+
+    augment: float = 0.0
+    """Probability of each augmentation that the data set allows; the network is told of it, so that samples are not
+    augmented. EDM's is 0.12."""
+
+    augmentations: str = ""
+    """Strengths in place of the data set's own (`ddim inspect` shows them), e.g. rotate=30,flip=0."""
 
     label_dropout: float = 0.1
     """Share of the labels replaced by the null class, for classifier-free guidance; for models with classes."""
@@ -104,8 +115,11 @@ class Plan:
             raise UserError(f"ema must be widths from 0.001 to 0.25, or 0 for no averaging; got {self.ema}.")
         if len({f"{width:g}" for width in self.ema}) < len(self.ema):
             raise UserError(f"ema must not contain a width twice; got {self.ema}.")
-        if not 0 <= self.label_dropout <= 1:
-            raise UserError(f"label_dropout must lie in [0, 1]; got {self.label_dropout}.")
+        for name in ("label_dropout", "augment"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} must lie in [0, 1]; got {getattr(self, name)}.")
+        if not 0 <= self.snapshots <= MOST_SNAPSHOTS:
+            raise UserError(f"snapshots must be a number from 0 to {MOST_SNAPSHOTS:,}; got {self.snapshots}.")
         if not 0 <= self.cooldown <= 1:
             raise UserError(f"cooldown must lie in [0, 1]; got {self.cooldown}.")
         if not (0 <= self.warmup < 2**63 and 0 <= self.seed < 2**63):

@@ -22,7 +22,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import as_table, read_table, user_path
 from ddim.predict import predictions
-from ddim.train import checkpoints
+from ddim.train import augment, checkpoints
 from ddim.train.distributed import Distributed
 from ddim.train.guards import Breakdown, exclusive, interruptible, report_failed_compiler
 from ddim.train.logger import RunLogger
@@ -35,7 +35,7 @@ from ddim.train.state import State
 
 SAVE_EVERY = 60.0  # seconds between two checkpoints: the most that a killed run loses
 CHANGEABLE = {"epochs", "steps", "minutes", "learning_rate", "cooldown", "clip", "accumulate"}
-CHANGEABLE |= {"channels_last", "compile"}  # the fields of a plan that may differ when a run is resumed
+CHANGEABLE |= {"channels_last", "compile", "snapshots"}  # the fields of a plan that may differ when a run is resumed
 
 
 class Task(Protocol):
@@ -194,7 +194,8 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
     """
     classes = images.trainable_classes() if recipe.conditional else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
-        network = nets.build(recipe.network, images.shape[0], recipe.size, classes)
+        told = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
+        network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **told)
     model = Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
     model.null_class = recipe.plan.label_dropout > 0
     return model
@@ -288,7 +289,8 @@ def _resume(
                 f"{folder} was begun by `ddim {command}`; continue it with: ddim {command} {folder} --resume."
             )
         before, now = (_fixed(table) for table in (config, {"recipe": asdict(recipe), **about}))
-        before = {"optimizer": Plan().optimizer, **before}  # missing from runs of ddim 0.1
+        added = {name: getattr(Plan(), name) for name in ("optimizer", "augment", "augmentations")}
+        before = added | before  # missing from earlier runs
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
             name = changed[0]
