@@ -179,6 +179,19 @@ def test_a_noiseless_measurement_is_met_at_every_level(method):
         torch.testing.assert_close(both, x, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("noise_std", [0.0, 0.1])
+@pytest.mark.parametrize("method", methods)
+def test_pure_noise_without_signal_tells_nothing_but_the_measurement(gaussian, method, noise_std):
+    """At alpha = 0, where the Jacobian is 0, a noiseless mask is met, and nothing is NaN."""
+    y = HALF.forward(torch.full((1, *SHAPE), 0.5).double())
+    at = Level(*(torch.tensor(value, dtype=torch.float64) for value in (1000, 0, 1)))
+    x0 = posterior(gaussian(0.2, 0.4), y, HALF, noise_std, method)(torch.ones(1, *SHAPE).double(), at).x0
+    unknown = x0[:, ~HALF.mask]
+    torch.testing.assert_close(unknown, torch.full_like(unknown, 0.2))
+    known = x0[:, HALF.mask]
+    assert torch.equal(known, torch.full_like(known, 0.5)) if not noise_std else known.isfinite().all()
+
+
 @pytest.mark.parametrize("method", methods)
 def test_a_level_for_each_image_gives_what_each_gets_alone(method):
     y = measure(HALF, 0.1)

@@ -6,6 +6,7 @@ A new file in this package is found without another edit, so a method of restora
 import pkgutil
 from importlib import import_module
 
+from ddim.edit.exact import OBELM, Implicit, decode_exactly, encode_exactly
 from ddim.edit.interpolate import grid, interpolate, line, slerp
 from ddim.edit.invert import invert
 from ddim.edit.operators import Blur, Box, Grey, Linear, Mask, Operator, SuperResolution
@@ -17,14 +18,18 @@ for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
+    "OBELM",
     "Blur",
     "Box",
     "Grey",
+    "Implicit",
     "Linear",
     "Mask",
     "Operator",
     "Resample",
     "SuperResolution",
+    "decode_exactly",
+    "encode_exactly",
     "grid",
     "interpolate",
     "invert",

@@ -9,6 +9,7 @@ from ddim.edit.solve import conjugate_gradients, per_image
 from ddim.errors import number
 from ddim.level import Denoise, Level, Prediction
 from ddim.predict import from_x0
+from ddim.samplers.planned import PURE_NOISE
 
 
 @register("pigdm")
@@ -17,8 +18,8 @@ def pigdm(denoise: Denoise, y: Tensor, operator: Operator, noise_std: float = 0.
 
         x0' = x0 + C A^T (A C A^T + s^2 I)^-1 (y - A x0),    C = Cov[x0 | x_t] = (sigma^2 / alpha) dx0/dx
 
-    This is PiGDM's guidance (openreview.net/forum?id=9_gsMA8MRKQ) with the true covariance in place of r^2 I. For Gaussian
-    images and the exact denoiser, x0' is E[x0 | x_t, y], so samples have the right mean and covariance.
+    This is PiGDM's guidance (openreview.net/forum?id=9_gsMA8MRKQ) with the true covariance in place of r^2 I. For
+    Gaussian images and the exact denoiser, x0' is E[x0 | x_t, y], so samples have the right mean and covariance.
 
     The system is divided by sigma^2, which keeps it regular at the last steps, and solved by conjugate gradients. Each
     iteration, and the correction itself, takes one product with the Jacobian: a backward pass of the network. Without
@@ -43,7 +44,7 @@ def pigdm(denoise: Denoise, y: Tensor, operator: Operator, noise_std: float = 0.
         def covariance(v: Tensor) -> Tensor:
             """Return C v / sigma^2."""
             (product,) = torch.autograd.grad(predicted, leaf, v, retain_graph=True)
-            return product / at.alpha
+            return product / at.alpha.clamp(min=PURE_NOISE)
 
         def product(v: Tensor) -> Tensor:
             return operator.forward(covariance(operator.adjoint(v))) + per_image((noise_std / at.sigma) ** 2, v) * v
