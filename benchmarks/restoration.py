@@ -26,6 +26,7 @@ from ddim import edit
 from ddim.evaluate.intervals import Mean
 from ddim.files import write_text
 
+MISSING = "not measured"
 RESULT = Path(__file__).with_name("results") / "restoration.json"
 MODEL = "mnist"
 OPERATORS = {  # name -> operator, standard deviation of the noise
@@ -64,7 +65,7 @@ def table(found: dict[str, Any]) -> str:
         ways[row["operator"], row["method"]][row["calls"]] = f"{row['psnr']:.1f} ± {row['margin']:.1f}"
     lines = [f"| operator | method |{''.join(f' {n} calls |' for n in calls)}", f"|---|---|{'--:|' * len(calls)}"]
     for (operator, method), cells in ways.items():
-        lines.append(f"| {operator} | {method} |{''.join(f' {cells.get(n)} |' for n in calls)}")
+        lines.append(f"| {operator} | {method} |{''.join(f' {cells.get(n, MISSING)} |' for n in calls)}")
     note = f"PSNR in dB of one sample of each of {found['count']} held-out digits, ± half of the 95% interval."
     return f"{note}\n\n" + "\n".join(lines) + "\n"
 
@@ -94,6 +95,8 @@ def main() -> None:
                     write_text(options.out, json.dumps(found, indent=2) + "\n")
     found["rows"].sort(key=lambda row: list(OPERATORS).index(row["operator"]))
     harness.save(found, table(found), options.out)
+    if options.out == RESULT:
+        harness.fill("docs/editing.md", "restoration.py", table(found))
 
 
 if __name__ == "__main__":
