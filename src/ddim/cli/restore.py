@@ -48,7 +48,7 @@ class Restore:
     simulate: bool = False
     """Damage the image first, by the operator and the noise."""
     method: str = "pigdm"
-    """Name of a method (see `ddim list methods`): pigdm is the most accurate; ddnm and diffpir are about 8 times faster."""
+    """Name of a method (see `ddim list methods`): pigdm is the most accurate, ddnm and diffpir are 8 times faster."""
     resample: int = 1
     """How often each step is taken, for --mask and --box: above 1 it is RePaint's resampling."""
     count: int = 4
