@@ -7,14 +7,13 @@
 For each operator and each method one sample of each image is drawn, with DDIM and eta = 1, without labels. PSNR is
 10 log10(4 / mean (x - x_0)^2) for images from -1 to 1, with the 95% interval over images. A sample of the exact
 posterior has twice the mean squared error of the posterior's mean, so no exact sampler reaches the PSNR of a
-regression. A call is one evaluation of the network. PiGDM takes six products with its Jacobian beside each call, which
-`seconds` shows. DDIM_DATA names the folder with MNIST. The results are results/restoration.json and .md.
+regression. A call is one evaluation of the network. PiGDM takes six products with its Jacobian beside each call, each
+a backward pass. DDIM_DATA names the folder with MNIST. The results are results/restoration.json and .md.
 """
 
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,7 @@ def measure(model: ddim.Denoiser, x0: torch.Tensor, name: str, method: str, call
     noise = ddim.noise.ImageNoise(1, range(len(x0)))
     y = operator.forward(x0)
     y = y + noise_std * noise(y)
-    began = time.monotonic()
     found = edit.restore(model, y, operator, noise_std, method=method, steps=calls)[:, 0]
-    seconds = time.monotonic() - began
     psnr = Mean.of(10 * torch.log10(4 / (found - x0).square().mean(dim=(1, 2, 3)).clamp(min=1e-9)))
     return {
         "operator": name,
@@ -53,7 +50,6 @@ def measure(model: ddim.Denoiser, x0: torch.Tensor, name: str, method: str, call
         "calls": calls,
         "psnr": psnr.mean,
         "margin": psnr.margin,
-        "seconds": seconds / len(x0),
     }
 
 
