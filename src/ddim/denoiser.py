@@ -21,7 +21,8 @@ from ddim.contract import (
     check_shape,
 )
 from ddim.device import evaluating
-from ddim.edit import invert
+from ddim.edit.exact import Implicit, check_plain, decode_exactly, encode_exactly
+from ddim.edit.invert import invert
 from ddim.errors import UserError, number
 from ddim.forward import q_sample
 from ddim.guidance import EVERYWHERE, Interval, autoguidance, classifier_free_in_one_call, clip_x0, share
@@ -357,7 +358,15 @@ class Denoiser(nn.Module):
                 images[rows.start : rows.stop] = to_uint8(x) if pixels else x
         return images
 
-    def encode(self, x0: Tensor, *, labels: Labels | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
+    def encode(
+        self,
+        x0: Tensor,
+        *,
+        labels: Labels | None = None,
+        exact: bool = False,
+        refine: int = 0,
+        **options: Unpack[SamplingOptions],
+    ) -> Tensor:
         """Return the noise x_T from which a deterministic sampler makes `x0` (DDIM, section 5.4).
 
         The result is exact up to the error of the sampler's steps. It is on the model's device, in its `image_dtype`.
@@ -366,34 +375,55 @@ class Denoiser(nn.Module):
             x0: clean images in [-1, 1], (B, C, H, W) floats.
             labels: (B,) the class of each image, or -1 for "any"; None is "any" for all. Give the images' own classes
                 where you know them, and the same to `decode`: with another label the image does not come back.
+            exact: whether to return a code that `decode(code, exact=True)` turns back into `x0` up to rounding, with
+                the same options: two states of O-BELM, (B, 2, C, H, W) in float64. See `ddim.edit.OBELM`.
+            refine: number of fixed-point iterations of each step of DDIM, see `ddim.edit.Implicit`. The noise then
+                decodes to `x0` with a smaller error.
             options: steps, sampler and spacing, see `ddim.sampling.SamplingOptions`. The sampler must be
                 deterministic; None is DDIM with eta = 0. Nothing is clipped.
 
         Raises:
-            UserError: a stochastic sampler, images of another shape or range, or what `sample` refuses.
+            UserError: a stochastic sampler, images of another shape or range, both `exact` and `refine`, either with a
+                sampler other than DDIM, or what `sample` refuses.
         """
         check_batch(x0, self.shape, "The images")
         check_range(x0)
-        return self._solve(invert, x0, labels, options)
+        refine = number("refine", refine, int, 0, 1000)
+        if exact and refine:
+            raise UserError("exact and refine are two ways to invert; give one of them.")
 
-    def decode(self, xT: Tensor, *, labels: Labels | None = None, **options: Unpack[SamplingOptions]) -> Tensor:
+        def refined(sampler: Sampler, *arguments: Any, **more: Any) -> Iterator[Tensor]:
+            check_plain(sampler, "A refined inversion is DDIM's")
+            return invert(Implicit(refine), *arguments, **more)
+
+        return self._solve(encode_exactly if exact else refined if refine else invert, x0, labels, options, exact)
+
+    def decode(
+        self, xT: Tensor, *, labels: Labels | None = None, exact: bool = False, **options: Unpack[SamplingOptions]
+    ) -> Tensor:
         """Return the images that a deterministic sampler makes from `xT`, (B, C, H, W): the inverse of `encode`.
 
-        See `encode` for the labels, the options and the errors.
+        See `encode` for the labels, the options and the errors. With `exact`, `xT` is a code of `encode(exact=True)`.
         """
-        check_batch(xT, self.shape, "The noise")
-        return self._solve(trajectory, xT, labels, options)
+        check_batch(xT, (2, *self.shape) if exact else self.shape, "The code" if exact else "The noise")
+        return self._solve(decode_exactly if exact else trajectory, xT, labels, options, exact)
 
     @torch.no_grad()
     def _solve(
-        self, solve: Callable[..., Iterator[Tensor]], x: Tensor, labels: Labels | None, options: SamplingOptions
+        self,
+        solve: Callable[..., Iterator[Tensor]],
+        x: Tensor,
+        labels: Labels | None,
+        options: SamplingOptions,
+        exact: bool = False,
     ) -> Tensor:
-        """Run `invert` or `trajectory` from `x` to its end, without clipping and without noise."""
+        """Run `invert`, `trajectory` or the like from `x` to its end, without clipping and without noise."""
         if options.get("sampler") is None:
             options = {**options, "sampler": get("ddim", eta=options.get("eta") or 0.0), "eta": None}
         method, levels = self.sampling.resolve(self.schedule, **options)
         given, *_ = check_conditions(self, labels, len(x))
         denoise = self._denoise(self.network, given, clip=False)
+        dtype = torch.float64 if exact and self.device.type != "mps" else self.image_dtype  # Apple's GPUs have none
         with evaluating(self.network):
-            *_, end = solve(method, denoise, x.to(self.device, self.image_dtype), levels, schedule=self.schedule)
+            *_, end = solve(method, denoise, x.to(self.device, dtype), levels, schedule=self.schedule)
         return check_finite(end)

@@ -96,6 +96,8 @@ def test_a_grid_holds_its_settings(by_class):
         "sampler": "ddim",
         "spacing": "trailing",
         "eta": 0.5,
+        "timesteps": [1000.0, 667.0, 333.0, 0.0],
+        "batch_size": 64,
         "guidance": 2.0,
         "labels": "1,2",
         "clip": True,

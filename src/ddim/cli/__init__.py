@@ -28,6 +28,12 @@ COMMANDS = {
     "train": "Train",
     "inspect": "Inspect",
     "sample": "Sample",
+    "restore": "Restore",
+    "encode": "Encode",
+    "decode": "Decode",
+    "interpolate": "Interpolate",
+    "vary": "Vary",
+    "replay": "Replay",
     "reproduce": "Reproduce",
     "report": "Report",
     "evaluate": "Evaluate",
@@ -50,6 +56,9 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
   ddim inspect photos/                 show what a folder of images contains
   ddim train mnist --minutes 30        train a model and write it to runs/mnist
   ddim sample runs/mnist --steps 20    draw new images with 20 network calls each
+  ddim restore mnist torn.png ...      fill in, enlarge, sharpen or colour a damaged image
+  ddim encode mnist three.png          find the noise of an image; decode, interpolate and vary images
+  ddim replay samples/mnist-seed0.png  make a picture again from what its file says
   ddim report runs/mnist               write a page with figures about a run
   ddim evaluate runs/mnist             compare samples with real images
   ddim compare runs/a runs/b           rank several models
@@ -140,18 +149,18 @@ def parse(arguments: list[str]) -> Any:
     if not arguments or arguments[0] not in COMMANDS:
         subcommands: list[Any] = []
         for name in COMMANDS:
-            command = _command(name)
+            command = command_class(name)
             summary = (command.__doc__ or "").split("\n\n")[0]
             subcommands.append(Annotated[command, tyro.conf.subcommand(name, description=summary)])
         return read(reduce(or_, subcommands), arguments, prog="ddim", description=DESCRIPTION)
     name, *flags = arguments
-    command = read(_command(name), flags, prog=f"ddim {name}")
+    command = read(command_class(name), flags, prog=f"ddim {name}")
     if name == "train":  # its recipe sets the defaults of all other flags: parse those again
-        command = read(_command(name), flags, prog=f"ddim {name}", default=command.with_recipe(flags))
+        command = read(command_class(name), flags, prog=f"ddim {name}", default=command.with_recipe(flags))
     return command
 
 
-def _command(name: str) -> Any:
+def command_class(name: str) -> Any:
     """Import the class of a command, and not the others."""
     cls = COMMANDS[name]
     return getattr(import_module(f"ddim.cli.{cls.lower()}"), cls)

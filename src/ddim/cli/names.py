@@ -20,6 +20,7 @@ KINDS |= {
     "schedules": ("ddim.schedule", "schedules"),
     "networks": ("ddim.nets", "networks"),
     "predictions": ("ddim.predict", "predictions"),
+    "methods": ("ddim.edit", "methods"),
     "backends": ("ddim.backends", "backends"),
     "weightings": ("ddim.train.loss", "weightings"),
     "data": ("ddim.data.images", "loaders"),

@@ -139,6 +139,7 @@ class Sample:
             options, size = {"steps": plan["steps"]}, plan["batch_size"]
         preset = model.preset(**options)
         settings = self._settings(model, folder, options, preset) | ({"plan": plan} if plan else {})
+        settings["batch_size"] = size
         out = self.out
         if out is None:
             name = f"{self._name(model, settings, preset, len(labels) if labels else 64, count)}.png"
@@ -209,6 +210,7 @@ class Sample:
         from ddim.train.checkpoints import newest, path_of
 
         step = newest(folder) if self.raw and self.checkpoint is None else self.checkpoint
+        resolve = partial(model.sampling.resolve, **options) if preset is None else preset.resolve
         return {
             "model": folder.resolve().name,
             "weights": fingerprint(folder if step is None else path_of(folder, step)),
@@ -216,6 +218,7 @@ class Sample:
             "raw": self.raw,
             "seed": self.seed,
             **(model.sampling.settings(model.schedule, **options) if preset is None else preset.settings()),
+            "timesteps": [float(level.t) for level in resolve(model.schedule)[1]],
             **self.guided.settings(folder, preset),
             "labels": self.labels,
             "clip": self.clip,

@@ -1,6 +1,44 @@
-"""Editing images with a `Denoise` function and a sampler: inversion and interpolation."""
+"""Editing images with a `Denoise` function and a sampler: inversion, interpolation and restoration.
 
+A new file in this package is found without another edit, so a method of restoration registers itself.
+"""
+
+import pkgutil
+from importlib import import_module
+
+from ddim.edit.exact import OBELM, Implicit, decode_exactly, encode_exactly
 from ddim.edit.interpolate import grid, interpolate, line, slerp
 from ddim.edit.invert import invert
+from ddim.edit.operators import Blur, Box, Grey, Linear, Mask, Operator, SuperResolution
+from ddim.edit.posterior import methods, posterior, register
+from ddim.edit.resample import Resample
+from ddim.edit.restore import restore
+from ddim.edit.vary import vary
 
-__all__ = ["grid", "interpolate", "invert", "line", "slerp"]
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = [
+    "OBELM",
+    "Blur",
+    "Box",
+    "Grey",
+    "Implicit",
+    "Linear",
+    "Mask",
+    "Operator",
+    "Resample",
+    "SuperResolution",
+    "decode_exactly",
+    "encode_exactly",
+    "grid",
+    "interpolate",
+    "invert",
+    "line",
+    "methods",
+    "posterior",
+    "register",
+    "restore",
+    "slerp",
+    "vary",
+]

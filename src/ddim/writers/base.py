@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ddim.errors import UserError
 
-VARYING = ("index", "label", "backend", "plan", "ddim")  # settings in which the images of one folder or file may differ
+VARYING = ("index", "label", "backend", "plan", "ddim", "timesteps", "batch_size", "batch")
+"""Settings in which the images of one folder or file may differ, or that follow from the others."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,15 @@ class Request:
     def labels_of(self, rows: range) -> list[int] | None:
         """Return the classes of images; None for a model without classes."""
         return None if self.labels is None else [self.labels[(i - self.rows.start) % len(self.labels)] for i in rows]
+
+    def of(self, index: int) -> dict[str, Any]:
+        """Return the settings of one image, and the batch that it is drawn in, which rounds it."""
+        found, size = {**self.settings, "index": index, "label": self.label(index)}, self.settings.get("batch_size")
+        if size is not None:
+            start = index - (index - self.rows.start) % size
+            rows = range(start, min(start + size, self.rows.stop))
+            found["batch"] = {"first": start, "count": len(rows), "labels": self.labels_of(rows)}
+        return found
 
 
 class Writer(ABC):

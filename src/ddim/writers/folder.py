@@ -70,8 +70,7 @@ class PngFolder(Writer):
 
     def write(self, indices: Sequence[int], images: Tensor) -> None:
         def one(index: int, image: Tensor) -> None:
-            settings = {**self.request.settings, "index": index, "label": self.request.label(index)}
-            write_each(image[None], self.path, index, [settings])
+            write_each(image[None], self.path, index, [self.request.of(index)])
 
         with ThreadPoolExecutor(THREADS) as pool:
             for _ in pool.map(one, indices, images):  # an error of a thread is raised here

@@ -1,0 +1,110 @@
+"""`ddim interpolate`: from one image to another, or between four."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from ddim.cli.editing import EditFlags, Editor
+from ddim.cli.options import PathFlag, numbers, writable
+from ddim.errors import UserError, number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FRAME = 80  # milliseconds
+MOVING = (".gif", ".webp")
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Draw the images on the arc between two noises, or on a grid between four.
+
+    The noises are those of --seeds, or the codes of given images. Between images of different classes, leave out
+    --labels: one class holds for the whole picture.
+
+    For example:
+      ddim interpolate mnist --seeds 0,1 --labels 3
+      ddim interpolate mnist --seeds 0,1,2,3 --rows 6 --columns 6
+      ddim interpolate mnist three.png eight.png --columns 12
+      ddim interpolate airplanes --seeds 4,5 --columns 30 --out morph.gif
+    """
+
+    run_folder: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A run, e.g. runs/digits, or a model that comes with ddim (see `ddim list models`)."""
+    images: Annotated[Positional[tuple[PathFlag, ...]], arg(metavar="IMAGE...")] = ()
+    """Two or four images of the model's size."""
+    seeds: str | None = None
+    """Two or four seeds in place of images, e.g. 0,1."""
+    columns: int = 8
+    """Images from left to right."""
+    rows: int | None = None
+    """Images from top to bottom, between four; as many as the columns if not given."""
+    labels: str | None = None
+    """Class of all images, or -1 for any; any if not given."""
+    out: PathFlag = Path("interpolation.png")
+    """A .png file for a grid; a .gif or .webp file for a moving picture between two, there and back."""
+    edit: EditFlags = field(default_factory=EditFlags)
+
+    def run(self) -> None:
+        from ddim.edit import grid, line
+        from ddim.files import write_bytes
+        from ddim.pictures import to_uint8, write_grid
+
+        suffix = self.out.suffix.lower()
+        if suffix not in (".png", *MOVING):
+            raise UserError(f"--out is a .png, .gif or .webp file; got {self.out}.")
+        writable(self.out.parent)
+        editor = Editor.open(self.run_folder, self.edit.device)
+        model, options = editor.model, self.edit.chosen()
+        sampler, _ = model.sampling.resolve(model.schedule, **options)
+        if sampler.stochastic:
+            raise UserError(f"{sampler} injects noise, so neighbours differ at random; take a deterministic sampler.")
+        ends = self._ends(editor)
+        columns = number("--columns", self.columns, int, 2, 1000)
+        if len(ends) == 4 and suffix in MOVING:
+            raise UserError(f"A moving picture goes between two images, and {len(ends)} are given; draw a .png.")
+        if len(ends) == 2:
+            if self.rows is not None:
+                raise UserError("--rows is for a grid between four; give two more images or seeds, or leave it out.")
+            codes = line(ends[0], ends[1], columns)
+        else:
+            codes = grid(ends, number("--rows", self.rows or columns, int, 2, 1000), columns).flatten(0, 1)
+        label = editor.labels(self.labels, len(codes))
+        pixels = to_uint8(model.decode(codes, labels=label, **options).float().cpu())
+        settings = editor.settings(self, options, labels=self.labels)
+        if suffix == ".png":
+            write_grid(pixels, self.out, columns, settings)
+        else:
+            write_bytes(self.out, _moving(pixels, suffix))
+        print(f"{len(pixels)} images in {self.out}.")
+
+    def _ends(self, editor: Editor) -> "Tensor":
+        """Return the noise of each end, (2 or 4, C, H, W). Raises `UserError` for another number of ends."""
+        import torch
+
+        from ddim.noise import ImageNoise
+
+        model = editor.model
+        if (self.seeds is None) == (not self.images):
+            raise UserError("Name two or four images, or as many --seeds: one of the two.")
+        seeds = [] if self.seeds is None else numbers("seeds", self.seeds, int)
+        count = len(seeds) or len(self.images)
+        if count not in (2, 4):
+            raise UserError(f"Interpolation goes between two ends or four corners; got {count}.")
+        if seeds:
+            return torch.cat([ImageNoise(seed, [0])(torch.empty(1, *model.shape)) for seed in seeds])
+        x0 = torch.stack([editor.image(path) for path in self.images])
+        return model.encode(x0, labels=editor.labels(self.labels, count), **self.edit.chosen())
+
+
+def _moving(pixels: "Tensor", suffix: str) -> bytes:
+    """Return a moving picture of (N, C, H, W) uint8, there and back."""
+    from ddim.pictures import grid
+
+    there = [grid(image[None], gap=0) for image in pixels]
+    content, frames = io.BytesIO(), [*there, *there[-2:0:-1]]
+    frames[0].save(content, suffix[1:], save_all=True, append_images=frames[1:], duration=FRAME, loop=0)
+    return content.getvalue()

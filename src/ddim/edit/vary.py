@@ -1,0 +1,73 @@
+"""Variations of an image: noise it to a level, and sample from there (SDEdit, arXiv 2108.01073)."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ddim.device import evaluating
+from ddim.errors import UserError, number
+from ddim.forward import q_sample
+from ddim.noise import ImageNoise
+from ddim.samplers import trajectory
+
+if TYPE_CHECKING:
+    from ddim.denoiser import Denoiser
+
+
+@torch.no_grad()
+def vary(
+    model: "Denoiser",
+    x0: Tensor,
+    strength: float,
+    *,
+    seed: int = 0,
+    count: int = 1,
+    labels: Sequence[int] | Tensor | None = None,
+    guidance: float = 1.0,
+    clip: bool = True,
+    **options: Any,
+) -> Tensor:
+    """Return variations of images, (B, count, C, H, W) on the CPU, float32: x_t is drawn, and x_0 sampled from it.
+
+    Variation j of image i takes the noise of image i count + j of the seed.
+
+    Args:
+        model: on the device to use.
+        x0: clean images in [-1, 1], (B, C, H, W).
+        strength: share of the steps that are taken, above 0 and at most 1, where the image is forgotten but for the
+            rest of the signal at t = T. Near 0 only details change.
+        seed, count, clip: as for `ddim.edit.restore`.
+        labels: (B,) the class of each variation, or -1 for "any"; None is "any" for all.
+        guidance: weight of classifier-free guidance; 1 is the model itself.
+        options: steps, sampler, eta and spacing, see `ddim.sampling.SamplingOptions`. No preset is used.
+
+    Raises:
+        UserError: a strength out of range, images of another shape, or what `ddim.Denoiser.sample` refuses.
+    """
+    strength = number("The strength", strength, float, 0, 1, "a number above 0 and at most 1")
+    count = number("count", count, int, 1)
+    if not strength:
+        raise UserError("The strength must be a number above 0 and at most 1; got 0, which changes nothing.")
+    if not isinstance(x0, Tensor) or x0.shape[1:] != model.shape or not x0.is_floating_point() or not len(x0):
+        given = tuple(x0.shape) if isinstance(x0, Tensor) else type(x0).__name__
+        raise UserError(
+            f"The images must be floats in [-1, 1] of shape (B, {', '.join(map(str, model.shape))}); got {given}."
+        )
+    labels = None if labels is None else torch.as_tensor(labels)
+    if labels is not None and labels.shape != (len(x0),):
+        raise UserError(f"labels must be {len(x0)} classes, one for each image; got {tuple(labels.shape)}.")
+    sampler, levels = model.sampling.resolve(model.schedule, **options)
+    levels = levels[-1 - math.ceil(strength * (len(levels) - 1)) :]
+    noise = ImageNoise(seed, range(len(x0) * count))
+    start = x0.to(model.device, model.image_dtype).repeat_interleave(count, 0)
+    denoise = model.denoise(None if labels is None else labels.repeat_interleave(count), guidance, clip)
+    with evaluating(model.network):
+        x = q_sample(start, levels[0], noise(start))
+        *_, x = trajectory(sampler, denoise, x, levels, noise, model.schedule)
+    if not x.isfinite().all():
+        raise UserError("The variations are NaN: the model's weights are broken; train it or copy it again.")
+    x = x.clamp(-1, 1) if clip else x
+    return x.float().cpu().reshape(len(x0), count, *model.shape)
