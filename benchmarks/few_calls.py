@@ -106,7 +106,7 @@ class Measurement:
         best = presets[max(self.calls)].best_ddim
         for n in MANY:
             if n not in self.calls:
-                for spacing in dict.fromkeys((best.split(", ")[1], *self.spacings)):
+                for spacing in dict.fromkeys((best.split(", ")[1], "trailing", *self.spacings)):  # best at few, at many
                     times = tuple(map(float, timesteps(schedule, n, spacing)[:-1]))
                     yield Point("ddim", n, Method(sampler="ddim", times=times, found=f"ddim, {spacing}"))
         for n, times in self._gits() if gits else ():
