@@ -19,8 +19,8 @@ class OBELM(Sampler):
         x_(i-1) / alpha_(i-1) = (g/k)^2 x_(i+1) / alpha_(i+1) + (1 - (g/k)^2) x_i / alpha_i + g (g + k) / k eps(x_i, i)
 
     With r = sigma / alpha, k = r_i - r_(i+1) is the last step and g = r_(i-1) - r_i the next one. The first step is
-    DDIM's. Solved for x_(i+1), it is the same equation with the ends exchanged. So a walk back retraces a walk if
-    it starts from the walk's last two states.
+    DDIM's. Solved for x_(i+1), it is the same equation with the ends exchanged. So from the last two states of a
+    trajectory, the levels in reverse order lead back through all its states.
 
     Second order. Towards noise, where steps grow, an error grows as the square of a step; towards the image it shrinks.
 
