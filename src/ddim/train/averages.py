@@ -10,7 +10,6 @@ squares, and add up to 1. The distance that is left, relative to the norm of p, 
 that are a constant plus white noise, it is the error of the average relative to the noise that is left in it.
 """
 
-import contextlib
 import json
 import re
 from pathlib import Path
@@ -30,6 +29,7 @@ from ddim.train import checkpoints
 from ddim.train.guards import exclusive
 from ddim.train.state import State, gamma
 
+KIND = "averages"  # the folder of the snapshots in a run
 SHORTEST = 16  # updates between two snapshots
 WIDEST = 0.25
 LARGEST_ERROR = 0.1
@@ -82,30 +82,19 @@ def save(state: State, folder: str | Path, most: int) -> None:
     }
     if not tensors:
         return
-    write_bytes(_path(folder, state.step), to_bytes(tensors))
+    write_bytes(checkpoints.path_of(folder, state.step, KIND), to_bytes(tensors))
     spacing = _spacing(state.step, most)
-    _remove(folder, [step for step in steps(folder) if step % spacing])
+    checkpoints.remove(folder, {step for step in steps(folder) if step % spacing}, KIND)
 
 
 def steps(folder: str | Path) -> list[int]:
     """Return the steps of a run's snapshots, ascending."""
-    names = (path.stem for path in (Path(folder) / "averages").glob("*.safetensors"))
-    return sorted(int(name) for name in names if re.fullmatch("[0-9]{8}|[1-9][0-9]{8,}", name))
+    return checkpoints.steps(folder, KIND)
 
 
 def clear(folder: str | Path, after: int = -1) -> None:
     """Remove the snapshots of all steps above `after`; by default all of them."""
-    _remove(folder, [step for step in steps(folder) if step > after])
-
-
-def _remove(folder: str | Path, removed: list[int]) -> None:
-    for step in removed:
-        with contextlib.suppress(OSError):  # one snapshot too many is no reason to end a training
-            _path(folder, step).unlink()
-
-
-def _path(folder: str | Path, step: int) -> Path:
-    return Path(folder) / "averages" / f"{step:08d}.safetensors"
+    checkpoints.clear(folder, after, KIND)
 
 
 # Other widths
@@ -218,7 +207,7 @@ def _sources(folder: Path) -> list[Source]:
     saved = checkpoints.steps(folder)
     if not saved:
         raise UserError(f"{folder} has no checkpoints, from which averages of the weights are made; give a run.")
-    files = {step: _path(folder, step) for step in steps(folder) if step < saved[-1]}
+    files = {step: checkpoints.path_of(folder, step, KIND) for step in steps(folder) if step < saved[-1]}
     files = {step: checkpoints.path_of(folder, step) for step in saved if step} | files
     found = []
     for step, path in sorted(files.items()):

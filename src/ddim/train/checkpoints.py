@@ -23,6 +23,7 @@ from ddim.files import read_tensors, tensors_header, write_bytes
 from ddim.train.state import Numbers, State
 
 FORMAT = 1
+KIND = "checkpoints"  # the folder of these files in a run
 NEWEST = 2  # checkpoints kept, in case one is damaged
 
 
@@ -34,7 +35,7 @@ def save(state: State, folder: str | Path) -> Path:
     """
     path = write(pack(state), folder, state.step)
     available = steps(folder)
-    _remove(folder, set(available) - worth_keeping(available))
+    remove(folder, set(available) - worth_keeping(available))
     return path
 
 
@@ -53,9 +54,9 @@ def write(packed: bytes, folder: str | Path, step: int) -> Path:
     return path
 
 
-def steps(folder: str | Path) -> list[int]:
-    """Return the steps of a run's checkpoints, ascending. Whether the files are whole is not checked."""
-    names = (path.stem for path in (Path(folder) / "checkpoints").glob("*.safetensors"))
+def steps(folder: str | Path, kind: str = KIND) -> list[int]:
+    """Return the steps of a run's checkpoints, or files of another kind, ascending; they need not be whole."""
+    names = (path.stem for path in (Path(folder) / kind).glob("*.safetensors"))
     return sorted(int(name) for name in names if re.fullmatch("[0-9]{8}|[1-9][0-9]{8,}", name))
 
 
@@ -135,20 +136,21 @@ def newest(folder: str | Path) -> int:
     return available[-1]
 
 
-def clear(folder: str | Path, after: int = -1) -> None:
-    """Remove the checkpoints of all steps above `after`; by default all of them."""
-    _remove(folder, {step for step in steps(folder) if step > after})
+def clear(folder: str | Path, after: int = -1, kind: str = KIND) -> None:
+    """Remove the checkpoints, or files of another kind, of all steps above `after`; by default all of them."""
+    remove(folder, {step for step in steps(folder, kind) if step > after}, kind)
 
 
-def _remove(folder: str | Path, removed: set[int]) -> None:
+def remove(folder: str | Path, removed: set[int], kind: str = KIND) -> None:
+    """Remove the checkpoints, or files of another kind, of some steps, if the file system allows it."""
     for step in removed:
-        with contextlib.suppress(OSError):  # one checkpoint too many is no reason to end a training
-            path_of(folder, step).unlink()
+        with contextlib.suppress(OSError):  # one file too many is no reason to end a training
+            path_of(folder, step, kind).unlink()
 
 
-def path_of(folder: str | Path, step: int) -> Path:
-    """Return the file of a checkpoint, which may be missing."""
-    return Path(folder) / "checkpoints" / f"{step:08d}.safetensors"
+def path_of(folder: str | Path, step: int, kind: str = KIND) -> Path:
+    """Return the file of a checkpoint, or of another kind, which may be missing."""
+    return Path(folder) / kind / f"{step:08d}.safetensors"
 
 
 def _digest(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> str:
