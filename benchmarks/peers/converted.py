@@ -9,7 +9,6 @@ things differ, and none of them costs time:
 - `UNet2DModel` has one number of groups for all group norms, ddim chooses it for each: `set_groups`.
 """
 
-import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -29,27 +28,6 @@ if TYPE_CHECKING:  # `first_digit.py` runs without ddim
 Array = NDArray[np.float32]
 Draw = Callable[[Tensor], Any]
 """(x_T) -> images in [-1, 1], from DDIM with eta = 0."""
-
-NAMES = (
-    (r"^stem\.", "conv_in."),
-    (r"^condition\.time\.0\.", "time_embedding.linear_1."),
-    (r"^condition\.time\.2\.", "time_embedding.linear_2."),
-    (r"^condition\.label\.", "class_embedding."),
-    (r"^(down|up)\.(\d+)\.blocks\.(\d+)\.residual\.", r"\1_blocks.\2.resnets.\3."),
-    (r"^(down|up)\.(\d+)\.blocks\.(\d+)\.attention\.", r"\1_blocks.\2.attentions.\3."),
-    (r"^down\.(\d+)\.shrink\.", r"down_blocks.\1.downsamplers.0.conv."),
-    (r"^up\.(\d+)\.grow\.", r"up_blocks.\1.upsamplers.0.conv."),
-    (r"^middle\.first\.residual\.", "mid_block.resnets.0."),
-    (r"^middle\.first\.attention\.", "mid_block.attentions.0."),
-    (r"^middle\.second\.", "mid_block.resnets.1."),
-    (r"^head\.0\.", "conv_norm_out."),
-    (r"^head\.2\.", "conv_out."),
-    (r"\.embed\.", ".time_emb_proj."),
-    (r"\.shortcut\.", ".conv_shortcut."),
-    (r"(attentions\.\d+)\.norm\.", r"\1.group_norm."),
-    (r"(attentions\.\d+)\.out\.", r"\1.to_out.0."),
-)
-"""Patterns of the names of ddim's weights, and what replaces them, in this order."""
 
 
 class UNet(diffusers.UNet2DModel):
@@ -75,6 +53,8 @@ def to_unet2d(model: "Denoiser") -> UNet:
 
     Raises `RuntimeError` if a weight is missing or left over.
     """
+    from ddim.interop.unet2d import converted
+
     config: dict[str, Any] = model.network.config
     attends = [stage in config["attention"] for stage in range(len(config["multipliers"]))]
     unet = UNet(
@@ -93,17 +73,9 @@ def to_unet2d(model: "Denoiser") -> UNet:
         num_class_embeds=None if model.classes is None else model.classes + 1,
     )
     set_groups(unet)
-    weights = {}
-    for name, value in model.network.state_dict().items():
-        for pattern, replacement in NAMES:
-            name = re.sub(pattern, replacement, name)
-        if "attentions" in name and value.ndim == 4:
-            value = value[:, :, 0, 0]  # a 1x1 convolution is a linear layer
-        if ".qkv." in name:
-            for letter, part in zip("qkv", value.chunk(3), strict=True):
-                weights[name.replace("qkv", f"to_{letter}")] = part
-        else:
-            weights[name] = value
+    weights = converted(model.network)
+    if model.classes is not None:
+        weights["class_embedding.weight"] = model.network.condition.label.weight
     unet.load_state_dict(weights)
     return unet.eval()
 

@@ -13,7 +13,7 @@ from ddim.errors import UserError, number
 from ddim.files import JSON_BYTES, as_table, unreadable, user_path
 from ddim.interop.diffusers import ImageSize, size
 from ddim.interop.schedulers import STEPS
-from ddim.interop.weights import filled, read, reads, tensors
+from ddim.interop.weights import filled, read, reads, renamed, tensors
 from ddim.nets.unet2d import UNet2D
 from ddim.sampling import Sampling
 from ddim.schedule import LONGEST, Schedule
@@ -135,9 +135,7 @@ def _options(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
 
 def _named(name: str, stages: int) -> str:
     """Return the official name of a weight of `unet2d`. The official code numbers the way up from the full size."""
-    for pattern, replacement in NAMES:
-        name = re.sub(pattern, replacement, name)
-    return re.sub(r"^up\.(\d+)", lambda found: f"up.{stages - 1 - int(found[1])}", name)
+    return re.sub(r"^up\.(\d+)", lambda found: f"up.{stages - 1 - int(found[1])}", renamed(name, NAMES))
 
 
 def _schedule(config: dict[str, Any]) -> Schedule:

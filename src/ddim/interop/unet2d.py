@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ddim.errors import UserError, number
+from ddim.interop.weights import renamed
 from ddim.nets.unet import UNet
 from ddim.nets.unet2d import UNet2D
 
@@ -239,17 +240,6 @@ def _from_unet(network: UNet) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"UNet2DModel has one number of groups for all norms (norm_num_groups), and the network has {said}; "
             f"{REMEDY}."
         )
-    weights: dict[str, Tensor] = {}
-    for name, value in network.state_dict().items():
-        for pattern, replacement in NAMES:
-            name = re.sub(pattern, replacement, name)
-        if "attentions" in name and value.ndim == 4:
-            value = value[:, :, 0, 0]  # a 1x1 convolution is a linear layer
-        if ".qkv." in name:
-            for letter, part in zip("qkv", value.chunk(3), strict=True):
-                weights[name.replace("qkv", f"to_{letter}")] = part
-        elif not name.startswith("condition."):
-            weights[name] = value
     options = {
         "channels": made["channels"],
         "widths": [made["width"] * multiplier for multiplier in made["multipliers"]],
@@ -269,7 +259,22 @@ def _from_unet(network: UNet) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "frequency_shift": 1,
         "features": 4 * made["width"],
     }
-    return options, weights
+    return options, converted(network)
+
+
+def converted(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a `UNet` by the names of `UNet2DModel`, without those of the classes."""
+    weights: dict[str, Tensor] = {}
+    for name, value in network.state_dict().items():
+        name = renamed(name, NAMES)
+        if "attentions" in name and value.ndim == 4:
+            value = value[:, :, 0, 0]  # a 1x1 convolution is a linear layer
+        if ".qkv." in name:
+            for letter, part in zip("qkv", value.chunk(3), strict=True):
+                weights[name.replace("qkv", f"to_{letter}")] = part
+        elif not name.startswith("condition."):
+            weights[name] = value
+    return weights
 
 
 def _turn(width: int, cos_first: bool, shift: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
@@ -118,3 +118,10 @@ def filled(
         )
     model_io.fill(network, {name: weights[named(name)] for name in network.state_dict()}, path)
     return network.eval()
+
+
+def renamed(name: str, patterns: Iterable[tuple[str, str]]) -> str:
+    """Return a name after replacing each pattern, in this order."""
+    for pattern, replacement in patterns:
+        name = re.sub(pattern, replacement, name)
+    return name
