@@ -10,6 +10,16 @@ from typing import Any
 
 from ddim.files import json_values, write_text
 
+METRICS = {
+    "frechet": "Fréchet distance",
+    "kid": "kernel distance (KID)",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "accuracy": "accuracy of the label",
+}
+"""Name of a metric -> its name in tables, figures and cards."""
 OLD_NAMES = {"agreement": "accuracy"}  # of metrics in files written before
 
 

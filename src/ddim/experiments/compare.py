@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from ddim.evaluate.evaluation import METRICS
 from ddim.experiments import base
 from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Table, register
-from ddim.experiments.evaluation import METRICS, Metric, renamed
+from ddim.experiments.evaluation import Metric, renamed
 from ddim.plots.canvas import FAINT, MARGIN, WIDTH, Canvas, Rows, literal
 from ddim.plots.numbers import short, small
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ddim.denoiser import Denoiser
 from ddim.evaluate import measure
-from ddim.evaluate.evaluation import OLD_NAMES
+from ddim.evaluate.evaluation import METRICS, OLD_NAMES
 from ddim.evaluate.real import KINDS, labels_for, of_splits
 from ddim.evaluate.scoring import knows
 from ddim.experiments import base
@@ -21,15 +21,6 @@ from ddim.plots.numbers import Estimate
 
 COUNTS = (10000, 5000, 2000, 1000, 500, 200)  # images
 SEED = 0
-METRICS = {
-    "frechet": "Fréchet distance",
-    "kid": "kernel distance (KID)",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "accuracy": "accuracy of the label",
-}
 SHARES = ("precision", "recall", "density", "coverage", "accuracy")  # from 0 to about 1; higher is better
 TOP, LEFT, RIGHT, HEIGHT = 130, 500, 530, 80  # pixels; text is left and right of the axes
 PITCH, CLOSE = 190, 115  # from one metric to the next, with and without tick labels

@@ -5,20 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ddim.config import read_config
+from ddim.evaluate.evaluation import METRICS
 from ddim.files import as_table, read_table
 from ddim.model_io import fingerprint
 from ddim.text import dimensions, printable
 
 SAMPLES = "samples.png"
-METRICS = {
-    "frechet": "Fréchet distance",
-    "kid": "kernel distance (KID)",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "accuracy": "accuracy of the label",
-}
 
 
 def card(folder: Path, hub_id: str, parameters: int, license: str | None, samples: str | None) -> str:
