@@ -47,6 +47,7 @@ from ddim.tune.candidates import Costs, fine_times, plain, shortest, teach
 CALLS = (4, 5, 6, 8, 10, 15, 20)
 FULL, MANY = (5, 8, 20), (20, 50)  # calls that are measured with more samples; steps of DDIM for the aims
 COUNTS = {"mnist": (2_000, 1_000), "airplanes": (2_000, 1_000)}  # samples there, and elsewhere
+AIMED = {"mnist": 10_000, "airplanes": 2_000}  # samples that decide whether an aim is reached
 PART = 500  # images in a file
 SEED = 1  # tuning has seed 0
 GAMMA, GRID, NOISES = 1.15, 60, 32  # of GITS: weight of later errors, times of the grid, noises of the teacher
@@ -75,12 +76,13 @@ class Measurement:
         self.model = ddim.load(name, backend=options.backend, precision=options.precision)
         self.held_out, self.train = (ddim.open_images(name, split=split) for split in ("test", "train"))
         self.counts = options.count or COUNTS[name]
+        self.aimed = max(options.count) if options.count else AIMED[name]
         self.spacings = options.spacings
         self.calls = [n for n in options.calls if n in {preset.calls for preset in self.model.presets}]
         if not self.calls:
             raise SystemExit(f"{name} has no presets of {options.calls} calls; tune it first, with --tune.")
         self.extractor = choose(self.held_out.shape, self.held_out.name)
-        self.labels, _ = labels_for(self.model, self.held_out, max(self.counts))
+        self.labels, _ = labels_for(self.model, self.held_out, max(*self.counts, self.aimed))
         self.real = features(self.extractor, self.held_out)
         self.resamples = RESAMPLES[self.real.shape[1] <= FEW]
         self.folder = options.scratch / f"{name}-{model_io.fingerprint(find(name))[:12]}"
@@ -185,11 +187,10 @@ class Measurement:
 
     def excess(self, one: Point, other: Point) -> dict[str, Any]:
         """Return by how much the distance of one point exceeds that of another, from the same noise."""
-        count = min(self.count(one.calls), self.count(other.calls))
-        a, b = (self.samples(point, count).features for point in (one, other))
+        a, b = (self.samples(point, self.aimed).features for point in (one, other))
         found = frechet_excess(a, b, self.real, self.resamples, SEED)
         ends = (found.value - Z * found.error, found.value + Z * found.error)
-        return {"count": count, "excess": (found.value, *ends)}
+        return {"count": self.aimed, "excess": (found.value, *ends)}
 
     def floor(self, count: int) -> tuple[float, float, float]:
         """Return the distance of so many training images, a mean over draws, and the interval of one more draw."""
