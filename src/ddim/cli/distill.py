@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +13,7 @@ from ddim.cli.options import DataDir, Device, PathFlag, numbers
 from ddim.cli.subjects import Subject
 from ddim.errors import UserError
 from ddim.files import as_table, user_path
+from ddim.progress import note
 from ddim.train import recipe as recipes
 from ddim.train.recipe import Plan, Recipe
 
@@ -108,7 +108,7 @@ class Distill:
         recipe = self._recipe(taught if self.init is None or begun else Subject.find(self.init), taught, begun)
         main = os.environ.get("RANK", "0") == "0"
         if main:
-            print("ddim: The first updates take longer: they also compute the teacher's trajectories.", file=sys.stderr)
+            note("ddim: The first updates take longer: they also compute the teacher's trajectories.")
         train(
             replace(recipe, predicts=task.predicts),
             folder,

@@ -1,7 +1,6 @@
 """Flags that several commands share, each with one help text, and what reads their values."""
 
 import os
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from ddim.errors import Number, UserError, number
 from ddim.files import user_path
+from ddim.progress import note
 
 if TYPE_CHECKING:
     from ddim.denoiser import Denoiser
@@ -105,7 +105,7 @@ class PlanFlags:
             found = plan(model, count, seconds=self.seconds, quality=self.quality, **guided)
             steps, size, expected, reason = found.steps, found.batch_size, found.seconds, found.reason
         if say:
-            print(reason, file=sys.stderr)
+            note(reason)
         return {**asked, "steps": steps, "batch_size": size, "expected_seconds": expected}
 
     def report(self, began: float) -> None:
@@ -114,7 +114,7 @@ class PlanFlags:
             took = time.monotonic() - began
             over = f" seconds, more than the {self.seconds:g} of --seconds"
             said = over if took > self.seconds else f" of {self.seconds:g} seconds"
-            print(f"Sampling took {took:.3g}{said}.", file=sys.stderr)
+            note(f"Sampling took {took:.3g}{said}.")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """`ddim train`: train a model by a recipe and flags, and write it to a run folder."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -83,7 +84,7 @@ class Train:
         remedy = f"if they have moved, say where they are: ddim train PATH --out {self.folder} --resume"
         return recipes.source(read_config(self.folder), self.folder, remedy)
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         from ddim import load
         from ddim.train.run import train
 
@@ -103,6 +104,9 @@ class Train:
         )
         if os.environ.get("RANK", "0") == "0":
             print(f"The model is in {self.folder}. Next: ddim sample {self.folder}, or ddim report {self.folder}.")
+            last = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+            return {"run": str(self.folder), **json.loads(last)}
+        return {}
 
 
 def _is_run(folder: Path) -> bool:

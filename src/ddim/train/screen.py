@@ -85,7 +85,7 @@ class Screen:
 
     def print(self, sentence: str) -> None:
         """Print a sentence above the bar."""
-        if self.distributed.main:
+        if not self.bar.disable:
             self.bar.write(sentence, file=sys.stderr)
 
     def close(self, saved: bool) -> None:
