@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,8 +55,9 @@ class Train:
     def with_recipe(self, flags: Sequence[str]) -> "Train":
         """Return the defaults of all flags: those of the recipe that `what` and --resume select.
 
-        If the flags limit the training, the recipe's own limits do not apply. Raises `UserError` for a recipe that
-        cannot be read, or a run to resume that was trained on other data.
+        If the flags limit the training, the recipe's own limits do not apply; if they name a class of the user, the
+        recipe's size does not. Raises `UserError` for a recipe that cannot be read, or a run to resume that was trained
+        on other data.
         """
         if self.what.endswith(".toml"):
             recipe = recipes.read(self.what)
@@ -66,6 +68,8 @@ class Train:
                 recipe = replace(recipes.of_run(self.folder), data=data)  # `train` compares the images
         if any(flag.split("=")[0] in ("--epochs", "--steps", "--minutes") for flag in flags):
             recipe = replace(recipe, plan=replace(recipe.plan, epochs=None, steps=None, minutes=None))
+        if any(flag == "--network" and ":" in value for flag, value in pairwise(flags)):
+            recipe = replace(recipe, size=Recipe.size)  # the recipe's own is of another network
         return Train(self.what, recipe=recipe)
 
     @property
