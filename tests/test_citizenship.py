@@ -136,7 +136,7 @@ def test_functional_calls_give_a_gradient_for_each_image(own, batch):
 def test_a_lightning_loop_trains_it(own, batch):
     lightning = pytest.importorskip("lightning")
 
-    class Loop(lightning.LightningModule):
+    class Loop(lightning.LightningModule):  # type: ignore[name-defined, misc]
         def __init__(self):
             super().__init__()
             self.model = own

@@ -36,7 +36,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if flag == NETWORK and ":" in (value := value if equals else next(rest, "")):
             plugin, _, name = value.rpartition(":")
             plugins.append(plugin)
-            others += [NETWORK, f"{Path(plugin).stem if _is_file(plugin) else plugin}:{name}"]
+            others += [NETWORK, f"{module_name(plugin)}:{name}"]
             continue
         if flag == NETWORK and not equals:
             others += [argument, value] if value else [argument]
@@ -67,10 +67,14 @@ def load(named: Iterable[str] = ()) -> None:
     environment = (name.strip() for name in os.environ.get(VARIABLE, "").split(","))
     for name in [*filter(None, environment), *named]:
         if _is_file(name):
-            path = Path(name).expanduser().resolve()
-            modules[path.stem] = _load_file(path)
+            modules[module_name(name)] = _load_file(Path(name).expanduser().resolve())
         else:
             modules[name] = _load_module(name)
+
+
+def module_name(plugin: str) -> str:
+    """Return the name of a plugin in `modules`: "mine" for the file "my/mine.py", and a module's own name."""
+    return Path(plugin).stem if _is_file(plugin) else plugin
 
 
 def _is_file(name: str) -> bool:

@@ -97,6 +97,6 @@ def test_an_imported_module_is_a_network_after_the_user_has_named_it(monkeypatch
 
 
 def test_nothing_is_trained_by_a_recipe_that_names_a_class(capsys, tmp_path):
-    (tmp_path / "recipe.toml").write_text(f'data = "digits"\nnetwork = "{NAME}"\n')
+    (tmp_path / "recipe.toml").write_text('data = "digits"\nnetwork = "./own_network.py:Own"\n')
     assert "may not import it by itself" in refused(capsys, "train", "recipe.toml", "--out", "run")
     assert not [name for name in sys.modules if "own_network" in name]

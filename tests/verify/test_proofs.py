@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import wrong
@@ -55,7 +56,8 @@ def test_a_sampler_of_ones_own_is_judged_as_an_instance_a_class_or_a_name():
     assert str(verdict).splitlines()[1].endswith("FAIL")
     assert verify.verify(DDIM) == verify.verify(DDIM(0.0))
     assert verify.verify("ddim").proofs == verify.verify(DDIM).proofs
-    for other in ("nothing", 3, dict):
+    others: list[Any] = ["nothing", 3, dict]
+    for other in others:
         with pytest.raises(UserError):
             verify.verify(other)
 

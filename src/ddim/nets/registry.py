@@ -18,7 +18,8 @@ class Networks(Registry[type[nn.Module]]):
     """The registered networks; "module:Class" registers a class of a plugin that the user has named, and no other."""
 
     def __missing__(self, name: str) -> type[nn.Module]:
-        module, colon, cls = name.rpartition(":")
+        plugin, colon, cls = name.rpartition(":")
+        module = plugins.module_name(plugin)
         if not colon:
             raise self.unknown(name)
         if module not in plugins.modules:
