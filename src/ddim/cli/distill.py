@@ -13,7 +13,6 @@ from ddim.cli.options import DataDir, Device, PathFlag, numbers
 from ddim.cli.subjects import Subject
 from ddim.errors import UserError
 from ddim.files import as_table, user_path
-from ddim.progress import note
 from ddim.train import recipe as recipes
 from ddim.train.recipe import Plan, Recipe
 
@@ -92,6 +91,7 @@ class Distill:
 
     def run(self) -> None:
         from ddim.config import read_config
+        from ddim.progress import note
         from ddim.train.run import train
 
         if self.resume and self.overwrite:

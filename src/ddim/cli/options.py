@@ -13,7 +13,6 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from ddim.errors import Number, UserError, number
 from ddim.files import user_path
-from ddim.progress import note
 
 if TYPE_CHECKING:
     from ddim.denoiser import Denoiser
@@ -95,6 +94,7 @@ class PlanFlags:
         if not asked:
             return {}
         from ddim.planner import plan
+        from ddim.progress import note
 
         begun = there.kept().get("plan") if there else None
         if isinstance(begun, dict) and asked.items() <= begun.items():
@@ -111,6 +111,8 @@ class PlanFlags:
     def report(self, began: float) -> None:
         """Say how long sampling took from the time `began` on, if --seconds limits it."""
         if self.seconds is not None:
+            from ddim.progress import note
+
             took = time.monotonic() - began
             over = f" seconds, more than the {self.seconds:g} of --seconds"
             said = over if took > self.seconds else f" of {self.seconds:g} seconds"
