@@ -138,7 +138,7 @@ def trajectory(model: "Denoiser", count: int, **options: Any) -> Iterator[Step]:
         options: of `sample`, without `batch_size`, `progress` and `pixels`. With `grad`, the steps are differentiable.
 
     Raises:
-        UserError: what `sample` refuses, at the call.
+        UserError: arguments that `sample` refuses, at the call. Weights that are NaN are not looked for.
     """
     request = _Request(model, count, **options)
     with request.computing():
