@@ -184,12 +184,16 @@ def test_the_code_of_the_page_is_one_plugin(home):
         "sample squared --sampler ab2 --spacing cubic --steps 4 --count 2",
         "sample cosine --sampler ab2 --spacing cubic --steps 4 --count 2",
         "sample mnist --steps 1 --count 1 --backend double --out double.png",
+        "train dots --network page.py:Convolutions --schedule squared --steps 1 --batch-size 8 --out by_class",
+        "sample by_class --steps 4 --count 2",
     )
     for name in names:
         assert re.search(rf"^  {name}  ", listed, re.M), name
     with Image.open(home / "double.png") as picture:
         assert json.loads(picture.info["ddim:settings"])["backend"] == "double fp32"
     assert "Samplers that pass: 1 of 1." in verified
+    config = json.loads((home / "by_class/config.json").read_text(encoding="utf-8"))
+    assert config["network"] == {"name": "page:Convolutions", "channels": 1, "width": 32, "classes": None}
 
 
 def one_process(folder, *commands):

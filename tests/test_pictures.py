@@ -91,3 +91,18 @@ def test_files_without_settings_have_none(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     for name in ("000000.png", "text.png", "missing.png"):
         assert read_settings(tmp_path / name) is None
+
+
+def test_a_sheet_shows_itself_in_a_notebook_and_writes_itself(tmp_path):
+    sheet = ddim.show(ramp(), columns=3, scale=2)
+    sheet.save(tmp_path / "sheet.png")
+    assert sheet._repr_png_() == (tmp_path / "sheet.png").read_bytes()
+    with Image.open(tmp_path / "sheet.png") as file:
+        assert file.tobytes() == grid(ramp(), 3, 2).tobytes()
+        assert file.size == (2 * (3 * 6 + 1), 2 * (2 * 4 + 1))
+    assert repr(sheet) == "<6 images in 38 × 18 pixels; .save(path) writes a PNG>"
+    assert ddim.show(ramp()[0]).picture.tobytes() == grid(ramp()[:1]).tobytes()
+    with pytest.raises(UserError, match=r"ends in \.png"):
+        sheet.save(tmp_path / "sheet.jpg")
+    with pytest.raises(UserError, match="clamp them first"):
+        ddim.show(2 * ramp())

@@ -11,14 +11,24 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ddim.data import open_images as open_images
+    from ddim.data import read_images as read_images
     from ddim.denoiser import Denoiser as Denoiser
     from ddim.level import Level as Level
     from ddim.level import Prediction as Prediction
     from ddim.loading import load as load
+    from ddim.pictures import show as show
 
-__all__ = ["Denoiser", "Level", "Prediction", "__version__", "load", "open_images"]
+__all__ = ["Denoiser", "Level", "Prediction", "__version__", "load", "open_images", "read_images", "show"]
 
-_HOMES = {"Denoiser": "denoiser", "Level": "level", "Prediction": "level", "load": "loading", "open_images": "data"}
+_HOMES = {
+    "Denoiser": "denoiser",
+    "Level": "level",
+    "Prediction": "level",
+    "load": "loading",
+    "open_images": "data",
+    "read_images": "data",
+    "show": "pictures",
+}
 _RENAMED = {"ladder": "timesteps", "checkpoint": "model_io"}
 
 

@@ -1,39 +1,24 @@
 """A model: a network with its noise schedule and the quantity it predicts."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ddim.contract import (
-    NULL,
-    Labels,
-    check_batch,
-    check_conditions,
-    check_finite,
-    check_network,
-    check_output,
-    check_predicts,
-    check_range,
-    check_shape,
-)
+from ddim import drawing, inversion
+from ddim.contract import NULL, Labels, check_conditions, check_network, check_output, check_predicts, check_shape
 from ddim.device import evaluating
-from ddim.edit.exact import Implicit, check_plain, decode_exactly, encode_exactly
-from ddim.edit.invert import invert
 from ddim.errors import UserError, number
 from ddim.forward import q_sample
-from ddim.guidance import EVERYWHERE, Interval, autoguidance, classifier_free_in_one_call, clip_x0, share
+from ddim.guidance import EVERYWHERE, Interval, autoguidance, classifier_free_in_one_call, clip_x0
 from ddim.level import Denoise, Level, Prediction
-from ddim.noise import ImageNoise
-from ddim.pictures import to_uint8
 from ddim.predict import predictions, target
-from ddim.presets import Preset, find, guidance_of
-from ddim.progress import bar, hidden
-from ddim.samplers import Sampler, get, trajectory
-from ddim.sampling import Sampling, SamplingOptions
+from ddim.presets import Preset, find
+from ddim.samplers import Sampler
+from ddim.sampling import Sampling
 from ddim.schedule import Schedule
 
 __all__ = ["NULL", "Denoiser", "Labels"]
@@ -49,6 +34,8 @@ class Server(Protocol):
 
 class Denoiser(nn.Module):
     """A network of x_t and t, whose output becomes a prediction of x0 and eps.
+
+    The methods `sample` and `trajectory` stand in `ddim.drawing`, and `encode` and `decode` in `ddim.inversion`.
 
     Args:
         network: any module: network(x, t) -> (B, C, H, W), or network(x, t, label) for a model with classes;
@@ -267,163 +254,7 @@ class Denoiser(nn.Module):
         preset = self.preset(**options)
         return self.sampling.describe(**options, schedule=self.schedule) if preset is None else preset.describe(guided)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        steps: int | None = None,
-        sampler: str | Sampler | None = None,
-        eta: float | str | None = None,
-        spacing: str | Sequence[float] | None = None,
-        seed: int = 0,
-        first: int = 0,
-        labels: Labels | None = None,
-        guidance: float | None = None,
-        guidance_interval: Interval | None = None,
-        weak: "Denoiser | None" = None,
-        clip: bool = True,
-        batch_size: int | None = None,
-        progress: bool = True,
-        pixels: bool = False,
-    ) -> Tensor:
-        """Return new images, (count, C, H, W) on the CPU, float32 in [-1, 1].
-
-        Image i of a seed is the same at any batch size, to the rounding of the network.
-
-        Args:
-            count: number of images, at least 1.
-            steps, sampler, eta, spacing: see `ddim.sampling.SamplingOptions`; None is the model's default. If only the
-                steps are given, or nothing, and the model has a preset of so many network calls, that is used (see
-                `preset`).
-            seed: of the noise, in [0, 2^64).
-            first: index of the first image in the seed's sequence of images.
-            labels: (count,) the class of each image; None takes all classes in turn, if the model has classes.
-            guidance: weight w of classifier-free guidance, or of autoguidance with `weak`; 1 is the model itself. None
-                is the preset's own guidance if neither an interval nor a weak model is given, otherwise 1. Another
-                guidance than the preset's keeps its solver and times.
-            guidance_interval: (low, high) of sigma / alpha; guidance acts at levels above low and up to high, and
-                elsewhere the weight is 1. None is every level. See `ddim.guidance.classifier_free`.
-            weak: a model that guidance leads away from, in place of the null class, with the same shape, classes and
-                schedule: for instance `ddim.load(run, checkpoint=step)`. See `ddim.guidance.autoguidance`.
-            clip: whether each predicted x0 is clipped to [-1, 1]. Without, images may leave that range.
-            batch_size: images at a time; None is 64.
-            progress: whether to show a progress bar.
-            pixels: whether to return the images as uint8, in 256 grey levels: a quarter of the memory.
-
-        Raises:
-            UserError: an invalid count, label, number of steps, eta, name or interval, a weak model that does not fit,
-                or weights that are NaN.
-        """
-        count = number("count", count, int, 1)
-        batch_size = 64 if batch_size is None else number("batch_size", batch_size, int, 1)
-        preset = self.preset(steps, sampler, eta, spacing)
-        method, levels = (
-            self.sampling.resolve(self.schedule, steps, sampler, eta, spacing)
-            if preset is None
-            else preset.resolve(self.schedule)
-        )
-        try:
-            images = torch.empty(count, *self.shape, dtype=torch.uint8 if pixels else torch.float32)
-        except (RuntimeError, TypeError) as error:  # PyTorch has no type of its own for this
-            raise UserError(f"{count} images of shape {self.shape} do not fit in memory; ask for fewer.") from error
-        first = number("The first index", first, int, 0, 2**64 - count, "a whole number from 0 to 2^64 - count")
-        if labels is None and self.classes is not None:
-            labels = (first % self.classes + torch.arange(count)) % self.classes
-        weight, limits = guidance_of(preset, guidance, guidance_interval, weak)
-        classes, weight, interval = check_conditions(self, labels, count, weight, limits, weak)
-        batch_size = min(batch_size, count)
-        batches, steps = -(-count // batch_size), len(levels) - 1
-        calls = batches * method.calls(levels)
-        weak = None if weight == 1 else weak
-        guided = 0.0 if weight == 1 else share(interval, levels[:-1])  # share of the calls
-        with (
-            evaluating(self.network),
-            evaluating((weak or self).network),
-            hidden(not progress),
-            bar(total=batches * steps, desc=f"sampling {count}", unit="step") as steps_bar,
-        ):
-            guide = weak and partial(weak._denoise, weak._served(batch_size, math.ceil(calls * guided)), clip=False)
-            network = self._served(batch_size, calls, 0.0 if weak else guided)
-            for start in range(0, count, batch_size):
-                rows = range(start, min(start + batch_size, count))
-                noise = ImageNoise(seed, (first + i for i in rows))
-                xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.image_dtype))
-                label = None if classes is None else classes[start : rows.stop]
-                denoise = self._denoise(network, label, clip, weight, interval, guide)
-                for x in trajectory(method, denoise, xT, levels, noise, self.schedule):  # noqa: B007
-                    steps_bar.update()
-                x = x.float().cpu()
-                x = check_finite(x.clamp(-1, 1) if clip else x)
-                images[rows.start : rows.stop] = to_uint8(x) if pixels else x
-        return images
-
-    def encode(
-        self,
-        x0: Tensor,
-        *,
-        labels: Labels | None = None,
-        exact: bool = False,
-        refine: int = 0,
-        **options: Unpack[SamplingOptions],
-    ) -> Tensor:
-        """Return the noise x_T from which a deterministic sampler makes `x0` (DDIM, section 5.4).
-
-        The result is exact up to the error of the sampler's steps. It is on the model's device, in its `image_dtype`.
-
-        Args:
-            x0: clean images in [-1, 1], (B, C, H, W) floats.
-            labels: (B,) the class of each image, or -1 for "any"; None is "any" for all. Give the images' own classes
-                where you know them, and the same to `decode`: with another label the image does not come back.
-            exact: whether to return a code that `decode(code, exact=True)` turns back into `x0` up to rounding, with
-                the same options: two states of O-BELM, (B, 2, C, H, W) in float64. See `ddim.edit.OBELM`.
-            refine: number of fixed-point iterations of each step of DDIM, see `ddim.edit.Implicit`. The noise then
-                decodes to `x0` with a smaller error.
-            options: steps, sampler and spacing, see `ddim.sampling.SamplingOptions`. The sampler must be
-                deterministic; None is DDIM with eta = 0. Nothing is clipped.
-
-        Raises:
-            UserError: a stochastic sampler, images of another shape or range, both `exact` and `refine`, either with a
-                sampler other than DDIM, or what `sample` refuses.
-        """
-        check_batch(x0, self.shape, "The images")
-        check_range(x0)
-        refine = number("refine", refine, int, 0, 1000)
-        if exact and refine:
-            raise UserError("exact and refine are two ways to invert; give one of them.")
-
-        def refined(sampler: Sampler, *arguments: Any, **more: Any) -> Iterator[Tensor]:
-            check_plain(sampler, "A refined inversion is DDIM's")
-            return invert(Implicit(refine), *arguments, **more)
-
-        return self._solve(encode_exactly if exact else refined if refine else invert, x0, labels, options, exact)
-
-    def decode(
-        self, xT: Tensor, *, labels: Labels | None = None, exact: bool = False, **options: Unpack[SamplingOptions]
-    ) -> Tensor:
-        """Return the images that a deterministic sampler makes from `xT`, (B, C, H, W): the inverse of `encode`.
-
-        See `encode` for the labels, the options and the errors. With `exact`, `xT` is a code of `encode(exact=True)`.
-        """
-        check_batch(xT, (2, *self.shape) if exact else self.shape, "The code" if exact else "The noise")
-        return self._solve(decode_exactly if exact else trajectory, xT, labels, options, exact)
-
-    @torch.no_grad()
-    def _solve(
-        self,
-        solve: Callable[..., Iterator[Tensor]],
-        x: Tensor,
-        labels: Labels | None,
-        options: SamplingOptions,
-        exact: bool = False,
-    ) -> Tensor:
-        """Run `invert`, `trajectory` or the like from `x` to its end, without clipping and without noise."""
-        if options.get("sampler") is None:
-            options = {**options, "sampler": get("ddim", eta=options.get("eta") or 0.0), "eta": None}
-        method, levels = self.sampling.resolve(self.schedule, **options)
-        given, *_ = check_conditions(self, labels, len(x))
-        denoise = self._denoise(self.network, given, clip=False)
-        dtype = torch.float64 if exact and self.device.type != "mps" else self.image_dtype  # Apple's GPUs have none
-        with evaluating(self.network):
-            *_, end = solve(method, denoise, x.to(self.device, dtype), levels, schedule=self.schedule)
-        return check_finite(end)
+    sample = drawing.sample
+    trajectory = drawing.trajectory
+    encode = inversion.encode
+    decode = inversion.decode

@@ -52,6 +52,12 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, PRECISIONS[precision])
 
 
+def uncompiled(network: nn.Module) -> nn.Module:
+    """Return the network that `torch.compile` has wrapped, whose weights have their own names; any other as it is."""
+    inner = getattr(network, "_orig_mod", network)
+    return inner if isinstance(inner, nn.Module) else network
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Within this context the network is in eval mode; afterwards each of its modules is in its own mode again.

@@ -25,6 +25,7 @@ from ddim.config import FORMAT as FORMAT
 from ddim.config import check_config
 from ddim.config import read_config as read_config
 from ddim.denoiser import Denoiser
+from ddim.device import uncompiled
 from ddim.errors import UserError
 from ddim.files import read_tensors, tensors_header, unreadable, write_bytes, write_text
 from ddim.presets import Preset
@@ -100,7 +101,7 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
             f"The model cannot be saved: the arguments of its network and of its schedule must be plain data ({error})."
         ) from error
     check_config(described, folder / "config.json")
-    state = model.network.state_dict()
+    state = uncompiled(model.network).state_dict()
     for name, value in state.items():
         if not torch.isfinite(value).all():
             raise UserError(

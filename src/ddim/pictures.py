@@ -15,6 +15,7 @@ from torch import Tensor
 from ddim import __version__
 from ddim.errors import UserError
 from ddim.files import write_bytes
+from ddim.text import counted
 
 SOFTWARE, KIND, SETTINGS = "Software", "ddim:picture", "ddim:settings"  # keywords of a PNG's text chunks
 SHEET = "sheet"  # the `KIND` of a picture that is not one image of a data set: a grid or a figure
@@ -67,6 +68,41 @@ def layout(
             f"{size[1] * scale:,} pixels, and {LARGEST:,} are the most; draw fewer, or write one file for each image."
         )
     return columns, scale, size
+
+
+def show(images: Tensor, columns: int | None = None, scale: int | None = None, gap: int = 1) -> "Sheet":
+    """Return `grid(images, ...)` as an object that a notebook shows and that writes itself to a file.
+
+    Arguments and errors are those of `grid`; one image (C, H, W) is also taken.
+    """
+    images = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
+    return Sheet(grid(images, columns, scale, gap), len(images))
+
+
+class Sheet:
+    """A picture of several images. As the last line of a notebook's cell, it is shown.
+
+    Attributes:
+        picture: as Pillow has it.
+        count: the number of images in it.
+    """
+
+    def __init__(self, picture: Image.Image, count: int) -> None:
+        self.picture, self.count = picture, count
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture to a PNG file, marked as a sheet. Raises `UserError` for another suffix."""
+        if Path(path).suffix.lower() != ".png":
+            raise UserError(f"A sheet is written as PNG; give a name that ends in .png, not {str(path)!r}.")
+        write_bytes(path, _png(self.picture, sheet_marks()))
+
+    def __repr__(self) -> str:
+        many = counted(self.count, "image")
+        return f"<{many} in {self.picture.width} × {self.picture.height} pixels; .save(path) writes a PNG>"
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture for IPython."""
+        return _png(self.picture, sheet_marks())
 
 
 def visible(images: Tensor) -> Tensor:

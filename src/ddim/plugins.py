@@ -1,7 +1,8 @@
 """Plugins: the user's own Python files and modules, imported so that what they register can be named.
 
 Only what the user names (on the command line, or in the environment variable DDIM_PLUGINS) or has installed (an
-entry point of the group "ddim.plugins") is imported. A run folder or a model file never causes an import.
+entry point of the group "ddim.plugins") is imported. A run folder or a model file never causes an import; of a module
+that the user names, it may name a network, e.g. "mine:MyNet".
 """
 
 import os
@@ -11,21 +12,35 @@ import zlib
 from collections.abc import Iterable, Sequence
 from importlib import import_module, util
 from pathlib import Path
+from types import ModuleType
 
 from ddim.errors import UserError
 
 FLAG, VARIABLE, GROUP = "--plugin", "DDIM_PLUGINS", "ddim.plugins"
+NETWORK = "--network"  # a class, MODULE:CLASS, names its module as --plugin does
+
+modules: dict[str, ModuleType] = {}
+"""The plugins that the user has named: a module by its name, "package.module", and a file mine.py as "mine"."""
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the arguments without their `--plugin` flags, and the values of these flags.
 
-    The flag may stand anywhere, as `--plugin X` or `--plugin=X`. Raises `UserError` if its value is missing.
+    The flag may stand anywhere, as `--plugin X` or `--plugin=X`. `--network MODULE:CLASS` and `--network FILE:CLASS`
+    name a plugin, too; FILE becomes the name of its module. Raises `UserError` if the value of --plugin is missing.
     """
     others, plugins = [], []
     rest = iter(arguments)
     for argument in rest:
         flag, equals, value = argument.partition("=")
+        if flag == NETWORK and ":" in (value := value if equals else next(rest, "")):
+            plugin, _, name = value.rpartition(":")
+            plugins.append(plugin)
+            others += [NETWORK, f"{module_name(plugin)}:{name}"]
+            continue
+        if flag == NETWORK and not equals:
+            others += [argument, value] if value else [argument]
+            continue
         if flag != FLAG:
             others.append(argument)
             continue
@@ -51,18 +66,27 @@ def load(named: Iterable[str] = ()) -> None:
             raise _failure(f"{entry.name!r} of the installed package {package!r}", error) from error
     environment = (name.strip() for name in os.environ.get(VARIABLE, "").split(","))
     for name in [*filter(None, environment), *named]:
-        if name.endswith(".py") or "/" in name or os.sep in name:
-            _load_file(Path(name).expanduser().resolve())
+        if _is_file(name):
+            modules[module_name(name)] = _load_file(Path(name).expanduser().resolve())
         else:
-            _load_module(name)
+            modules[name] = _load_module(name)
 
 
-def _load_file(path: Path) -> None:
+def module_name(plugin: str) -> str:
+    """Return the name of a plugin in `modules`: "mine" for the file "my/mine.py", and a module's own name."""
+    return Path(plugin).stem if _is_file(plugin) else plugin
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".py") or "/" in name or os.sep in name
+
+
+def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError(f"There is no plugin file {path}; check the path.")
     name = f"ddim_plugin_{path.stem}_{zlib.crc32(os.fsencode(path)):08x}"  # no other module has this name
     if name in sys.modules:
-        return
+        return sys.modules[name]
     spec = util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"The plugin file {path} is not Python code; give a file whose name ends in .py.")
@@ -73,11 +97,12 @@ def _load_file(path: Path) -> None:
         del sys.modules[name]
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         raise _failure(f"{path}, line {lines[-1]}" if lines else str(path), error) from error
+    return module
 
 
-def _load_module(name: str) -> None:
+def _load_module(name: str) -> ModuleType:
     try:
-        import_module(name)
+        return import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise UserError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddim import samplers
+from ddim.device import uncompiled
 from ddim.errors import Notice, UserError, number
 from ddim.guidance import EVERYWHERE, Interval, check_interval, contains, in_words
 from ddim.level import Level, Prediction
@@ -207,7 +208,7 @@ def guidance_of(
 def digest(network: nn.Module) -> str:
     """Return the SHA-256 of a network's weights and buffers, by name, shape and value in float32."""
     found = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(uncompiled(network).state_dict().items()):
         value = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous()
         found.update(f"{name} {tuple(value.shape)} ".encode())
         found.update(value.flatten().view(torch.uint8).numpy().data)

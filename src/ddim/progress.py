@@ -34,9 +34,15 @@ def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
     return (tqdm if sys.stderr.isatty() else _Lines)(iterable, **options)
 
 
+def note(sentence: str) -> None:
+    """Print a sentence to stderr, e.g. how long a task will take; inside `hidden()`, print nothing."""
+    if not _hidden.get():
+        print(sentence, file=sys.stderr)
+
+
 @contextmanager
 def hidden(hide: bool = True) -> Iterator[None]:
-    """Within this context, show no bar; `hidden(False)` changes nothing."""
+    """Within this context, show no bar and no note; `hidden(False)` changes nothing."""
     token = _hidden.set(hide or _hidden.get())
     try:
         yield

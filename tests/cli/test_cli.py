@@ -63,7 +63,7 @@ def test_sampling_imports_what_it_needs_and_exits_at_once(tmp_path):
     assert packages <= NEEDED | THEIRS
     assert not [name for name in modules if name.startswith(("torch._dynamo", "torch._inductor", "torch.onnx"))]
     assert {name for name in modules if name.startswith("ddim.cli.")} == {
-        f"ddim.cli.{name}" for name in ("drawing", "guidance", "options", "sample")
+        f"ddim.cli.{name}" for name in ("drawing", "guidance", "options", "output", "sample")
     }
     assert frozen > 50_000  # objects that the exit leaves alone
 

@@ -2,11 +2,13 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import wrong
 
 from ddim import samplers, verify
+from ddim.errors import UserError
 from ddim.samplers import DDIM, DDPM
 from ddim.verify import Proof, judge, prove_identities, solvers
 from ddim.verify.orders import slope
@@ -45,6 +47,19 @@ def test_right_solvers_are_proven(name):
 )
 def test_each_mistake_is_found(make, broken):
     assert broken <= failed(make)
+
+
+def test_a_sampler_of_ones_own_is_judged_as_an_instance_a_class_or_a_name():
+    mine = wrong.SecondOrder(0.0)
+    verdict = verify.verify(mine)
+    assert verdict == judge("SecondOrder(half=0.0)", lambda: wrong.SecondOrder(0.0))
+    assert str(verdict).splitlines()[1].endswith("FAIL")
+    assert verify.verify(DDIM) == verify.verify(DDIM(0.0))
+    assert verify.verify("ddim").proofs == verify.verify(DDIM).proofs
+    others: list[Any] = ["nothing", 3, dict]
+    for other in others:
+        with pytest.raises(UserError):
+            verify.verify(other)
 
 
 def test_a_step_that_ends_at_no_number_fails():

@@ -1,7 +1,8 @@
 """The command `ddim`: one file for each of its commands, and here their list, the parser and the exit codes.
 
 A new command is a file `name.py` with a dataclass `Name`, whose fields are the flags and whose method `run` does
-the work, and a line in `COMMANDS`. Nothing here imports torch, so that `--help` is fast.
+the work and returns its results, plain data by name, for --json; and a line in `COMMANDS`. Nothing here imports torch,
+so that `--help` is fast.
 """
 
 import atexit
@@ -15,11 +16,13 @@ import warnings
 from collections.abc import Sequence
 from functools import reduce
 from importlib import import_module
+from inspect import cleandoc
 from io import TextIOWrapper
 from operator import or_
 from types import FrameType
 from typing import Annotated, Any
 
+from ddim.cli import output
 from ddim.errors import Notice, UserError
 from ddim.processors import OtherPrograms, keep_freed_memory, set_thread_defaults
 from ddim.text import did_you_mean, printable
@@ -71,9 +74,8 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
   ddim list samplers                   list the registered names that a flag accepts
   ddim --version                       show the versions of ddim and its dependencies
 
-  ddim COMMAND --plugin FILE           first import your own Python file or module (repeatable), so that a sampler,
-                                       schedule, network or data set that it registers can be named; the variable
-                                       DDIM_PLUGINS does the same for a comma-separated list"""
+Every command takes:
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,6 +119,7 @@ def _run(arguments: list[str]) -> None:
 
     set_thread_defaults(others)
     arguments, named = plugins.split(arguments)
+    arguments, shown = output.split(arguments)
     if arguments == ["--version"]:
         from ddim.environment import versions
 
@@ -126,7 +129,7 @@ def _run(arguments: list[str]) -> None:
         plugins.load(named)
     command = parse(arguments)
     keep_freed_memory()
-    command.run()
+    shown.run(arguments[0], command)
 
 
 def parse(arguments: list[str]) -> Any:
@@ -152,11 +155,13 @@ def parse(arguments: list[str]) -> Any:
             command = command_class(name)
             summary = (command.__doc__ or "").split("\n\n")[0]
             subcommands.append(Annotated[command, tyro.conf.subcommand(name, description=summary)])
-        return read(reduce(or_, subcommands), arguments, prog="ddim", description=DESCRIPTION)
+        return read(reduce(or_, subcommands), arguments, prog="ddim", description=DESCRIPTION + output.HELP)
     name, *flags = arguments
-    command = read(command_class(name), flags, prog=f"ddim {name}")
+    cls = command_class(name)
+    about = {"prog": f"ddim {name}", "description": f"{cleandoc(cls.__doc__)}\n\nEvery command takes:\n{output.HELP}"}
+    command = read(cls, flags, **about)
     if name == "train":  # its recipe sets the defaults of all other flags: parse those again
-        command = read(command_class(name), flags, prog=f"ddim {name}", default=command.with_recipe(flags))
+        command = read(cls, flags, **about, default=command.with_recipe(flags))
     return command
 
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -44,7 +44,7 @@ class Compare:
     compute: MeasurementFlags = field(default_factory=MeasurementFlags)
     reference: RealFlags = field(default_factory=RealFlags)
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         import torch
 
         from ddim.evaluate import evaluation, measure
@@ -103,3 +103,4 @@ class Compare:
         print(f"{picture} shows two rows of each subject, in the order of the table; the numbers are in {numbers}.")
         if self.report:
             print(f"The report of {first.name} shows the result too: ddim report {first.name}")
+        return {**table, "files": [str(picture), str(numbers)]}

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -92,6 +91,7 @@ class Distill:
 
     def run(self) -> None:
         from ddim.config import read_config
+        from ddim.progress import note
         from ddim.train.run import train
 
         if self.resume and self.overwrite:
@@ -108,7 +108,7 @@ class Distill:
         recipe = self._recipe(taught if self.init is None or begun else Subject.find(self.init), taught, begun)
         main = os.environ.get("RANK", "0") == "0"
         if main:
-            print("ddim: The first updates take longer: they also compute the teacher's trajectories.", file=sys.stderr)
+            note("ddim: The first updates take longer: they also compute the teacher's trajectories.")
         train(
             replace(recipe, predicts=task.predicts),
             folder,

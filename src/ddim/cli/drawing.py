@@ -7,7 +7,6 @@ alone locks, begins and completes what is written.
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddim.errors import UserError
-from ddim.progress import bar, hidden
+from ddim.progress import bar, hidden, note
 from ddim.text import data_size, duration
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def drawn(
                 first, seconds = False, (time.monotonic() - began) / len(rows) * left / processes
                 more = after_first(images)
                 if several and seconds > SLOW and more is not None:
-                    print(f"{left:,} images take about {duration(seconds)}{more}.", file=sys.stderr)
+                    note(f"{left:,} images take about {duration(seconds)}{more}.")
             progress.update(min(processes * len(rows), left - progress.n))  # the others are about as fast
             yield rows, images
 
@@ -106,9 +105,7 @@ def draw_missing(
         left, complete = done.count(0), path.exists()
         if main and 0 < left < len(rows):
             held = len(rows) - left
-            print(
-                f"{held:,} of {len(rows):,} images are in {path} already; the other {left:,} follow.", file=sys.stderr
-            )
+            note(f"{held:,} of {len(rows):,} images are in {path} already; the other {left:,} follow.")
 
         def after_first(images: "Tensor") -> str | None:
             if not main:
@@ -140,8 +137,7 @@ def draw_missing(
             if main:
                 held = len(rows) - writer.done().count(0)
                 if isinstance(error, KeyboardInterrupt) and held:
-                    said = f"{held:,} of {len(rows):,} images for {path} are on the disk; the same command continues."
-                    print(said, file=sys.stderr)
+                    note(f"{held:,} of {len(rows):,} images for {path} are on the disk; the same command continues.")
                 writer.discard()
             raise
     if distributed is not None:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -43,7 +43,7 @@ class Evaluate:
     compute: MeasurementFlags = field(default_factory=MeasurementFlags)
     reference: RealFlags = field(default_factory=RealFlags)
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         from ddim.device import choose_device
         from ddim.evaluate import copies, copying, measure
         from ddim.evaluate.real import AS_REFERENCE
@@ -82,6 +82,7 @@ class Evaluate:
         print("\n".join(evaluation.lines()))
         if classes:
             print(f"Classes are drawn {classes}.")
+        found = {**about, **evaluation.to_dict()}
         if real.splits is not None:
             training, held_out = real.splits
             if len(training) > copying.NEXT:
@@ -90,6 +91,7 @@ class Evaluate:
                     (folder / "memorisation.json").unlink(missing_ok=True)  # its images are about to change
                     results.keep_samples(folder, experiments["memorisation"], copied.pictures(samples, training))
                 files.append(copied.save(folder, samples, training, **about))
+                found["copies"] = asdict(copied)
                 print("\n".join(copied.lines()))
             else:
                 print(f"{training.name} has {len(training)} training images, too few for the search for copies.")
@@ -97,6 +99,7 @@ class Evaluate:
         print(f"The numbers are in {files[0]}.{closest}")
         if shown:
             print(f"`ddim report {self.what}` shows them, unless it has those of `ddim reproduce`.")
+        return {**found, "files": [str(path) for path in files]}
 
 
 def _folder(subject: Subject) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -47,7 +47,7 @@ class Inspect:
     """PNG file for the picture; NAME-inspect.png if not given."""
     data_dir: DataDir = None
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         from ddim.data import catalogue, names, open_images, to_uint8
         from ddim.data.survey import spread, survey
         from ddim.pictures import write_grid
@@ -61,10 +61,11 @@ class Inspect:
                 for split in ("train", "test")
             )
             classes = images.classes
-            counts = (part.labels.bincount(minlength=len(classes)).tolist() for part in (images, held_out))
+            counted_of = (part.labels.bincount(minlength=len(classes)).tolist() for part in (images, held_out))
+            counts = list(zip(classes, *counted_of, strict=True))
             lines = [
                 f"{images.name}: {counted(len(images), 'image')} for training, {len(held_out):,} for testing",
-                *(f"  {name}: {train:,} and {test:,}" for name, train, test in zip(classes, *counts, strict=True)),
+                *(f"  {name}: {train:,} and {test:,}" for name, train, test in counts),
                 f"Training images: {_shape(images.shape)}, {_mirror(images.mirror)}.",
                 augmentations(images.augmentations, images.shape[0]),
             ]
@@ -74,11 +75,13 @@ class Inspect:
         else:
             found = survey(catalogue(self.what, self.classes), size)
             lines = [*describe(found, None if self.all else MOST)]
-            name, shown = found.name, found.preview()
+            name, shown, counts = found.name, found.preview(), list(found.counts)
         out = out or Path(f"{name}-inspect.png")
         print("\n".join(map(printable, lines)))
         write_grid(shown, out)
         print(f"{printable(str(out))} shows {len(shown)} of the images, as training uses them.")
+        splits = {of: {"train": train, "held_out": test} for of, train, test in counts}
+        return {"name": name, "classes": splits, "description": lines, "picture": str(out)}
 
 
 def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:

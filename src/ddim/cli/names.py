@@ -44,13 +44,16 @@ class Names:
     kind: Annotated[Positional[str | None], arg(metavar="[KIND]")] = None
     """What to list, e.g. samplers or data; everything if not given."""
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
+        listed = {}
         for kind in KINDS if self.kind is None else [self.kind]:
             rows = list(described(kind))
+            listed[kind] = dict(rows)
             width = max((len(name) for name, _ in rows), default=0)
             print(f"{kind}:")
             for name, sentence in rows:
                 print(f"  {name.ljust(width)}  {sentence}".rstrip())
+        return listed
 
 
 def described(kind: str) -> Iterator[tuple[str, str]]:

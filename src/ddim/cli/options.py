@@ -1,7 +1,6 @@
 """Flags that several commands share, each with one help text, and what reads their values."""
 
 import os
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -95,6 +94,7 @@ class PlanFlags:
         if not asked:
             return {}
         from ddim.planner import plan
+        from ddim.progress import note
 
         begun = there.kept().get("plan") if there else None
         if isinstance(begun, dict) and asked.items() <= begun.items():
@@ -105,16 +105,18 @@ class PlanFlags:
             found = plan(model, count, seconds=self.seconds, quality=self.quality, **guided)
             steps, size, expected, reason = found.steps, found.batch_size, found.seconds, found.reason
         if say:
-            print(reason, file=sys.stderr)
+            note(reason)
         return {**asked, "steps": steps, "batch_size": size, "expected_seconds": expected}
 
     def report(self, began: float) -> None:
         """Say how long sampling took from the time `began` on, if --seconds limits it."""
         if self.seconds is not None:
+            from ddim.progress import note
+
             took = time.monotonic() - began
             over = f" seconds, more than the {self.seconds:g} of --seconds"
             said = over if took > self.seconds else f" of {self.seconds:g} seconds"
-            print(f"Sampling took {took:.3g}{said}.", file=sys.stderr)
+            note(f"Sampling took {took:.3g}{said}.")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """`ddim reproduce`: train or take a model, run the experiments of the paper, and write the report, in one command."""
 
 import os
-import sys
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -158,12 +157,12 @@ class Reproduce:
 
     def _experiments(self, model: "Denoiser", source: Source, out: Path, minutes: float | None) -> None:
         from ddim import experiments, report
-        from ddim.progress import bar
+        from ddim.progress import bar, note
 
         train, test = (self._images(source, split) for split in ("train", "test"))
         whole = experiments.seconds_whole(model) / 60
         limit = f"; they are shortened to {minutes:.3g}" if minutes is not None and minutes < whole else ""
-        print(f"At full length the experiments take about {whole:,.0f} min{limit}.", file=sys.stderr)
+        note(f"At full length the experiments take about {whole:,.0f} min{limit}.")
         names, setup = experiments.runnable(model=model), experiments.Setup(out, model, train, test)
         done = experiments.run(setup, minutes=minutes, whole=self.full, names=names)
         with bar(done, total=len(names), desc="experiments", unit="experiment") as progress:

@@ -78,7 +78,7 @@ class Sample:
     planned: PlanFlags = field(default_factory=PlanFlags)
     compute: BackendFlags = field(default_factory=BackendFlags)
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         import torch
 
         from ddim.backends import serve
@@ -148,6 +148,8 @@ class Sample:
             options = {"sampler": preset.create(), "spacing": preset.times}
             if not self.guided.given:
                 guided = {"guidance": preset.guidance, "guidance_interval": preset.guidance_interval}
+        method, levels = model.sampling.resolve(model.schedule, **options)
+        results = {"out": str(out), "count": count, "calls": method.calls(levels)}
         rows = range(self.first, self.first + count)
         in_turn = (
             None
@@ -179,7 +181,7 @@ class Sample:
             settings |= {"backend": model.backend, "first": self.first, "count": count}
             write_grid(images, out, columns, settings)
             print(f"{counted(count, 'image')} in {out} ({model.backend}).")
-            return
+            return {**results, "seconds": time.monotonic() - began, "backend": model.backend}
         check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(model.shape)), of_all=True)
         with nullcontext() if distributed is None else distributed.main_first():
             for one in filter(None, (weak, model)):
@@ -193,6 +195,7 @@ class Sample:
                 self.planned.report(began)
             what = f"{counted(count, 'image')} in {out}"
             print(f"{what} ({model.backend})." if new else f"Nothing is left to do: {what}.")
+        return {**results, "seconds": time.monotonic() - began, "backend": model.backend}
 
     def _labels(self, classes: int | None) -> list[int] | None:
         labels = None if self.labels is None else numbers("labels", self.labels, int)

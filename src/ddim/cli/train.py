@@ -1,10 +1,12 @@
 """`ddim train`: train a model by a recipe and flags, and write it to a run folder."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -53,8 +55,9 @@ class Train:
     def with_recipe(self, flags: Sequence[str]) -> "Train":
         """Return the defaults of all flags: those of the recipe that `what` and --resume select.
 
-        If the flags limit the training, the recipe's own limits do not apply. Raises `UserError` for a recipe that
-        cannot be read, or a run to resume that was trained on other data.
+        If the flags limit the training, the recipe's own limits do not apply; if they name a class of the user, the
+        recipe's size does not. Raises `UserError` for a recipe that cannot be read, or a run to resume that was trained
+        on other data.
         """
         if self.what.endswith(".toml"):
             recipe = recipes.read(self.what)
@@ -65,6 +68,8 @@ class Train:
                 recipe = replace(recipes.of_run(self.folder), data=data)  # `train` compares the images
         if any(flag.split("=")[0] in ("--epochs", "--steps", "--minutes") for flag in flags):
             recipe = replace(recipe, plan=replace(recipe.plan, epochs=None, steps=None, minutes=None))
+        if any(flag == "--network" and ":" in value for flag, value in pairwise(flags)):
+            recipe = replace(recipe, size=Recipe.size)  # the recipe's own is of another network
         return Train(self.what, recipe=recipe)
 
     @property
@@ -83,7 +88,7 @@ class Train:
         remedy = f"if they have moved, say where they are: ddim train PATH --out {self.folder} --resume"
         return recipes.source(read_config(self.folder), self.folder, remedy)
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         from ddim import load
         from ddim.train.run import train
 
@@ -103,6 +108,9 @@ class Train:
         )
         if os.environ.get("RANK", "0") == "0":
             print(f"The model is in {self.folder}. Next: ddim sample {self.folder}, or ddim report {self.folder}.")
+            last = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+            return {"run": str(self.folder), **json.loads(last)}
+        return {}
 
 
 def _is_run(folder: Path) -> bool:

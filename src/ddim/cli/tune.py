@@ -1,7 +1,6 @@
 """`ddim tune`: the best way to sample a model with a small number of network calls, kept in the model's config."""
 
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,12 +56,12 @@ class Tune:
     device: Device = None
     compute: BackendFlags = field(default_factory=BackendFlags)
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         from ddim.backends import serve
         from ddim.device import choose_device
         from ddim.experiments.cost import forward_seconds
         from ddim.loading import comes_with_ddim
-        from ddim.progress import bar
+        from ddim.progress import bar, note
         from ddim.tune import COUNT, NOISES, REAL, image_calls, search
 
         subject = Subject.find(self.run_folder)
@@ -83,13 +82,13 @@ class Tune:
         begin()  # refuses before the estimate; the search itself begins with its first result
         seconds = total * forward_seconds(model, NOISES, repeats=3) / NOISES
         what = "samples of a solver with 60 steps" if images is None else f"{min(len(images), REAL):,} held-out images"
-        said = f"Tuning for {self.calls} network calls against {what} takes about {duration(seconds)}."
-        print(said, file=sys.stderr)
+        note(f"Tuning for {self.calls} network calls against {what} takes about {duration(seconds)}.")
         with bar(total=total, desc="tuning", unit="call") as progress:
             found = list(begin(tick=progress.update))
         keep(folder, [verdict.preset for verdict in found])
         print("\n".join(table(found)))
         print(f"The presets are in {folder / 'config.json'}; `ddim sample {self.run_folder} --steps N` takes them.")
+        return {"presets": [verdict.preset.to_dict() for verdict in found]}
 
     def _held_out(self, subject: Subject) -> "Images | None":
         """Return the held-out images of a run's training data; None if they are not there, which a `Notice` says."""

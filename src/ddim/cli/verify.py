@@ -1,10 +1,9 @@
 """`ddim verify`: the samplers against closed-form solutions, or compared with each other on a trained model."""
 
 import json
-import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -44,22 +43,20 @@ class Verify:
     """Folder for the figure and, without a run, the numbers; verify/ or RUN/figures if not given."""
     device: Device = None
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         if self.run_folder is None:
             refuse(self, OF_A_RUN, "is for comparing samplers on a run; name the run too.")
-            if not prove(self.out or Path("verify"), names(self.solvers)):
-                raise SystemExit(1)
-        else:
-            self._compare(self.run_folder)
+            return prove(self.out or Path("verify"), names(self.solvers))
+        return self._compare(self.run_folder)
 
-    def _compare(self, name: str) -> None:
+    def _compare(self, name: str) -> dict[str, Any]:
         from ddim.device import choose_device
         from ddim.experiments import experiments, results, solvers
         from ddim.experiments.cost import forward_seconds
         from ddim.loading import comes_with_ddim, find, load
         from ddim.model_io import fingerprint
         from ddim.plots import canvas
-        from ddim.progress import bar
+        from ddim.progress import bar, note
 
         budgets = numbers("calls", self.calls, int)
         folder = find(name)
@@ -72,7 +69,7 @@ class Verify:
         reference = solvers.load_reference(folder, weights, start)
         total = solvers.network_calls(model, todo, reference is None)
         minutes = total * forward_seconds(model, self.count, repeats=3) / 60
-        print(f"{total:,} network calls for {self.count} images: about {minutes:.1f} minutes.", file=sys.stderr)
+        note(f"{total:,} network calls for {self.count} images: about {minutes:.1f} minutes.")
         with bar(total=total, desc="comparing", unit="call") as progress:
             start.tick = progress.update
             reference = reference or solvers.keep_reference(folder, weights, start)
@@ -83,10 +80,11 @@ class Verify:
             canvas.save(solvers.draw(result), stem)
         print("\n".join(result.lines()))
         print(f"The figure is {stem}.png, the numbers are in {path} and {path.with_suffix('.csv').name}.")
+        return {**asdict(result), "files": [f"{stem}.png", str(path), str(path.with_suffix(".csv"))]}
 
 
-def prove(out: Path, only: list[str] | None = None) -> bool:
-    """Test all samplers, or only the named ones; write the results into `out`; return whether all tests passed."""
+def prove(out: Path, only: list[str] | None = None) -> dict[str, Any]:
+    """Test all samplers, or only the named ones; write the results into `out` and return them."""
     from ddim.files import write_text
     from ddim.plots import canvas
     from ddim.progress import bar
@@ -112,4 +110,4 @@ def prove(out: Path, only: list[str] | None = None) -> bool:
         canvas.save(figure.orders(verdicts), out / "solvers")
     print(f"The figure is {out / 'solvers.png'}, the numbers are in {out / 'solvers.json'}.")
     print(f"FAILED: {', '.join(failed)}" if failed else f"Samplers that pass: {len(verdicts)} of {len(verdicts)}.")
-    return not failed
+    return {**facts, "files": [str(out / "solvers.png"), str(out / "solvers.json")]}

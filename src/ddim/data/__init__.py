@@ -12,12 +12,13 @@ from ddim.data.augmentations import PHOTOGRAPHS
 from ddim.data.cache import Stored
 from ddim.data.catalogue import Catalogue, contrast, summary
 from ddim.data.images import Images, check_images, checked_size, loaders, register
+from ddim.data.read import read_images
 from ddim.errors import Notice, UserError
 from ddim.files import user_path
 from ddim.pictures import to_uint8
 from ddim.text import counted, did_you_mean, printable
 
-__all__ = ["Images", "catalogue", "names", "open_images", "register", "to_uint8"]
+__all__ = ["Images", "catalogue", "names", "open_images", "read_images", "register", "to_uint8"]
 
 SPLITS = ("train", "test")
 

@@ -7,12 +7,34 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from ddim import plugins
 from ddim.errors import UserError
 from ddim.registry import Registry
 
 Network = TypeVar("Network", bound=nn.Module)
 
-networks: Registry[type[nn.Module]] = Registry("network")
+
+class Networks(Registry[type[nn.Module]]):
+    """The registered networks; "module:Class" registers a class of a plugin that the user has named, and no other."""
+
+    def __missing__(self, name: str) -> type[nn.Module]:
+        plugin, colon, cls = name.rpartition(":")
+        module = plugins.module_name(plugin)
+        if not colon:
+            raise self.unknown(name)
+        if module not in plugins.modules:
+            raise UserError(
+                f"The network {name!r} is a class of your own, and a model may not import it by itself; name the file "
+                f"or module {module} by --plugin (in Python: ddim.plugins.load), or load the model with "
+                "network=YourModule(...)."
+            )
+        network = getattr(plugins.modules[module], cls, None)
+        if not (isinstance(network, type) and issubclass(network, nn.Module)):
+            raise UserError(f"The plugin {module} has no torch.nn.Module called {cls!r}; check the name of the class.")
+        return register(name)(network)
+
+
+networks = Networks("network")
 
 
 def register(name: str) -> Callable[[type[Network]], type[Network]]:
@@ -50,13 +72,13 @@ def build(name: str, channels: int, size: str = "small", classes: int | None = N
     Args:
         name, size: one of `names()`, and one of `sizes(name)`.
         channels: number of channels of the image.
-        classes: number of classes, or None for a network without labels.
+        classes: number of classes; None, for a network without labels, is not passed on.
         changes: options of the network that replace those of the size, e.g. dropout=0.2.
 
     Raises:
         UserError: an unknown name, size or option.
     """
-    options = {**sizes(name)[size], "classes": classes, **changes}
+    options = {**sizes(name)[size], **({} if classes is None else {"classes": classes}), **changes}
     return networks.create(name, channels, **options)  # type: ignore[no-any-return]
 
 
@@ -68,7 +90,7 @@ def from_config(config: dict[str, Any]) -> nn.Module:
     """
     options = dict(config)
     name = options.pop("name")
-    if name not in networks:
+    if name not in networks and ":" not in name:
         raise UserError(
             f"The network {name!r} is not registered (only {', '.join(networks)}); first import the file that "
             "registers it (on the command line: --plugin FILE), or load the model with network=YourModule(...)."

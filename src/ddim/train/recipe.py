@@ -155,7 +155,8 @@ class Recipe:
     """Resize the images to this many pixels a side."""
 
     network: str = "unet"
-    """The network: a registered name; `ddim list networks` shows them."""
+    """The network: a registered name; `ddim list networks` shows them. Or a class of yours, MODULE:CLASS or
+    FILE.py:CLASS, which is imported."""
 
     size: str = "small"
     """The network's size: one of the names that its class defines; a wrong one lists them."""

@@ -58,6 +58,7 @@ class Screen:
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",  # 80 columns are enough
             disable=not distributed.main,
         )
+        self.shown = not self.bar.disable  # which its end sets, too
         plan = recipe.plan
         weights = sum(weight.numel() for weight in model.network.parameters())
         ends = [f"{self.total:,} updates"] if self.total else []
@@ -85,7 +86,7 @@ class Screen:
 
     def print(self, sentence: str) -> None:
         """Print a sentence above the bar."""
-        if self.distributed.main:
+        if self.shown:
             self.bar.write(sentence, file=sys.stderr)
 
     def close(self, saved: bool) -> None:

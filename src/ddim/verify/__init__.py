@@ -3,10 +3,10 @@
 import warnings
 from typing import Any
 
-from ddim.verify.checks import judge, prove_identities, solvers
+from ddim.verify.checks import judge, prove_identities, solvers, verify
 from ddim.verify.verdict import Curve, Proof, Verdict, table_lines
 
-__all__ = ["Curve", "Proof", "Verdict", "judge", "prove_identities", "solvers", "table_lines"]
+__all__ = ["Curve", "Proof", "Verdict", "judge", "prove_identities", "solvers", "table_lines", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """All proofs: the order, exactness, calls and repeatability of each solver, and the identities of DDIM's paper."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddim import samplers, timesteps
+from ddim.errors import UserError
 from ddim.level import Denoise, Level, Noise, Prediction
 from ddim.noise import ImageNoise
 from ddim.samplers import DDIM, Sampler, trajectory
@@ -48,6 +50,25 @@ def solvers(only: Sequence[str] | None = None) -> dict[str, Factory]:
                 text = ", ".join(f"{option} = {value}" for option, value in options.items())
                 factories[f"{name}, {text}"] = partial(samplers.get, name, **options)
     return factories
+
+
+def verify(sampler: str | Sampler | Factory) -> Verdict:
+    """Return what `ddim verify` finds about one sampler, e.g. one of your own: `print` shows it as a table.
+
+    Args:
+        sampler: an instance, of which each test takes a copy; a class or function that makes one without arguments; or
+            a registered name.
+
+    Raises:
+        UserError: an unknown name, or anything that is no sampler.
+    """
+    if isinstance(sampler, str):
+        return judge(sampler, solvers([sampler])[sampler])
+    factory = partial(copy.deepcopy, sampler) if isinstance(sampler, Sampler) else sampler
+    first = factory() if callable(factory) else factory
+    if not isinstance(first, Sampler):
+        raise UserError(f"A sampler is a ddim.samplers.Sampler, a class of them, or a name; got {sampler!r:.80}.")
+    return judge(repr(first), factory)
 
 
 def judge(name: str, factory: Factory) -> Verdict:

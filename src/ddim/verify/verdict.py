@@ -67,6 +67,9 @@ class Verdict:
         """Whether every claim holds."""
         return all(proof.passed for proof in self.proofs)
 
+    def __str__(self) -> str:
+        return "\n".join(table_lines([self]))
+
     def to_dict(self) -> dict[str, Any]:
         """Return values for a JSON file, with None for what is not finite."""
         proofs = [proof.to_dict() for proof in self.proofs]
