@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from ddim.level import Level as Level
     from ddim.level import Prediction as Prediction
     from ddim.loading import load as load
+    from ddim.nets import Preconditioned as Preconditioned
 
-__all__ = ["Denoiser", "Level", "Prediction", "__version__", "load", "open_images"]
+__all__ = ["Denoiser", "Level", "Preconditioned", "Prediction", "__version__", "load", "open_images"]
 
-_HOMES = {"Denoiser": "denoiser", "Level": "level", "Prediction": "level", "load": "loading", "open_images": "data"}
+_HOMES = {
+    "Denoiser": "denoiser",
+    "Level": "level",
+    "Prediction": "level",
+    "Preconditioned": "nets",
+    "load": "loading",
+    "open_images": "data",
+}
 _RENAMED = {"ladder": "timesteps", "checkpoint": "model_io"}
 
 

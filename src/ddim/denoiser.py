@@ -24,7 +24,7 @@ from ddim.device import evaluating
 from ddim.edit.exact import Implicit, check_plain, decode_exactly, encode_exactly
 from ddim.edit.invert import invert
 from ddim.errors import UserError, number
-from ddim.forward import q_sample
+from ddim.forward import q_sample, start
 from ddim.guidance import EVERYWHERE, Interval, autoguidance, classifier_free_in_one_call, clip_x0, share
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
@@ -54,7 +54,7 @@ class Denoiser(nn.Module):
         network: any module: network(x, t) -> (B, C, H, W), or network(x, t, label) for a model with classes;
             x is (B, C, H, W), t is (B,) float32 in (0, T], label is (B,) int64 with -1 for "any class".
         schedule: the noise schedule that the network is trained on.
-        predicts: what the network outputs, "eps", "x0" or "v".
+        predicts: what the network outputs, "eps", "x0", "v" = alpha eps - sigma x0, or "flow" = eps - x0.
         shape: (C, H, W) of an image.
         classes: number of classes, or None for a model without labels.
         indexed: True for a network trained on 0-based indices (the official DDIM code, diffusers), which
@@ -90,9 +90,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self._predict = predictions[predicts]
         sampling = Sampling() if sampling is None else sampling
-        for value, kind in ((schedule, Schedule), (sampling, Sampling)):
+        for value, kind, name in ((schedule, Schedule, "schedule.Schedule"), (sampling, Sampling, "sampling.Sampling")):
             if not isinstance(value, kind):
-                raise UserError(f"A model takes a {kind.__module__}.{kind.__name__}; got {value!r}. Create one first.")
+                raise UserError(f"A model takes a ddim.{name}; got {value!r}. Create one first.")
         self.shape = check_shape(shape)
         self.classes = None if classes is None else number("The number of classes", classes, int, 1)
         check_network(network, self.shape, self.classes)
@@ -175,7 +175,7 @@ class Denoiser(nn.Module):
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Return ||eps - eps_theta(x_t, t)||^2, (B,), a mean over the pixels of each image (the paper, section 6).
 
-        For a network that predicts x0 or v, the target is x0 or v.
+        For a network that predicts something else, the target is that.
 
         Args:
             x0: clean images in [-1, 1], (B, C, H, W).
@@ -241,7 +241,7 @@ class Denoiser(nn.Module):
             denoise = classifier_free_in_one_call(predict, labels, NULL, guidance, interval)
         else:
             denoise = autoguidance(partial(predict, label=labels), weak(labels), guidance, interval)
-        return clip_x0(denoise) if clip else denoise
+        return clip_x0(denoise) if clip and self.sampling.clip else denoise
 
     def preset(
         self,
@@ -257,7 +257,7 @@ class Denoiser(nn.Module):
         """
         if not self.presets or not (sampler is None and eta is None and spacing is None):
             return None
-        return find(self.presets, min(self.sampling.steps, self.schedule.T) if steps is None else steps, self.network)
+        return find(self.presets, min(self.sampling.steps, self.schedule.N) if steps is None else steps, self.network)
 
     def describe_sampling(self, guided: bool = True, **options: Any) -> str:
         """Return what `sample` takes for `SamplingOptions`, a sampler by its name, as text: a preset or a sampler.
@@ -306,7 +306,8 @@ class Denoiser(nn.Module):
                 elsewhere the weight is 1. None is every level. See `ddim.guidance.classifier_free`.
             weak: a model that guidance leads away from, in place of the null class, with the same shape, classes and
                 schedule: for instance `ddim.load(run, checkpoint=step)`. See `ddim.guidance.autoguidance`.
-            clip: whether each predicted x0 is clipped to [-1, 1]. Without, images may leave that range.
+            clip: whether each predicted x0 is clipped to [-1, 1]. Without, images may leave that range. A model with
+                `sampling.clip` = False is never clipped.
             batch_size: images at a time; None is 64.
             progress: whether to show a progress bar.
             pixels: whether to return the images as uint8, in 256 grey levels: a quarter of the memory.
@@ -345,16 +346,17 @@ class Denoiser(nn.Module):
         ):
             guide = weak and partial(weak._denoise, weak._served(batch_size, math.ceil(calls * guided)), clip=False)
             network = self._served(batch_size, calls, 0.0 if weak else guided)
-            for start in range(0, count, batch_size):
-                rows = range(start, min(start + batch_size, count))
+            for begin in range(0, count, batch_size):
+                rows = range(begin, min(begin + batch_size, count))
                 noise = ImageNoise(seed, (first + i for i in rows))
                 xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.image_dtype))
-                label = None if classes is None else classes[start : rows.stop]
+                xT = start(levels[0], xT)
+                label = None if classes is None else classes[begin : rows.stop]
                 denoise = self._denoise(network, label, clip, weight, interval, guide)
                 for x in trajectory(method, denoise, xT, levels, noise, self.schedule):  # noqa: B007
                     steps_bar.update()
                 x = x.float().cpu()
-                x = check_finite(x.clamp(-1, 1) if clip else x)
+                x = check_finite(x.clamp(-1, 1) if clip and self.sampling.clip else x)
                 images[rows.start : rows.stop] = to_uint8(x) if pixels else x
         return images
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from ddim.errors import UserError
+from ddim.nets.preconditioned import Preconditioned
 from ddim.registry import Registry
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -68,6 +69,8 @@ def from_config(config: dict[str, Any]) -> nn.Module:
     """
     options = dict(config)
     name = options.pop("name")
+    if name == "preconditioned":
+        return Preconditioned(from_config(options.pop("network")), **options)
     if name not in networks:
         raise UserError(
             f"The network {name!r} is not registered (only {', '.join(networks)}); first import the file that "
