@@ -22,7 +22,7 @@ from ddim.schedule import Schedule
 spacings: Registry[Callable[[Schedule, int], Sequence[float] | Tensor]] = Registry("spacing")
 """name -> the function (schedule, S) -> the S times above 0, descending; S is at least 2."""
 
-OF_DIFFUSERS = ("linspace", "leading-offset")  # for models that come from there: tuning leaves these out
+OF_DIFFUSERS = ("linspace", "leading-offset")  # for models that come from there
 
 register = spacings.register
 
@@ -156,3 +156,8 @@ def levels(schedule: Schedule, times: Tensor) -> list[Level]:
 def names() -> list[str]:
     """Return the names of the spacings."""
     return list(spacings)
+
+
+def compared() -> list[str]:
+    """Return the names of those that tuning and comparisons try: not `OF_DIFFUSERS`, which are close to others."""
+    return [name for name in spacings if name not in OF_DIFFUSERS]

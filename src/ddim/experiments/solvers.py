@@ -230,7 +230,7 @@ def trials(
             continue
         if sampler.stochastic:
             raise UserError(f"{solver} draws noise, so it has no endpoint to compare; leave it out of --solvers.")
-        for spacing in timesteps.names() if spacings is None else spacings:
+        for spacing in timesteps.compared() if spacings is None else spacings:
             for budget in sorted(set(budgets)):
                 fitting = (levels_of(spacing, S) for S in range(min(budget, schedule.N), 0, -1))
                 longest = next((levels for levels in fitting if sampler.calls(levels) <= budget), None)

@@ -21,7 +21,7 @@ from ddim.predict import from_x0
 from ddim.presets import Method
 from ddim.samplers import Sampler, trajectory
 from ddim.schedule import Schedule
-from ddim.timesteps import OF_DIFFUSERS, levels, spacings, timesteps
+from ddim.timesteps import compared, levels, timesteps
 
 GRID = 30  # times of the fine grid; the costs of a multistep solver grow with their third power
 GAMMAS = (0.9, 1.0, 1.15)  # weights of later errors against earlier ones, of which the best is data-dependent
@@ -48,8 +48,7 @@ def plain(schedule: Schedule, calls: int) -> list[Method]:
         Method(sampler=name, times=tuple(times), found=f"{name}, {spacing}")
         for name, sampler in made
         if not sampler.stochastic
-        for spacing in spacings
-        if spacing not in OF_DIFFUSERS
+        for spacing in compared()
         if (times := _times_for(schedule, sampler, spacing, calls)) is not None
     ]
 
