@@ -93,6 +93,80 @@ def diffusers_rows(folder: Path) -> Iterator[Row]:
         yield f"ddim to diffusers: {name}", *found
 
 
+def euler_rows(folder: Path) -> Iterator[Row]:
+    """Yield the Euler schedulers of diffusers, whose images are not clipped."""
+    import diffusers
+
+    stages = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+    for scheduler in (
+        diffusers.EulerDiscreteScheduler(use_karras_sigmas=True),
+        diffusers.EDMEulerScheduler(),
+        diffusers.FlowMatchEulerDiscreteScheduler(),
+    ):
+        unet, name = (
+            diffusers.UNet2DModel(sample_size=16, block_out_channels=(32, 64), **stages).eval(),
+            type(scheduler),
+        )
+        diffusers.DDPMPipeline(unet, scheduler).save_pretrained(folder / name.__name__)
+        model = ddim.load(folder / name.__name__, backend="torch")
+        network = getattr(model.network, "network", model.network)
+        scheduler.set_timesteps(STEPS)
+        x = noise(model) * getattr(scheduler, "init_noise_sigma", 1.0)
+        t = scheduler.timesteps[::10]
+        inputs = torch.randn(len(t), *model.shape)
+        with torch.no_grad():
+            outputs = float((network(inputs, t) - unet(inputs, t).sample).abs().max())
+            for t in scheduler.timesteps:
+                scaled = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+                x = scheduler.step(unet(scaled, t).sample, t, x).prev_sample
+        images = (model.sample(COUNT, progress=False) - x).abs().max() / x.abs().max()
+        yield f"diffusers to ddim: {name.__name__} (images: share of the largest value)", outputs, float(images)
+
+
+def guided_row(folder: Path) -> Row:
+    """Return guided-diffusion's `UNetModel` to ddim, with its "ddim50", which clips."""
+    sys.path.insert(0, str(harness.ROOT / "tests" / "interop"))
+    from guided_model import UNetModel
+
+    reference = UNetModel(updown=True, heads=4).eval()
+    torch.save(reference.state_dict(), folder / "guided.pt")
+    model = ddim.load(folder / "guided.pt", backend="torch", image_size=16)
+    abar = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0).float()
+    abar = torch.cat([torch.ones(1), abar])  # abar[index + 1]
+    x, times = noise(model), [-1, *range(0, 1000, 1000 // STEPS)]
+    with torch.no_grad():
+        for j, i in reversed(list(pairwise(times))):
+            eps, signal, rate = reference(x, torch.full((COUNT,), i)), abar[i + 1].sqrt(), (1 - abar[i + 1]).sqrt()
+            x0 = ((x - eps * rate) / signal).clamp(-1, 1)
+            x = abar[j + 1].sqrt() * x0 + (1 - abar[j + 1]).sqrt() * (x - signal * x0) / rate
+    return "guided-diffusion to ddim", *differences(model, reference, x, indexed=True)
+
+
+def edm_row(folder: Path) -> Row:
+    """Return EDM's `DhariwalUNet` to ddim, with 50 of its steps, Heun's."""
+    sys.path.insert(0, str(harness.ROOT / "tests" / "interop"))
+    from dhariwal_model import EDMPrecond
+
+    reference = EDMPrecond().eval()
+    torch.save(reference.state_dict(), folder / "edm.pt")
+    model = ddim.load(folder / "edm.pt", backend="torch")
+    ramp = torch.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), STEPS, dtype=torch.float64)
+    x, sigma = 80 * noise(model).double(), torch.cat([ramp**7, torch.zeros(1)])
+    inputs, c_noise = torch.randn(COUNT, *model.shape), torch.linspace(-1.5, 1.1, COUNT)
+    with torch.no_grad():
+        outputs = float((model.network.network(inputs, c_noise) - reference.model(inputs, c_noise)).abs().max())
+
+        def slope(x: Tensor, t: Tensor) -> Tensor:
+            return (x - reference(x.float(), t.float().expand(COUNT)).double()) / t
+
+        for t, s in pairwise(sigma):
+            first = slope(x, t)
+            end = x + (s - t) * first
+            x = x + (s - t) * (first + slope(end, s)) / 2 if s > 0 else end
+    images = float((model.sample(COUNT, steps=STEPS, progress=False) - x).abs().max() / x.abs().max())
+    return "EDM's DhariwalUNet to ddim (images: share of the largest value)", outputs, images
+
+
 def official_row(folder: Path) -> Row:
     """Return the official code's `Model` to ddim, with its own steps, which do not clip."""
     sys.path.insert(0, str(harness.ROOT / "tests" / "interop"))
@@ -158,8 +232,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if find_spec("diffusers"):
-            rows += diffusers_rows(folder)
-        rows.append(official_row(folder))
+            rows += [*diffusers_rows(folder), *euler_rows(folder)]
+        rows += [official_row(folder), guided_row(folder), edm_row(folder)]
         if find_spec("denoising_diffusion_pytorch"):
             rows.append(lucidrains_row(folder))
         if find_spec("onnxruntime") and find_spec("onnxscript"):

@@ -16,14 +16,26 @@ if TYPE_CHECKING:
     from ddim.level import Level as Level
     from ddim.level import Prediction as Prediction
     from ddim.loading import load as load
+    from ddim.nets import Preconditioned as Preconditioned
     from ddim.pictures import show as show
 
-__all__ = ["Denoiser", "Level", "Prediction", "__version__", "load", "open_images", "read_images", "show"]
+__all__ = [
+    "Denoiser",
+    "Level",
+    "Preconditioned",
+    "Prediction",
+    "__version__",
+    "load",
+    "open_images",
+    "read_images",
+    "show",
+]
 
 _HOMES = {
     "Denoiser": "denoiser",
     "Level": "level",
     "Prediction": "level",
+    "Preconditioned": "nets",
     "load": "loading",
     "open_images": "data",
     "read_images": "data",

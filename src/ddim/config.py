@@ -38,6 +38,7 @@ class _Sampling(msgspec.Struct):
     eta: float | str | None
     spacing: str
     times: Annotated[list[Annotated[list[float], Meta(min_length=1, max_length=1000)]], Meta(max_length=100)] = []
+    clip: bool = True
 
 
 Name = Annotated[str, Meta(max_length=200)]

@@ -35,7 +35,7 @@ def check_predicts(predicts: str, schedule: Schedule) -> None:
     if predicts == "eps" and schedule.alpha_bar[-1] == 0:
         raise UserError(
             "A network that predicts eps cannot be used on a schedule with alpha_T = 0, where x_T contains no signal; "
-            "let it predict 'v' or 'x0'."
+            "let it predict 'v', 'x0' or 'flow'."
         )
 
 

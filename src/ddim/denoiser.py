@@ -41,7 +41,7 @@ class Denoiser(nn.Module):
         network: any module: network(x, t) -> (B, C, H, W), or network(x, t, label) for a model with classes;
             x is (B, C, H, W), t is (B,) float32 in (0, T], label is (B,) int64 with -1 for "any class".
         schedule: the noise schedule that the network is trained on.
-        predicts: what the network outputs, "eps", "x0" or "v".
+        predicts: what the network outputs, "eps", "x0", "v" = alpha eps - sigma x0, or "flow" = eps - x0.
         shape: (C, H, W) of an image.
         classes: number of classes, or None for a model without labels.
         indexed: True for a network trained on 0-based indices (the official DDIM code, diffusers), which
@@ -77,9 +77,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self._predict = predictions[predicts]
         sampling = Sampling() if sampling is None else sampling
-        for value, kind in ((schedule, Schedule), (sampling, Sampling)):
+        for value, kind, name in ((schedule, Schedule, "schedule.Schedule"), (sampling, Sampling, "sampling.Sampling")):
             if not isinstance(value, kind):
-                raise UserError(f"A model takes a {kind.__module__}.{kind.__name__}; got {value!r}. Create one first.")
+                raise UserError(f"A model takes a ddim.{name}; got {value!r}. Create one first.")
         self.shape = check_shape(shape)
         self.classes = None if classes is None else number("The number of classes", classes, int, 1)
         check_network(network, self.shape, self.classes)
@@ -162,7 +162,7 @@ class Denoiser(nn.Module):
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """Return ||eps - eps_theta(x_t, t)||^2, (B,), a mean over the pixels of each image (the paper, section 6).
 
-        For a network that predicts x0 or v, the target is x0 or v.
+        For a network that predicts something else, the target is that.
 
         Args:
             x0: clean images in [-1, 1], (B, C, H, W).
@@ -228,7 +228,7 @@ class Denoiser(nn.Module):
             denoise = classifier_free_in_one_call(predict, labels, NULL, guidance, interval)
         else:
             denoise = autoguidance(partial(predict, label=labels), weak(labels), guidance, interval)
-        return clip_x0(denoise) if clip else denoise
+        return clip_x0(denoise) if clip and self.sampling.clip else denoise
 
     def preset(
         self,
@@ -244,7 +244,7 @@ class Denoiser(nn.Module):
         """
         if not self.presets or not (sampler is None and eta is None and spacing is None):
             return None
-        return find(self.presets, min(self.sampling.steps, self.schedule.T) if steps is None else steps, self.network)
+        return find(self.presets, min(self.sampling.steps, self.schedule.N) if steps is None else steps, self.network)
 
     def describe_sampling(self, guided: bool = True, **options: Any) -> str:
         """Return what `sample` takes for `SamplingOptions`, a sampler by its name, as text: a preset or a sampler.

@@ -15,6 +15,7 @@ from torch import Tensor
 from ddim.contract import Labels, check_batch, check_conditions, check_finite
 from ddim.device import evaluating
 from ddim.errors import UserError, number
+from ddim.forward import start
 from ddim.guidance import Interval, share
 from ddim.level import Denoise, Level, Noise, Prediction
 from ddim.noise import ImageNoise
@@ -77,7 +78,8 @@ def sample(
             `preset`).
         seed: of the noise, in [0, 2^64).
         first: index of the first image in the seed's sequence of images.
-        x_T: (count, C, H, W) floats, the images at the first level, in place of the seed's.
+        x_T: (count, C, H, W) floats, the images at the first level, in place of the seed's. `ddim.forward.start` makes
+            them of standard normal noise.
         noise: a function in place of the seed's noise: it returns a standard normal draw like its argument, (B, C, H,
             W). In each batch it draws first x_T, even if that is given, and then what a stochastic sampler injects.
         labels: (count,) the class of each image; None takes all classes in turn, if the model has classes.
@@ -88,7 +90,8 @@ def sample(
             elsewhere the weight is 1. None is every level. See `ddim.guidance.classifier_free`.
         weak: a model that guidance leads away from, in place of the null class, with the same shape, classes and
             schedule: for instance `ddim.load(run, checkpoint=step)`. See `ddim.guidance.autoguidance`.
-        clip: whether each predicted x0 is clipped to [-1, 1]. Without, images may leave that range.
+        clip: whether each predicted x0 is clipped to [-1, 1]. Without, images may leave that range. A model with
+            `sampling.clip` = False is never clipped.
         grad: whether the images are differentiable in the weights, in `x_T` and in what `noise` draws. The network
             itself computes them, and every call of it is kept for the backward pass. Clipped pixels have no gradient.
         batch_size: images at a time; None is 64.
@@ -116,12 +119,12 @@ def sample(
         bar(total=total, desc=f"sampling {count}", unit="step") as steps_bar,
     ):
         request.prepare(batch_size)
-        for start in range(0, count, batch_size):
-            rows = range(start, min(start + batch_size, count))
+        for begin in range(0, count, batch_size):
+            rows = range(begin, min(begin + batch_size, count))
             for step in request.steps(rows):  # noqa: B007
                 steps_bar.update()
             x = step.x.float().cpu()
-            x = check_finite(x.clamp(-1, 1) if clip else x)
+            x = check_finite(x.clamp(-1, 1) if request.clip else x)
             images[rows.start : rows.stop] = to_uint8(x) if pixels else x
     return images
 
@@ -196,7 +199,8 @@ class _Request:
             check_batch(x_T, model.shape, "The noise x_T")
             if len(x_T) != count:
                 raise UserError(f"x_T has {len(x_T)} images, and {count} are asked for; give one noise for each.")
-        self.seed, self.x_T, self.noise, self.clip, self.grad = seed, x_T, noise, clip, grad
+        self.seed, self.x_T, self.noise, self.grad = seed, x_T, noise, grad
+        self.clip = clip and model.sampling.clip
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -225,7 +229,8 @@ class _Request:
         """Yield the steps of these images, a batch."""
         model = self.model
         noise = self.noise or ImageNoise(self.seed, (self.first + i for i in rows))
-        x = noise(torch.empty(len(rows), *model.shape, device=model.device, dtype=model.image_dtype))
+        drawn = noise(torch.empty(len(rows), *model.shape, device=model.device, dtype=model.image_dtype))
+        x = start(self.levels[0], drawn)
         if self.x_T is not None:
             x = self.x_T[rows.start : rows.stop].to(x)
         denoise = self.denoise(None if self.labels is None else self.labels[rows.start : rows.stop])

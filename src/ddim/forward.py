@@ -1,5 +1,7 @@
 """Forward diffusion: from the clean image to noise, at once or step by step."""
 
+import math
+
 from torch import Tensor
 
 from ddim.level import Level
@@ -13,6 +15,26 @@ def q_sample(x0: Tensor, at: Level, eps: Tensor) -> Tensor:
         at: the level to reach.
     """
     return at.alpha * x0 + at.sigma * eps
+
+
+def start(at: Level, noise: Tensor) -> Tensor:
+    """Return x_T from standard normal noise: where the trajectories of new images start.
+
+    It is the noise itself on a schedule that preserves variance (DDPM, arXiv 2006.11239, section 2), and sigma times
+    the noise on another one (EDM, arXiv 2206.00364, Algorithm 1).
+
+    Args:
+        at: the first level that the sampler visits, one for the whole batch.
+        noise: (B, C, H, W).
+    """
+    std = start_std(at)
+    return noise if std == 1 else std * noise
+
+
+def start_std(at: Level) -> float:
+    """Return the standard deviation of x_T: 1 if alpha^2 + sigma^2 = 1, and sigma otherwise."""
+    alpha, sigma = float(at.alpha), float(at.sigma)
+    return 1.0 if math.isclose(alpha**2 + sigma**2, 1, rel_tol=1e-9) else sigma
 
 
 def q_step(x: Tensor, at: Level, to: Level, z: Tensor) -> Tensor:

@@ -61,8 +61,9 @@ def load(
 
     Args:
         name_path_or_hub_id: the name of a model that comes with ddim, or the folder of a run; or a folder of diffusers,
-            or a file of weights of the official DDPM and DDIM code, or of denoising-diffusion-pytorch (see
-            `ddim.interop`); or an id of the Hugging Face hub, "user/name" or "hf:user/name", with "@revision" at will.
+            or a file of weights of the official DDPM and DDIM code, of guided-diffusion, of EDM or of
+            denoising-diffusion-pytorch (see `ddim.interop`); or an id of the Hugging Face hub, "user/name" or
+            "hf:user/name", with "@revision" at will.
         network: the module itself, for a model whose network is not registered.
         checkpoint: the step of the checkpoint whose weights to load; None loads the run's model.
         raw: load the latest weights instead of the averaged ones, of the newest checkpoint if none is given, or of the

@@ -47,7 +47,7 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "classes": model.classes,
         "null_class": model.null_class,
         "indexed": model.indexed,
-        "sampling": {name: value for name, value in asdict(model.sampling).items() if name != "times" or value},
+        "sampling": _told(model.sampling),
         **({"presets": [preset.to_dict() for preset in model.presets]} if model.presets else {}),
         **about,
     }
@@ -233,6 +233,12 @@ def at_most(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None]
         yield
     finally:
         hook.remove()
+
+
+def _told(sampling: Sampling) -> dict[str, Any]:
+    """Return the defaults as a table, without those that few models have."""
+    table = asdict(sampling)
+    return {name: value for name, value in table.items() if (name, value) not in (("times", ()), ("clip", True))}
 
 
 def _words(dtype: torch.dtype) -> str:

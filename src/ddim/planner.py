@@ -239,7 +239,7 @@ class _Ways:
             raise UserError(f"There is no quality {quality!r:.80}; choose best or fast.")
         if not self.presets:
             known = "it is distilled" if self.model.sampling.times else self._untuned()
-            return min(self.model.sampling.steps, self.model.schedule.T), f"the model's default ({known})"
+            return min(self.model.sampling.steps, self.model.schedule.N), f"the model's default ({known})"
         best = self._best(self.presets.values())
         if quality == "best":
             return best.calls, self._why(best, "its presets")
@@ -260,7 +260,7 @@ class _Ways:
         if fitting:
             return (best := self._best(fitting)).calls, self._why(best, "the presets that fit")
         sampling = self.model.sampling
-        most = min(self.model.schedule.T, max(sampling.steps, MOST))
+        most = min(self.model.schedule.N, max(sampling.steps, MOST))
         possible = sorted(map(len, sampling.times)) or range(1, most + 1)
         # A step makes at least one call: the first condition saves the work of the second.
         found = next((n for n in reversed(possible) if fits(Calls(n)) and fits(self.calls(n))), possible[0])

@@ -1,4 +1,4 @@
-"""Parameterisations of the network's output: the noise eps, the clean image x0, or the velocity v.
+"""Parameterisations of the network's output: the noise eps, the clean image x0, or a velocity, v or a flow's.
 
 Each determines the other two, as x_t = alpha x_0 + sigma eps. The functions take x_t (B, C, H, W), its level, and
 an output shaped like x_t.
@@ -31,15 +31,25 @@ def from_v(x: Tensor, at: Level, v: Tensor) -> Prediction:
     return Prediction((at.alpha * x - at.sigma * v) / radius2, (at.sigma * x + at.alpha * v) / radius2)
 
 
+def from_flow(x: Tensor, at: Level, u: Tensor) -> Prediction:
+    """x0 = (x_t - sigma u) / (alpha + sigma), eps = (x_t + alpha u) / (alpha + sigma), for u = eps - x0.
+
+    On a flow's straight line alpha + sigma = 1, and u is dx/dt (arXiv 2209.03003); the division keeps the formula right
+    on other schedules.
+    """
+    total = at.alpha + at.sigma
+    return Prediction((x - at.sigma * u) / total, (x + at.alpha * u) / total)
+
+
 predictions: Registry[Callable[[Tensor, Level, Tensor], Prediction]] = Registry("parameterisation", extensible=False)
-predictions.update({"eps": from_eps, "x0": from_x0, "v": from_v})
+predictions.update({"eps": from_eps, "x0": from_x0, "v": from_v, "flow": from_flow})
 
 
 def target(predicts: str, x0: Tensor, at: Level, eps: Tensor) -> Tensor:
-    """Return the training target of a network that predicts "eps", "x0" or "v", where v = alpha eps - sigma x0.
+    """Return the training target of a network that predicts something.
 
     Args:
-        predicts: one of these names.
+        predicts: "eps", "x0", "v" = alpha eps - sigma x0, or "flow" = eps - x0.
         x0, at, eps: clean images (B, C, H, W), their noise levels, and their noise, shaped like `x0`.
     """
-    return {"eps": eps, "x0": x0, "v": at.alpha * eps - at.sigma * x0}[predicts]
+    return {"eps": eps, "x0": x0, "v": at.alpha * eps - at.sigma * x0, "flow": eps - x0}[predicts]

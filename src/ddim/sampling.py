@@ -40,6 +40,8 @@ class Sampling:
 
     The spacing is chosen for the sampler; an eta of None is the sampler's own default.
 
+    `clip` tells whether each predicted x0 is clipped to [-1, 1] where a call does not forbid it.
+
     `times` are those that a distilled model was trained at: for each of its numbers of steps the descending times,
     without the final 0. They take the place of the spacing, and another number of steps is refused, unless a call gives
     a sampler, an eta or a spacing.
@@ -53,6 +55,7 @@ class Sampling:
     eta: float | str | None = None
     spacing: str = "log-snr"
     times: tuple[tuple[float, ...], ...] = ()
+    clip: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", number("The default number of steps", self.steps, int, 1))
@@ -85,7 +88,7 @@ class Sampling:
         """
         sampler, eta, spacing = self._chosen(sampler, eta, spacing, steps)
         if steps is None and isinstance(spacing, str):
-            steps = min(self.steps, schedule.T)
+            steps = min(self.steps, schedule.N)
         return _create(sampler, eta), levels(schedule, timesteps(schedule, steps, spacing))
 
     def walk(self, *arguments: Any, **options: Any) -> tuple[Sampler, list[Level]]:
@@ -114,7 +117,7 @@ class Sampling:
         if not isinstance(spacing, str):
             steps = sum(t > 0 for t in spacing)
             spacing = f"timesteps {' '.join(f'{t:g}' for t in spacing)}"
-        steps = steps or min(self.steps, self.steps if schedule is None else schedule.T)
+        steps = steps or min(self.steps, self.steps if schedule is None else schedule.N)
         eta = getattr(_create(name, eta), "eta", None)
         injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
         return f"{name}, {spacing}, {steps} step{'s' * (steps != 1)}{injected}"

@@ -65,7 +65,7 @@ def expected_terms(level):
     x0, snr = level / 16 * 2 - 1, SHORT.log_snr.exp()
     nodes, weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(60))
     terms = []
-    for t in range(1, SHORT.T + 1):
+    for t in range(1, SHORT.N + 1):
         at = SHORT(t)
         gain = at.alpha * STD**2 / (at.alpha**2 * STD**2 + at.sigma**2)
         if t == 1:

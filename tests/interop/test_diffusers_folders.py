@@ -105,6 +105,52 @@ def test_classes(tmp_path):
     torch.testing.assert_close(model.network(x, t, label), peer(x, t, label).sample, rtol=0, atol=1e-5)
 
 
+def conditional(**changes):
+    torch.manual_seed(0)
+    plain = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    network = diffusers.UNet2DConditionModel(**{**SMALL, **plain, "mid_block_type": "UNetMidBlock2D", **changes})
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_class_embeds": 4, "resnet_time_scale_shift": "scale_shift"},
+        {"mid_block_type": None, "flip_sin_to_cos": False, "freq_shift": 1, "layers_per_block": 2},
+        {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")},
+    ],
+    ids=["classes", "no middle", "attention"],
+)
+@pytest.mark.filterwarnings("ignore:.*no scheduler_config.json")
+def test_a_conditional_unet_without_text(changes, tmp_path):
+    peer = conditional(**changes)
+    peer.save_pretrained(tmp_path)
+    model, x, t = ddim.load(tmp_path), torch.randn(3, 3, 8, 8), torch.tensor([0.0, 7.0, 999.0])
+    label = () if model.classes is None else (torch.tensor([0, 3, 1]),)
+    with torch.no_grad():
+        expected = peer(x, t, encoder_hidden_states=None, class_labels=label[0] if label else None).sample
+        torch.testing.assert_close(model.network(x, t, *label), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"]}, "has 'CrossAttnDownBlock2D', which reads text"),
+        ({"mid_block_type": "UNetMidBlock2DCrossAttn"}, "mid_block_type has 'UNetMidBlock2DCrossAttn', which reads"),
+        ({"addition_embed_type": "text_time"}, "addition_embed_type is 'text_time', and ddim reads None"),
+        ({"encoder_hid_dim": 3}, "encoder_hid_dim is 3, and ddim reads None"),
+        ({"conv_in_kernel": 5}, "conv_in_kernel is 5, and ddim reads 3"),
+        ({"flow": 1}, "does not know its field flow = 1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*no scheduler_config.json")
+def test_a_conditional_unet_that_ddim_does_not_have_is_refused_by_its_field(changes, message, tmp_path):
+    conditional().save_pretrained(tmp_path)
+    edit(tmp_path / "config.json", **changes)
+    with pytest.raises(UserError, match=message):
+        ddim.load(tmp_path)
+
+
 SCHEDULERS = {
     "defaults": {},
     "trailing": {"timestep_spacing": "trailing", "steps_offset": 1},
@@ -118,17 +164,16 @@ SCHEDULERS = {
     },
     "x0": {"prediction_type": "sample"},
     "unclipped": {"clip_sample": False, "clip_sample_range": 2.0, "beta_end": 0.005},
+    "offset": {"steps_offset": 1},
 }
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
-@pytest.mark.filterwarnings("ignore:.*clip_sample")
 def test_fifty_steps_from_the_same_noise(scheduler, tmp_path):
     pipeline_of(tmp_path, unet(**DDPM), **scheduler)
     model, peer = ddim.load(tmp_path), diffusers.DDIMPipeline.from_pretrained(tmp_path)
-    clip = scheduler.get("clip_sample", True)
-    ours = model.sample(2, seed=5, clip=clip, progress=False)  # the defaults: 50 steps of DDIM
-    theirs = peer_samples(peer, noise_of(model), clipped=clip)
+    ours = model.sample(2, seed=5, progress=False)  # the defaults: 50 steps of DDIM
+    theirs = peer_samples(peer, noise_of(model), clipped=scheduler.get("clip_sample", True))
     torch.testing.assert_close(ours.clamp(-1, 1), theirs, rtol=0, atol=1e-3)
     assert ours.std() > 0.1
 
@@ -184,7 +229,7 @@ def test_pickled_weights_old_names_and_half_precision(tmp_path):
         ({"attention_head_dim": 24}, "24 does not divide 64"),
         ({"block_out_channels": [32, 96]}, r"is \(64,.* and not \(96,"),
         ({"layers_per_block": 2}, r"lacks down_blocks.0.resnets.1.conv1.bias, .* and \d+ more"),
-        ({"_class_name": "UNet2DConditionModel"}, "describes a 'UNet2DConditionModel', and ddim reads UNet2DModel"),
+        ({"_class_name": "VQModel"}, "describes a 'VQModel', and ddim reads UNet2DModel, and UNet2DConditionModel wit"),
     ],
 )
 def test_a_network_that_ddim_does_not_have_is_refused_by_its_field(changes, message, tmp_path):
@@ -200,10 +245,10 @@ def test_a_network_that_ddim_does_not_have_is_refused_by_its_field(changes, mess
     [
         ({"_class_name": "ScoreSdeVeScheduler"}, "_class_name is 'ScoreSdeVeScheduler', and ddim reads DDIMScheduler"),
         ({"prediction_type": "flow"}, "prediction_type is 'flow', and ddim reads epsilon, sample, v_prediction"),
-        ({"timestep_spacing": "linspace"}, "timestep_spacing is 'linspace', and ddim reads leading, trailing"),
-        ({"steps_offset": 1}, "steps_offset is 1, and ddim has 0 alone"),
+        ({"timestep_spacing": "cubic"}, "timestep_spacing is 'cubic', and ddim reads leading, trailing, linspace"),
+        ({"steps_offset": 2}, "steps_offset is 2, and ddim reads 0, 1"),
         ({"clip_sample_range": 2.0}, "clip_sample_range is 2.0, and ddim has 1.0 alone"),
-        ({"set_alpha_to_one": False}, "set_alpha_to_one is False"),
+        ({"set_alpha_to_one": None}, "set_alpha_to_one is None"),
         ({"thresholding": True}, "thresholding is True"),
         ({"beta_schedule": "laplace"}, "beta_schedule is 'laplace'"),
         ({"sigma_min": 0.1}, "does not know its field sigma_min = 0.1"),
@@ -257,9 +302,85 @@ def test_broken_and_hostile_folders(tmp_path, monkeypatch):
         ddim.load(folder, raw=True)
 
 
-def test_a_folder_that_asks_for_no_clipping_says_so(tmp_path):
-    pipeline_of(tmp_path, clip_sample=False)
-    with pytest.warns(Notice, match="clip_sample = false: pass clip=False to model.sample"):
+def test_a_folder_that_asks_for_no_clipping_gets_none(tmp_path):
+    """By default, for the saved model too, and back in diffusers."""
+    pipeline_of(tmp_path / "a", clip_sample=False)
+    model = ddim.load(tmp_path / "a")
+    assert not model.sampling.clip
+    assert torch.equal(*(model.sample(1, steps=2, clip=clip, progress=False) for clip in (True, False)))
+    ddim.model_io.save(model, tmp_path / "b")
+    again = ddim.load(tmp_path / "b")
+    assert again.sampling == model.sampling
+    interop.to_diffusers(again, tmp_path / "c")
+    assert not json.loads((tmp_path / "c/scheduler/scheduler_config.json").read_text())["clip_sample"]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "allowed", "message"),
+    [
+        ({"set_alpha_to_one": False, "steps_offset": 1}, 0.06, "ddim ends at t = 0"),
+        ({"timestep_spacing": "linspace"}, 0.2, "each step of ddim ends where the next begins"),
+    ],
+)
+def test_what_is_not_quite_the_same_is_said(scheduler, allowed, message, tmp_path):
+    """The noise of the first index, sigma = 0.01; and steps that end beside the next, at most one index away."""
+    pipeline_of(tmp_path, unet(**DDPM), **scheduler)
+    with pytest.warns(Notice, match=message):
+        model = ddim.load(tmp_path)
+    theirs = peer_samples(diffusers.DDIMPipeline.from_pretrained(tmp_path), noise_of(model))
+    difference = (model.sample(2, seed=5, progress=False) - theirs).abs()
+    assert difference.max() < allowed
+    assert difference.mean() < allowed / 5
+
+
+EULER = {
+    "linspace": diffusers.EulerDiscreteScheduler(),
+    "trailing, v": diffusers.EulerDiscreteScheduler(timestep_spacing="trailing", prediction_type="v_prediction"),
+    "leading, offset": diffusers.EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1),
+    "karras": diffusers.EulerDiscreteScheduler(use_karras_sigmas=True, beta_schedule="scaled_linear"),
+    "flow": diffusers.FlowMatchEulerDiscreteScheduler(),
+    "edm": diffusers.EDMEulerScheduler(sigma_data=0.4),
+}
+
+
+@pytest.mark.parametrize("scheduler", EULER.values(), ids=EULER)
+def test_euler_s_method(scheduler, tmp_path):
+    """Which is DDIM, in 50 steps from the same noise: to 1e-3 of the largest number, as nothing is clipped."""
+    diffusers.DDPMPipeline(unet(**DDPM), scheduler).save_pretrained(tmp_path)
+    model, peer = ddim.load(tmp_path), unet(**DDPM)
+    scheduler.set_timesteps(50)
+    x = noise_of(model) * getattr(scheduler, "init_noise_sigma", 1.0)
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+            x = scheduler.step(peer(scaled, t).sample, t, x).prev_sample
+    ours = model.sample(2, seed=5, progress=False)
+    assert (ours - x).abs().max() < 1e-3 * x.abs().max()
+    ddim.model_io.save(model, tmp_path / "run")
+    assert torch.equal(ddim.load(tmp_path / "run").sample(2, seed=5, progress=False), ours)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (
+            {"_class_name": "EulerDiscreteScheduler", "final_sigmas_type": "sigma_min"},
+            "final_sigmas_type is 'sigma_min'",
+        ),
+        (
+            {"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": True},
+            "use_beta_sigmas is True, and ddim has Fa",
+        ),
+        ({"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}, "prediction_type is 'v_prediction'"),
+        ({"_class_name": "EDMEulerScheduler", "rho": 5}, "rho is 5, and ddim has 7.0 alone"),
+        ({"_class_name": "EDMEulerScheduler", "sigma_min": 90}, "sigma_min must be below sigma_max"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "shift is 3.0, and ddim has 1.0 alone"),
+    ],
+)
+def test_what_the_euler_schedulers_have_more_is_refused_by_its_field(scheduler, message, tmp_path):
+    pipeline_of(tmp_path)
+    (tmp_path / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    with pytest.raises(UserError, match=message):
         ddim.load(tmp_path)
 
 
@@ -337,6 +458,8 @@ def test_a_class_becomes_a_folder(name, label, tmp_path):
         ),
         (lambda: ours("unet2d", {"middle_groups": 0}), "middle_groups = 0"),
         (lambda: ours("unet2d", {"widths": (32,) * 5, "blocks": 1}), "halves each side 4 times .* images are 8 x 8"),
+        (lambda: ours("unet2d", {}, noise=schedule.flow(), predicts="x0"), "this model has schedule = 'flow'"),
+        (lambda: ours("unet2d", {}, predicts="flow"), "no prediction_type for predicts = 'flow'"),
         (lambda: ours("unet2d", {}, classes=3), "DDIMPipeline passes no labels, and this model has classes = 3"),
     ],
 )
@@ -359,7 +482,7 @@ WRONG = (None, "x", [], [None], {}, -1, 0, 1e30, True)
 
 @pytest.mark.slow  # hundreds of folders
 @pytest.mark.parametrize("part", ["unet/config.json", "scheduler/scheduler_config.json"])
-@pytest.mark.filterwarnings("ignore:.*clip_sample")
+@pytest.mark.filterwarnings("ignore:.*not quite")
 def test_any_value_of_any_field_loads_or_is_refused_in_a_sentence(part, tmp_path):
     folder = pipeline_of(tmp_path, unet(block_out_channels=(8, 8), norm_num_groups=4))
     whole = json.loads((folder / part).read_text())

@@ -78,8 +78,17 @@ def test_what_the_sampler_refuses(onnx_folder, options, message):
         sample_onnx.sample(2, folder=onnx_folder, **options)
 
 
-@pytest.mark.parametrize("predicts", ["eps", "x0"])
-def test_levels_and_predictions(predicts, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("predicts", "on"),
+    [
+        ("eps", schedule.linear()),
+        ("x0", schedule.linear()),
+        ("x0", schedule.edm()),
+        ("flow", schedule.flow()),
+        ("flow", schedule.edm()),
+    ],
+)
+def test_levels_and_predictions(predicts, on, tmp_path, monkeypatch):
     """With a network that is a formula in place of onnxruntime: the model's own levels, indices, and predictions."""
 
     class Network(nn.Module):
@@ -93,14 +102,17 @@ def test_levels_and_predictions(predicts, tmp_path, monkeypatch):
         def run(self, _, given):
             return [Network()(torch.from_numpy(given["x"]), torch.from_numpy(given["t"])).numpy()]
 
-    sampling = Sampling(20, "ddim", 0.0, "log-snr")
-    model = Denoiser(Network(), schedule.linear(), predicts, (2, 4, 6), indexed=True, sampling=sampling)
+    counted = on.T == on.N
+    sampling = Sampling(20, "ddim", 0.0, "log-snr", clip=counted)
+    model = Denoiser(Network(), on, predicts, (2, 4, 6), indexed=counted, sampling=sampling)
     monkeypatch.setattr("onnxruntime.InferenceSession", Session)
     folder = interop.to_torch(model, tmp_path)
     (folder / "network.onnx").touch()
     ours = model.sample(3, seed=2**40, first=9, progress=False)
     theirs = sample_onnx.sample(3, seed=2**40, first=9, folder=folder)
-    np.testing.assert_allclose(theirs, ours.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-5, atol=1e-5)
+    ours = model.sample(1, steps=7, sampler="ddim", spacing="trailing", progress=False)
+    np.testing.assert_allclose(sample_onnx.sample(1, steps=7, folder=folder), ours.numpy(), rtol=1e-5, atol=1e-5)
     with pytest.raises(SystemExit, match="has no classes"):
         sample_onnx.sample(1, labels=[0], folder=folder)
 

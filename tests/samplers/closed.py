@@ -18,11 +18,11 @@ gaussian, mixture = GAUSSIAN.denoise, MIXTURE.denoise
 START = torch.tensor([-1.7, -0.8, -0.1, 0.4, 1.1, 1.9], dtype=torch.float64).reshape(6, 1, 1, 1)
 
 
-def smooth(S: int, start: float = -1.0, end: float = 2.0) -> list[Level]:
+def smooth(S: int, start: float = -1.0, end: float = 2.0, on: schedule.Schedule = FINE) -> list[Level]:
     """S steps between two lambdas, of lengths that change smoothly by a factor of two and more."""
     u = torch.linspace(0, 1, S + 1, dtype=torch.float64)
     lam = start + (end - start) * (u + 0.35 * u * (1 - u) * (1.3 - u))
-    return [FINE.at_log_snr(2 * value) for value in lam]
+    return [on.at_log_snr(2 * value) for value in lam]
 
 
 def flow_mixture(x: Tensor, at: Level, to: Level) -> Tensor:

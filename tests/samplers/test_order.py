@@ -42,15 +42,19 @@ NOISY = [
 ]
 
 
+SCHEDULES = {"linear": FINE, "edm": schedules.edm(), "flow": schedules.flow()}
+
+
 @functools.cache
-def exact(problem):
-    levels = smooth(1)
+def exact(problem, on="linear"):
+    levels = smooth(1, on=SCHEDULES[on])
     return PROBLEMS[problem][1](START, levels[0], levels[-1])
 
 
-def error(sampler, problem, S):
-    *_, x = trajectory(sampler, PROBLEMS[problem][0], START, smooth(S), None, FINE)
-    return (x - exact(problem)).square().mean().sqrt().item()
+def error(sampler, problem, S, on="linear"):
+    given = FINE if on == "linear" else None  # the levels of the others tell their schedule
+    *_, x = trajectory(sampler, PROBLEMS[problem][0], START, smooth(S, on=SCHEDULES[on]), None, given)
+    return (x - exact(problem, on)).square().mean().sqrt().item()
 
 
 def agrees(measured, order):
@@ -64,25 +68,27 @@ def test_two_solutions_of_the_mixture_s_flow_agree():
     torch.testing.assert_close(MIXTURE.flow(START, start, end), exact("mixture"), rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("on", SCHEDULES)
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_order_is_the_one_claimed(sampler, problem):
-    errors = [error(sampler, problem, S) for S in (80, 160)]
+def test_the_order_is_the_one_claimed(sampler, problem, on):
+    errors = [error(sampler, problem, S, on) for S in (80, 160)]
     assert agrees(math.log2(errors[0] / errors[1]), sampler.order), errors
     assert errors[1] < {1: 1e-2, 2: 1e-3, 3: 1e-4}[sampler.order]
 
 
-def spread(sampler, S):
+def spread(sampler, S, on):
     """The error of the variance after S steps, starting from the exact marginal; the mean is exact."""
-    levels = smooth(S)
-    (mean, std), (exact_mean, exact_std) = law(sampler, GAUSSIAN, levels, FINE), GAUSSIAN.law(levels[-1])
+    levels = smooth(S, on=SCHEDULES[on])
+    (mean, std), (exact_mean, exact_std) = law(sampler, GAUSSIAN, levels, SCHEDULES[on]), GAUSSIAN.law(levels[-1])
     assert mean.item() == pytest.approx(exact_mean.item(), abs=1e-12)
     return abs(std**2 - exact_std**2).item()
 
 
+@pytest.mark.parametrize("on", SCHEDULES)
 @pytest.mark.parametrize("sampler", NOISY)
-def test_the_variance_converges_in_the_order_claimed(sampler):
-    errors = [spread(sampler, S) for S in (80, 160)]
+def test_the_variance_converges_in_the_order_claimed(sampler, on):
+    errors = [spread(sampler, S, on) for S in (80, 160)]
     assert agrees(math.log2(errors[0] / errors[1]), sampler.order), errors
 
 

@@ -9,7 +9,7 @@ import torch
 from ddim import samplers, schedule
 from ddim.level import Prediction
 from ddim.samplers import trajectory
-from ddim.timesteps import spacings
+from ddim.timesteps import compared
 from ddim.tune.candidates import Costs, fine_times, least_weighted, local_errors, plain, searched, shortest, teach
 from ddim.tune.refine import Distance
 from ddim.verify.exact import GAUSSIAN, MIXTURE
@@ -91,7 +91,7 @@ def test_plain_solvers_make_exactly_so_many_calls(calls):
         sampler, visited = method.resolve(S)
         assert sampler.calls(visited) == calls
         assert not sampler.stochastic
-    assert {f"ddim, {spacing}" for spacing in spacings} <= {method.found for method in methods}
+    assert {f"ddim, {spacing}" for spacing in compared()} <= {method.found for method in methods}
 
 
 @pytest.mark.parametrize("make", [schedule.linear, schedule.cosine, schedule.vp_sde, lambda: schedule.linear(T=5)])

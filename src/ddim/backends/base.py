@@ -30,7 +30,7 @@ class Source:
     network: nn.Module
     shape: tuple[int, ...]
     classes: int | None
-    T: int
+    T: float
 
     @property
     def device(self) -> torch.device:

@@ -14,6 +14,8 @@ from ddim.errors import UserError, number
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ddim.level import Level
+
 FRAME = 80  # milliseconds
 MOVING = (".gif", ".webp")
 
@@ -59,10 +61,10 @@ class Interpolate:
         writable(self.out.parent)
         editor = Editor.open(self.run_folder, self.edit.device)
         model, options = editor.model, self.edit.chosen()
-        sampler, _ = model.sampling.resolve(model.schedule, **options)
+        sampler, levels = model.sampling.resolve(model.schedule, **options)
         if sampler.stochastic:
             raise UserError(f"{sampler} injects noise, so neighbours differ at random; take a deterministic sampler.")
-        ends = self._ends(editor)
+        ends = self._ends(editor, levels[0])
         columns = number("--columns", self.columns, int, 2, 1000)
         if len(ends) == 4 and suffix in MOVING:
             raise UserError(f"A moving picture goes between two images, and {len(ends)} are given; draw a .png.")
@@ -81,10 +83,11 @@ class Interpolate:
             write_bytes(self.out, _moving(pixels, suffix))
         print(f"{len(pixels)} images in {self.out}.")
 
-    def _ends(self, editor: Editor) -> "Tensor":
-        """Return the noise of each end, (2 or 4, C, H, W). Raises `UserError` for another number of ends."""
+    def _ends(self, editor: Editor, first: "Level") -> "Tensor":
+        """Return x_T of each end, at the first level, (2 or 4, C, H, W). Raises `UserError` for another number."""
         import torch
 
+        from ddim.forward import start
         from ddim.noise import ImageNoise
 
         model = editor.model
@@ -95,7 +98,8 @@ class Interpolate:
         if count not in (2, 4):
             raise UserError(f"Interpolation goes between two ends or four corners; got {count}.")
         if seeds:
-            return torch.cat([ImageNoise(seed, [0])(torch.empty(1, *model.shape)) for seed in seeds])
+            noise = torch.cat([ImageNoise(seed, [0])(torch.empty(1, *model.shape)) for seed in seeds])
+            return start(first, noise)
         x0 = torch.stack([editor.image(path) for path in self.images])
         return model.encode(x0, labels=editor.labels(self.labels, count), **self.edit.chosen())
 

@@ -240,7 +240,7 @@ class Sample:
         listed = "" if distilled or isinstance(spacing, str) else f"t{'-'.join(map(_short, spacing))}"
         chosen = {
             sampler: sampler != own.sampler,
-            f"{steps}steps": not listed and steps != min(own.steps, model.schedule.T),
+            f"{steps}steps": not listed and steps != min(own.steps, model.schedule.N),
             listed or str(spacing): not distilled and spacing != plain["spacing"],
             f"eta{_short(eta)}": eta != plain["eta"],
         }

@@ -82,7 +82,7 @@ class Distillation:
     about: dict[str, Any] = field(default_factory=dict)  # further entries of what `describe` returns
 
     def __post_init__(self) -> None:
-        most = min(MOST_CALLS, self.teacher.schedule.T)
+        most = min(MOST_CALLS, self.teacher.schedule.N)
         allowed = f"a whole number from 1 to {most}"
         calls = [number("Each number of network calls of a student", one, int, 1, most, allowed) for one in self.calls]
         if not calls:
@@ -122,7 +122,8 @@ class Distillation:
     def sampling(self) -> Sampling:
         """How the student is sampled."""
         loss = self._loss()
-        return Sampling(max(self.calls), "ddim", loss.eta, "trailing", loss.times(self.teaching.times, self.calls))
+        times, clip = loss.times(self.teaching.times, self.calls), self.teacher.sampling.clip
+        return Sampling(max(self.calls), "ddim", loss.eta, "trailing", times, clip)
 
     def _loss(self) -> Loss:
         return losses[self.loss]()

@@ -11,6 +11,7 @@ from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.device import evaluating
 from ddim.distill.losses import Loss, Taught, Times
+from ddim.forward import start
 from ddim.guidance import Interval
 from ddim.level import Level, Noise
 from ddim.noise import DISTILLATION, HELD_OUT, ImageNoise
@@ -91,7 +92,8 @@ class Trajectories:
     def taught(self, noise: Noise, labels: Tensor) -> Taught:
         """Return the teacher's trajectories from some noise, for images of these classes; on the CPU."""
         teacher, count = self.teacher, len(labels)
-        xT = noise(torch.empty(count, *teacher.shape, device=teacher.device, dtype=teacher.image_dtype))
+        empty = torch.empty(count, *teacher.shape, device=teacher.device, dtype=teacher.image_dtype)
+        xT = start(self.visited[0], noise(empty))
         given = None if teacher.classes is None else labels.to(teacher.device)
         # What serves the network has a precision of its own; the network itself has that of the training.
         own_precision = torch.autocast(teacher.device.type, enabled=False) if teacher.server else nullcontext()

@@ -11,6 +11,7 @@ from ddim.edit.operators import Mask, Operator, check_measurement
 from ddim.edit.posterior import methods, posterior
 from ddim.edit.resample import Resample
 from ddim.errors import UserError, number
+from ddim.forward import start
 from ddim.guidance import clip_x0
 from ddim.noise import ImageNoise
 from ddim.progress import bar, hidden
@@ -86,14 +87,15 @@ def restore(
         hidden(not progress),
         bar(total=-(-total // size) * (len(levels) - 1), desc=f"restoring {len(y)}", unit="step") as steps_bar,
     ):
-        for start in range(0, total, size):
-            rows = torch.arange(start, min(start + size, total))
+        for begin in range(0, total, size):
+            rows = torch.arange(begin, min(begin + size, total))
             noise = ImageNoise(seed, rows.tolist())
             xT = noise(torch.empty(len(rows), *model.shape, device=model.device, dtype=model.image_dtype))
+            xT = start(levels[0], xT)
             given = y[(rows // count).to(y.device)].to(xT)
             prior = model.denoise(None if labels is None else labels[rows // count], clip=False)
             denoise = posterior(prior, given, operator, noise_std, method, **options)
-            denoise = clip_x0(denoise) if clip else denoise
+            denoise = clip_x0(denoise) if clip and model.sampling.clip else denoise
             for x in trajectory(solver, denoise, xT, levels, noise, model.schedule):  # noqa: B007
                 steps_bar.update()
             if not x.isfinite().all():

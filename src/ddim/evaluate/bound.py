@@ -21,7 +21,7 @@ from ddim.errors import UserError
 from ddim.evaluate.batches import Batch, batches, spread_rows
 from ddim.evaluate.dequantise import decoder_nll, decoder_std
 from ddim.evaluate.intervals import Mean
-from ddim.forward import q_sample
+from ddim.forward import q_sample, start_std
 from ddim.level import Level
 from ddim.noise import LIKELIHOOD, ImageNoise
 from ddim.progress import bar, hidden
@@ -74,7 +74,7 @@ def measure(
     Raises:
         UserError: images that do not fit the model, a count or number of times out of range, or T = 1.
     """
-    T, rows = model.schedule.T, spread_rows(model, images, count)
+    T, rows = model.schedule.N, spread_rows(model, images, count)
     if times is not None and times < 1:
         raise UserError(f"Ask for at least 1 of the times 2 ... T, or for None, all of them; got {times}.")
     calls = T if times is None else 1 + times
@@ -100,10 +100,10 @@ def _terms(
     denoise, clean = model.denoise(batch.label), batch.x0.cpu().double()  # not every device has float64
     scale = 1 / (math.log(2) * clean[0].numel())  # from nats to bits per dimension
     every = torch.ones(len(clean), dtype=torch.int64)
-    yield every * schedule.T, every.double(), scale * prior(clean, schedule(schedule.T))
+    yield every * schedule.N, every.double(), scale * prior(clean, schedule(schedule.T))
     weighted = all_times(schedule, len(clean)) if times is None else sampled_times(schedule, times, noise.streams)
     for t, weight in weighted:
-        at = schedule(t).like(batch.x0)
+        at = schedule(schedule.times[t]).like(batch.x0)
         x0 = denoise(q_sample(batch.x0, at, noise(batch.x0)), at).x0.cpu().double()
         if t[0] == 1:  # then all are
             nats = decoder_nll(clean, x0, decoder_std(schedule), grey_levels)
@@ -113,8 +113,12 @@ def _terms(
 
 
 def prior(x0: Tensor, last: Level) -> Tensor:
-    """Return KL(q(x_T | x0) || N(0, I)) = sum (abar_T x0^2 + sigma_T^2 - 1 - log sigma_T^2) / 2: L_T, (B,) nats."""
-    return ((last.alpha * x0) ** 2 + last.sigma**2 - 1 - 2 * last.sigma.log()).flatten(1).sum(1) / 2
+    """Return KL(q(x_T | x0) || N(0, I)) = sum (abar_T x0^2 + sigma_T^2 - 1 - log sigma_T^2) / 2: L_T, (B,) nats.
+
+    Where x_T is drawn with another std (`ddim.forward.start_std`), alpha and sigma are divided by it.
+    """
+    alpha, sigma = last.alpha / start_std(last), last.sigma / start_std(last)
+    return ((alpha * x0) ** 2 + sigma**2 - 1 - 2 * sigma.log()).flatten(1).sum(1) / 2
 
 
 def divergence(x0: Tensor, predicted: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
@@ -136,7 +140,7 @@ def divergence(x0: Tensor, predicted: Tensor, t: Tensor, schedule: Schedule) -> 
 
 def all_times(schedule: Schedule, images: int) -> WeightedTimes:
     """Yield t = 1, 2, ..., T for each image, with weight 1."""
-    for t in range(1, schedule.T + 1):
+    for t in range(1, schedule.N + 1):
         yield torch.full((images,), t), torch.ones(images, dtype=torch.float64)
 
 

@@ -58,7 +58,7 @@ def noise(denoise: Denoise, x0: Tensor, streams: Streams, schedule: Schedule, gr
     The network was trained on these images at t = 1, and L_0 is that of the bound. The likelihood of x_1 replaces
     L_1 ... L_T.
     """
-    at = schedule(1.0)
+    at = schedule(schedule.times[1])
     eps = _stacked(x0, [stream.standard_normal(x0.shape[1:], dtype=np.float32) for stream in streams])
     y = x0 + at.sigma / at.alpha * eps
     log_normal = -eps.cpu().double().square() / 2 - math.log(2 * math.pi) / 2 - (at.sigma / at.alpha).log()
@@ -85,7 +85,7 @@ def decoder_std(schedule: Schedule) -> float:
     Raises:
         UserError: T = 1.
     """
-    if schedule.T < 2:
+    if schedule.N < 2:
         raise UserError("A bound in bits needs a schedule of at least 2 steps; this one has 1.")
     return float((schedule.betas[2] * (1 - schedule.alpha_bar[1]) / (1 - schedule.alpha_bar[2])).sqrt())
 

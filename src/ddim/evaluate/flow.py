@@ -22,7 +22,8 @@ from ddim.errors import UserError
 from ddim.evaluate.batches import batches, spread_rows
 from ddim.evaluate.dequantise import dequantisations
 from ddim.evaluate.intervals import Mean
-from ddim.level import Denoise
+from ddim.forward import start_std
+from ddim.level import Denoise, Level
 from ddim.progress import bar, hidden
 from ddim.schedule import Schedule
 
@@ -124,6 +125,8 @@ def log_density(
 ) -> Tensor:
     """Return log p(y) of y = x_1 / alpha_1, log N(x_T; 0, I) + the integral of div(dx/dlambda) + d log alpha_1.
 
+    On a schedule that does not preserve variance, x is x_t / sqrt(alpha^2 + sigma^2), which is on one that does.
+
     The integral follows the flow from t = 1 to T in equal steps of log-SNR, by the classical Runge-Kutta method
     (arXiv 2011.13456, Eq. 39).
 
@@ -146,18 +149,21 @@ def log_density(
     def slope(x: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
         """Return dx/dlambda = -alpha sigma v = alpha sigma (sigma x0 - alpha eps), and its divergence."""
         at = schedule.at_log_snr(2 * lam)
+        radius = _radius(at)
+        alpha, sigma = at.alpha / radius, at.sigma / radius
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            x0, eps = denoise(x, at)
-            f = at.alpha * at.sigma * (at.sigma * x0 - at.alpha * eps)
+            x0, eps = denoise(radius * x, at)
+            f = alpha * sigma * (sigma * x0 - alpha * eps)
             div = trace(f, x)
         tick()
         return f.detach(), div.detach().cpu().double()
 
-    alpha = schedule(1.0).alpha
+    first = schedule(schedule.times[1])
+    alpha = first.alpha / _radius(first)
     x, integral = alpha * y, torch.zeros(len(y), dtype=torch.float64)
-    first, last = float(schedule.log_snr[1]) / 2, float(schedule.log_snr[-1]) / 2
-    lams = torch.linspace(first, last, steps + 1, dtype=torch.float64)
+    ends = float(schedule.log_snr[1]) / 2, float(schedule.log_snr[-1]) / 2
+    lams = torch.linspace(*ends, steps + 1, dtype=torch.float64)
     for start, end in pairwise(lams):
         h = end - start
         f1, div1 = slope(x, start)
@@ -167,6 +173,14 @@ def log_density(
         x = x + h / 6 * (f1 + 2 * f2 + 2 * f3 + f4)
         integral = integral + h / 6 * (div1 + 2 * div2 + 2 * div3 + div4)
     x = x.detach().cpu().double().flatten(1)
-    dimensions = x.shape[1]
-    normal = -x.square().sum(1) / 2 - dimensions / 2 * math.log(2 * math.pi)  # log N(x_T; 0, I)
+    dimensions, last = x.shape[1], schedule(schedule.T)
+    std = start_std(last) / float(_radius(last))
+    normal = -(x / std).square().sum(1) / 2 - dimensions * math.log(
+        std * math.sqrt(2 * math.pi)
+    )  # log N(x_T; 0, std^2)
     return normal + integral + dimensions * alpha.log()
+
+
+def _radius(at: Level) -> Tensor:
+    """Return sqrt(alpha^2 + sigma^2), exactly 1 where that preserves variance."""
+    return torch.ones_like(at.alpha) if start_std(at) == 1 else (at.alpha**2 + at.sigma**2).sqrt()

@@ -112,5 +112,5 @@ class Consistency(Experiment[Result]):
 
 def steps_of(model: Denoiser) -> list[int]:
     """Return the numbers of steps to compare; the last one is T, or 1,000 for a larger T."""
-    T = min(model.schedule.T, STEPS[-1])
+    T = min(model.schedule.N, STEPS[-1])
     return [*(S for S in STEPS if S < T), T]

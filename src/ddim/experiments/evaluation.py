@@ -98,12 +98,12 @@ class Evaluation(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(COUNTS[0] * min(model.sampling.steps, model.schedule.T))
+        return float(COUNTS[0] * min(model.sampling.steps, model.schedule.N))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
         model, real = setup.model, of_splits(*setup.images)
         extractor, reference = real.extractor, real.reference
-        call, steps = batch_seconds(model, 64, seconds) / 64, min(model.sampling.steps, model.schedule.T)
+        call, steps = batch_seconds(model, 64, seconds) / 64, min(model.sampling.steps, model.schedule.N)
         counts = sorted({min(count, real.draw) for count in COUNTS}, reverse=True)  # the floor has as many
         choices = [count for count in counts if count > extractor.dim]
         count = affordable(choices, lambda one: call * one * steps, seconds)

@@ -61,10 +61,10 @@ class Gallery(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(COUNTS[0] * (model.schedule.T + min(DDIM_STEPS, model.schedule.T)))
+        return float(COUNTS[0] * (model.schedule.N + min(DDIM_STEPS, model.schedule.N)))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, T = setup.model, setup.model.schedule.T
+        model, T = setup.model, setup.model.schedule.N
         choices = [(count, T) for count in COUNTS]
         choices += [(COUNTS[-1], S) for S in (500, 200, 100, 50, 20, 10) if S < T]
         call = batch_seconds(model, COUNTS[0], seconds) / COUNTS[0]

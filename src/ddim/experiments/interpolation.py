@@ -10,6 +10,7 @@ from ddim.edit.interpolate import interpolate, line
 from ddim.experiments import base
 from ddim.experiments.base import Drawing, Experiment, Positive, Samples, Setup, register
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachable
+from ddim.forward import start
 from ddim.noise import ImageNoise
 from ddim.plots.canvas import MARGIN, WIDTH, Canvas, Rows
 from ddim.samplers import DDIM
@@ -51,16 +52,16 @@ class Interpolation(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(ROWS * COLUMNS * min(STEPS[0], model.schedule.T))
+        return float(ROWS * COLUMNS * min(STEPS[0], model.schedule.N))
 
     @torch.no_grad()
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
         model = setup.model
         call = batch_seconds(model, ROWS * COLUMNS, seconds)
-        choices = reachable(STEPS, model.schedule.T)
+        choices = reachable(STEPS, model.schedule.N)
         steps = affordable(choices, lambda S: S * call, seconds)
         _, levels = model.sampling.resolve(model.schedule, steps, "ddim")
-        ends = ImageNoise(SEED, range(2 * ROWS))(torch.empty(2 * ROWS, *model.shape))
+        ends = start(levels[0], ImageNoise(SEED, range(2 * ROWS))(torch.empty(2 * ROWS, *model.shape)))
         xT = torch.stack([line(one, other, COLUMNS) for one, other in zip(ends[::2], ends[1::2], strict=True)])
         labels = None
         if model.classes is not None:

@@ -86,7 +86,7 @@ def measure(
     Raises:
         UserError: at the call, for images that do not fit the model, or a count or S out of range.
     """
-    T, rows = model.schedule.T, spread_rows(model, images, count)
+    T, rows = model.schedule.N, spread_rows(model, images, count)
     every = reachable(STEPS, T) if steps is None else list(steps)
     if not all(1 <= S <= T for S in every):
         raise UserError(f"The numbers of steps must lie between 1 and T = {T}; got {', '.join(map(str, every))}.")
@@ -134,10 +134,10 @@ class Reconstruction(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(2 * (COUNTS[0] + SHOWN) * sum(reachable(STEPS, model.schedule.T)))
+        return float(2 * (COUNTS[0] + SHOWN) * sum(reachable(STEPS, model.schedule.N)))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, images, every = setup.model, setup.held_out, reachable(STEPS, setup.model.schedule.T)
+        model, images, every = setup.model, setup.held_out, reachable(STEPS, setup.model.schedule.N)
         call = batch_seconds(model, COUNTS[-1], seconds) / COUNTS[-1]
         counts = [count for count in COUNTS if count <= len(images)] or [len(images)]
         choices = [(count, every) for count in counts[:2]]

@@ -21,6 +21,7 @@ from ddim.experiments import base
 from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
 from ddim.experiments.cost import affordable, batch_seconds, cut
 from ddim.files import read_tensors, tensors_header, write_bytes
+from ddim.forward import start
 from ddim.level import Level, Prediction
 from ddim.model_io import fingerprint
 from ddim.noise import ImageNoise
@@ -229,9 +230,9 @@ def trials(
             continue
         if sampler.stochastic:
             raise UserError(f"{solver} draws noise, so it has no endpoint to compare; leave it out of --solvers.")
-        for spacing in timesteps.names() if spacings is None else spacings:
+        for spacing in timesteps.compared() if spacings is None else spacings:
             for budget in sorted(set(budgets)):
-                fitting = (levels_of(spacing, S) for S in range(min(budget, schedule.T), 0, -1))
+                fitting = (levels_of(spacing, S) for S in range(min(budget, schedule.N), 0, -1))
                 longest = next((levels for levels in fitting if sampler.calls(levels) <= budget), None)
                 if longest is not None:
                     found.append(Trial(solver, spacing, budget, samplers.get(solver), longest))
@@ -251,7 +252,7 @@ class Start:
             raise UserError(f"Ask for at least 1 image; got {count}.")
         self.model, self.count, self.seed, self.tick = model, count, seed, tick
         empty = torch.empty(count, *model.shape, device=model.device, dtype=model.image_dtype)
-        self.xT = ImageNoise(seed, range(count))(empty)
+        self.noise = ImageNoise(seed, range(count))(empty)
         self._denoise = model.denoise(None if model.classes is None else torch.arange(count) % model.classes)
 
     def denoise(self, x: Tensor, at: Level) -> Prediction:
@@ -263,13 +264,13 @@ class Start:
     @torch.no_grad()
     def end(self, sampler: Sampler, levels: Sequence[Level]) -> Tensor:
         """Return the images at the end of a trajectory, on the CPU, in [-1, 1]."""
-        *_, x = trajectory(sampler, self.denoise, self.xT, levels, schedule=self.model.schedule)
+        *_, x = trajectory(sampler, self.denoise, start(levels[0], self.noise), levels, schedule=self.model.schedule)
         return x.float().cpu().clamp(-1, 1)
 
     def reference(self) -> dict[str, Tensor]:
         """Return the images of DDIM in 1,000 steps, or T if that is less, as "whole", in half as many as "half"."""
         schedule = self.model.schedule
-        whole = min(REFERENCE_STEPS, schedule.T)
+        whole = min(REFERENCE_STEPS, schedule.N)
         steps = {"whole": whole, "half": max(1, whole // 2)}
         return {
             name: self.end(DDIM(), timesteps.levels(schedule, timesteps.timesteps(schedule, S)))
@@ -279,7 +280,7 @@ class Start:
 
 def network_calls(model: Denoiser, todo: Sequence[Trial], reference: bool = True) -> int:
     """Return the network calls of some trials, and of the reference if asked for."""
-    T = min(REFERENCE_STEPS, model.schedule.T)
+    T = min(REFERENCE_STEPS, model.schedule.N)
     return sum(trial.sampler.calls(trial.levels) for trial in todo) + (T + max(1, T // 2) if reference else 0)
 
 
@@ -294,7 +295,7 @@ def measure(start: Start, todo: Sequence[Trial], reference: dict[str, Tensor]) -
     result = Result(
         usual=(usual.sampler, usual.spacing),
         floor=math.inf if floor is None else floor,
-        reference_steps=min(REFERENCE_STEPS, start.model.schedule.T),
+        reference_steps=min(REFERENCE_STEPS, start.model.schedule.N),
         count=start.count,
         seed=start.seed,
         rows=tuple(rows),

@@ -19,6 +19,7 @@ from ddim.denoiser import Denoiser
 from ddim.experiments import base
 from ddim.experiments.base import REPORT, Drawing, Experiment, Extra, Samples, Setup, register, root
 from ddim.experiments.cost import affordable, batch_seconds, cut, fewer, reachable
+from ddim.forward import start
 from ddim.level import Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.plots.canvas import BLUE, FAINT, INK, MARGIN, ORANGE, WIDTH, Canvas, Rows, mosaic, separator
@@ -109,11 +110,11 @@ class Strips(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(COUNT * len(ETAS) * min(STEPS[0], model.schedule.T))
+        return float(COUNT * len(ETAS) * min(STEPS[0], model.schedule.N))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
         model = setup.model
-        choices = reachable(STEPS, model.schedule.T)
+        choices = reachable(STEPS, model.schedule.N)
         call = batch_seconds(model, COUNT, seconds)
         steps = affordable(choices, lambda S: len(ETAS) * S * call, seconds)
         kept = set(torch.linspace(0, steps, min(FRAMES, steps + 1)).round().int().tolist())
@@ -176,7 +177,7 @@ def frames(model: Denoiser, sampler: Sampler, steps: int, count: int = COUNT, se
     model.eval()
     _, levels = model.sampling.resolve(model.schedule, steps, sampler)
     noise = ImageNoise(seed, range(count))
-    x = noise(torch.empty(count, *model.shape, device=model.device, dtype=model.image_dtype))
+    x = start(levels[0], noise(torch.empty(count, *model.shape, device=model.device, dtype=model.image_dtype)))
     denoise = model.denoise(None if model.classes is None else torch.arange(count) % model.classes)
     predictions: list[Prediction] = []
 

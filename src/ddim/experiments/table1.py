@@ -54,10 +54,10 @@ class Table1(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(sum(cell.steps * cell.count for cell in cells(table1_grid.EXTENTS[0], model.schedule.T)))
+        return float(sum(cell.steps * cell.count for cell in cells(table1_grid.EXTENTS[0], model.schedule.N)))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, T = setup.model, setup.model.schedule.T
+        model, T = setup.model, setup.model.schedule.N
         real = of_splits(*setup.images)
         sampled, call = Grid(setup, real.reference), batch_seconds(model, 64, seconds) / 64
         extent = affordable(table1_grid.EXTENTS, lambda one: call * sum(map(sampled.calls, cells(one, T))), seconds)

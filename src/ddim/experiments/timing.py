@@ -82,10 +82,10 @@ class Timing(Experiment[Result]):
     )
 
     def calls(self, model: Denoiser) -> float:
-        return float(BATCHES[0] * sum(map(_calls, reachable(STEPS, model.schedule.T))))
+        return float(BATCHES[0] * sum(map(_calls, reachable(STEPS, model.schedule.N))))
 
     def run(self, setup: Setup, seconds: float | None = None) -> tuple[Result, Samples]:
-        model, every = setup.model, reachable(STEPS, setup.model.schedule.T)
+        model, every = setup.model, reachable(STEPS, setup.model.schedule.N)
         choices = [(batch, every) for batch in BATCHES]
         choices += [(BATCHES[-1], every[:n]) for n in range(len(every) - 1, 1, -1)]
         call = {batch: batch_seconds(model, batch, seconds) for batch in BATCHES}
@@ -135,7 +135,7 @@ class Timing(Experiment[Result]):
 
     def note(self, result: Result, model: Denoiser) -> str:
         """Say what the T steps of DDPM cost if they were not measured."""
-        longest, T = max(result.rows, key=lambda row: row.steps), model.schedule.T
+        longest, T = max(result.rows, key=lambda row: row.steps), model.schedule.N
         if longest.steps >= T:
             return ""
         seconds = longest.seconds_per_image * T / longest.steps

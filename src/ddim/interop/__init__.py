@@ -5,8 +5,10 @@ from typing import Any
 
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.interop import hub, lucidrains, official, weights
+from ddim.interop import edm, guided, hub, lucidrains, official, weights
 from ddim.interop.diffusers import ImageSize, from_diffusers, is_diffusers, to_diffusers
+from ddim.interop.edm import from_edm
+from ddim.interop.guided import from_guided
 from ddim.interop.lucidrains import from_lucidrains
 from ddim.interop.official import from_official
 from ddim.interop.programs import to_onnx, to_torch
@@ -15,6 +17,8 @@ from ddim.text import listed
 __all__ = [
     "ImageSize",
     "from_diffusers",
+    "from_edm",
+    "from_guided",
     "from_lucidrains",
     "from_official",
     "hub",
@@ -25,7 +29,12 @@ __all__ = [
     "to_torch",
 ]
 
-READERS = ((official.is_official, from_official), (lucidrains.is_lucidrains, from_lucidrains))
+READERS = (
+    (official.is_official, from_official),
+    (guided.is_guided, from_guided),
+    (edm.is_edm, from_edm),
+    (lucidrains.is_lucidrains, from_lucidrains),
+)
 """For each layout of a file of weights, whether a content has it, and what reads it."""
 
 
@@ -52,5 +61,6 @@ def load(
     names = [str(name)[:60] for name in content] if isinstance(content, dict) else [type(content).__name__]
     raise UserError(
         f"{path} has none of the layouts that ddim reads: it holds {listed(names, 3)}; ddim reads folders of "
-        "diffusers, and checkpoints of the official DDPM and DDIM code and of denoising-diffusion-pytorch."
+        "diffusers, and checkpoints of the official DDPM and DDIM code, of guided-diffusion, of EDM and of "
+        "denoising-diffusion-pytorch."
     )

@@ -13,8 +13,9 @@ from ddim import __version__
 from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError, number
 from ddim.files import read_table, unreadable, user_path, write_bytes, write_text
-from ddim.interop import schedulers, unet2d
+from ddim.interop import conditional, schedulers, unet2d
 from ddim.interop.weights import filled, read, reads, tensors
+from ddim.nets.preconditioned import Preconditioned
 from ddim.nets.unet2d import UNet2D
 
 WEIGHTS = (
@@ -23,6 +24,7 @@ WEIGHTS = (
     "diffusion_pytorch_model.fp16.safetensors",
 )
 """Names of the file of weights; the first that is there is read."""
+UNETS = {"UNet2DModel": unet2d.options, "UNet2DConditionModel": conditional.options}
 VERSION = "0.35.0"  # of diffusers, the oldest that is tested
 
 ImageSize = int | Sequence[int] | None
@@ -37,8 +39,8 @@ def is_diffusers(folder: Path) -> bool:
 def from_diffusers(folder: str | Path, image_size: ImageSize = None) -> Denoiser:
     """Return the model of a diffusers folder, in eval mode on the CPU.
 
-    It samples as `DDIMPipeline` does: 50 steps of DDIM, eta = 0, on the scheduler's timesteps. The network is a
-    `ddim.nets.UNet2D`, a module of ddim with the same weights.
+    It samples as its pipeline does: 50 steps of DDIM, eta = 0, on the scheduler's timesteps, clipped if that clips. The
+    network is a `ddim.nets.UNet2D`, a module of ddim with the same weights.
 
     Args:
         folder: a pipeline of a `UNet2DModel` and a scheduler, or the folder of the `UNet2DModel` alone. Without a
@@ -67,21 +69,23 @@ def from_diffusers(folder: str | Path, image_size: ImageSize = None) -> Denoiser
         home = folder / "unet" if (folder / "unet").is_dir() else folder
         plan = folder / "scheduler" / "scheduler_config.json" if (folder / "scheduler").is_dir() else plan
     config = _table(home / "config.json")
-    if config.get("_class_name") != "UNet2DModel":
+    if config.get("_class_name") not in UNETS:
         raise UserError(
-            f"{home / 'config.json'} describes a {config.get('_class_name')!r:.60}, and ddim reads UNet2DModel; wrap "
-            "the module yourself, and make a ddim.Denoiser of it."
+            f"{home / 'config.json'} describes a {config.get('_class_name')!r:.60}, and ddim reads UNet2DModel, and "
+            "UNet2DConditionModel without text; wrap the module yourself, and make a ddim.Denoiser of it."
         )
     scheduler = _scheduler(plan)
     try:
-        options = unet2d.options(config)
+        options = UNETS[config["_class_name"]](config)
         height, width = size(config.get("sample_size") if image_size is None else image_size)
     except UserError as error:
         raise UserError(f"{home / 'config.json'} cannot be used: {error}") from error
     path = next((home / name for name in WEIGHTS if (home / name).is_file()), None)
     if path is None:
         raise UserError(f"{home} holds no weights; ddim reads {', '.join(WEIGHTS)}, of which one must be there.")
-    network = filled(lambda: UNet2D(**options), unet2d.modern(tensors(read(path), path)), path)
+    network: nn.Module = filled(lambda: UNet2D(**options), unet2d.modern(tensors(read(path), path)), path)
+    if scheduler.sigma_data is not None:
+        network = Preconditioned(network, scheduler.sigma_data)
     shape, classes = (options["channels"], height, width), options["classes"]
     try:
         model = Denoiser(
@@ -90,19 +94,16 @@ def from_diffusers(folder: str | Path, image_size: ImageSize = None) -> Denoiser
             scheduler.predicts,
             shape,
             classes,
-            indexed=True,
+            indexed=scheduler.indexed,
             sampling=scheduler.sampling,
         )
     except UserError as error:
         raise UserError(f"{folder} cannot be used: {error}") from error
     if classes is not None:
         model.null_class = False
-    if not scheduler.clip:
+    if scheduler.note:
         warnings.warn(
-            f"{plan} has clip_sample = false: pass clip=False to model.sample (--no-clip to the commands), which clip "
-            "each predicted image to [-1, 1] by default.",
-            Notice,
-            stacklevel=4,
+            f"{plan} has {scheduler.note}; the images are not quite those of diffusers.", Notice, stacklevel=4
         )
     return model.eval()
 
@@ -141,7 +142,7 @@ def to_diffusers(model: Denoiser, folder: str | Path, label: int | None = None) 
         weights = unet2d.with_class(weights, _embedding(model.network, given))
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise UserError(f"The weights {broken[0]} are not all finite, so nothing is written; train the model again.")
-    scheduler = schedulers.write(model.schedule, model.predicts, model.sampling.spacing)
+    scheduler = schedulers.write(model.schedule, model.predicts, model.sampling)
     about = {"_diffusers_version": VERSION}
     index = {
         "_class_name": "DDIMPipeline",

@@ -74,7 +74,7 @@ def from_lucidrains(
     options = _options(weights, path)
     height, width = size(image_size)
     network = filled(lambda: LucidrainsUNet(**options), weights, path)
-    shape, sampling = (options["channels"], height, width), Sampling(min(STEPS, noise.T), "ddim", 0.0, "trailing")
+    shape, sampling = (options["channels"], height, width), Sampling(min(STEPS, noise.N), "ddim", 0.0, "trailing")
     return Denoiser(network, noise, predicts, shape, indexed=True, sampling=sampling).eval()
 
 

@@ -101,7 +101,7 @@ def from_official(
     network = filled(lambda: UNet2D(**options, dropout=dropout), weights, path, lambda name: _named(name, stages))
     attends = options["attention"]
     height, width = size(given or (ATTENTION * 2 ** attends[0] if len(attends) == 1 else None))
-    shape, sampling = (options["channels"], height, width), Sampling(min(STEPS, noise.T), "ddim", 0.0, "leading")
+    shape, sampling = (options["channels"], height, width), Sampling(min(STEPS, noise.N), "ddim", 0.0, "leading")
     return Denoiser(network, noise, "eps", shape, indexed=True, sampling=sampling).eval()
 
 

@@ -91,8 +91,8 @@ def _written(
         "indexed": model.indexed,
         "levels": _numbers(levels),
         "student": {len(one) - 1: _numbers(one) for one in own},
-        "alpha": [float(model.schedule(t).alpha) for t in range(model.schedule.T + 1)],
-        "sigma": [float(model.schedule(t).sigma) for t in range(model.schedule.T + 1)],
+        "clip": model.sampling.clip,
+        "training_steps": _numbers([model.schedule(t) for t in model.schedule.times]),
     }
     with tempfile.TemporaryDirectory() as place:
         try:

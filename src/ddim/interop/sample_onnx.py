@@ -29,15 +29,19 @@ def levels(model: dict[str, Any], steps: int | None = None) -> list[tuple[float,
         if str(steps) not in model["student"]:
             raise SystemExit(f"This model is distilled for {', '.join(model['student'])} steps; got {steps}.")
         return [tuple(level) for level in model["student"][str(steps)]]
-    T = len(model["alpha"]) - 1
-    if not 1 <= steps <= T:
-        raise SystemExit(f"The number of steps must be from 1 to {T}; got {steps}.")
-    times = [T - round(i * T / steps) for i in range(steps)] + [0]
-    return [(t, model["alpha"][t], model["sigma"][t]) for t in times]
+    N = len(model["training_steps"]) - 1
+    if not 1 <= steps <= N:
+        raise SystemExit(f"The number of steps must be from 1 to {N}; got {steps}.")
+    return [tuple(model["training_steps"][N - round(i * N / steps)]) for i in range(steps + 1)]
+
+
+def start_std(alpha: float, sigma: float) -> float:
+    """Return the standard deviation of x_T: 1 if alpha^2 + sigma^2 = 1, and sigma otherwise."""
+    return 1.0 if abs(alpha**2 + sigma**2 - 1) < 1e-9 else sigma
 
 
 def noise(shape: Sequence[int], seed: int, index: int) -> Any:
-    """Return the noise x_T of one image: a stream of Philox whose key is (seed, index)."""
+    """Return the noise of one image: a stream of Philox whose key is (seed, index)."""
     key = np.array([seed, index], dtype=np.uint64)
     stream = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, 0]))
     return stream.standard_normal(shape, dtype=np.float32)
@@ -83,12 +87,13 @@ def sample(
         given = {"x": x, "t": np.full(len(x), t - model["indexed"], np.float32)}
         return network.run(None, given if label is None else {**given, "label": label})[0]
 
-    batches = []
+    clip = clip and model["clip"]
+    batches, visited = [], levels(model, steps)
     for start in range(0, count, batch_size):
         rows = range(start, min(start + batch_size, count))
-        x = np.stack([noise(model["shape"], seed, first + i) for i in rows])
+        x = np.float32(start_std(*visited[0][1:])) * np.stack([noise(model["shape"], seed, first + i) for i in rows])
         label = None if labels is None else np.array([labels[i] for i in rows], np.int64)
-        for (t, alpha, sigma), (_, alpha_s, sigma_s) in pairwise(levels(model, steps)):
+        for (t, alpha, sigma), (_, alpha_s, sigma_s) in pairwise(visited):
             a, b = np.float32(alpha), np.float32(sigma)
             predicted = output(x, t, label)
             if guidance != 1:
@@ -99,6 +104,9 @@ def sample(
                     x0, eps = (x - b * predicted) / a, predicted
                 case "x0":
                     x0, eps = predicted, (x - a * predicted) / b
+                case "flow":
+                    total = np.float32(alpha + sigma)
+                    x0, eps = (x - b * predicted) / total, (x + a * predicted) / total
                 case _:  # v
                     radius2 = np.float32(alpha**2 + sigma**2)
                     x0, eps = (a * x - b * predicted) / radius2, (b * x + a * predicted) / radius2

@@ -97,6 +97,11 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
     for key, values in NEEDED.items():
         if field[key] not in values:
             raise UserError(f"{key} is {field[key]!r:.60}, and ddim reads {', '.join(map(repr, values))}.")
+    return translated(field)
+
+
+def translated(field: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `ddim.nets.UNet2D` for all fields of a config. Raises `UserError` as `options` does."""
     channels = number("in_channels", field["in_channels"], int, 1, 64)
     if field["out_channels"] != channels:
         raise UserError(
@@ -164,6 +169,11 @@ def expressed(network: nn.Module, shape: tuple[int, ...], indexed: bool) -> tupl
     if isinstance(network, UNet2D):
         made, weights = dict(network.config), network.state_dict()  # type: ignore[arg-type]
         made["up_attention"] = made["attention"] if made["up_attention"] is None else made["up_attention"]
+        for option, only in (("middle_blocks", 2), ("residual_resampling", False), ("time_scale", 1.0)):
+            if made[option] != only:
+                raise UserError(f"UNet2DModel has no {option} = {made[option]!r}; export the model to onnx or torch.")
+        if made["heads"] != 1 and made["head_channels"] is None:
+            raise UserError("UNet2DModel has no number of heads without head_channels; export to onnx or torch.")
         if made["middle_groups"] == 0 and not made["scale_shift"]:
             raise UserError("UNet2DModel has no attention without a norm (middle_groups = 0) without scale_shift.")
     elif isinstance(network, UNet):

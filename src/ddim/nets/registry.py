@@ -9,6 +9,7 @@ from torch import nn
 
 from ddim import plugins
 from ddim.errors import UserError
+from ddim.nets.preconditioned import Preconditioned
 from ddim.registry import Registry
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -90,6 +91,8 @@ def from_config(config: dict[str, Any]) -> nn.Module:
     """
     options = dict(config)
     name = options.pop("name")
+    if name == "preconditioned":
+        return Preconditioned(from_config(options.pop("network")), **options)
     if name not in networks and ":" not in name:
         raise UserError(
             f"The network {name!r} is not registered (only {', '.join(networks)}); first import the file that "

@@ -12,8 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddim.errors import UserError
-from ddim.nets.blocks import attention, check_sizes, zeroed
+from ddim.nets.blocks import check_sizes, zeroed
 from ddim.nets.registry import register
+from ddim.nets.unet2d_layers import (
+    Attention,
+    Doubling,
+    Down,
+    Halving,
+    Middle,
+    Residual,
+    ResidualDoubling,
+    ResidualHalving,
+    TimeEmbedding,
+    Up,
+    group_norm,
+)
 
 
 @register("unet2d")
@@ -26,16 +39,19 @@ class UNet2D(nn.Module):
         blocks: residual blocks per stage on the way down; on the way up there is one more.
         attention, up_attention: the stages (0 is the full resolution) with attention after each block, on the way down
             and on the way up; None is the same on both.
-        middle_attention: whether there is attention between the two blocks at the bottom.
-        head_channels: channels of an attention head; None is one head of all channels.
+        middle_blocks, middle_attention: residual blocks at the bottom, 0 to 2, and whether there is attention after the
+            first.
+        head_channels, heads: channels of an attention head; None is so many heads of equally many channels.
         groups, eps: number of groups of every group norm, and what it adds to the variance.
         middle_groups: groups of the norm of the bottom's attention; None is `groups`, 0 is no norm.
         padding: 1, or 0 for DDPM's halving, which pads the right and the lower side alone.
+        residual_resampling: whether residual blocks halve and double the resolution, in place of convolutions.
         scale_shift: whether the embedding scales and shifts the channels of each residual block, or is added to them.
         dropout: probability, in [0, 1), inside each residual block.
         centre: whether x becomes 2 x - 1 first.
         cos_first, frequency_shift: the order of the time's cos and sin, and what is taken from the number of
             frequencies in the exponent of the frequencies.
+        time_scale: what the time is multiplied by first.
         features: size of the time's embedding; None is 4 `widths[0]`.
         classes: number of classes, or None. The label -1, and None, add no embedding.
     """
@@ -58,17 +74,21 @@ class UNet2D(nn.Module):
         blocks: int = 2,
         attention: Sequence[int] = (),
         up_attention: Sequence[int] | None = None,
+        middle_blocks: int = 2,
         middle_attention: bool = True,
         head_channels: int | None = None,
+        heads: int = 1,
         groups: int = 32,
         middle_groups: int | None = None,
         eps: float = 1e-5,
         padding: int = 1,
+        residual_resampling: bool = False,
         scale_shift: bool = False,
         dropout: float = 0.0,
         centre: bool = False,
         cos_first: bool = True,
         frequency_shift: float = 0.0,
+        time_scale: float = 1.0,
         features: int | None = None,
         classes: int | None = None,
     ) -> None:
@@ -82,32 +102,47 @@ class UNet2D(nn.Module):
                 "The padding of a unet2d is 0 or 1, the frequency shift below half of its first width, and the "
                 f"features are from 1 to 65,536; got {padding!r}, {frequency_shift!r} and {features!r}."
             )
+        if middle_blocks not in (0, 1, 2) or (middle_attention and not middle_blocks) or not heads >= 1:
+            raise UserError(
+                "A unet2d has 0 to 2 middle_blocks, no middle_attention without one, and at least 1 of heads; got "
+                f"{middle_blocks!r}, {middle_attention!r} and {heads!r}."
+            )
         self.centre, self.cos_first, self.frequency_shift, self.width = centre, cos_first, frequency_shift, width
+        self.time_scale = time_scale
         self.time_embedding = TimeEmbedding(width, features)
         self.class_embedding = nn.Embedding(classes, features) if classes else None
         self.conv_in = nn.Conv2d(channels, width, 3, padding=1)
 
-        def block(inputs: int, outputs: int) -> Residual:
-            return Residual(inputs, outputs, features, groups, eps, dropout, scale_shift)
+        def block(inputs: int, outputs: int, kind: type[Residual] = Residual) -> Residual:
+            return kind(inputs, outputs, features, groups, eps, dropout, scale_shift)
+
+        def attentive(channels: int, groups: int) -> Attention:
+            return Attention(channels, head_channels, heads, groups, eps)
+
+        def halving(channels: int) -> nn.Module:
+            return block(channels, channels, ResidualHalving) if residual_resampling else Halving(channels, padding)
+
+        def doubling(channels: int) -> nn.Module:
+            return block(channels, channels, ResidualDoubling) if residual_resampling else Doubling(channels)
 
         skips, current = [width], width  # channels of each skip connection, and of the current activation
         self.down_blocks = nn.ModuleList()
         for i, outputs in enumerate(widths):
             resnets = [block(n, outputs) for n in [current] + [outputs] * (blocks - 1)]
-            attentions = [Attention(outputs, head_channels, groups, eps) for _ in resnets] if i in attention else []
-            self.down_blocks.append(Down(resnets, attentions, Halving(outputs, padding) if i < last else None))
+            attentions = [attentive(outputs, groups) for _ in resnets] if i in attention else []
+            self.down_blocks.append(Down(resnets, attentions, halving(outputs) if i < last else None))
             skips += [outputs] * (blocks + (i < last))
             current = outputs
 
         bottom = groups if middle_groups is None else middle_groups
-        attentions = [Attention(current, head_channels, bottom, eps)] if middle_attention else []
-        self.mid_block = Middle([block(current, current), block(current, current)], attentions)
+        attentions = [attentive(current, bottom)] if middle_attention else []
+        self.mid_block = Middle([block(current, current) for _ in range(middle_blocks)], attentions)
 
         self.up_blocks = nn.ModuleList()
         for i, outputs in reversed(list(enumerate(widths))):
             resnets = [block(n + skips.pop(), outputs) for n in [current] + [outputs] * blocks]
-            attentions = [Attention(outputs, head_channels, groups, eps) for _ in resnets] if i in up_attention else []
-            self.up_blocks.append(Up(resnets, attentions, Doubling(outputs) if i > 0 else None))
+            attentions = [attentive(outputs, groups) for _ in resnets] if i in up_attention else []
+            self.up_blocks.append(Up(resnets, attentions, doubling(outputs) if i > 0 else None))
             current = outputs
 
         self.conv_norm_out = group_norm(groups, current, eps)
@@ -115,7 +150,7 @@ class UNet2D(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """Return (B, C, H, W) for images (B, C, H, W), times (B,) and labels (B,) or None."""
-        angles = sinusoid(t, self.width, self.cos_first, self.frequency_shift)
+        angles = sinusoid(self.time_scale * t, self.width, self.cos_first, self.frequency_shift)
         embedding = self.time_embedding(angles.to(self.conv_in.weight.dtype))
         if self.class_embedding is not None and label is not None:
             table = F.pad(self.class_embedding.weight, (0, 0, 1, 0))  # OpenVINO 2026.4 can crash if labels are masked
@@ -138,149 +173,3 @@ def sinusoid(t: Tensor, width: int, cos_first: bool, shift: float) -> Tensor:
     angles = t.float()[:, None] * frequencies
     parts = [angles.cos(), angles.sin()] if cos_first else [angles.sin(), angles.cos()]
     return torch.cat(parts, dim=1)
-
-
-def group_norm(groups: int, channels: int, eps: float) -> nn.GroupNorm:
-    """Return a group norm. Raises `UserError` if the groups do not divide the channels."""
-    if not isinstance(groups, int) or groups < 1 or channels % groups:
-        raise UserError(
-            f"The groups of a unet2d must divide the channels of each of its norms; {groups!r:.40} does not divide "
-            f"{channels:,}."
-        )
-    return nn.GroupNorm(groups, channels, eps)
-
-
-class TimeEmbedding(nn.Module):
-    """Two linear layers with a SiLU between them."""
-
-    def __init__(self, width: int, features: int) -> None:
-        super().__init__()
-        self.linear_1, self.linear_2 = nn.Linear(width, features), nn.Linear(features, features)
-
-    def forward(self, angles: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(angles)))  # type: ignore[no-any-return]
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions with the embedding added, or applied, between them, and a shortcut."""
-
-    def __init__(
-        self, inputs: int, outputs: int, features: int, groups: int, eps: float, dropout: float, scale_shift: bool
-    ) -> None:
-        super().__init__()
-        self.scale_shift = scale_shift
-        self.norm1, self.conv1 = group_norm(groups, inputs, eps), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.time_emb_proj = nn.Linear(features, 2 * outputs if scale_shift else outputs)
-        self.norm2, self.conv2 = group_norm(groups, outputs, eps), zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
-        self.dropout = nn.Dropout(dropout)
-        self.conv_shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h, y = self.conv1(F.silu(self.norm1(x))), self.time_emb_proj(embedding)
-        if self.scale_shift:
-            scale, shift = y.chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
-        else:
-            h = self.norm2(h + y[:, :, None, None])
-        return self.conv_shortcut(x) + self.conv2(self.dropout(F.silu(h)))  # type: ignore[no-any-return]
-
-
-class Attention(nn.Module):
-    """Self-attention over the pixels, with a shortcut; `groups` of 0 is without a norm."""
-
-    def __init__(self, channels: int, head_channels: int | None, groups: int, eps: float) -> None:
-        super().__init__()
-        size = channels if head_channels is None else head_channels
-        if not isinstance(size, int) or size < 1 or channels % size:
-            raise UserError(
-                f"The channels of an attention head must divide those of its stage; {size!r:.40} does not divide "
-                f"{channels:,}."
-            )
-        self.heads = channels // size
-        self.group_norm = group_norm(groups, channels, eps) if groups else nn.Identity()
-        self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
-        out = nn.Linear(channels, channels)
-        nn.init.zeros_(out.weight)
-        nn.init.zeros_(out.bias)
-        self.to_out = nn.ModuleList([out])
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, H W, C)
-        q, k, v = (to(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for to in (self.to_q, self.to_k, self.to_v))
-        h = self.to_out[0](attention(q, k, v).transpose(1, 2).flatten(2))
-        return x + h.transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
-
-
-class Halving(nn.Module):
-    """A 3x3 convolution of stride 2, padded on all sides, or with `padding` 0 on the right and the lower one alone."""
-
-    def __init__(self, channels: int, padding: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
-        self.pads = (0, 1, 0, 1) if padding == 0 else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x if self.pads is None else F.pad(x, self.pads))  # type: ignore[no-any-return]
-
-
-class Doubling(nn.Module):
-    """Each pixel becomes the pixels of a given size that lie over it, then a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))  # type: ignore[no-any-return]
-
-
-class Stage(nn.Module):
-    """Residual blocks, each followed by attention if the stage has it."""
-
-    def __init__(self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.resnets, self.attentions = nn.ModuleList(resnets), nn.ModuleList(attentions)
-
-    def block(self, i: int, x: Tensor, embedding: Tensor) -> Tensor:
-        """Return the output of block i."""
-        x = self.resnets[i](x, embedding)
-        return self.attentions[i](x) if i < len(self.attentions) else x
-
-
-class Down(Stage):
-    """One stage on the way down; every activation is appended to `skips`."""
-
-    def __init__(self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module], shrink: nn.Module | None) -> None:
-        super().__init__(resnets, attentions)
-        self.downsamplers = nn.ModuleList([] if shrink is None else [shrink])
-
-    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
-        for i in range(len(self.resnets)):
-            x = self.block(i, x, embedding)
-            skips.append(x)
-        for shrink in self.downsamplers:
-            x = shrink(x)
-            skips.append(x)
-        return x
-
-
-class Middle(Stage):
-    """The bottom of the U: block, attention, block."""
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return self.block(1, self.block(0, x, embedding), embedding)
-
-
-class Up(Stage):
-    """One stage on the way up, from the end of `skips`; upsampled to the next skip's size, odd or even."""
-
-    def __init__(self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module], grow: nn.Module | None) -> None:
-        super().__init__(resnets, attentions)
-        self.upsamplers = nn.ModuleList([] if grow is None else [grow])
-
-    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
-        for i in range(len(self.resnets)):
-            x = self.block(i, torch.cat([x, skips.pop()], dim=1), embedding)
-        for grow in self.upsamplers:
-            x = grow(x, skips[-1].shape[-2:])
-        return x

@@ -57,9 +57,9 @@ def levels(run: RunFolder) -> Figure | None:
     if not run.levels:
         return None
     *before, last = run.levels
-    T = run.model.schedule.T
-    edges = [T * i / BINS for i in range(BINS + 1)]
-    middles = [T * (i + 0.5) / BINS for i in range(BINS)]
+    N = run.model.schedule.N
+    edges = [N * i / BINS for i in range(BINS + 1)]
+    middles = [N * (i + 0.5) / BINS for i in range(BINS)]
     places = sorted({len(before) >> i for i in range(1, EARLIER + 1)})  # a half of the way, a quarter, ...
     earlier = [before[i] for i in places if before]
 
@@ -77,7 +77,7 @@ def levels(run: RunFolder) -> Figure | None:
     drawn = [loss for line in (*earlier, last) for name in LEVELS for loss in line[name]]
     middle, half = math.sqrt(min(drawn)) * math.sqrt(max(drawn)), math.sqrt(max(drawn) / min(drawn))
     half = max(half * 1.2, math.sqrt(FACTOR))
-    axes.set(ylabel="loss", xlim=(0, T), xticks=edges, ylim=(middle / half, middle * half))
+    axes.set(ylabel="loss", xlim=(edges[0], edges[-1]), xticks=edges, ylim=(middle / half, middle * half))
     axes.tick_params(labelbottom=False)
     axes.legend(fontsize=11)
 
@@ -89,7 +89,8 @@ def levels(run: RunFolder) -> Figure | None:
     axes.annotate("chance", (edges[-1], high), (-8, -7), color=FAINT, **corner)
     axes.axhline(0, color=FAINT, lw=1)
     axes.bar(middles, [100 * math.expm1(log) for log in difference.logs], 0.5 * (edges[1] - edges[0]), color=BLUE)
-    axes.set(xlabel="time $t$", ylabel="held-out\nabove training, %", xlim=(edges[0], edges[-1]), xticks=edges)
+    xlabel = "time $t$" if run.model.schedule.T == N else "training step"
+    axes.set(xlabel=xlabel, ylabel="held-out\nabove training, %", xlim=(edges[0], edges[-1]), xticks=edges)
     return canvas.figure
 
 
@@ -119,10 +120,11 @@ def overfitting(run: RunFolder) -> str:
     """Return what the last line of metrics says about overfitting; empty if it has no loss by level."""
     if not run.levels:
         return ""
-    difference, T = gap(run.levels[-1]), run.model.schedule.T
+    difference, schedule = gap(run.levels[-1]), run.model.schedule
     logs = difference.logs
     worst = logs.index(max(logs))
-    where = f"between t = {worst * T / BINS:g} and {(worst + 1) * T / BINS:g}"
+    start, end = (float(schedule.time_at(part * schedule.N / BINS)) for part in (worst, worst + 1))
+    where = f"between t = {start:.4g} and {end:.4g}"
     largest = "At no level does the loss on held-out images exceed that on training images."
     if logs[worst] > 0:
         most = percent(logs[worst])

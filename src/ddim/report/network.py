@@ -55,7 +55,7 @@ def stages(model: Denoiser) -> list[Stage]:
         for module in widest:
             hooks.callback(module.register_forward_hook(note).remove)
         x = torch.zeros(1, *model.shape, device=model.device, dtype=model.dtype)
-        model(x, model.schedule(1), torch.zeros(1, dtype=torch.long))
+        model(x, model.schedule(model.schedule.times[1]), torch.zeros(1, dtype=torch.long))
 
     seen: set[Tensor] = set()
     parted = [
@@ -112,7 +112,8 @@ def _u(parts: list[Stage], model: Denoiser) -> "Drawing":
     def up(depth: int) -> Point:
         return WIDTH - down(depth)[0], down(depth)[1]
 
-    output = {"eps": r"$\epsilon_\theta(x_t, t)$", "x0": r"$x_{0,\theta}(x_t, t)$", "v": r"$v_\theta(x_t, t)$"}
+    output = {"eps": r"$\epsilon_\theta(x_t, t)$", "x0": r"$x_{0,\theta}(x_t, t)$"}
+    output |= {"v": r"$v_\theta(x_t, t)$", "flow": r"$u_\theta(x_t, t)$"}
     inputs = [drawing.pill(down(-2), "$x_t$")]
     inputs += [drawing.box(down(-1), stage) for stage in named.get("stem", [])]
     lefts = [drawing.box(down(depth), stage) for depth, stage in enumerate(left)]

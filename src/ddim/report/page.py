@@ -90,7 +90,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
     rows = [
         ("Data", _data(run)),
         ("Network", _network(run)),
-        ("Noise", f"{schedule} schedule, T = {run.model.schedule.T}; ᾱ falls from 1 to {power(end)}"),
+        ("Noise", f"{schedule} schedule, T = {run.model.schedule.T:g}; ᾱ falls from 1 to {power(end)}"),
         *(_training(run, run.metrics[-1]) if run.metrics else ()),
         ("Sampling", f"by default {usual if preset is None else f'the {preset.describe()}'}"),
         ("Machine", ", ".join(str(part) for part in parts if part)),

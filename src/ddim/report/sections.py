@@ -59,7 +59,7 @@ def _claims(run: RunFolder, experiment: Experiment[Any]) -> list[Claim]:
     """Return the claims of an experiment; none if it does not apply to the model."""
     if experiment.unsuitable(run.model):
         return []
-    return experiment.claims(run.results.get(experiment.name), run.model.schedule.T)
+    return experiment.claims(run.results.get(experiment.name), run.model.schedule.N)
 
 
 def _of_training(run: RunFolder, part: TrainingSection, draw: bool) -> Section:

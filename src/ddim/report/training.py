@@ -55,22 +55,25 @@ def forward(run: RunFolder) -> Figure | None:
     schedule = run.model.schedule
     x0 = run.data[:1].float() / 127.5 - 1
     eps = ImageNoise(0, [0])(x0)
-    times = torch.linspace(0, schedule.T, STOPS).round().int().tolist()
-    block = Rows(torch.stack([to_uint8(q_sample(x0, schedule(t), eps)) for t in times], dim=1), WIDTH - 5 * MARGIN)
-    times = [times[i] for i in block.shown]
+    steps = torch.linspace(0, schedule.N, STOPS).round().int().tolist()
+    noisy = [q_sample(x0, at, eps) / (at.alpha**2 + at.sigma**2).sqrt() for at in map(schedule, schedule.times[steps])]
+    block = Rows(torch.stack([to_uint8(x) for x in noisy], dim=1), WIDTH - 5 * MARGIN)
+    steps = [steps[i] for i in block.shown]
     left, top, high = (WIDTH - block.width) // 2 + MARGIN, MARGIN + 60, block.height
     canvas = Canvas(top + high + 90 + 380 + 120)
     middles, _ = block.draw(canvas, left, top)
-    for x, t in zip(middles, times, strict=True):
-        canvas.text(x, top - 35, f"$t={t}$" if t in (0, schedule.T) else f"{t}")
-        canvas.text(x, top + high + 40, _number(float(schedule.alpha_bar[t])), color=FAINT)
+    for x, step in zip(middles, steps, strict=True):
+        time = f"{schedule.times[step]:.4g}"
+        canvas.text(x, top - 35, f"$t={time}$" if step in (0, schedule.N) else time)
+        canvas.text(x, top + high + 40, _number(float(schedule.alpha_bar[step])), color=FAINT)
     canvas.text(left - 55, top + high + 40, r"$\bar\alpha_t$", fontsize=13)
 
     axes = canvas.axes(middles[0], top + high + 90, middles[-1] - middles[0], 380)
-    t = torch.arange(schedule.T + 1)
+    t = torch.arange(schedule.N + 1)
     axes.plot(t, schedule.alpha_bar.sqrt(), color=BLUE, lw=2.2, label=r"signal  $\sqrt{\bar\alpha_t}$")
     axes.plot(t, (1 - schedule.alpha_bar).sqrt(), color=ORANGE, lw=2.2, label=r"noise  $\sqrt{1-\bar\alpha_t}$")
-    axes.set(xlim=(0, schedule.T), ylim=(0, 1.03), xticks=times, xlabel="time $t$", yticks=(0, 0.5, 1))
+    xlabel = "time $t$" if schedule.T == schedule.N else "training step"
+    axes.set(xlim=(0, schedule.N), ylim=(0, 1.03), xticks=steps, xlabel=xlabel, yticks=(0, 0.5, 1))
     axes.legend(loc="center right", fontsize=11)
     return canvas.figure
 

@@ -16,7 +16,7 @@ from ddim.samplers.planned import FloatLevel, Step, with_times
 from ddim.schedule import Schedule
 
 GAUSS = np.polynomial.legendre.leggauss(6)
-"""Nodes and weights on [-1, 1]: on an interval between two integers, sigma / alpha is smooth."""
+"""Nodes and weights on [-1, 1]: on an interval between two training steps, sigma / alpha is smooth."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class DEIS(Exponential):
 
     where P is the polynomial in tau through the latest eps_theta. One call per step, deterministic. The second step
     corrects the first at no extra call; otherwise the method would be second order overall. The integral is a Gauss
-    quadrature over each interval between two integers. For 10 to 20 calls on spacings with many times near 0.
+    quadrature over each interval between two training steps. For 10 to 20 calls on spacings with many times near 0.
 
     Args:
         nodes: number of predictions that the polynomial passes through, 1 to 4: the paper's tAB3 has 4.
@@ -80,9 +80,9 @@ class DEIS(Exponential):
 
 def _quadratures(times: Sequence[float], schedule: Schedule) -> dict[tuple[float, float], tuple[Floats, Floats]]:
     """For each step (t, s): the nodes tau of its quadrature, and rho(tau) times their weights."""
-    nodes, weights = [], []
+    nodes, weights, steps = [], [], schedule.times.numpy()
     for low, high in map(sorted, pairwise(times)):
-        cuts = np.unique([low, *range(int(low) + 1, int(np.ceil(high))), high])
+        cuts = np.concatenate([[low], steps[(steps > low) & (steps < high)], [high]])
         half_width = np.diff(cuts)[:, None] / 2
         nodes.append((half_width * (GAUSS[0] + 1) + cuts[:-1, None]).ravel())
         weights.append((half_width * GAUSS[1]).ravel())

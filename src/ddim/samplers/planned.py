@@ -16,7 +16,7 @@ from ddim.errors import UserError
 from ddim.level import Denoise, Level, Noise, Prediction
 from ddim.predict import predictions
 from ddim.samplers.base import Sampler, State
-from ddim.schedule import Schedule
+from ddim.schedule import Schedule, edm, flow
 
 PURE_NOISE = 1e-3
 """A level with alpha / sigma below this counts as pure noise.
@@ -149,7 +149,8 @@ class Planned(Sampler):
         return sum(1 + self.inner_calls(floats, n) for n in range(len(floats) - 1))
 
     def init(self, levels: Sequence[Level], schedule: Schedule | None = None) -> State:
-        return PlanState(self.plan(self._floats(levels), schedule))
+        floats = self._floats(levels)
+        return PlanState(self.plan(floats, implied(floats) if schedule is None else schedule))
 
     def step(
         self, denoise: Denoise, x: Tensor, at: Level, to: Level, state: State, noise: Noise | None
@@ -245,12 +246,22 @@ def eps_coefficient(at: FloatLevel, to: FloatLevel) -> float:
     return to.sigma - to.alpha * at.sigma / at.alpha
 
 
+def implied(levels: Sequence[FloatLevel]) -> Schedule | None:
+    """Return the schedule that levels tell themselves: EDM's or a flow's, whose time is sigma; None for others."""
+    sigmas = [level.sigma for level in levels if level.sigma > 0]
+    if not sigmas or not all(math.isclose(level.t, level.sigma, rel_tol=1e-9) for level in levels):
+        return None
+    if all(level.alpha == 1 for level in levels):
+        return edm(min(sigmas) / 2, max(sigmas))
+    return flow() if all(abs(level.alpha + level.sigma - 1) < 1e-9 for level in levels) else None
+
+
 def required(schedule: Schedule | None, sampler: object) -> Schedule:
     """Return `schedule`; refuse None, for a solver that calls the network between the given levels."""
     if schedule is None:
         raise UserError(
-            f"{sampler} evaluates the network between the given levels, which takes the schedule; "
-            "give `trajectory` its `schedule`."
+            f"{sampler} evaluates the network between the given levels, which takes the schedule: these are not those "
+            "of ddim.schedule.edm or flow; give `trajectory` its `schedule`."
         )
     return schedule
 

@@ -31,20 +31,20 @@ class Batch(NamedTuple):
 
     x0: Tensor  # (B, C, H, W) clean images in [-1, 1], on the device of the data set's pixels
     label: Tensor  # (B,) int64 classes, on the CPU, like the rest
-    t: Tensor  # (B,) int64 times, 1 ... T
+    t: Tensor  # (B,) int64 training steps of the schedule, 1 ... N
     noise: Tensor  # (B, C, H, W) float32, standard normal
     augmentation: Tensor  # (B, `augment.CONDITION`) float32: how x0 was transformed; (B, 0) without augmentation
 
 
-def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) -> Batch:
-    """Return the images, labels, times and noise at some positions of a batch.
+def draw_batch(plan: Plan, images: Images, N: int, step: int, positions: range) -> Batch:
+    """Return the images, labels, training steps and noise at some positions of a batch.
 
-    Each group of 16 positions has one random stream. It gives, in this order, the times, the mirroring and the
+    Each group of 16 positions has one random stream. It gives, in this order, the training steps, the mirroring and the
     dropped labels, the noise, and the augmentation.
 
     Args:
         plan, images: the batch size, the seed and the augmentations; the training images.
-        T: the last time.
+        N: number of training steps of the schedule.
         step: the update, from 1 on.
         positions: a part of 0 ... `plan.batch_size` - 1.
     """
@@ -67,7 +67,7 @@ def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) 
     label = torch.where(dropped < plan.label_dropout, NULL, label)
     if plan.times == "stratified":
         u = _stratified(plan, step, positions)
-    return Batch(x0, label, 1 + (T * u).long(), noise, augmentation)
+    return Batch(x0, label, 1 + (N * u).long(), noise, augmentation)
 
 
 def image_indices(plan: Plan, count: int, step: int, positions: range) -> Tensor:

@@ -217,7 +217,7 @@ class RunLogger:
     def _write_samples(self, progress: Progress) -> None:
         """Draw the same images from the averaged and from the latest weights, unless that takes too long."""
         own = self.model.sampling.times
-        steps = max(map(len, own)) if own else min(SAMPLE_STEPS, self.model.schedule.T)
+        steps = max(map(len, own)) if own else min(SAMPLE_STEPS, self.model.schedule.N)
         if progress.fraction < 1 and time.monotonic() - self.sampled < self.sampling_time / SAMPLING_SHARE:
             return
         if 2 * SAMPLES * steps * self._seconds_per_image(progress) > self._limit(SAMPLING_SHARE):

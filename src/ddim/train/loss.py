@@ -16,10 +16,11 @@ from ddim.noise import HELD_OUT, stream
 from ddim.registry import Registry
 
 Weighting = Callable[[Tensor, str], Tensor]
-"""(SNR of each image, (B,); what the network predicts, "eps", "x0" or "v") -> weights (B,)."""
+"""(SNR of each image, (B,); what the network predicts, "eps", "x0", "v" or "flow") -> weights (B,)."""
 
 GAMMA = 5.0  # the SNR above which a level counts less (arXiv 2303.09556, section 3.4)
-BINS = 10  # equal parts of [0, T]
+SIGMA_DATA = 0.5  # standard deviation of the pixels, as EDM takes it
+BINS = 10  # equal parts of [0, T], or of the training steps
 MAX_IMAGES = 320  # 32 in each part
 
 weightings: Registry[Weighting] = Registry("weighting")
@@ -29,6 +30,7 @@ _eps_error: dict[str, Callable[[Tensor], Tensor]] = {  # ||eps - eps_theta||^2 o
     "eps": torch.ones_like,
     "x0": lambda snr: snr,
     "v": lambda snr: snr / (1 + snr),
+    "flow": lambda snr: (snr.sqrt() / (1 + snr.sqrt())).square(),
 }
 
 
@@ -57,8 +59,18 @@ def clipped(snr: Tensor, predicts: str) -> Tensor:
     For eps this is min-snr. For v the weight is min(1, gamma / (SNR + 1)): the noisiest levels, which decide what an
     image shows, count in full.
     """
-    own_error = {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1}  # over ||x0 - x0_theta||^2
+    own_error = {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1, "flow": (1 + snr.sqrt()).square()}
+    # Each is over ||x0 - x0_theta||^2.
     return (GAMMA / own_error[predicts]).clamp(max=1)
+
+
+@register("edm")
+def edm(snr: Tensor, predicts: str) -> Tensor:
+    """Weight ||x0 - x0_theta||^2 by SNR + 1 / sigma_data^2, sigma_data = 0.5 (arXiv 2206.00364, Table 1).
+
+    The loss of a preconditioned network (`ddim.Preconditioned`) is then that of its own output F, with equal weights.
+    """
+    return (snr + SIGMA_DATA**-2) / snr * _eps_error[predicts](snr)
 
 
 def names() -> list[str]:
@@ -71,7 +83,7 @@ def weight(weighting: str, predicts: str, at: Level) -> Tensor:
 
     Args:
         weighting: the name of a registered weighting; another one raises `UserError`.
-        predicts: "eps", "x0" or "v".
+        predicts: "eps", "x0", "v" or "flow".
         at: a level for each image, (B, 1, 1, 1).
     """
     return weightings[weighting]((at.alpha / at.sigma).square().flatten(), predicts)
@@ -79,7 +91,7 @@ def weight(weighting: str, predicts: str, at: Level) -> Tensor:
 
 @torch.no_grad()
 def losses_by_level(model: Denoiser, images: Images, max_images: int = MAX_IMAGES, batch_size: int = 64) -> list[float]:
-    """Return the mean unweighted loss in each of ten equal parts of [0, T]; their mean is the loss over all times.
+    """Return the mean unweighted loss in each of ten equal parts of the training steps; their mean is the whole loss.
 
     Every call uses the same images, times and noise: of `max_images` images, spread over the set, each gets one
     of equally many equally spaced times, and noise that depends on its index alone.
@@ -100,7 +112,7 @@ def losses_by_level(model: Denoiser, images: Images, max_images: int = MAX_IMAGE
         x0 = x0.to(model.device, model.dtype)
         normals = [stream(0, int(i), HELD_OUT).standard_normal(x0.shape[1:], dtype="float32") for i in rows]
         noise = torch.from_numpy(np.stack(normals)).to(x0)
-        t = model.schedule.T * (place[rows] + 0.5) / count
+        t = model.schedule.time_at(model.schedule.N * (place[rows] + 0.5) / count)
         losses.append(model.loss(x0, t, noise, None if model.classes is None else label).float().cpu())
     by_time = torch.cat(losses)[place.argsort()]
     return [part.mean().item() for part in by_time.tensor_split(BINS) if len(part)]

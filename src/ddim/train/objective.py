@@ -65,12 +65,13 @@ class Denoising:
         on_gpu = model.device.type == "cuda"
         if on_gpu and images.pixels.nbytes <= torch.cuda.mem_get_info(model.device)[0] / 2:
             images = replace(images, pixels=images.pixels.to(model.device))
-        draw = partial(draw_batch, plan, images, model.schedule.T)
+        draw = partial(draw_batch, plan, images, model.schedule.N)
         self.draw = Prefetcher(draw, model.device) if on_gpu else draw
 
     def losses(self, model: Denoiser, step: int, positions: range) -> Tensor:
         """Return the weighted loss of each image, see `Objective`."""
         x0, label, t, noise, augmentation = self.draw(step, positions)
+        t = model.schedule.times[t]
         memory_format = torch.channels_last if self.plan.channels_last else torch.contiguous_format
         x0 = x0.to(model.device, model.dtype, memory_format=memory_format)
         model.train()

@@ -165,7 +165,7 @@ class Recipe:
     """The noise schedule: a registered name; `ddim list schedules` shows them. The paper's is linear."""
 
     predicts: str = "eps"
-    """What the network outputs: the noise eps, as in the paper, the image x0, or the velocity v."""
+    """What the network outputs: the noise eps, as in the paper, the image x0, the velocity v, or that of a flow."""
 
     conditional: bool = False
     """Give the network the class of each image, so that samples can be drawn by class."""

@@ -185,6 +185,11 @@ def check_names(recipe: Recipe) -> None:
     if recipe.schedule not in schedule.names():  # "betas" is registered, but does not work without options
         raise schedule.schedules.unknown(recipe.schedule, schedule.names())
     _ = predictions[recipe.predicts], weightings[recipe.plan.weighting]
+    if recipe.schedule == "edm" and recipe.predicts != "x0":
+        raise UserError(
+            f"On EDM's schedule a preconditioned network is trained, which predicts x0; got {recipe.predicts!r}. Ask "
+            "for predicts = x0, and for weighting = edm, its loss."
+        )
 
 
 def build(recipe: Recipe, images: Images) -> Denoiser:
@@ -196,6 +201,8 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
     with seeded(recipe.plan.seed, torch.device("cpu")):
         told = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
         network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **told)
+    if recipe.schedule == "edm":  # no other network takes images with a std of 80
+        network = nets.Preconditioned(network)
     model = Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
     model.null_class = recipe.plan.label_dropout > 0
     return model

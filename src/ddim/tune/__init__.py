@@ -274,9 +274,9 @@ def _check_calls(model: Denoiser, calls: Sequence[int]) -> list[int]:
     numbers = list(calls)
     if not numbers:
         raise UserError("Tuning needs a number of network calls, e.g. calls=(5, 8, 10); got none.")
-    T = model.schedule.T
-    allowed = f"a whole number from 1 to T = {T}" if T <= LONGEST else f"a whole number from 1 to {LONGEST}"
-    return sorted({number("Each number of network calls", one, int, 1, min(T, LONGEST), allowed) for one in numbers})
+    N = model.schedule.N
+    allowed = f"a whole number from 1 to T = {N}" if N <= LONGEST else f"a whole number from 1 to {LONGEST}"
+    return sorted({number("Each number of network calls", one, int, 1, min(N, LONGEST), allowed) for one in numbers})
 
 
 def _check_teacher(teacher: str | Sampler, model: Denoiser, fine: Sequence[float]) -> Sampler:

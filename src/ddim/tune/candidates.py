@@ -15,12 +15,13 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from ddim import samplers
+from ddim.forward import start
 from ddim.level import Denoise, Level, Prediction
 from ddim.predict import from_x0
 from ddim.presets import Method
 from ddim.samplers import Sampler, trajectory
 from ddim.schedule import Schedule
-from ddim.timesteps import levels, spacings, timesteps
+from ddim.timesteps import compared, levels, timesteps
 
 GRID = 30  # times of the fine grid; the costs of a multistep solver grow with their third power
 GAMMAS = (0.9, 1.0, 1.15)  # weights of later errors against earlier ones, of which the best is data-dependent
@@ -47,14 +48,14 @@ def plain(schedule: Schedule, calls: int) -> list[Method]:
         Method(sampler=name, times=tuple(times), found=f"{name}, {spacing}")
         for name, sampler in made
         if not sampler.stochastic
-        for spacing in spacings
+        for spacing in compared()
         if (times := _times_for(schedule, sampler, spacing, calls)) is not None
     ]
 
 
 def _times_for(schedule: Schedule, sampler: Sampler, spacing: str, calls: int) -> list[float] | None:
     """Return the times of a spacing, without 0, on which a solver makes so many calls; None if there are none."""
-    for steps in range(min(calls, schedule.T), 0, -1):
+    for steps in range(min(calls, schedule.N), 0, -1):
         times = timesteps(schedule, steps, spacing)
         needed = sampler.calls(levels(schedule, times))
         if needed <= calls:
@@ -66,7 +67,7 @@ def fine_times(schedule: Schedule, count: int = GRID) -> list[float]:
     """Return times from T to 1 that are dense where time and where log-SNR move: equal steps of their mean."""
     log_snr = schedule.log_snr[1:].numpy()
     finite = np.isfinite(log_snr)
-    t = np.arange(1, schedule.T + 1)[finite]
+    t = schedule.times[1:].numpy()[finite]
     spread = [(value - value[0]) / max(abs(value[-1] - value[0]), 1e-9) for value in (t, -log_snr[finite])]
     times = np.interp(np.linspace(1, 0, min(count, len(t))), (spread[0] + spread[1]) / 2, t)
     return [float(schedule.T), *map(float, times[1:])]
@@ -84,7 +85,7 @@ def teach(
     """Run a solver of many steps, and return its states and predictions at the times `fine`.
 
     Args:
-        denoise, noise: the network, and x_T, (B, C, H, W).
+        denoise, noise: the network, and the noise that x_T is made of, (B, C, H, W).
         sampler: the teacher's solver, deterministic, with one network call a step.
         fine: times of the grid, descending from T, without 0.
         parts: number of the teacher's steps from one time of the grid to the next.
@@ -96,7 +97,8 @@ def teach(
         predictions.append(denoise(x, at))
         return predictions[-1]
 
-    states = [noise, *trajectory(sampler, kept, noise, visited, schedule=schedule)]
+    xT = start(visited[0], noise)
+    states = [xT, *trajectory(sampler, kept, xT, visited, schedule=schedule)]
     return Teacher([*visited[:-1:parts], visited[-1]], [*states[:-1:parts], states[-1]], predictions[::parts])
 
 
@@ -182,7 +184,7 @@ def least_weighted(name: str, schedule: Schedule, calls: int) -> Method | None:
     for a schedule that ends at alpha = 0.
     """
     sampler = samplers.get(name)
-    low, high = float(schedule.log_snr[-1]), float(schedule.log_snr[1])
+    low, high, first = (float(value) for value in (schedule.log_snr[-1], schedule.log_snr[1], schedule.times[1]))
     if calls < 2 or not np.isfinite(low):
         return None
 
@@ -192,7 +194,7 @@ def least_weighted(name: str, schedule: Schedule, calls: int) -> Method | None:
         return [float(schedule.T), *schedule.at_log_snr(torch.from_numpy(values)).t.flatten().tolist()]
 
     def cost(gaps: NDArray[np.float64]) -> float:
-        visited = levels(schedule, torch.tensor([*times(gaps), 1.0], dtype=torch.float64))
+        visited = levels(schedule, torch.tensor([*times(gaps), first], dtype=torch.float64))
         rhos = torch.stack([level.sigma / level.alpha for level in visited[:-1]])
         return float((_shares(sampler, visited, schedule).abs() * rhos).sum())
 

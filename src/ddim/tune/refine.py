@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddim.forward import start
 from ddim.level import Denoise, Level, Prediction
 from ddim.presets import Method
 from ddim.samplers import trajectory
@@ -29,7 +30,7 @@ class Distance:
 
     Args:
         denoise: the network.
-        noise: x_T, (B, C, H, W).
+        noise: what x_T is made of, (B, C, H, W).
         end: where the teacher arrives from it.
         schedule: the model's.
     """
@@ -40,7 +41,8 @@ class Distance:
     def residuals(self, method: Method, denoise: Denoise | None = None) -> Array:
         """Return the differences of the pixels, scaled so that their squares add up to the mean square."""
         sampler, visited = method.resolve(self.schedule)
-        steps = trajectory(sampler, denoise or self.denoise, self.noise, visited, schedule=self.schedule)
+        xT = start(visited[0], self.noise)
+        steps = trajectory(sampler, denoise or self.denoise, xT, visited, schedule=self.schedule)
         *_, reached = steps
         gap: Array = (reached - self.end).double().flatten().cpu().numpy()
         scaled: Array = gap / float(gap.size) ** 0.5
