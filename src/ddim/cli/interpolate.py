@@ -1,6 +1,5 @@
 """`ddim interpolate`: from one image to another, or between four."""
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +12,6 @@ from ddim.errors import UserError, number
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-FRAME = 80  # milliseconds
-MOVING = (".gif", ".webp")
 
 
 @dataclass(frozen=True)
@@ -30,6 +26,7 @@ class Interpolate:
       ddim interpolate mnist --seeds 0,1,2,3 --rows 6 --columns 6
       ddim interpolate mnist three.png eight.png --columns 12
       ddim interpolate airplanes --seeds 4,5 --columns 30 --out morph.gif
+      ddim interpolate mnist three.png eight.png --columns 60 --out morph.mp4
     """
 
     run_folder: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -45,17 +42,16 @@ class Interpolate:
     labels: str | None = None
     """Class of all images, or -1 for any; any if not given."""
     out: PathFlag = Path("interpolation.png")
-    """A .png file for a grid; a .gif or .webp file for a moving picture between two, there and back."""
+    """A .png file for a grid; a .gif, .webp or .mp4 file for a moving picture between two, there and back."""
     edit: EditFlags = field(default_factory=EditFlags)
 
     def run(self) -> None:
         from ddim.edit import grid, line
-        from ddim.files import write_bytes
-        from ddim.pictures import to_uint8, write_grid
+        from ddim.pictures import MOVING, to_uint8, write_grid, write_moving
 
         suffix = self.out.suffix.lower()
         if suffix not in (".png", *MOVING):
-            raise UserError(f"--out is a .png, .gif or .webp file; got {self.out}.")
+            raise UserError(f"--out is a .png, {', '.join(MOVING[:-1])} or {MOVING[-1]} file; got {self.out}.")
         writable(self.out.parent)
         editor = Editor.open(self.run_folder, self.edit.device)
         model, options = editor.model, self.edit.chosen()
@@ -78,7 +74,7 @@ class Interpolate:
         if suffix == ".png":
             write_grid(pixels, self.out, columns, settings)
         else:
-            write_bytes(self.out, _moving(pixels, suffix))
+            write_moving(pixels, self.out, settings)
         print(f"{len(pixels)} images in {self.out}.")
 
     def _ends(self, editor: Editor) -> "Tensor":
@@ -98,13 +94,3 @@ class Interpolate:
             return torch.cat([ImageNoise(seed, [0])(torch.empty(1, *model.shape)) for seed in seeds])
         x0 = torch.stack([editor.image(path) for path in self.images])
         return model.encode(x0, labels=editor.labels(self.labels, count), **self.edit.chosen())
-
-
-def _moving(pixels: "Tensor", suffix: str) -> bytes:
-    """Return a moving picture of (N, C, H, W) uint8, there and back."""
-    from ddim.pictures import grid
-
-    there = [grid(image[None], gap=0) for image in pixels]
-    content, frames = io.BytesIO(), [*there, *there[-2:0:-1]]
-    frames[0].save(content, suffix[1:], save_all=True, append_images=frames[1:], duration=FRAME, loop=0)
-    return content.getvalue()
