@@ -144,33 +144,34 @@ def table(found: dict[str, Any]) -> str:
 
 
 def draw(found: dict[str, Any]) -> None:
-    """Write the figure: a panel for each model, the error against the calls."""
+    """Write the figure: a panel for each model, the error against the calls. That of the exact method is a number."""
     with canvas.styled():
         sheet = canvas.Canvas(760)
         names = [name for name, model in found["models"].items() if model["rows"]]
+        drawn = {name: method for name, method in METHODS.items() if method.back is not exact}
         for i, name in enumerate(names):
-            axes, rows = sheet.axes(150 + 960 * i, 170, 830, 470), found["models"][name]["rows"]
-            for method, (_, _, color, marker) in METHODS.items():
+            axes, rows = sheet.axes(170 + 930 * i, 170, 830, 470), found["models"][name]["rows"]
+            ends = []
+            for method, (_, _, color, marker) in drawn.items():
                 own = sorted((row for row in rows if row["method"] == method), key=lambda row: row["calls"])
-                ys = [
-                    Estimate(
-                        row["error"], max(row["error"] - row["margin"], row["error"] / 10), row["error"] + row["margin"]
-                    )
-                    for row in own
-                ]
+                ys = [Estimate(row["error"], row["error"] - row["margin"], row["error"] + row["margin"]) for row in own]
                 canvas.curve(axes, [row["calls"] for row in own], ys, color, marker)
-            axes.set(xscale="log", yscale="log")
+                ends += [y.low for y in ys] + [y.high for y in ys]
+            axes.set(xscale="log", yscale="log", ylim=canvas.log_limits(ends))
             axes.set_title(f"held-out {TITLES[name]}", loc="left", fontsize=11, weight="bold")
             canvas.step_ticks(axes, sorted({row["calls"] for row in rows}))
             axes.set_xlabel("network calls, both directions")
             if not i:
-                axes.set_ylabel("mean square error, pixels from 0 to 1")
+                axes.set_ylabel("mean square error")
+            if errors := [row["error"] for row in rows if METHODS[row["method"]].back is exact]:
+                text = f"exact=True: at most {max(errors):.0e}"
+                axes.text(0.02, 0.04, text, transform=axes.transAxes, color=canvas.BLUE)
         handles = [
             Line2D([], [], color=one.color, marker=one.marker, ms=6, lw=1.8, label=name.replace("`", ""))
-            for name, one in METHODS.items()
+            for name, one in drawn.items()
         ]
-        sheet.text(150, 45, "An image that is encoded and decoded", ha="left", fontsize=13, weight="bold")
-        sheet.legend(handles, 150, 100)
+        sheet.text(170, 45, "An image that is encoded and decoded", ha="left", fontsize=13, weight="bold")
+        sheet.legend(handles, 170, 100)
         with writing(PICTURE) as draft:
             sheet.figure.savefig(draft, dpi=canvas.DPI, metadata=sheet_marks(), format="png")
 

@@ -15,7 +15,7 @@ originals of the restored images, which are as many. A call is one evaluation of
 six products with its Jacobian beside each call, each a backward pass, and compute in fp32; the others compute in the
 backend and the precision that ddim chooses.
 
-The samples are kept in runs/benchmarks/restoration, 50 in a file. DDIM_DATA names the folder with MNIST and CIFAR-10.
+The samples are kept in runs/benchmarks/restoration, part by part. DDIM_DATA names the folder with MNIST and CIFAR-10.
 The results are results/restoration.json and .md, and a part of docs/editing.md.
 """
 
@@ -46,7 +46,7 @@ from ddim.pictures import to_uint8
 from ddim.samplers import DDIM, Sampler, trajectory
 from ddim.timesteps import levels, timesteps
 
-PART = 50  # images in a file
+PARTS = {False: 50, True: 25}  # images in a file, without gradients and with them
 SEED, MEASUREMENT = 1, 2  # of the samples, and of the noise in the measurements
 TIMES = 5  # how often RePaint takes each step
 RESAMPLES = 200
@@ -109,7 +109,7 @@ class Measurement:
         y = operator.forward(x0)
         y = y + way.noise_std * ImageNoise(MEASUREMENT, rows)(y)
         model = self.exact if way.method in GRADIENTS else self.fast
-        served = None if way.method in GRADIENTS else PART
+        served = None if way.method in GRADIENTS else PARTS[False]
         prior = model.denoise(None, clip=False, served=served)
         schedule = model.schedule
         visited, noise = levels(schedule, timesteps(schedule, calls // way.times)), ImageNoise(SEED, rows)
@@ -126,8 +126,8 @@ class Measurement:
     def files(self, way: Way, calls: int, count: int) -> list[tuple[range, Path]]:
         """Return the parts of the samples: the images of each, and its file."""
         place = f"{way.operator}, {way.noise_std}, {way.library} {way.method} {way.times}, {calls}".replace(" ", "-")
-        starts = range(0, count, PART)
-        parts = [range(start, min(start + PART, count)) for start in starts]
+        size = PARTS[way.method in GRADIENTS]
+        parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
         return [(rows, self.scratch / place / f"{rows.start:03d}-{rows.stop:03d}.npy") for rows in parts]
 
     @torch.no_grad()
@@ -191,7 +191,7 @@ def main() -> None:
     plan = [
         (calls, way.method in GRADIENTS, name, way) for calls in options.calls for name in here for way in ways(name)
     ]
-    plan.sort(key=lambda one: one[0] * (3 if one[1] else 1) * COST[one[2]])  # the cheap and telling ones first
+    plan.sort(key=lambda one: one[0] * (2.4 if one[1] else 1) * COST[one[2]])  # the cheap and telling ones first
     if not options.draw:
         for calls, gradients, name, way in plan:
             here[name].complete(way, calls, options.count[gradients])
