@@ -7,7 +7,7 @@
 One sample of each held-out image is drawn for each operator, method and number of network calls, with DDIM and
 eta = 1, on the trailing timesteps and without labels. azula's methods start from the same x_T and continue the same
 streams of noise, on the same levels, with x0 clipped in the same way (`peers/azula_posterior.py`). Its DiffPIR with our
-lambda is our DiffPIR with another solver: the script draws a few images by both, and reports the largest difference.
+lambda gives the same images (tests/edit/test_azula.py), so it is not measured again.
 
 PSNR is 10 log10(4 / mean (x - x_0)^2) for images from -1 to 1, with the 95% interval over images. The Fréchet distance
 is that to all held-out images, in the features that `ddim evaluate` takes; its baseline is the distance of the
@@ -50,7 +50,6 @@ PARTS = {False: 50, True: 25}  # images in a file, without gradients and with th
 SEED, MEASUREMENT = 1, 2  # of the samples, and of the noise in the measurements
 TIMES = 5  # how often RePaint takes each step
 RESAMPLES = 200
-ALIKE = 4  # images that both DiffPIRs draw
 GRADIENTS = ("pigdm", "mmps")
 COST = {"mnist": 1, "airplanes": 2.3}  # of a call, relative
 
@@ -166,16 +165,6 @@ class Measurement:
         value, error = frechet(gaussian(x), gaussian(y)), frechet_error(x, y, RESAMPLES, SEED)
         return value, *confidence_interval(value, error, LIMITS["frechet"])
 
-    @torch.no_grad()
-    def alike(self) -> float:
-        """Return the largest difference between the pixels of both DiffPIRs, of 255 grey levels."""
-        operator, noise_std = "super-resolution 4", 0.1
-        both = [
-            to_uint8(self.draw(Way(operator, noise_std, library, "diffpir"), 20, range(min(ALIKE, len(self.x0))))).int()
-            for library in ("ddim", "azula")
-        ]
-        return float((both[0] - both[1]).abs().max())
-
 
 def main() -> None:
     """Draw what is missing, measure what is there, and write the results."""
@@ -203,7 +192,6 @@ def main() -> None:
         found["models"][name] = {
             "rows": kept,
             "originals": {str(n): model.distance(to_uint8(model.x0[:n])) for n in counts},
-            "alike": model.alike(),
             "backend": model.fast.backend,
             "extractor": choose(model.held_out.shape, model.held_out.name).name,
         }

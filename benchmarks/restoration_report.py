@@ -28,8 +28,7 @@ def _table(name: str, model: dict[str, Any]) -> str:
     note = (
         f"Held-out {TITLES[name]}: PSNR in dB, ± half of the 95% interval, and the Fréchet distance to all held-out "
         f"images in the features `{model['extractor']}`, with its 95% interval. The originals themselves have the "
-        f"distance {floor} images. ddim's DiffPIR and azula's, with one lambda and one noise, give the same images up "
-        f"to {model['alike']:.0f} of 255 grey levels."
+        f"distance {floor} images."
     )
     return f"{note}\n\n" + "\n".join(lines)
 

@@ -110,8 +110,9 @@ def write_moving(images: Tensor, path: str | Path, settings: Mapping[str, Any] |
         path: ends in one of `MOVING`.
 
     Raises:
-        UserError: as `grid` does, a file that cannot be written, or .mp4 without the packages of `ddim[video]`.
+        UserError: as `grid` does, another name, a file that cannot be written, or .mp4 without `ddim[video]`.
     """
+    check_moving(path)
     there = [grid(image[None], gap=0) for image in images]
     frames, text = [*there, *there[-2:0:-1]], json.dumps({} if settings is None else settings)
     kind, content = Path(path).suffix.lower(), io.BytesIO()
@@ -125,18 +126,29 @@ def write_moving(images: Tensor, path: str | Path, settings: Mapping[str, Any] |
     write_bytes(path, content.getvalue())
 
 
+def check_moving(path: str | Path) -> None:
+    """Raise `UserError` unless `write_moving` can write a picture of that name."""
+    if Path(path).suffix.lower() not in MOVING:
+        raise UserError(
+            f"A moving picture is a {', '.join(MOVING[:-1])} or {MOVING[-1]} file, and a grid a .png file; got {path}."
+        )
+    if Path(path).suffix.lower() == ".mp4":
+        try:
+            import imageio_ffmpeg  # noqa: F401
+        except ImportError as error:
+            raise UserError('A film needs the package imageio-ffmpeg; run `pip install "ddim[video]"`.') from error
+
+
 def _mp4(frames: Sequence[Image.Image], comment: str) -> bytes:
     """Return a film, with a comment in its metadata."""
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise UserError('A film needs the package imageio-ffmpeg; run `pip install "ddim[video]"`.') from error
+    import imageio_ffmpeg
+
     with TemporaryDirectory() as folder:
         path = Path(folder, "film.mp4")
-        size = tuple(side + side % 2 for side in frames[0].size)  # H.264 takes even sides only
+        width, height = (side + side % 2 for side in frames[0].size)  # H.264 takes even sides only
         film = imageio_ffmpeg.write_frames(
             str(path),
-            size,
+            (width, height),
             fps=1000 / FRAME,
             quality=8,
             macro_block_size=2,
@@ -144,7 +156,7 @@ def _mp4(frames: Sequence[Image.Image], comment: str) -> bytes:
         )
         film.send(None)
         for frame in frames:
-            film.send(frame.convert("RGB").crop((0, 0, *size)).tobytes())
+            film.send(frame.convert("RGB").crop((0, 0, width, height)).tobytes())
         film.close()
         return path.read_bytes()
 

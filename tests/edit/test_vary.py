@@ -1,5 +1,7 @@
 """Variations and blends: how much of an image they keep, in closed form, and what is refused."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from ddim.verify.exact import Gaussian
 
 SCHEDULE, SHAPE = vp_sde(), (1, 1, 2)
 DATA = Gaussian((0.1, -0.2), (0.3, 0.5))
-OPTIONS = {"steps": 200, "sampler": "unipc", "spacing": "log-snr", "clip": False}
+OPTIONS: dict[str, Any] = {"steps": 200, "sampler": "unipc", "spacing": "log-snr", "clip": False}
 
 
 @pytest.fixture
@@ -73,6 +75,12 @@ def test_a_collage_takes_the_second_image_where_the_mask_is_one(exact):
     ],
 )
 def test_what_cannot_be_blended_is_refused(exact, changed, said):
-    given = {"first": pixels(0.5, 0.4), "second": pixels(0.0, 0.1), "strength": 0.5, "steps": 2, **changed}
+    given: dict[str, Any] = {
+        "first": pixels(0.5, 0.4),
+        "second": pixels(0.0, 0.1),
+        "strength": 0.5,
+        "steps": 2,
+        **changed,
+    }
     with pytest.raises(UserError, match=said):
         blend(exact, **given)

@@ -47,11 +47,11 @@ class Interpolate:
 
     def run(self) -> None:
         from ddim.edit import grid, line
-        from ddim.pictures import MOVING, to_uint8, write_grid, write_moving
+        from ddim.pictures import check_moving, to_uint8, write_grid, write_moving
 
-        suffix = self.out.suffix.lower()
-        if suffix not in (".png", *MOVING):
-            raise UserError(f"--out is a .png, {', '.join(MOVING[:-1])} or {MOVING[-1]} file; got {self.out}.")
+        moving = self.out.suffix.lower() != ".png"
+        if moving:
+            check_moving(self.out)
         writable(self.out.parent)
         editor = Editor.open(self.run_folder, self.edit.device)
         model, options = editor.model, self.edit.chosen()
@@ -60,7 +60,7 @@ class Interpolate:
             raise UserError(f"{sampler} injects noise, so neighbours differ at random; take a deterministic sampler.")
         ends = self._ends(editor)
         columns = number("--columns", self.columns, int, 2, 1000)
-        if len(ends) == 4 and suffix in MOVING:
+        if len(ends) == 4 and moving:
             raise UserError(f"A moving picture goes between two images, and {len(ends)} are given; draw a .png.")
         if len(ends) == 2:
             if self.rows is not None:
@@ -71,10 +71,10 @@ class Interpolate:
         label = editor.labels(self.labels, len(codes))
         pixels = to_uint8(model.decode(codes, labels=label, **options).float().cpu())
         settings = editor.settings(self, options, labels=self.labels)
-        if suffix == ".png":
-            write_grid(pixels, self.out, columns, settings)
-        else:
+        if moving:
             write_moving(pixels, self.out, settings)
+        else:
+            write_grid(pixels, self.out, columns, settings)
         print(f"{len(pixels)} images in {self.out}.")
 
     def _ends(self, editor: Editor) -> "Tensor":
