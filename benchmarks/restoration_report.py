@@ -28,7 +28,7 @@ def _table(name: str, model: dict[str, Any]) -> str:
     note = (
         f"Held-out {TITLES[name]}: PSNR in dB, ± half of the 95% interval, and the Fréchet distance to all held-out "
         f"images in the features `{model['extractor']}`, with its 95% interval. The originals themselves have the "
-        f"distance {floor} images."
+        f"distance {floor} images; compare the distances of equally many images only."
     )
     return f"{note}\n\n" + "\n".join(lines)
 

@@ -53,10 +53,8 @@ class Blend:
         from ddim.edit.vary import mixture, vary
         from ddim.pictures import to_uint8, write_grid
 
-        out, count = (
-            png(self.out, f"{stem(self.image)}-{stem(self.second)}.png"),
-            number("--count", self.count, int, 1, 1000),
-        )
+        out = png(self.out, f"{stem(self.image)}-{stem(self.second)}.png")
+        count = number("--count", self.count, int, 1, 1000)
         if self.mask is not None and self.weight != 0.5:
             raise UserError("--weight mixes all pixels and --mask chooses among them; give one of them.")
         editor = Editor.open(self.run_folder, self.edit.device)
