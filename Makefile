@@ -25,7 +25,7 @@ lint: .venv/test  ## Check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: .venv/bench  ## Install three other libraries, and time sampling against them, in about half an hour
+bench: .venv/bench  ## Install other libraries, and time sampling against them, in about half an hour
 	$(BIN)/python benchmarks/sampling_peers.py
 
 clean:  ## Remove the environment and the caches
@@ -45,5 +45,5 @@ clean:  ## Remove the environment and the caches
 .venv/bench: .venv/bin/python pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(INSTALL) ".[fast]"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps denoising-diffusion-pytorch==2.3.4
+	$(BIN)/python -m pip install --quiet --no-deps denoising-diffusion-pytorch==2.3.4 azula==0.11.1
 	touch $@ .venv/demo

@@ -1,98 +1,207 @@
-"""Measure how near each method of restoration comes to the original images.
+"""Measure how near each method of restoration comes to the original images, beside azula's methods.
 
-    python benchmarks/restoration.py                       # 200 held-out digits: hours of a CPU; continues if stopped
-    python benchmarks/restoration.py --count 32            # fewer images
-    python benchmarks/restoration.py --count 2 --calls 2 --out FILE.json         # checks that it works
+    python benchmarks/restoration.py                       # hours of a CPU; continues where it stopped
+    python benchmarks/restoration.py --draw                # the tables from the samples that are there
+    python benchmarks/restoration.py --count 2 2 --calls 2 --scratch DIR --out FILE.json     # checks that it works
 
-For each operator and each method one sample of each image is drawn, with DDIM and eta = 1, without labels. PSNR is
-10 log10(4 / mean (x - x_0)^2) for images from -1 to 1, with the 95% interval over images. A sample of the exact
-posterior has twice the mean squared error of the posterior's mean, so no exact sampler reaches the PSNR of a
-regression. A call is one evaluation of the network. PiGDM takes six products with its Jacobian beside each call, each
-a backward pass. DDIM_DATA names the folder with MNIST. The results are results/restoration.json and .md.
+One sample of each held-out image is drawn for each operator, method and number of network calls, with DDIM and
+eta = 1, on the trailing timesteps and without labels. azula's methods start from the same x_T and continue the same
+streams of noise, on the same levels, with x0 clipped in the same way (`peers/azula_posterior.py`). Its DiffPIR with our
+lambda gives the same images (tests/edit/test_azula.py), so it is not measured again.
+
+PSNR is 10 log10(4 / mean (x - x_0)^2) for images from -1 to 1, with the 95% interval over images. The Fréchet distance
+is that to all held-out images, in the features that `ddim evaluate` takes; its baseline is the distance of the
+originals of the restored images, which are as many. A call is one evaluation of the network. "pigdm" and "mmps" take
+six products with its Jacobian beside each call, each a backward pass, and compute in fp32; the others compute in the
+backend and the precision that ddim chooses.
+
+The samples are kept in runs/benchmarks/restoration, part by part. DDIM_DATA names the folder with MNIST and CIFAR-10.
+The results are results/restoration.json and .md, and a part of docs/editing.md.
 """
 
 import argparse
-import json
 import sys
+import time
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import harness
+import numpy as np
+import restoration_report as report
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 import ddim
 from ddim import edit
-from ddim.evaluate.intervals import Mean
-from ddim.files import write_text
+from ddim.evaluate import choose
+from ddim.evaluate.features import cached_features, features
+from ddim.evaluate.frechet import frechet, frechet_error, gaussian
+from ddim.evaluate.intervals import Mean, confidence_interval
+from ddim.evaluate.metrics import LIMITS
+from ddim.files import writing
+from ddim.guidance import clip_x0
+from ddim.noise import ImageNoise
+from ddim.pictures import to_uint8
+from ddim.samplers import DDIM, Sampler, trajectory
+from ddim.timesteps import levels, timesteps
 
-MISSING = "not measured"
-RESULT = Path(__file__).with_name("results") / "restoration.json"
-MODEL = "mnist"
-OPERATORS = {  # name -> operator, standard deviation of the noise
-    "a box of 12 × 12 pixels": (edit.Box((28, 28), 8, 8, 12, 12), 0.0),
-    "super-resolution 4": (edit.SuperResolution(4), 0.0),
-    "super-resolution 4, noise 0.1": (edit.SuperResolution(4), 0.1),
-    "blur 1.5, noise 0.1": (edit.Blur(1.5), 0.1),
-}
+PARTS = {False: 50, True: 25}  # images in a file, without gradients and with them
+SEED, MEASUREMENT = 1, 2  # of the samples, and of the noise in the measurements
+TIMES = 5  # how often RePaint takes each step
+RESAMPLES = 200
+PEER = find_spec("azula") is not None
+GRADIENTS = ("pigdm", "mmps")
+COST = {"mnist": 1, "airplanes": 2.3}  # of a call, relative
 
 
-def measure(model: ddim.Denoiser, x0: torch.Tensor, name: str, method: str, calls: int) -> dict[str, Any]:
-    """Return the PSNR of one sample of each image."""
-    operator, noise_std = OPERATORS[name]
-    noise = ddim.noise.ImageNoise(1, range(len(x0)))
-    y = operator.forward(x0)
-    y = y + noise_std * noise(y)
-    found = edit.restore(model, y, operator, noise_std, method=method, steps=calls)[:, 0]
-    psnr = Mean.of(10 * torch.log10(4 / (found - x0).square().mean(dim=(1, 2, 3)).clamp(min=1e-9)))
-    return {
-        "operator": name,
-        "method": method,
-        "calls": calls,
-        "psnr": psnr.mean,
-        "margin": psnr.margin,
+class Way(NamedTuple):
+    """A method on an operator."""
+
+    operator: str  # a key of `operators`
+    noise_std: float
+    library: str
+    method: str
+    times: int = 1  # how often a step is taken
+
+
+def operators(name: str) -> dict[str, edit.Operator]:
+    """Return the operators for the images of a model."""
+    side = {"mnist": 28, "airplanes": 32}[name]
+    found = {
+        "a box of 12 × 12 pixels": edit.Box((side, side), 8, 8, 12, 12),
+        "super-resolution 4": edit.SuperResolution(4),
+        "blur 1.5": edit.Blur(1.5),
     }
+    return found if name == "mnist" else {**found, "grey": edit.Grey()}
 
 
-def table(found: dict[str, Any]) -> str:
-    """Return the results in Markdown."""
-    calls = sorted({row["calls"] for row in found["rows"]})
-    ways = {(row["operator"], row["method"]): {} for row in found["rows"]}
-    for row in found["rows"]:
-        ways[row["operator"], row["method"]][row["calls"]] = f"{row['psnr']:.1f} ± {row['margin']:.1f}"
-    lines = [f"| operator | method |{''.join(f' {n} calls |' for n in calls)}", f"|---|---|{'--:|' * len(calls)}"]
-    for (operator, method), cells in ways.items():
-        lines.append(f"| {operator} | {method} |{''.join(f' {cells.get(n, MISSING)} |' for n in calls)}")
-    note = f"PSNR in dB of one sample of each of {found['count']} held-out digits, ± half of the 95% interval."
-    return f"{note}\n\n" + "\n".join(lines) + "\n"
+def ways(name: str) -> list[Way]:
+    """Return all methods on all operators. Without noise DiffPIR is DDNM."""
+    found = []
+    for operator in operators(name):
+        noise_std = 0.1 if operator in ("super-resolution 4", "blur 1.5") else 0.0
+        found += [Way(operator, noise_std, "ddim", "ddnm"), Way(operator, noise_std, "ddim", "pigdm")]
+        found += [Way(operator, noise_std, "ddim", "diffpir")] if noise_std else []
+        if "box" in operator:
+            found += [
+                Way(operator, noise_std, "ddim", "ddnm", TIMES),
+                Way(operator, noise_std, "azula", "repaint", TIMES),
+            ]
+        found.append(Way(operator, noise_std, "azula", "mmps"))
+    return [way for way in found if PEER or way.library == "ddim"]
+
+
+class Measurement:
+    """A model, the images to restore, and where its samples are kept."""
+
+    def __init__(self, name: str, scratch: Path, count: int) -> None:
+        self.name, self.scratch = name, scratch / name
+        self.fast, self.exact = ddim.load(name), ddim.load(name, backend="torch")
+        self.exact.network.requires_grad_(False)
+        self.held_out = ddim.open_images(name, split="test")
+        self.x0, _ = self.held_out.batch(torch.arange(count))
+        self.operators = operators(name)
+
+    def draw(self, way: Way, calls: int, rows: range) -> Tensor:
+        """Return one sample of each of some images."""
+        operator, x0 = self.operators[way.operator], self.x0[rows.start : rows.stop]
+        y = operator.forward(x0)
+        y = y + way.noise_std * ImageNoise(MEASUREMENT, rows)(y)
+        model = self.exact if way.method in GRADIENTS else self.fast
+        served = None if way.method in GRADIENTS else PARTS[False]
+        prior = model.denoise(None, clip=False, served=served)
+        schedule = model.schedule
+        visited, noise = levels(schedule, timesteps(schedule, calls // way.times)), ImageNoise(SEED, rows)
+        given = (prior, y, operator, way.noise_std, way.method)
+        if way.library == "azula":
+            from peers.azula_posterior import restore
+
+            return restore(*given, visited, noise, model.shape, way.times).clamp(-1, 1)
+        sampler: Sampler = DDIM(eta=1.0)
+        sampler = edit.Resample(sampler, way.times) if way.times > 1 else sampler
+        *_, x = trajectory(sampler, clip_x0(edit.posterior(*given)), noise(torch.empty_like(x0)), visited, noise)
+        return x.clamp(-1, 1)
+
+    def files(self, way: Way, calls: int, count: int) -> list[tuple[range, Path]]:
+        """Return the parts of the samples: the images of each, and its file."""
+        place = f"{way.operator}, {way.noise_std}, {way.library} {way.method} {way.times}, {calls}".replace(" ", "-")
+        size = PARTS[way.method in GRADIENTS]
+        parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        return [(rows, self.scratch / place / f"{rows.start:03d}-{rows.stop:03d}.npy") for rows in parts]
+
+    @torch.no_grad()
+    def complete(self, way: Way, calls: int, count: int) -> None:
+        """Draw the parts that are missing."""
+        for rows, path in self.files(way, calls, count):
+            if not path.exists():
+                began, processor = time.time(), time.process_time()
+                pixels = to_uint8(self.draw(way, calls, rows)).numpy()
+                with writing(path) as draft, draft.open("wb") as file:
+                    np.save(file, pixels)
+                seconds = f"{time.time() - began:.0f} s, {time.process_time() - processor:.0f} s of the processor"
+                print(f"{self.name}, {path.parent.name}, {rows.stop} of {count}, {seconds}", file=sys.stderr)
+
+    def row(self, way: Way, calls: int, count: int) -> dict[str, Any] | None:
+        """Return the metrics of the samples that are there; None without any."""
+        parts = [np.load(path) for _, path in self.files(way, calls, count) if path.exists()]
+        if not parts:
+            return None
+        pixels = torch.from_numpy(np.concatenate(parts))
+        x0 = self.x0[: len(pixels)]
+        psnr = Mean.of(10 * torch.log10(4 / (pixels / 127.5 - 1 - x0).square().mean(dim=(1, 2, 3)).clamp(min=1e-9)))
+        return {
+            **way._asdict(),
+            "calls": calls,
+            "count": len(pixels),
+            "psnr": (psnr.mean, psnr.margin),
+            "distance": self.distance(pixels),
+        }
+
+    def distance(self, pixels: Tensor) -> tuple[float, float, float]:
+        """Return the Fréchet distance to all held-out images, with its 95% interval."""
+        extractor = choose(self.held_out.shape, self.held_out.name)
+        x: NDArray[np.float64] = features(extractor, pixels)
+        y = cached_features(extractor, self.held_out)
+        value, error = frechet(gaussian(x), gaussian(y)), frechet_error(x, y, RESAMPLES, SEED)
+        return value, *confidence_interval(value, error, LIMITS["frechet"])
 
 
 def main() -> None:
-    """Measure what is missing in the results, and write them."""
+    """Draw what is missing, measure what is there, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--calls", type=int, nargs="+", default=[20, 50])
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--models", nargs="+", default=["mnist", "airplanes"])
+    parser.add_argument("--calls", type=int, nargs="+", default=[20, 50, 100])
+    parser.add_argument("--count", type=int, nargs=2, default=(200, 50), help="images; those of pigdm and mmps")
+    parser.add_argument("--draw", action="store_true", help="measure what is there, and draw no samples")
+    parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks/restoration"), help="folder for samples")
+    parser.add_argument("--out", type=Path, default=report.RESULT)
     options = parser.parse_args()
-    model = ddim.load(MODEL, backend="torch")
-    images = ddim.open_images(MODEL, split="test")
-    x0, _ = images.batch(torch.arange(options.count))
-    found: dict[str, Any] = {"rows": []}
-    if options.out.exists():
-        found = json.loads(options.out.read_text(encoding="utf-8"))
-        found = found if found["count"] == options.count else {"rows": []}
-    found |= {"count": options.count, "model": MODEL, "machine": harness.machine()}
-    done = {(row["operator"], row["method"], row["calls"]) for row in found["rows"]}
-    for calls in options.calls:
-        for name, (_, noise_std) in OPERATORS.items():
-            for method in edit.methods if noise_std else ("ddnm", "pigdm"):  # without noise DiffPIR is DDNM
-                if (name, method, calls) not in done:
-                    print(f"{name}, {method}, {calls} calls", file=sys.stderr)
-                    found["rows"].append(measure(model, x0, name, method, calls))
-                    write_text(options.out, json.dumps(found, indent=2) + "\n")
-    found["rows"].sort(key=lambda row: list(OPERATORS).index(row["operator"]))
-    harness.save(found, table(found), options.out)
-    if options.out == RESULT:
-        harness.fill("docs/editing.md", "restoration.py", table(found))
+    if not PEER:
+        print("azula is not installed, so its methods are left out; see requirements.txt.", file=sys.stderr)
+    here = {name: Measurement(name, options.scratch, max(options.count)) for name in options.models}
+    plan = [
+        (calls, way.method in GRADIENTS, name, way) for calls in options.calls for name in here for way in ways(name)
+    ]
+    plan.sort(key=lambda one: one[0] * (2.4 if one[1] else 1) * COST[one[2]])  # the cheap and telling ones first
+    if not options.draw:
+        for calls, gradients, name, way in plan:
+            here[name].complete(way, calls, options.count[gradients])
+    found: dict[str, Any] = {"models": {}, "machine": harness.machine()}
+    for name, model in here.items():
+        rows = [model.row(way, calls, options.count[g]) for calls, g, own, way in plan if own == name]
+        kept = [row for row in rows if row is not None]
+        counts = sorted({row["count"] for row in kept})
+        found["models"][name] = {
+            "rows": kept,
+            "originals": {str(n): model.distance(to_uint8(model.x0[:n])) for n in counts},
+            "backend": model.fast.backend,
+            "extractor": choose(model.held_out.shape, model.held_out.name).name,
+        }
+    harness.save(found, report.tables(found), options.out)
+    if options.out == report.RESULT:
+        harness.fill("docs/editing.md", "restoration.py", report.tables(found))
 
 
 if __name__ == "__main__":

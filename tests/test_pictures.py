@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import ddim
 from ddim.data import to_uint8
 from ddim.errors import UserError
-from ddim.pictures import LARGEST, grid, layout, read_settings, write_each, write_grid
+from ddim.pictures import LARGEST, grid, layout, read_settings, write_each, write_grid, write_moving
 
 
 def ramp(count=6, channels=1):
@@ -106,3 +106,23 @@ def test_a_sheet_shows_itself_in_a_notebook_and_writes_itself(tmp_path):
         sheet.save(tmp_path / "sheet.jpg")
     with pytest.raises(UserError, match="clamp them first"):
         ddim.show(2 * ramp())
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_moving_picture_keeps_its_images_and_its_settings(tmp_path, suffix, channels):
+    images, path = to_uint8(ramp(3, channels)), tmp_path / f"a{suffix}"
+    write_moving(images, path, {"seed": 3, "times": [0.5] * 200})
+    assert read_settings(path) == {"seed": 3, "times": [0.5] * 200}  # longer than a block of a GIF's comment
+    with Image.open(path) as moving:
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(moving)]
+    side = frames[0].shape[0] // 3
+    shown = torch.from_numpy(np.stack(frames)[:, ::side, ::side]).permute(0, 3, 1, 2)
+    assert torch.equal(shown, images[[0, 1, 2, 1]].expand(-1, 3, -1, -1))
+
+
+def test_a_moving_picture_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"a \.gif, \.webp or \.mp4 file"):
+        write_moving(ramp(), tmp_path / "a.avi")
+    (tmp_path / "broken.webp").write_bytes(b"RIFF\x10\x00\x00\x00WEBPVP8 ")
+    assert read_settings(tmp_path / "broken.webp") is None

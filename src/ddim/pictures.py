@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from ddim.text import counted
 
 SOFTWARE, KIND, SETTINGS = "Software", "ddim:picture", "ddim:settings"  # keywords of a PNG's text chunks
 SHEET = "sheet"  # the `KIND` of a picture that is not one image of a data set: a grid or a figure
+MOVING = (".gif", ".webp", ".mp4")  # names of pictures that `write_moving` writes
+FRAME = 80  # milliseconds for which each image of a moving picture is shown
+DESCRIPTION = 0x010E  # ImageDescription, the Exif tag that keeps the settings in a WebP file
 LARGEST = 2**27  # pixels of a grid, 11,585 x 11,585; image viewers refuse pictures that are much larger
 
 
@@ -132,6 +136,67 @@ def write_each(
         write_bytes(Path(folder) / f"{i:06d}.png", png)
 
 
+def write_moving(images: Tensor, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
+    """Write images, (N, C, H, W) as for `grid`, as a picture that moves through them and back.
+
+    `settings` are kept in the file: in a GIF or an MP4 as its comment, in a WebP file as the Exif tag
+    ImageDescription. WebP is lossless, GIF has 256 colours in each image, and MP4 (H.264) is lossy.
+
+    Args:
+        path: ends in one of `MOVING`.
+
+    Raises:
+        UserError: as `grid` does, another name, a file that cannot be written, or .mp4 without `ddim[video]`.
+    """
+    check_moving(path)
+    there = [grid(image[None], gap=0) for image in images]
+    frames, text = [*there, *there[-2:0:-1]], json.dumps({} if settings is None else settings)
+    kind, content = Path(path).suffix.lower(), io.BytesIO()
+    if kind == ".mp4":
+        write_bytes(path, _mp4(frames, text))
+        return
+    exif = Image.Exif()
+    exif[DESCRIPTION] = text
+    marks: dict[str, Any] = {"comment": text.encode()} if kind == ".gif" else {"exif": exif, "lossless": True}
+    frames[0].save(content, kind[1:], save_all=True, append_images=frames[1:], duration=FRAME, loop=0, **marks)
+    write_bytes(path, content.getvalue())
+
+
+def check_moving(path: str | Path) -> None:
+    """Raise `UserError` unless `write_moving` can write a picture of that name."""
+    if Path(path).suffix.lower() not in MOVING:
+        raise UserError(
+            f"A moving picture is a {', '.join(MOVING[:-1])} or {MOVING[-1]} file, and a grid a .png file; got {path}."
+        )
+    if Path(path).suffix.lower() == ".mp4":
+        try:
+            import imageio_ffmpeg  # noqa: F401
+        except ImportError as error:
+            raise UserError('A film needs the package imageio-ffmpeg; run `pip install "ddim[video]"`.') from error
+
+
+def _mp4(frames: Sequence[Image.Image], comment: str) -> bytes:
+    """Return a film, with a comment in its metadata."""
+    import imageio_ffmpeg
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "film.mp4")
+        width, height = (side + side % 2 for side in frames[0].size)  # H.264 takes even sides only
+        film = imageio_ffmpeg.write_frames(
+            str(path),
+            (width, height),
+            fps=1000 / FRAME,
+            quality=8,
+            macro_block_size=2,
+            output_params=["-metadata", f"comment={comment}"],
+        )
+        film.send(None)
+        for frame in frames:
+            film.send(frame.convert("RGB").crop((0, 0, width, height)).tobytes())
+        film.close()
+        return path.read_bytes()
+
+
 def pngs(images: Tensor, settings: Sequence[Mapping[str, Any]] | None = None) -> Iterator[bytes]:
     """Yield the content of each file that `write_each` writes; arguments and errors are the same."""
     for i, image in enumerate(_pixels(images).cpu()):
@@ -146,10 +211,14 @@ def sheet_marks(settings: Mapping[str, Any] | None = None) -> dict[str, str]:
 
 
 def read_settings(path: str | Path) -> dict[str, Any] | None:
-    """Return the settings in a PNG file that `write_grid` or `write_each` wrote; None if it holds none."""
+    """Return the settings in a PNG, GIF or WebP file that this module wrote; None if it holds none."""
     try:
         with Image.open(path) as file:
-            settings = json.loads(file.info.get(SETTINGS, "null"))
+            if file.format == "WEBP":
+                text = file.getexif().get(DESCRIPTION)
+            else:
+                text = file.info.get("comment" if file.format == "GIF" else SETTINGS)
+            settings = json.loads(text or "null")
     except (OSError, ValueError, TypeError, SyntaxError, RecursionError, Image.DecompressionBombError):
         return None
     return settings if isinstance(settings, dict) else None

@@ -1,6 +1,7 @@
 """The commands that edit images, and `ddim replay`: images in, images out, and what is refused."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from refusal import refused
 
 from ddim import model_io, nets, schedule
 from ddim.cli import main
+from ddim.cli.replay import frames
 from ddim.denoiser import Denoiser
 from ddim.pictures import SETTINGS, png_info, read_settings, write_each
 
@@ -130,6 +132,45 @@ def test_lines_and_grids(here):
         assert len(list(ImageSequence.Iterator(moving))) == 6  # there and back, without the ends twice
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the reader
+def test_a_film_goes_there_and_back(here):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    ddim("interpolate", "run", "--seeds", "0,1", "--columns", 4, "--steps", 2, "--out", "a.png")
+    ddim("interpolate", "run", "--seeds", "0,1", "--columns", 4, "--steps", 2, "--out", "a.mp4")
+    about, *film = imageio_ffmpeg.read_frames("a.mp4")
+    assert about["size"] == (64, 64)
+    frames = [np.frombuffer(frame, np.uint8).reshape(64, 64, 3)[4::8, 4::8, 0].astype(float) for frame in film]
+    images = [cell("a.png", column) for column in (0, 1, 2, 3, 2, 1)]
+    assert len(frames) == len(images)
+    for frame, image in zip(frames, images, strict=True):
+        assert abs(frame - image).mean() < 12  # lossy
+
+
+def test_a_film_needs_a_package(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    words = ("interpolate", "run", "--seeds", "0,1", "--columns", 2, "--steps", 1, "--out", "a.mp4", "--device", "cpu")
+    assert 'pip install "ddim[video]"' in refused(capsys, *map(str, words))
+    assert not (here / "a.mp4").exists()
+
+
+def test_a_blend_starts_from_the_mixture(here):
+    ddim("blend", "run", "0.png", "1.png", "--weight", 0.25, "--strength", 0.1, "--steps", 10, "--count", 2)
+    first, second = (array(f"{i}.png").astype(float) for i in (0, 1))
+    assert (cell("0-1.png", 0) == first).all()
+    assert (cell("0-1.png", 1) == second).all()
+    assert abs(cell("0-1.png", 2) - (0.75 * first + 0.25 * second)).max() <= 0.5
+    assert (cell("0-1.png", 3) != cell("0-1.png", 4)).any()
+
+
+def test_a_collage_shows_each_image_on_its_side(here):
+    half = np.zeros((8, 8), np.uint8)
+    half[:, 4:] = 255
+    Image.fromarray(half).save("half.png")
+    ddim("blend", "run", "0.png", "1.png", "--mask", "half.png", "--steps", 2, "--count", 1, "--out", "a.png")
+    assert (cell("a.png", 2)[:, :4] == array("0.png")[:, :4]).all()
+    assert (cell("a.png", 2)[:, 4:] == array("1.png")[:, 4:]).all()
+
+
 def test_variations_start_from_the_image(here):
     ddim("vary", "run", "0.png", "--strength", 0.1, "--steps", 10, "--count", 2, "--seed", 3)
     assert (cell("0-varied.png", 0) == array("0.png")).all()
@@ -156,15 +197,22 @@ GIVEN = {
     "restored": ("restore", "run", "0.png", "--box", 1, 1, 3, 3, "--steps", 2, "--out", "old.png"),
     "varied": ("vary", "run", "0.png", "--steps", 4, "--count", 2, "--out", "old.png"),
     "interpolated": ("interpolate", "run", "0.png", "1.png", "--steps", 3, "--out", "old.png"),
+    "blended": ("blend", "run", "0.png", "1.png", "--weight", 0.3, "--steps", 3, "--count", 1, "--out", "old.png"),
+    "GIF": ("interpolate", "run", "--seeds", "0,1", "--columns", 3, "--steps", 2, "--out", "old.gif"),
+    "WebP": ("interpolate", "run", "--seeds", "0,1", "--columns", 3, "--steps", 2, "--out", "old.webp"),
 }
 
 
 @pytest.mark.parametrize("words", GIVEN.values(), ids=list(GIVEN))
 def test_a_picture_is_made_again_bit_for_bit(here, capsys, words):
     ddim(*words)
-    ddim("replay", "old.png", "--model", "run", "--out", "new.png")
-    assert (array("new.png") == array("old.png")).all()
+    old = words[-1]
+    new = old.replace("old", "new")
+    ddim("replay", old, "--model", "run", "--out", new)
+    assert (frames(new) == frames(old)).all()
+    assert len(frames(old)) == (1 if old.endswith(".png") else 4)
     assert "bit for bit" in capsys.readouterr().out
+    assert {**settings_of(new), "command": 0} == {**settings_of(old), "command": 0}
 
 
 def test_one_of_many_images_is_made_again_in_its_batch(here, capsys):
@@ -228,12 +276,23 @@ def test_the_run_is_found_by_its_name(here):
         ("vary run 0.png --strength 0", "changes nothing"),
         ("vary run 0.png --strength 1.5", "at most 1"),
         ("vary run large.png", "large.png has 9 × 8"),
+        ("vary run 0.png --labels 4", "classes from 0 to 3"),
+        ("blend run 0.png large.png", "large.png has 9 × 8"),
+        ("blend run 0.png colour.png", "is grey, and colour.png is in colour"),
+        ("blend run 0.png 1.png --weight 1.5", "The weight of a blend"),
+        ("blend run 0.png 1.png --weight 0.2 --mask large.png", "give one of them"),
+        ("blend run 0.png 1.png --mask large.png", "The mask large.png has 9 × 8 pixels"),
+        ("interpolate run --seeds 0,1 --out a.avi", ".gif, .webp or .mp4 file"),
         ("replay missing.png", "There is no file missing.png"),
         ("replay 0.png", "does not say how it was made"),
+        ("replay 0.gif", "does not say how it was made"),
+        ("replay 0.gif --out a.png", "is a .gif file"),
+        ("replay 0.mp4", "loses detail"),
     ],
 )
 def test_bad_input_is_met_with_a_sentence(here, capsys, words, said):
     Image.new("L", (8, 9)).save("large.png")
+    Image.new("L", (8, 8)).save("0.gif")
     before = sorted(path.name for path in here.iterdir())
     assert said in refused(capsys, *words.split(), *([] if words.startswith("replay") else ["--device", "cpu"]))
     assert sorted(path.name for path in here.iterdir()) == before

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from ddim.errors import UserError
 from ddim.samplers import DDIM, DDPM, get, names, trajectory
 from ddim.timesteps import levels as levels_at
 from ddim.timesteps import timesteps
+from ddim.verify.exact import MIXTURE
 
 LINEAR = schedule.linear()
 
@@ -75,3 +78,17 @@ def test_images_at_their_own_levels_are_never_evaluated_at_zero(gaussian):
     *_, x = invert(DDIM(), denoise, torch.full((2, 1, 2, 2), 0.4), levels)
     assert called_at == [90, 90]
     assert x.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "heun", "unipc", "dpmpp-3m"])
+def test_there_and_back_is_of_the_order_of_the_solver(name):
+    """Between two noisy levels, so that the network is evaluated at the level of x in both directions."""
+    sampler, table = get(name), schedule.vp_sde()
+    x0 = 0.3 * torch.randn(4, 1, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for S in (40, 80):
+        walk = [table.at_log_snr(value) for value in torch.linspace(-5.0, 3.0, S + 1, dtype=torch.float64)]
+        *_, xT = trajectory(sampler, MIXTURE.denoise, x0, walk[::-1], schedule=table)
+        *_, back = trajectory(sampler, MIXTURE.denoise, xT, walk, schedule=table)
+        errors.append((back - x0).abs().max().item())
+    assert math.log2(errors[0] / errors[1]) > sampler.order - 0.25

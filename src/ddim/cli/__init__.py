@@ -36,6 +36,7 @@ COMMANDS = {
     "decode": "Decode",
     "interpolate": "Interpolate",
     "vary": "Vary",
+    "blend": "Blend",
     "replay": "Replay",
     "reproduce": "Reproduce",
     "report": "Report",
@@ -60,7 +61,7 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
   ddim train mnist --minutes 30        train a model and write it to runs/mnist
   ddim sample runs/mnist --steps 20    draw new images with 20 network calls each
   ddim restore mnist torn.png ...      fill in, enlarge, sharpen or colour a damaged image
-  ddim encode mnist three.png          find the noise of an image; decode, interpolate and vary images
+  ddim encode mnist three.png          find the noise of an image; decode, interpolate, vary and blend images
   ddim replay samples/mnist-seed0.png  make a picture again from what its file says
   ddim report runs/mnist               write a page with figures about a run
   ddim evaluate runs/mnist             compare samples with real images

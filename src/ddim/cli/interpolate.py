@@ -1,6 +1,5 @@
 """`ddim interpolate`: from one image to another, or between four."""
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
     from ddim.level import Level
 
-FRAME = 80  # milliseconds
-MOVING = (".gif", ".webp")
-
 
 @dataclass(frozen=True)
 class Interpolate:
@@ -32,6 +28,7 @@ class Interpolate:
       ddim interpolate mnist --seeds 0,1,2,3 --rows 6 --columns 6
       ddim interpolate mnist three.png eight.png --columns 12
       ddim interpolate airplanes --seeds 4,5 --columns 30 --out morph.gif
+      ddim interpolate mnist three.png eight.png --columns 60 --out morph.mp4
     """
 
     run_folder: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -47,17 +44,16 @@ class Interpolate:
     labels: str | None = None
     """Class of all images, or -1 for any; any if not given."""
     out: PathFlag = Path("interpolation.png")
-    """A .png file for a grid; a .gif or .webp file for a moving picture between two, there and back."""
+    """A .png file for a grid; a .gif, .webp or .mp4 file for a moving picture between two, there and back."""
     edit: EditFlags = field(default_factory=EditFlags)
 
     def run(self) -> None:
         from ddim.edit import grid, line
-        from ddim.files import write_bytes
-        from ddim.pictures import to_uint8, write_grid
+        from ddim.pictures import check_moving, to_uint8, write_grid, write_moving
 
-        suffix = self.out.suffix.lower()
-        if suffix not in (".png", *MOVING):
-            raise UserError(f"--out is a .png, .gif or .webp file; got {self.out}.")
+        moving = self.out.suffix.lower() != ".png"
+        if moving:
+            check_moving(self.out)
         writable(self.out.parent)
         editor = Editor.open(self.run_folder, self.edit.device)
         model, options = editor.model, self.edit.chosen()
@@ -66,7 +62,7 @@ class Interpolate:
             raise UserError(f"{sampler} injects noise, so neighbours differ at random; take a deterministic sampler.")
         ends = self._ends(editor, levels[0])
         columns = number("--columns", self.columns, int, 2, 1000)
-        if len(ends) == 4 and suffix in MOVING:
+        if len(ends) == 4 and moving:
             raise UserError(f"A moving picture goes between two images, and {len(ends)} are given; draw a .png.")
         if len(ends) == 2:
             if self.rows is not None:
@@ -77,10 +73,10 @@ class Interpolate:
         label = editor.labels(self.labels, len(codes))
         pixels = to_uint8(model.decode(codes, labels=label, **options).float().cpu())
         settings = editor.settings(self, options, labels=self.labels)
-        if suffix == ".png":
-            write_grid(pixels, self.out, columns, settings)
+        if moving:
+            write_moving(pixels, self.out, settings)
         else:
-            write_bytes(self.out, _moving(pixels, suffix))
+            write_grid(pixels, self.out, columns, settings)
         print(f"{len(pixels)} images in {self.out}.")
 
     def _ends(self, editor: Editor, first: "Level") -> "Tensor":
@@ -102,13 +98,3 @@ class Interpolate:
             return start(first, noise)
         x0 = torch.stack([editor.image(path) for path in self.images])
         return model.encode(x0, labels=editor.labels(self.labels, count), **self.edit.chosen())
-
-
-def _moving(pixels: "Tensor", suffix: str) -> bytes:
-    """Return a moving picture of (N, C, H, W) uint8, there and back."""
-    from ddim.pictures import grid
-
-    there = [grid(image[None], gap=0) for image in pixels]
-    content, frames = io.BytesIO(), [*there, *there[-2:0:-1]]
-    frames[0].save(content, suffix[1:], save_all=True, append_images=frames[1:], duration=FRAME, loop=0)
-    return content.getvalue()

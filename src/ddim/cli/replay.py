@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from tyro.conf import Positional, arg
 
 from ddim.cli.editing import png, stem
-from ddim.cli.options import Device, PathFlag
+from ddim.cli.options import Device, PathFlag, writable
 from ddim.errors import UserError, number
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ddim.denoiser import Denoiser
 
-EDITS = ("restore", "decode", "interpolate", "vary")
-FILES = ("image", "images", "mask", "codes")  # flags that name files
+EDITS = ("restore", "decode", "interpolate", "vary", "blend")
+FILES = ("image", "images", "second", "mask", "codes")  # flags that name files
 TOLERANCE = 16  # grey levels of 255: another machine rounds otherwise, and a network amplifies it
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Make a picture of ddim again, from the settings that its PNG file holds, and compare the two.
+    """Make a picture of ddim again, from the settings that its file holds, and compare the two.
 
     On the same machine and backend it is the same, bit for bit. The inputs of an edited picture must be where they
     were.
@@ -34,26 +35,31 @@ class Replay:
       ddim replay samples/mnist-seed0.png
       ddim replay generated/000123.png --model runs/mnist
       ddim replay digit-restored.png --out again.png
+      ddim replay morph.gif
     """
 
     image: Annotated[Positional[PathFlag], arg(metavar="IMAGE")]
-    """A PNG file that `ddim sample`, `restore`, `decode`, `interpolate` or `vary` wrote."""
+    """A PNG file of `ddim sample`, `restore`, `decode`, `interpolate`, `vary` or `blend`, or a GIF or WebP file of
+    `interpolate`."""
     model: str | None = None
     """The model; if not given, the one that comes with ddim or the run in runs/ whose name the file holds."""
     out: PathFlag | None = None
-    """PNG file for the new picture; IMAGE-replayed.png if not given."""
+    """File for the new picture, of the kind of IMAGE; IMAGE-replayed if not given."""
     device: Device = None
 
     def run(self) -> None:
         from ddim import __version__
         from ddim.pictures import read_settings
 
-        out = png(self.out, f"{stem(self.image)}-replayed.png")
+        out = self._place()
         if not self.image.is_file():
-            raise UserError(f"There is no file {self.image}; give a PNG file that ddim wrote.")
+            raise UserError(f"There is no file {self.image}; give a PNG, GIF or WebP file that ddim wrote.")
         settings = read_settings(self.image)
         if settings is None or not isinstance(settings.get("weights"), str):
-            raise UserError(f"{self.image} does not say how it was made; give a PNG file that `ddim sample` wrote.")
+            raise UserError(
+                f"{self.image} does not say how it was made; give a PNG, GIF or WebP file that ddim wrote, and no copy "
+                "that another program saved."
+            )
         folder = self._folder(settings)
         try:
             if "command" in settings:
@@ -66,6 +72,22 @@ class Replay:
                 f"{settings.get('ddim', 'of unknown version')}, and this is ddim {__version__}."
             ) from error
         print(f"{out} is {self._difference(out, settings)}.")
+
+    def _place(self) -> Path:
+        """Return the path of the new picture. Raises `UserError` for a film, or a name of another kind of picture."""
+        kind = self.image.suffix.lower()
+        if kind == ".mp4":
+            raise UserError(
+                f"{self.image} is a film, and its compression loses detail, so it cannot be compared; write a .gif or "
+                ".webp file to replay it."
+            )
+        if kind not in (".gif", ".webp"):
+            return png(self.out, f"{stem(self.image)}-replayed.png")
+        out = self.out or Path(f"{stem(self.image)}-replayed{kind}")
+        if out.suffix.lower() != kind:
+            raise UserError(f"The new picture is a {kind} file as {self.image} is, and --out is {out}.")
+        writable(out.parent)
+        return out
 
     def _folder(self, settings: dict[str, Any]) -> Path:
         """Return the folder of the model. Raises `UserError` if there is none, or its weights are others."""
@@ -144,11 +166,7 @@ class Replay:
 
     def _difference(self, out: Path, settings: dict[str, Any]) -> str:
         """Return how far the new picture is from the old one, as text. Raises `UserError` if it is another one."""
-        import numpy as np
-        from PIL import Image
-
-        with Image.open(self.image) as before, Image.open(out) as now:
-            old, new = np.asarray(before, dtype=int), np.asarray(now, dtype=int)
+        old, new = frames(self.image), frames(out)
         if old.shape != new.shape:
             raise UserError(
                 f"{out} has another size than {self.image}; the file has been changed since it was written."
@@ -195,6 +213,15 @@ def draw(
         batch_size=settings["batch_size"],
         pixels=True,
     )
+
+
+def frames(path: Path) -> "NDArray[Any]":
+    """Return the images of a picture, (N, H, W, 3) of whole numbers; N is 1 unless it moves."""
+    import numpy as np
+    from PIL import Image, ImageSequence
+
+    with Image.open(path) as picture:
+        return np.stack([np.asarray(frame.convert("RGB"), dtype=int) for frame in ImageSequence.Iterator(picture)])
 
 
 def write_one(image: "Tensor", out: Path, settings: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from ddim.edit.operators import Blur, Box, Grey, Linear, Mask, Operator, SuperRe
 from ddim.edit.posterior import methods, posterior, register
 from ddim.edit.resample import Resample
 from ddim.edit.restore import restore
-from ddim.edit.vary import vary
+from ddim.edit.vary import blend, vary
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
@@ -29,6 +29,7 @@ __all__ = [
     "Operator",
     "Resample",
     "SuperResolution",
+    "blend",
     "decode_exactly",
     "encode_exactly",
     "grid",

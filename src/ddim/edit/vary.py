@@ -1,4 +1,4 @@
-"""Variations of an image: noise it to a level, and sample from there (SDEdit, arXiv 2108.01073)."""
+"""Variations of an image, or of two: noise to a level, and sampling from there (SDEdit, arXiv 2108.01073)."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddim.device import evaluating
+from ddim.edit.operators import Mask
 from ddim.errors import UserError, number
 from ddim.forward import q_sample
 from ddim.noise import ImageNoise
@@ -71,3 +72,49 @@ def vary(
         raise UserError("The variations are NaN: the model's weights are broken; train it or copy it again.")
     x = x.clamp(-1, 1) if clip else x
     return x.float().cpu().reshape(len(x0), count, *model.shape)
+
+
+def blend(
+    model: "Denoiser",
+    first: Tensor,
+    second: Tensor,
+    strength: float,
+    *,
+    weight: float = 0.5,
+    mask: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Return blends of pairs of images, (B, count, C, H, W) on the CPU, float32: variations of their mixture.
+
+    The mixture is of pixels, and the model makes an image of it: of (1 - weight) first + weight second as DDPM
+    interpolates (arXiv 2006.11239, section 4.3, with one noise for both images), and of a collage by a mask as SDEdit
+    composes images (arXiv 2108.01073). `ddim.edit.interpolate` mixes codes instead, and keeps both ends.
+
+    Args:
+        model, strength, options: as for `vary`.
+        first, second: clean images in [-1, 1], (B, C, H, W) each.
+        weight: of the second image, from 0 to 1.
+        mask: (H, W), (1, H, W) or (C, H, W), 1 where the mixture shows the second image and 0 where it shows the first;
+            in place of the weight.
+
+    Raises:
+        UserError: images of different shapes, a weight or a mask out of range, both, or what `vary` refuses.
+    """
+    return vary(model, mixture(first, second, weight, mask), strength, **options)
+
+
+def mixture(first: Tensor, second: Tensor, weight: float = 0.5, mask: Tensor | None = None) -> Tensor:
+    """Return the mixture of images that `blend` starts from; the arguments and errors are its own."""
+    weight = number("The weight of a blend", weight, float, 0, 1)
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor) or first.shape != second.shape:
+        given = " and ".join(
+            str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in (first, second)
+        )
+        raise UserError(f"A blend needs two tensors of images of one shape; got {given}.")
+    if mask is None:
+        return (1 - weight) * first + weight * second
+    if weight != 0.5:
+        raise UserError("weight and mask are two ways to blend; give one of them.")
+    collage = Mask(mask)
+    collage.measured(first.shape[1:])
+    return torch.where(collage.mask.to(first.device), second, first)
