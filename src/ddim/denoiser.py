@@ -35,6 +35,7 @@ from ddim.progress import bar, hidden
 from ddim.samplers import Sampler, get, trajectory
 from ddim.sampling import Sampling, SamplingOptions
 from ddim.schedule import Schedule
+from ddim.values import Values
 
 __all__ = ["NULL", "Denoiser", "Labels"]
 
@@ -64,6 +65,7 @@ class Denoiser(nn.Module):
     Attributes:
         null_class: whether the network learns the null class -1, which guidance needs. `fit` sets it to False where
             no label is dropped.
+        values: the range and the type of the arrays that the images were; None for pictures. See `ddim.values`.
         presets: ways to sample with so many network calls that `ddim.tune` found, see `preset`.
         server: what computes the network of `sample`, see `ddim.backends.serve`; None is the network itself.
 
@@ -73,6 +75,7 @@ class Denoiser(nn.Module):
     """
 
     null_class: bool = True
+    values: Values | None = None
     presets: tuple[Preset, ...] = ()
     server: Server | None = None
 
@@ -153,7 +156,7 @@ class Denoiser(nn.Module):
         """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
         schedule, predicts, shape, classes = self.schedule, self.predicts, self.shape, self.classes
         model = type(self)(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
-        model.null_class, model.presets = self.null_class, self.presets
+        model.null_class, model.values, model.presets = self.null_class, self.values, self.presets
         return model
 
     def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:

@@ -30,6 +30,7 @@ from ddim.files import read_tensors, tensors_header, unreadable, write_bytes, wr
 from ddim.presets import Preset
 from ddim.sampling import Sampling
 from ddim.text import first_line
+from ddim.values import Values
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of saved weights
 
@@ -47,6 +48,7 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "null_class": model.null_class,
         "indexed": model.indexed,
         "sampling": {name: value for name, value in asdict(model.sampling).items() if name != "times" or value},
+        **({} if model.values is None else {"values": asdict(model.values)}),
         **({"presets": [preset.to_dict() for preset in model.presets]} if model.presets else {}),
         **about,
     }
@@ -78,6 +80,7 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
         sampling=Sampling(**config["sampling"]),
     )
     model.null_class = _null_class(config)
+    model.values = Values(**config["values"]) if "values" in config else None
     model.presets = tuple(Preset(**entry) for entry in config.get("presets", ()))
     for preset in model.presets:
         preset.check(model.schedule, model.classes)

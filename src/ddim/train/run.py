@@ -109,9 +109,7 @@ def train(
             "with --overwrite."
         )
     where = place(recipe.data)
-    opened = partial(
-        open_images, recipe.data, classes=recipe.classes, size=recipe.image_size, data_dir=data_dir, url=url
-    )
+    opened = partial(open_images, **recipe.source(), data_dir=data_dir, url=url)
     if resume:
         recipe = _as_begun(recipe, where, folder)
     distributed = Distributed(device, trackers, folder)
@@ -197,7 +195,7 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
         told = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
         network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **told)
     model = Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
-    model.null_class = recipe.plan.label_dropout > 0
+    model.null_class, model.values = recipe.plan.label_dropout > 0, images.values
     return model
 
 
@@ -233,8 +231,8 @@ def identity(images: Images, held_out: Images) -> dict[str, Any]:
 
 
 def place(data: str) -> str | None:
-    """Return the absolute path of a folder of images; None for a registered data set and for a hub id."""
-    if data in names() or not user_path(data).is_dir():
+    """Return the absolute path of a folder or an array file; None for a registered data set and for a hub id."""
+    if data in names() or not user_path(data).exists():
         return None
     return str(user_path(data).resolve())
 
@@ -290,6 +288,7 @@ def _resume(
             )
         before, now = (_fixed(table) for table in (config, {"recipe": asdict(recipe), **about}))
         added = {name: getattr(Plan(), name) for name in ("optimizer", "augment", "augmentations")}
+        added |= {name: getattr(Recipe(), name) for name in ("crop", "range")}
         before = added | before  # missing from earlier runs
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
