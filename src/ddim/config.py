@@ -86,6 +86,7 @@ class _Config(msgspec.Struct):
     sampling: _Sampling
     presets: Annotated[list[_Preset], Meta(max_length=100)] | UnsetType = UNSET
     values: _Values | UnsetType = UNSET
+    conditions: Annotated[int, Meta(ge=1, le=4096)] | UnsetType = UNSET
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

@@ -19,13 +19,22 @@ from ddim.contract import (
     check_predicts,
     check_range,
     check_shape,
+    check_vectors,
 )
 from ddim.device import evaluating
 from ddim.edit.exact import Implicit, check_plain, decode_exactly, encode_exactly
 from ddim.edit.invert import invert
 from ddim.errors import UserError, number
 from ddim.forward import q_sample
-from ddim.guidance import EVERYWHERE, Interval, autoguidance, classifier_free_in_one_call, clip_x0, share
+from ddim.guidance import (
+    EVERYWHERE,
+    Interval,
+    autoguidance,
+    classifier_free,
+    classifier_free_in_one_call,
+    clip_x0,
+    share,
+)
 from ddim.level import Denoise, Level, Prediction
 from ddim.noise import ImageNoise
 from ddim.pictures import to_uint8
@@ -58,6 +67,8 @@ class Denoiser(nn.Module):
         predicts: what the network outputs, "eps", "x0" or "v".
         shape: (C, H, W) of an image.
         classes: number of classes, or None for a model without labels.
+        conditions: length of the vector that describes an image, or None. The network takes it by name: condition=
+            (B, `conditions`), with a row of NaN for the null vector.
         indexed: True for a network trained on 0-based indices (the official DDIM code, diffusers), which
             sees t - 1 in place of t.
         sampling: the defaults of `sample`, `encode` and `decode`.
@@ -89,6 +100,7 @@ class Denoiser(nn.Module):
         *,
         indexed: bool = False,
         sampling: Sampling | None = None,
+        conditions: int | None = None,
     ) -> None:
         super().__init__()
         self._predict = predictions[predicts]
@@ -98,6 +110,7 @@ class Denoiser(nn.Module):
                 raise UserError(f"A model takes a {kind.__module__}.{kind.__name__}; got {value!r}. Create one first.")
         self.shape = check_shape(shape)
         self.classes = None if classes is None else number("The number of classes", classes, int, 1)
+        self.conditions = None if conditions is None else number("The length of conditions", conditions, int, 1, 4096)
         check_network(network, self.shape, self.classes)
         check_predicts(predicts, schedule)
         self.network, self.schedule, self.predicts = network, schedule, predicts
@@ -155,7 +168,9 @@ class Denoiser(nn.Module):
     def with_network(self, network: nn.Module) -> "Denoiser":
         """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
         schedule, predicts, shape, classes = self.schedule, self.predicts, self.shape, self.classes
-        model = type(self)(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
+        options: dict[str, Any] = {"indexed": self.indexed, "sampling": self.sampling}
+        options |= {} if self.conditions is None else {"conditions": self.conditions}  # a subclass may not take it
+        model = type(self)(network, schedule, predicts, shape, classes, **options)
         model.null_class, model.values, model.presets = self.null_class, self.values, self.presets
         return model
 
@@ -217,6 +232,7 @@ class Denoiser(nn.Module):
         clip: bool = True,
         guidance_interval: Interval | None = None,
         served: int | None = None,
+        conditions: Any = None,
     ) -> Denoise:
         """Return the model as a `Denoise` function, the form that samplers take.
 
@@ -225,10 +241,12 @@ class Denoiser(nn.Module):
             guidance, clip, guidance_interval: see `sample`, which has the same errors. No preset is used.
             served: B, for the network as `sample` computes it: by `server`, if there is one, without gradients. None
                 is the network itself.
+            conditions: (B, D) the vector of each image, see `sample`.
         """
         given, weight, interval = check_conditions(self, labels, None, guidance, guidance_interval)
+        vectors = check_vectors(self, conditions, None if given is None else len(given))
         network = self.network if served is None else self._served(served, None, float(weight != 1))
-        return self._denoise(network, given, clip, weight, interval)
+        return self._denoise(network, given, clip, weight, interval, conditions=vectors)
 
     def _denoise(
         self,
@@ -237,10 +255,15 @@ class Denoiser(nn.Module):
         clip: bool,
         guidance: float = 1.0,
         interval: Interval = EVERYWHERE,
-        weak: Callable[[Tensor | None], Denoise] | None = None,
+        weak: Callable[..., Denoise] | None = None,
+        conditions: Tensor | None = None,
     ) -> Denoise:
         predict = partial(self._predicted, network)
-        if weak is None:
+        if conditions is not None:
+            told = partial(self._predicted, partial(network, condition=conditions), label=labels)
+            other = partial(predict, label=None) if weak is None else weak(labels, conditions=conditions)
+            denoise = classifier_free(told, other, guidance, interval)
+        elif weak is None:
             denoise = classifier_free_in_one_call(predict, labels, NULL, guidance, interval)
         else:
             denoise = autoguidance(partial(predict, label=labels), weak(labels), guidance, interval)
@@ -289,6 +312,7 @@ class Denoiser(nn.Module):
         batch_size: int | None = None,
         progress: bool = True,
         pixels: bool = False,
+        conditions: Any = None,
     ) -> Tensor:
         """Return new images, (count, C, H, W) on the CPU, float32 in [-1, 1].
 
@@ -312,6 +336,8 @@ class Denoiser(nn.Module):
             clip: whether each predicted x0 is clipped to [-1, 1]. Without, images may leave that range.
             batch_size: images at a time; None is 64.
             progress: whether to show a progress bar.
+            conditions: (count, D) the vector of each image, or (D,) one for all, with NaN for any; None is any for all.
+                Guidance leads away from the null vector and class. The network itself computes.
             pixels: whether to return the images as uint8, in 256 grey levels: a quarter of the memory.
 
         Raises:
@@ -335,6 +361,7 @@ class Denoiser(nn.Module):
             labels = (first % self.classes + torch.arange(count)) % self.classes
         weight, limits = guidance_of(preset, guidance, guidance_interval, weak)
         classes, weight, interval = check_conditions(self, labels, count, weight, limits, weak)
+        vectors = check_vectors(self, conditions, count)
         batch_size = min(batch_size, count)
         batches, steps = -(-count // batch_size), len(levels) - 1
         calls = batches * method.calls(levels)
@@ -346,14 +373,18 @@ class Denoiser(nn.Module):
             hidden(not progress),
             bar(total=batches * steps, desc=f"sampling {count}", unit="step") as steps_bar,
         ):
-            guide = weak and partial(weak._denoise, weak._served(batch_size, math.ceil(calls * guided)), clip=False)
-            network = self._served(batch_size, calls, 0.0 if weak else guided)
+            if vectors is None:
+                guide = weak and partial(weak._denoise, weak._served(batch_size, math.ceil(calls * guided)), clip=False)
+                network = self._served(batch_size, calls, 0.0 if weak else guided)
+            else:
+                guide, network = weak and partial(weak._denoise, weak.network, clip=False), self.network
             for start in range(0, count, batch_size):
                 rows = range(start, min(start + batch_size, count))
                 noise = ImageNoise(seed, (first + i for i in rows))
                 xT = noise(torch.empty(len(rows), *self.shape, device=self.device, dtype=self.image_dtype))
                 label = None if classes is None else classes[start : rows.stop]
-                denoise = self._denoise(network, label, clip, weight, interval, guide)
+                vector = None if vectors is None else vectors[start : rows.stop]
+                denoise = self._denoise(network, label, clip, weight, interval, guide, vector)
                 for x in trajectory(method, denoise, xT, levels, noise, self.schedule):  # noqa: B007
                     steps_bar.update()
                 x = x.float().cpu()

@@ -48,6 +48,7 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "null_class": model.null_class,
         "indexed": model.indexed,
         "sampling": {name: value for name, value in asdict(model.sampling).items() if name != "times" or value},
+        **({} if model.conditions is None else {"conditions": model.conditions}),
         **({} if model.values is None else {"values": asdict(model.values)}),
         **({"presets": [preset.to_dict() for preset in model.presets]} if model.presets else {}),
         **about,
@@ -78,6 +79,7 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
         config["classes"],
         indexed=config["indexed"],
         sampling=Sampling(**config["sampling"]),
+        conditions=config.get("conditions"),
     )
     model.null_class = _null_class(config)
     model.values = Values(**config["values"]) if "values" in config else None

@@ -118,7 +118,7 @@ def items(*given):
             "Item 1 of the data set holds numbers that are NaN",
         ),
         (items((torch.zeros(1, 8, 8), "cat")), "The label of item 0 of list must be a whole number; got 'cat'"),
-        (items((torch.zeros(1, 8, 8), torch.zeros(3))), "The label of item 0 of list must be a whole number"),
+        (items((torch.zeros(1, 8, 8), torch.tensor(0.5))), "The label of item 0 of list must be a whole number"),
     ],
 )
 def test_an_object_that_is_no_set_of_images_is_refused_in_one_sentence(source, reason):

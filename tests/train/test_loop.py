@@ -108,7 +108,7 @@ def test_updates_are_those_of_a_plain_loop(digits):
 
     optimizer = torch.optim.AdamW(twin.network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     for step in range(1, 5):
-        x0, _, t, noise, _ = draw_batch(plan, digits, 1000, step, range(8))
+        x0, _, t, noise, *_ = draw_batch(plan, digits, 1000, step, range(8))
         at = twin.schedule(t).like(x0)
         torch.manual_seed(int(stream(0, (step - 1) * 8, DROPOUT).integers(2**63)))
         eps = twin.network.train()(at.alpha * x0 + at.sigma * noise, t.float())

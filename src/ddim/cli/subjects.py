@@ -193,7 +193,7 @@ def both_splits(path: str | Path, size: Any) -> "Images":
     if not splits:
         raise errors[0]
     pixels, labels = (torch.cat([getattr(images, name) for images in splits]) for name in ("pixels", "labels"))
-    return replace(splits[0], pixels=pixels, labels=labels, split="all")
+    return replace(splits[0], pixels=pixels, labels=labels, split="all", conditions=None)
 
 
 def stored_copy(

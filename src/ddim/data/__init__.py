@@ -11,6 +11,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import torch
+
 from ddim.data import arrays, build, folder, hub
 from ddim.data.augmentations import PHOTOGRAPHS, SHAPE
 from ddim.data.cache import Stored
@@ -148,6 +150,9 @@ def _decoded(
         raise UserError(
             f"{name} holds no image for the split {split!r} that differs from those of the other split; add images."
         )
+    conditions = None
+    if files.vectors is not None:
+        conditions = torch.from_numpy(files.vectors[arrays.places(fact.name for fact in stored.files())])[rows]
     return Images(
         stored.pixels[rows],
         stored.labels[rows],
@@ -157,6 +162,7 @@ def _decoded(
         mirror=not files.arrays,
         augmentations=SHAPE if files.arrays else PHOTOGRAPHS,
         values=build.values_of(stored, name, range),
+        conditions=conditions,
     )
 
 

@@ -31,7 +31,8 @@ from ddim.values import DTYPES, channels_first, layout_of
 SUFFIX = ".npy"  # of the arrays in a folder
 FILES = (".npy", ".npz")
 TIFF = frozenset({".tif", ".tiff"})
-IMAGES, LABELS, CLASSES = ("images", "arr_0"), ("labels", "arr_1"), "classes"  # names of the members of a .npz file
+IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")  # names of the members of a .npz file
+CLASSES, CONDITIONS = "classes", "conditions"
 _HEADER = Lock()  # in Python 3.11, threads that parse literals at once disturb each other (cpython issue 106905)
 LOOKED_AT = 20  # files of a folder of TIFFs, to tell stacks from pictures
 
@@ -40,18 +41,24 @@ def scan(path: Path) -> Catalogue:
     """List the images of a .npy file, or of a .npz file: the rows of its array.
 
     In a .npz file the images are the array `images` or `arr_0`, or the only array of three or four axes; `labels` or
-    `arr_1` are integers, one for each image, and `classes` the names of the classes.
+    `arr_1` are integers, one for each image, `classes` the names of the classes, and `conditions` a vector for each
+    image.
 
     Raises:
         UserError: the file cannot be read, or its arrays are no images with labels.
     """
-    images, labels, names = _members(path)
+    images, labels, names, vectors = _members(path)
     if images.ndim not in (3, 4) or not len(images):
         raise UserError(
             f"The array in {path} has the shape {images.shape}; images are an array (N, C, H, W), (N, H, W, C) with 1, "
             "3 or 4 channels, or (N, H, W), with at least one image."
         )
     layout_of(images.shape[1:], f"An image in {path}")
+    if vectors is not None and (vectors.ndim != 2 or len(vectors) != len(images) or vectors.dtype.kind not in "iuf"):
+        raise UserError(
+            f"The conditions in {path} must be {len(images):,} vectors of numbers, one for each image; got "
+            f"{vectors.dtype} of shape {vectors.shape}."
+        )
     check_dtype(images.dtype, f"The array in {path}")
     status = path.stat()
     classes, labels = _classes(path, labels, len(images), names)
@@ -61,6 +68,7 @@ def scan(path: Path) -> Catalogue:
         entries=[Entry(f"{path.name}[{i}]", label, None, partial(_row, images, i)) for i, label in enumerate(labels)],
         identity=f"arrays {str(path.resolve())!a}",
         state=f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}",
+        vectors=vectors,
         arrays=True,
     )
 
@@ -164,11 +172,11 @@ def _tifffile() -> Any:
     return tifffile
 
 
-def _members(path: Path) -> tuple[npt.NDArray[Any], Any, Any]:
-    """Return the images of a file, and of a .npz file its labels and the names of its classes, or None."""
+def _members(path: Path) -> tuple[npt.NDArray[Any], Any, Any, Any]:
+    """Return the images of a file, and of a .npz file its labels, the names of its classes and conditions, or None."""
     try:
         if path.suffix.lower() == SUFFIX:
-            return np.load(path, mmap_mode="r", allow_pickle=False), None, None
+            return np.load(path, mmap_mode="r", allow_pickle=False), None, None, None
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it is no archive of arrays")
@@ -177,7 +185,8 @@ def _members(path: Path) -> tuple[npt.NDArray[Any], Any, Any]:
             if image is None:
                 image = _only(file, path)
             label = next((name for name in LABELS if name in names), None)
-            return file[image], None if label is None else file[label], file[CLASSES] if CLASSES in names else None
+            known = [file[name] if name in names else None for name in (label, CLASSES, CONDITIONS)]
+            return file[image], known[0], known[1], known[2]
     except OSError as error:
         raise unreadable(path, error, "copy it again") from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, NotImplementedError) as error:
@@ -197,6 +206,11 @@ def _only(file: Any, path: Path) -> str:
             f"{' or '.join(IMAGES)}{guess}; name them so: numpy.savez(path, images=..., labels=...)."
         )
     return str(found[0])
+
+
+def places(names: Iterable[str]) -> list[int]:
+    """Return the row of each image of an array file, by the names that `scan` gives."""
+    return [int(name.rpartition("[")[2].rstrip("]")) for name in names]
 
 
 def _classes(path: Path, labels: Any, count: int, names: Any) -> tuple[tuple[str, ...], Sequence[int]]:

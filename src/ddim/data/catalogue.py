@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedReader, BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from ddim.data.images import class_indices
 
@@ -41,6 +43,7 @@ class Catalogue:
     selected: bool = False  # whether the user selected exactly these classes
     splits: str = ""  # a sentence: which folders are the splits, and which others are not used
     warning: str = ""  # a sentence: which folders have the name of a split and are read as classes
+    vectors: npt.NDArray[Any] | None = None  # of an array file: the condition of each of its rows, selected or not
     arrays: bool = False  # whether the files are arrays, read without loss, and not pictures
 
     def select(self, classes: str | Sequence[str | int]) -> "Catalogue":

@@ -18,6 +18,7 @@ from ddim.registry import Registry
 from ddim.text import listed
 from ddim.values import DTYPES, MOST_PIXELS, Values
 
+LONGEST = 4096  # numbers of the condition of an image
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -38,6 +39,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         mirror: whether training may mirror images left to right: airplanes, not digits.
         augmentations: what training with `Plan.augment` may do to them, see `ddim.data.augmentations`.
         values: the range and the type of the numbers of arrays; None for pictures.
+        conditions: (N, D) float32, a vector that describes each image; None for images without.
 
     Raises:
         UserError: pixels, labels, classes or grey levels of another kind or shape. The values of the pixels are not
@@ -53,6 +55,7 @@ class Images(Dataset[tuple[Tensor, int]]):
     mirror: bool = False
     augmentations: Augmentations = field(default_factory=lambda: SHAPE)
     values: Values | None = None
+    conditions: Tensor | None = None
 
     def __post_init__(self) -> None:
         parts: tuple[tuple[str, Any], ...] = (("pixels", self.pixels), ("labels", self.labels))
@@ -99,6 +102,8 @@ class Images(Dataset[tuple[Tensor, int]]):
             )
         if self.values is None and (not isinstance(levels, Integral) or not 2 <= int(levels) <= 256):
             raise UserError(f"The grey levels of Images must be a whole number from 2 to 256; got {levels!r}.")
+        if self.conditions is not None:
+            object.__setattr__(self, "conditions", _vectors(self.conditions, len(self.labels)))
         object.__setattr__(self, "labels", self.labels.long())
         object.__setattr__(self, "classes", tuple(names))
 
@@ -156,6 +161,7 @@ class Images(Dataset[tuple[Tensor, int]]):
             self,
             pixels=self.pixels[keep],
             labels=matches[keep].int().argmax(dim=1),
+            conditions=None if self.conditions is None else self.conditions[keep],
             classes=tuple(self.classes[label] for label in old),
         )
 
@@ -191,6 +197,17 @@ class Images(Dataset[tuple[Tensor, int]]):
         if self.values is not None:
             return self.values.to_unit(pixels)
         return pixels.float() / (cast(int, self.grey_levels) - 1) * 2 - 1
+
+
+def _vectors(conditions: Tensor, count: int) -> Tensor:
+    """Return conditions as (N, D) float32. Raises `UserError` for another shape, and for NaN, the null vector."""
+    shape = tuple(conditions.shape)
+    if len(shape) != 2 or shape[0] != count or not 1 <= shape[1] <= LONGEST or not conditions.float().isfinite().all():
+        raise UserError(
+            f"The conditions of Images are {count:,} vectors of 1 to {LONGEST:,} finite numbers, one for each image; "
+            f"got {str(conditions.dtype).removeprefix('torch.')} of shape {shape}."
+        )
+    return conditions.float()
 
 
 def check_images(images: object) -> None:

@@ -78,11 +78,17 @@ class Parts(NamedTuple):
 
     image: Any
     label: Any = None
+    vector: Any = None  # its condition
 
 
 def parts(item: Any) -> Parts:
-    """Return the image and the label of an item, an image or a sequence (image, label, ...)."""
-    return Parts(*item[:2]) if isinstance(item, tuple | list) and item else Parts(item)
+    """Return what an item holds: an image, or a sequence of an image, an integer label and a vector, or one of them."""
+    if not isinstance(item, tuple | list) or not item:
+        return Parts(item)
+    image, *others = item[:3]
+    vectors = [other for other in others if isinstance(other, np.ndarray | Tensor) and other.ndim == 1]
+    labels = [other for other in others if not any(other is vector for vector in vectors)]
+    return Parts(image, *(found[0] if found else None for found in (labels, vectors)))
 
 
 def open_items(source: Any, name: str = "", range: tuple[float, float] | None = None) -> Images:
@@ -92,8 +98,8 @@ def open_items(source: Any, name: str = "", range: tuple[float, float] | None = 
 
     Args:
         source: an array or tensor (N, C, H, W), (N, H, W, C) with 1, 3 or 4 channels, or (N, H, W); or a data set whose
-            items are images, arrays or tensors of one shape, or tuples of an image and an integer label. It is read
-            once, for its labels and its range.
+            items are images, arrays or tensors of one shape, or tuples of an image and an integer label, a vector (its
+            condition), or both. It is read once, for its labels, its conditions and its range.
         name: of the set; its type if not given.
         range: the numbers that become -1 and 1, see `ddim.values.chosen_range`.
 
@@ -149,16 +155,20 @@ def _of_dataset(source: Any, name: str, range: tuple[float, float] | None) -> Im
     layout = layout_of(array.shape, "Item 0 of the data set")
     check_dtype(array.dtype, "Item 0 of the data set")
     items = Items(source, channels_first(array, layout).shape, array.dtype.name, layout)
-    labels, least, greatest = [], math.inf, -math.inf
+    labels, vectors, least, greatest = [], [], math.inf, -math.inf
     for i in bar(np.arange(len(items)).tolist(), desc=f"reading {name}", unit="item"):
         item = parts(source[i])
         pixels = items.checked(item.image, i).numpy()
         least, greatest = min(least, pixels.min().item()), max(greatest, pixels.max().item())
         labels.append(_label(item.label, i, name))
+        vectors.append(torch.empty(0) if item.vector is None else torch.as_tensor(item.vector).float())
+        if vectors[i].shape != vectors[0].shape:
+            raise UserError(f"Item {i} of {name} has another condition than item 0; give vectors of one length to all.")
     dtype = array.dtype.name
     values = Values(chosen_range(f"the data set {name}", dtype, least, greatest, range), dtype, layout)
     found, classes = _named(labels, getattr(source, "classes", None), name)
-    return Images(cast(Tensor, items), torch.tensor(found), classes, name, values=values)
+    conditions = torch.stack(vectors) if len(vectors[0]) else None
+    return Images(cast(Tensor, items), torch.tensor(found), classes, name, values=values, conditions=conditions)
 
 
 def _array(image: Any, name: str) -> npt.NDArray[Any]:

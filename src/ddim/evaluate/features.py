@@ -67,7 +67,7 @@ def as_pixels(images: Pictures) -> Tensor:
 def take(images: Pictures, rows: Tensor) -> Pictures:
     """Return the images at `rows`."""
     if isinstance(images, Images):
-        return replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
+        return replace(images, pixels=images.pixels[rows], labels=images.labels[rows], conditions=None)
     return torch.as_tensor(images)[rows]
 
 

@@ -81,7 +81,7 @@ def fit(
         )
         distributed = distributed or engine
     images = open_items(images)
-    check_data(images, model.shape, model.classes)
+    check_data(images, model.shape, model.classes, model.conditions)
     if not isinstance(plan, Plan):
         raise UserError(f"fit takes a ddim.train.Plan; got {plan!r}.")
     model.null_class, model.values = plan.label_dropout > 0, images.values

@@ -174,7 +174,8 @@ class Recipe:
     """What the network outputs: the noise eps, as in the paper, the image x0, or the velocity v."""
 
     conditional: bool = False
-    """Give the network the class of each image, so that samples can be drawn by class."""
+    """Give the network the class of each image, so that samples can be drawn by class, and the vector of each image,
+    if the data have conditions."""
 
     plan: Plan = field(default_factory=Plan)
     """How to train it."""

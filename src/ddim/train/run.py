@@ -190,11 +190,15 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
 
     Raises `UserError` for a model with classes, of one of which there is no image.
     """
-    classes = images.trainable_classes() if recipe.conditional else None
+    length = 0 if images.conditions is None or not recipe.conditional else images.conditions.shape[1]
+    several = len(images.classes) > 1 or not length  # one class beside a vector says nothing
+    classes = images.trainable_classes() if recipe.conditional and several else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
         told = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
+        told |= {"conditions": length} if length else {}
         network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **told)
-    model = Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
+    known = schedule.get(recipe.schedule), recipe.predicts, images.shape, classes
+    model = Denoiser(network, *known, conditions=length or None)
     model.null_class, model.values = recipe.plan.label_dropout > 0, images.values
     return model
 
