@@ -67,6 +67,14 @@ class _Preset(msgspec.Struct, forbid_unknown_fields=True):
     guidance_interval: tuple[float, float] | UnsetType | None = UNSET
 
 
+class _Values(msgspec.Struct, forbid_unknown_fields=True):
+    """The types of a `ddim.values.Values`, which checks the rest."""
+
+    range: tuple[float, float]
+    dtype: Name
+    layout: Name
+
+
 class _Config(msgspec.Struct):
     """What describes the model, with its types and limits. Other entries, e.g. the recipe, are kept as they are."""
 
@@ -78,6 +86,8 @@ class _Config(msgspec.Struct):
     indexed: bool
     sampling: _Sampling
     presets: Annotated[list[_Preset], Meta(max_length=100)] | UnsetType = UNSET
+    values: _Values | UnsetType = UNSET
+    conditions: Annotated[int, Meta(ge=1, le=4096)] | UnsetType = UNSET
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

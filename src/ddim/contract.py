@@ -151,7 +151,7 @@ def check_conditions(
     if model.classes is None:
         if labels is not None:
             raise UserError("This model was trained without classes: leave the labels out.")
-        if guidance != 1 and weak is None:
+        if guidance != 1 and weak is None and model.conditions is None:
             raise UserError(
                 f"guidance must be 1 for a model without classes, unless a weak model guides it; got {guidance:g}."
             )
@@ -172,13 +172,15 @@ def check_conditions(
 def _check_weak(model: "Denoiser", weak: Any) -> None:
     """Raise `UserError` unless a weak model takes the images, the labels and the levels of a model."""
     try:
-        theirs, device = (weak.shape, weak.classes, weak.schedule.log_snr.tolist()), weak.device
+        theirs = weak.shape, weak.classes, weak.conditions, weak.schedule.log_snr.tolist()
+        device = weak.device
     except AttributeError:
         raise UserError(
             f"The weak model must be a ddim.Denoiser, e.g. ddim.load(run, checkpoint=step); got {weak!r}."
         ) from None
-    own = model.shape, model.classes, model.schedule.log_snr.tolist()
-    for what, mine, other in zip(("shape", "number of classes", "schedule"), own, theirs, strict=True):
+    own = model.shape, model.classes, model.conditions, model.schedule.log_snr.tolist()
+    names = "shape", "number of classes", "length of conditions", "schedule"
+    for what, mine, other in zip(names, own, theirs, strict=True):
         if mine != other:
             said = "" if what == "schedule" else f", {other} and not {mine}"
             raise UserError(
@@ -188,15 +190,45 @@ def _check_weak(model: "Denoiser", weak: Any) -> None:
         raise UserError(f"The weak model is on {device}, and the model on {model.device}; move one with weak.to(...).")
 
 
-def check_data(images: Images, shape: tuple[int, ...], classes: int | None) -> None:
+def check_vectors(model: "Denoiser", conditions: Any, count: int | None) -> Tensor | None:
+    """Return conditions on the model's device, (B, D) float32; None for the null vector.
+
+    Args:
+        model: the model.
+        conditions: an array, a tensor or lists, (B, D), or (D,) for all images; a row of NaN is the null vector.
+        count: B; None takes any number.
+
+    Raises:
+        UserError: conditions for a model without, or of another shape, or infinite.
+    """
+    if conditions is None:
+        return None
+    if model.conditions is None:
+        raise UserError("This model was made without conditions: leave the conditions out.")
+    try:
+        vectors = torch.as_tensor(conditions, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"Conditions are an array of numbers; got {conditions!r:.40}.") from error
+    given = tuple(vectors.shape)
+    vectors = vectors.expand(count or 1, -1) if vectors.ndim == 1 else vectors
+    rows = len(vectors) if count is None and vectors.ndim else count
+    if vectors.shape != (rows, model.conditions) or vectors.isinf().any():
+        raise UserError(
+            f"Conditions are a vector of {model.conditions} finite numbers for each image, or one for all, and NaN for "
+            f"any; got an array of shape {given}{' with infinite numbers' if vectors.isinf().any() else ''}."
+        )
+    return vectors.to(model.device)
+
+
+def check_data(images: Images, shape: tuple[int, ...], classes: int | None, conditions: int | None = None) -> None:
     """Check a data set against a model. To a model without classes the labels do not matter.
 
     Args:
         images: the data set.
-        shape, classes: (C, H, W) and the number of classes of the model.
+        shape, classes, conditions: (C, H, W), the number of classes, and the length of the vectors of the model.
 
     Raises:
-        UserError: not an `Images`, images of another shape, or another number of classes.
+        UserError: not an `Images`, images of another shape, another number of classes, or other vectors.
     """
     check_images(images)
     if images.shape != shape:
@@ -209,6 +241,14 @@ def check_data(images: Images, shape: tuple[int, ...], classes: int | None) -> N
             f"The model knows {classes} classes, but {images.name} has {len(images.classes)}; make the model with "
             "as many classes, or select those that it was trained on."
         )
+    if conditions is not None:
+        length = None if images.conditions is None else images.conditions.shape[1]
+        if length != conditions:
+            has = "none" if length is None else f"vectors of {length}"
+            raise UserError(
+                f"The model takes conditions of {conditions} numbers, but {images.name} has {has}; make the model with "
+                "the length of its conditions."
+            )
 
 
 def check_batch(x: Any, shape: tuple[int, ...], what: str) -> None:

@@ -9,17 +9,34 @@ import torch
 from torch import Tensor, nn
 
 from ddim import drawing, inversion
-from ddim.contract import NULL, Labels, check_conditions, check_network, check_output, check_predicts, check_shape
+from ddim.contract import (
+    NULL,
+    Labels,
+    check_conditions,
+    check_network,
+    check_output,
+    check_predicts,
+    check_shape,
+    check_vectors,
+)
 from ddim.device import evaluating
 from ddim.errors import UserError, number
 from ddim.forward import q_sample
-from ddim.guidance import EVERYWHERE, Interval, autoguidance, classifier_free_in_one_call, clip_x0
+from ddim.guidance import (
+    EVERYWHERE,
+    Interval,
+    autoguidance,
+    classifier_free,
+    classifier_free_in_one_call,
+    clip_x0,
+)
 from ddim.level import Denoise, Level, Prediction
 from ddim.predict import predictions, target
 from ddim.presets import Preset, find
 from ddim.samplers import Sampler
 from ddim.sampling import Sampling
 from ddim.schedule import Schedule
+from ddim.values import Values
 
 __all__ = ["NULL", "Denoiser", "Labels"]
 
@@ -44,6 +61,8 @@ class Denoiser(nn.Module):
         predicts: what the network outputs, "eps", "x0", "v" = alpha eps - sigma x0, or "flow" = eps - x0.
         shape: (C, H, W) of an image.
         classes: number of classes, or None for a model without labels.
+        conditions: length of the vector that describes an image, or None. The network takes it by name: condition=
+            (B, `conditions`), with a row of NaN for the null vector.
         indexed: True for a network trained on 0-based indices (the official DDIM code, diffusers), which
             sees t - 1 in place of t.
         sampling: the defaults of `sample`, `encode` and `decode`.
@@ -51,6 +70,7 @@ class Denoiser(nn.Module):
     Attributes:
         null_class: whether the network learns the null class -1, which guidance needs. `fit` sets it to False where
             no label is dropped.
+        values: the range and the type of the arrays that the images were; None for pictures. See `ddim.values`.
         presets: ways to sample with so many network calls that `ddim.tune` found, see `preset`.
         server: what computes the network of `sample`, see `ddim.backends.serve`; None is the network itself.
 
@@ -60,6 +80,7 @@ class Denoiser(nn.Module):
     """
 
     null_class: bool = True
+    values: Values | None = None
     presets: tuple[Preset, ...] = ()
     server: Server | None = None
 
@@ -73,6 +94,7 @@ class Denoiser(nn.Module):
         *,
         indexed: bool = False,
         sampling: Sampling | None = None,
+        conditions: int | None = None,
     ) -> None:
         super().__init__()
         self._predict = predictions[predicts]
@@ -82,6 +104,7 @@ class Denoiser(nn.Module):
                 raise UserError(f"A model takes a ddim.{name}; got {value!r}. Create one first.")
         self.shape = check_shape(shape)
         self.classes = None if classes is None else number("The number of classes", classes, int, 1)
+        self.conditions = None if conditions is None else number("The length of conditions", conditions, int, 1, 4096)
         check_network(network, self.shape, self.classes)
         check_predicts(predicts, schedule)
         self.network, self.schedule, self.predicts = network, schedule, predicts
@@ -139,8 +162,10 @@ class Denoiser(nn.Module):
     def with_network(self, network: nn.Module) -> "Denoiser":
         """Return the same model, of the same class, with another network, e.g. one with averaged weights."""
         schedule, predicts, shape, classes = self.schedule, self.predicts, self.shape, self.classes
-        model = type(self)(network, schedule, predicts, shape, classes, indexed=self.indexed, sampling=self.sampling)
-        model.null_class, model.presets = self.null_class, self.presets
+        options: dict[str, Any] = {"indexed": self.indexed, "sampling": self.sampling}
+        options |= {} if self.conditions is None else {"conditions": self.conditions}  # a subclass may not take it
+        model = type(self)(network, schedule, predicts, shape, classes, **options)
+        model.null_class, model.values, model.presets = self.null_class, self.values, self.presets
         return model
 
     def forward(self, x: Tensor, at: Level, label: Tensor | None = None) -> Prediction:
@@ -201,6 +226,7 @@ class Denoiser(nn.Module):
         clip: bool = True,
         guidance_interval: Interval | None = None,
         served: int | None = None,
+        conditions: Any = None,
     ) -> Denoise:
         """Return the model as a `Denoise` function, the form that samplers take.
 
@@ -209,10 +235,12 @@ class Denoiser(nn.Module):
             guidance, clip, guidance_interval: see `sample`, which has the same errors. No preset is used.
             served: B, for the network as `sample` computes it: by `server`, if there is one, without gradients. None
                 is the network itself.
+            conditions: (B, D) the vector of each image, see `sample`.
         """
         given, weight, interval = check_conditions(self, labels, None, guidance, guidance_interval)
+        vectors = check_vectors(self, conditions, None if given is None else len(given))
         network = self.network if served is None else self._served(served, None, float(weight != 1))
-        return self._denoise(network, given, clip, weight, interval)
+        return self._denoise(network, given, clip, weight, interval, conditions=vectors)
 
     def _denoise(
         self,
@@ -221,10 +249,15 @@ class Denoiser(nn.Module):
         clip: bool,
         guidance: float = 1.0,
         interval: Interval = EVERYWHERE,
-        weak: Callable[[Tensor | None], Denoise] | None = None,
+        weak: Callable[..., Denoise] | None = None,
+        conditions: Tensor | None = None,
     ) -> Denoise:
         predict = partial(self._predicted, network)
-        if weak is None:
+        if conditions is not None:
+            told = partial(self._predicted, partial(network, condition=conditions), label=labels)
+            other = partial(predict, label=None) if weak is None else weak(labels, conditions=conditions)
+            denoise = classifier_free(told, other, guidance, interval)
+        elif weak is None:
             denoise = classifier_free_in_one_call(predict, labels, NULL, guidance, interval)
         else:
             denoise = autoguidance(partial(predict, label=labels), weak(labels), guidance, interval)

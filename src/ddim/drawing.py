@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddim.contract import Labels, check_batch, check_conditions, check_finite
+from ddim.contract import Labels, check_batch, check_conditions, check_finite, check_vectors
 from ddim.device import evaluating
 from ddim.errors import UserError, number
 from ddim.forward import start
@@ -65,6 +65,7 @@ def sample(
     batch_size: int | None = None,
     progress: bool = True,
     pixels: bool = False,
+    conditions: Any = None,
 ) -> Tensor:
     """Return new images, (count, C, H, W) on the CPU, float32 in [-1, 1].
 
@@ -97,6 +98,8 @@ def sample(
         batch_size: images at a time; None is 64.
         progress: whether to show a progress bar.
         pixels: whether to return the images as uint8, in 256 grey levels: a quarter of the memory.
+        conditions: (count, D) the vector of each image, or (D,) one for all, with NaN for any; None is any for all.
+            Guidance leads away from the null vector and class. The network itself computes.
 
     Raises:
         UserError: an invalid count, label, number of steps, eta, name or interval, an `x_T` or a weak model that does
@@ -106,7 +109,7 @@ def sample(
         raise UserError("Pixels are whole numbers and have no gradient; leave out pixels or grad.")
     batch_size = 64 if batch_size is None else number("batch_size", batch_size, int, 1)
     chosen = steps, sampler, eta, spacing, seed, first, x_T, noise
-    request = _Request(model, count, *chosen, labels, guidance, guidance_interval, weak, clip, grad)
+    request = _Request(model, count, *chosen, labels, guidance, guidance_interval, weak, clip, grad, conditions)
     count, batch_size = request.count, min(batch_size, request.count)
     try:
         images = torch.empty(count, *model.shape, dtype=torch.uint8 if pixels else torch.float32)
@@ -180,6 +183,7 @@ class _Request:
         weak: "Denoiser | None" = None,
         clip: bool = True,
         grad: bool = False,
+        conditions: Any = None,
     ) -> None:
         self.model, self.count = model, (count := number("count", count, int, 1))
         preset = model.preset(steps, sampler, eta, spacing)
@@ -193,6 +197,7 @@ class _Request:
             labels = (self.first % model.classes + torch.arange(count)) % model.classes
         weight, limits = guidance_of(preset, guidance, guidance_interval, weak)
         self.labels, self.weight, self.interval = check_conditions(model, labels, count, weight, limits, weak)
+        self.vectors = check_vectors(model, conditions, count)
         self.weak = None if self.weight == 1 else weak
         self.guided = 0.0 if self.weight == 1 else share(self.interval, self.levels[:-1])  # share of the calls
         if x_T is not None:
@@ -213,15 +218,18 @@ class _Request:
             yield
 
     def prepare(self, batch_size: int) -> None:
-        """Choose what computes the networks in batches of this size: with gradients, the networks themselves."""
-        model, weak = self.model, self.weak
+        """Choose what computes the networks in batches of this size.
+
+        With gradients, and with vectors as conditions, it is the networks themselves.
+        """
+        model, weak, own = self.model, self.weak, self.grad or self.vectors is not None
         calls = -(-self.count // batch_size) * self.method.calls(self.levels)
         guide = None
         if weak is not None:
-            served = weak.network if self.grad else weak._served(batch_size, math.ceil(calls * self.guided))
+            served = weak.network if own else weak._served(batch_size, math.ceil(calls * self.guided))
             guide = partial(weak._denoise, served, clip=False)
-        network = model.network if self.grad else model._served(batch_size, calls, 0.0 if weak else self.guided)
-        self.denoise: Callable[[Tensor | None], Denoise] = partial(
+        network = model.network if own else model._served(batch_size, calls, 0.0 if weak else self.guided)
+        self.denoise: Callable[..., Denoise] = partial(
             model._denoise, network, clip=self.clip, guidance=self.weight, interval=self.interval, weak=guide
         )
 
@@ -233,7 +241,8 @@ class _Request:
         x = start(self.levels[0], drawn)
         if self.x_T is not None:
             x = self.x_T[rows.start : rows.stop].to(x)
-        denoise = self.denoise(None if self.labels is None else self.labels[rows.start : rows.stop])
+        label, vector = (None if one is None else one[rows.start : rows.stop] for one in (self.labels, self.vectors))
+        denoise = self.denoise(label, conditions=vector)
         x0 = x
 
         def remembered(x: Tensor, at: Level) -> Prediction:

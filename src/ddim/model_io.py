@@ -31,6 +31,7 @@ from ddim.files import read_tensors, tensors_header, unreadable, write_bytes, wr
 from ddim.presets import Preset
 from ddim.sampling import Sampling
 from ddim.text import first_line
+from ddim.values import Values
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of saved weights
 
@@ -48,6 +49,8 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "null_class": model.null_class,
         "indexed": model.indexed,
         "sampling": _told(model.sampling),
+        **({} if model.conditions is None else {"conditions": model.conditions}),
+        **({} if model.values is None else {"values": asdict(model.values)}),
         **({"presets": [preset.to_dict() for preset in model.presets]} if model.presets else {}),
         **about,
     }
@@ -77,8 +80,10 @@ def restore(config: dict[str, Any], network: nn.Module | None = None) -> Denoise
         config["classes"],
         indexed=config["indexed"],
         sampling=Sampling(**config["sampling"]),
+        conditions=config.get("conditions"),
     )
     model.null_class = _null_class(config)
+    model.values = Values(**config["values"]) if "values" in config else None
     model.presets = tuple(Preset(**entry) for entry in config.get("presets", ()))
     for preset in model.presets:
         preset.check(model.schedule, model.classes)

@@ -85,7 +85,7 @@ def test_all_lists_everything_and_the_picture_goes_where_it_is_wanted(zoo, tmp_p
     assert said.count("holds no image") == 25
     assert "--all" not in said
     assert "64 × 64 pixels" in said
-    assert "cropping to squares removes 33% of the area" in said
+    assert "cropping removes 33% of the area" in said
     with Image.open(tmp_path / "deep" / "grid.png") as file:
         assert file.info["ddim:picture"] == "sheet"
 

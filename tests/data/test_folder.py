@@ -36,9 +36,9 @@ def counted_decoding(monkeypatch):
     """Return the list to which the name of every file is added that is decoded from now on."""
     names, real = [], decode.decode
 
-    def decoding(file, size):
+    def decoding(file, *how):
         names.append(file.name)
-        return real(file, size)
+        return real(file, *how)
 
     monkeypatch.setattr(decode, "decode", decoding)
     return names

@@ -121,7 +121,7 @@ def mine(pixels=None, labels=None, classes=("a", "b"), **options):
     [
         (
             {"pixels": torch.rand(4, 1, 8, 8)},
-            r"uint8, .* got torch.float32: convert images in \[-1, 1\] by ddim.data.to_",
+            r"uint8, .* got torch.float32: open arrays by ddim.open_images",
         ),
         ({"pixels": torch.zeros(4, 1, 8, 8, dtype=torch.int64)}, "must be uint8, .* got torch.int64"),
         (
@@ -163,10 +163,10 @@ def test_the_remedies_give_the_images_that_were_meant():
     torch.testing.assert_close(images.batch(torch.arange(4))[0], 2 * x.permute(0, 3, 1, 2) - 1, rtol=0, atol=1.01 / 255)
 
 
-def test_training_takes_images_only(model):
-    tensors = torch.utils.data.TensorDataset(torch.zeros(4, 1, 8, 8), torch.zeros(4))
-    with pytest.raises(UserError, match=r"must be a ddim.data.Images, .* got TensorDataset"):
-        next(fit(model, tensors, Plan(steps=1)))  # type: ignore[arg-type]
+@pytest.mark.parametrize("given", ["mnist", iter([torch.zeros(1, 8, 8)]), {"images": torch.zeros(4, 1, 8, 8)}, 3])
+def test_training_takes_images_arrays_and_data_sets_only(model, given):
+    with pytest.raises(UserError, match=f"Images are a ddim.data.Images, a NumPy .* got {type(given).__name__}"):
+        next(fit(model, given, Plan(steps=1)))
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,14 @@ def test_classes_and_size_are_applied():
         ({"name_or_path": "digits", "split": "valid"}, "no split 'valid'"),
         ({"name_or_path": "digits", "classes": ["3", "ten"]}, "no class 'ten'.*0, 1, 2"),
         ({"name_or_path": "digits", "classes": []}, "No class"),
-        ({"name_or_path": "digits", "size": (32, 48)}, r"one whole number of pixels, .* square; got \(32, 48\)"),
-        ({"name_or_path": "./photos", "size": "32"}, "one whole number of pixels, .* got '32'"),
-        ({"name_or_path": "./photos", "size": 32.0}, "one whole number of pixels, .* got 32.0"),
-        ({"name_or_path": "digits", "size": True}, "one whole number of pixels, .* got True"),
+        ({"name_or_path": "digits", "size": (32, 48, 3)}, r"one whole number .* a width, .* got \(32, 48, 3\)"),
+        ({"name_or_path": "./photos", "size": "32x"}, "one whole number of pixels .* got '32x'"),
+        ({"name_or_path": "./photos", "size": "-1x8"}, "one whole number of pixels .* got '-1x8'"),
+        ({"name_or_path": "./photos", "size": 32.0}, "one whole number of pixels .* got 32.0"),
+        ({"name_or_path": "digits", "size": True}, "one whole number of pixels .* got True"),
+        ({"name_or_path": "digits", "size": (32, 2000)}, "resized to 2000 pixels"),
+        ({"name_or_path": "digits", "crop": "center"}, r"no crop 'center' \(did you mean 'centre'\?\)"),
+        ({"name_or_path": "digits", "range": (0, 16)}, "digits are pictures, whose grey levels are known"),
         ({"name_or_path": "./photos", "size": 0}, "resized to 0 pixels"),
         ({"name_or_path": ""}, "The path is empty"),
     ],
@@ -43,8 +47,12 @@ def test_what_does_not_exist_is_refused_with_what_does(request_, reason):
         open_images(**request_)
 
 
-def test_a_size_may_be_an_integer_of_numpy():
-    assert open_images("digits", size=np.int64(16)).shape == (1, 16, 16)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [(np.int64(16), (1, 16, 16)), ("16", (1, 16, 16)), ("12x10", (1, 12, 10)), ((12, 10), (1, 12, 10))],
+)
+def test_a_size_may_be_an_integer_of_numpy_or_a_height_and_a_width(size, shape):
+    assert open_images("digits", size=size).shape == shape
 
 
 def test_a_loader_that_returns_no_images_is_told(monkeypatch):

@@ -222,7 +222,7 @@ def shaded(root, low, high, dtype=np.uint8):
         root.mkdir(exist_ok=True)
         pixels = np.random.default_rng(i).integers(low, high, (8, 8), dtype, endpoint=True)
         pixels[0, :2] = low, high
-        Image.fromarray(pixels).save(root / f"{i}.tif")
+        Image.fromarray(pixels).save(root / f"{i}.png")
     return root
 
 

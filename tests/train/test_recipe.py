@@ -232,4 +232,5 @@ def test_the_recipe_of_a_run_of_ddim_0_1_is_read(tmp_path):
     written = json.loads(json.dumps(asdict(recipe)))
     later = {name: written["plan"].pop(name) for name in ("optimizer", "snapshots", "augment", "augmentations")}
     assert later == {"optimizer": "adamw", "snapshots": 16, "augment": 0.0, "augmentations": ""}  # it had no other
+    assert {name: written.pop(name) for name in ("crop", "range")} == {"crop": "centre", "range": None}
     assert written == json.loads(OLD)["recipe"]

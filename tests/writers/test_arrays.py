@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ddim.errors import UserError
+from ddim.values import Values
 from ddim.writers import ARRAYS, Request, arrays
 
 REQUEST = Request(range(5, 12), (3, 2, 4), {"seed": 1, "spacing": [3.0, 1.5], "backend": "a"}, [2, 0, 1])
@@ -51,6 +52,25 @@ def test_numpy_reads_the_images_the_classes_and_the_settings(tmp_path, suffix):
     assert np.array_equal(images, IMAGES.permute(0, 2, 3, 1).numpy())
     assert settings == {**REQUEST.settings, "first": 5, "count": 7, "row_labels": [2, 0, 1]}
     assert not any(name.startswith(".") for name in os.listdir(tmp_path))
+
+
+@SUFFIXES
+@pytest.mark.parametrize(("dtype", "layout", "shape"), [("uint16", "CHW", (3, 2, 4)), ("float64", "HWC", (2, 4, 3))])
+def test_the_images_of_a_model_of_arrays_have_their_range_type_and_layout(tmp_path, suffix, dtype, layout, shape):
+    values = Values((10, 265), dtype, layout)
+    writer = ARRAYS[suffix](tmp_path / f"a{suffix}", replace(REQUEST, values=values))
+    with writer.locked():
+        writer.begin()
+        writer.write(list(range(5, 12)), IMAGES / 127.5 - 1)
+        writer.finish()
+    assert writer.size(1) == 24 * values.itemsize
+    found = np.load(tmp_path / f"a{suffix}")
+    images = found if suffix == ".npy" else found["arr_0"]
+    assert (images.shape, images.dtype) == ((7, *shape), np.dtype(dtype))
+    order = IMAGES if layout == "CHW" else IMAGES.permute(0, 2, 3, 1)
+    np.testing.assert_allclose(images, order.numpy() + 10.0, atol=1e-4)
+    if suffix == ".npz":
+        found.close()
 
 
 @SUFFIXES

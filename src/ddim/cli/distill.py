@@ -199,4 +199,5 @@ class Distill:
         data = teacher.training_data("retrain it, or restore its images")
         recipe = recipes.of_run(network.folder)
         named = {"data": data["name_or_path"], "classes": data["classes"], "image_size": data["size"]}
+        named |= {"crop": data["crop"], "range": data["range"]}
         return replace(recipe, **named, plan=plan)

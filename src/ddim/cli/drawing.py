@@ -56,7 +56,7 @@ def drawn(
     processes: int = 1,
     after_first: Callable[["Tensor"], str | None] = lambda _: "",
 ) -> Iterator[tuple[range, "Tensor"]]:
-    """Yield the indices of each batch, and its images, (B, C, H, W) uint8.
+    """Yield the indices of each batch, and its images, (B, C, H, W), as `sample` returns them.
 
     After the first batch, say how long all will take if that is long.
 

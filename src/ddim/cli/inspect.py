@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -30,15 +30,22 @@ class Inspect:
     For example:
       ddim inspect photos/
       ddim inspect photos/ --image-size 64 --all
+      ddim inspect photos/ --image-size 48x64 --crop fit
+      ddim inspect arrays.npz
       ddim inspect photos/ --classes cat,dog --out cats-and-dogs.png
       ddim inspect mnist
       ddim inspect hf:user/name
     """
 
     what: Annotated[Positional[str], arg(metavar="DATA")]
-    """A folder of images, a named data set (see `ddim list data`), or a hub id."""
-    image_size: Annotated[int | None, arg(aliases=["--size"])] = None
-    """Side length of the images in pixels; if not given, small squares keep their size and others become 32."""
+    """A folder of images or arrays, a .npy or .npz file, a named data set (see `ddim list data`), or a hub id."""
+    image_size: Annotated[int | str | None, arg(aliases=["--size"])] = None
+    """Side length of the images in pixels, or HEIGHTxWIDTH; if not given, arrays and small squares keep their size and
+    others become 32."""
+    crop: Literal["centre", "random", "fit"] = "centre"
+    """What is kept of an image of another aspect: a window at its centre or at random, or all, with black bars."""
+    range: tuple[float, float] | None = None
+    """Of arrays: the numbers that become -1 and 1."""
     classes: str | None = None
     """Use only these classes, e.g. cat,dog."""
     all: bool = False
@@ -50,14 +57,15 @@ class Inspect:
     def run(self) -> dict[str, Any]:
         from ddim.data import catalogue, names, open_images, to_uint8
         from ddim.data.survey import spread, survey
-        from ddim.pictures import write_grid
+        from ddim.pictures import visible, write_grid
 
-        out, size = self.out, self.image_size
+        out = self.out
+        how: dict[str, Any] = {"size": self.image_size, "crop": self.crop, "range": self.range}
         if out is not None and out.suffix.lower() != ".png":
             raise UserError(f"The picture is a PNG, and --out is {out}; give a name that ends in .png.")
         if self.what in names():
             images, held_out = (
-                open_images(self.what, classes=self.classes, size=size, split=split, data_dir=self.data_dir)
+                open_images(self.what, classes=self.classes, split=split, data_dir=self.data_dir, **how)
                 for split in ("train", "test")
             )
             classes = images.classes
@@ -73,12 +81,12 @@ class Inspect:
         elif self.data_dir is not None:
             raise UserError(f"{self.what} is not one of {', '.join(names())}; leave out --data-dir.")
         else:
-            found = survey(catalogue(self.what, self.classes), size)
+            found = survey(catalogue(self.what, self.classes), **how)
             lines = [*describe(found, None if self.all else MOST)]
             name, shown, counts = found.name, found.preview(), list(found.counts)
         out = out or Path(f"{name}-inspect.png")
         print("\n".join(map(printable, lines)))
-        write_grid(shown, out)
+        write_grid(visible(shown), out)
         print(f"{printable(str(out))} shows {len(shown)} of the images, as training uses them.")
         splits = {of: {"train": train, "held_out": test} for of, train, test in counts}
         return {"name": name, "classes": splits, "description": lines, "picture": str(out)}
@@ -86,7 +94,7 @@ class Inspect:
 
 def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
     """Yield the lines about a folder, with at most `most` entries of each list; None lists all."""
-    from ddim.data.augmentations import PHOTOGRAPHS
+    from ddim.data.augmentations import PHOTOGRAPHS, SHAPE
 
     total = len(found.facts)
     train = sum(train for _, train, _ in found.counts)
@@ -109,10 +117,18 @@ def describe(found: "Survey", most: int | None = MOST) -> Iterator[str]:
         more = sum(len(group) - 1 for group in found.copies)
         yield f"Duplicates, identical byte for byte: {more:,}"
         yield from _list([" = ".join(group) for group in found.copies], most)
-    shape = (found.pixels.shape[1], found.size, found.size)
-    yield f"Training images: {train:,} of {_shape(shape)}, {_mirror(True)}; held out: {total - train:,}"
-    yield f"  cropped to their central squares, which removes {found.lost:.0%} of the area"
-    yield augmentations(PHOTOGRAPHS, shape[0])
+    shape, values = (found.pixels.shape[1], *found.size), found.values
+    yield f"Training images: {train:,} of {_shape(shape)}, {_mirror(values is None)}; held out: {total - train:,}"
+    if values is not None:
+        low, high = values.range
+        yield f"  {values.dtype} in the order {values.layout}: {low:g} becomes -1, and {high:g} becomes 1"
+    if found.crop == "fit":
+        yield "  fitted whole, with black bars"
+    elif found.lost or values is None:
+        kept = "squares" if shape[1] == shape[2] else f"windows of {shape[1]} to {shape[2]}"
+        where = "central" if found.crop == "centre" else "random"
+        yield f"  cropped to their {where} {kept}, which removes {found.lost:.0%} of the area"
+    yield augmentations(PHOTOGRAPHS if values is None else SHAPE, shape[0])
     for warning in warnings(found):
         yield f"Warning: {warning}"
 
@@ -133,11 +149,12 @@ def warnings(found: "Survey") -> Iterator[str]:
     if found.flat:
         yield f"{found.flat:,} of {counted(total, 'image')} {'has' if found.flat == 1 else 'have'} only one colour."
     if found.lost > CROPPED:
-        yield f"cropping to squares removes {found.lost:.0%} of the area; crop the images yourself to choose which."
+        yield f"cropping removes {found.lost:.0%} of the area; crop the images yourself, or keep all by --crop fit."
     if found.enlarged:
         yield (
             f"{found.enlarged:,} of {counted(total, 'image')} {'is' if found.enlarged == 1 else 'are'} smaller than "
-            f"{found.size} pixels and will be enlarged, which blurs; choose a smaller --image-size."
+            f"{' × '.join(map(str, dict.fromkeys(found.size)))} pixels and will be enlarged, which blurs; choose a "
+            "smaller --image-size."
         )
     if found.leaked:
         leaked = counted(found.leaked, "held-out image is", "held-out images are")
@@ -153,7 +170,8 @@ def augmentations(own: "Augmentations", channels: int) -> str:
 
 def _shape(shape: tuple[int, int, int]) -> str:
     channels, height, width = shape
-    return f"{height} × {width} pixels, {'colour' if channels == 3 else 'grey'}"
+    kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    return f"{height} × {width} pixels, {kind}"
 
 
 def _mirror(mirror: bool) -> str:

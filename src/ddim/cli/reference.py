@@ -50,9 +50,9 @@ class RealFlags:
         if against is None:
             source = subjects[0].training_data()
         else:
-            source = {"name_or_path": against, "size": models[0].model.shape[-1] if models else None}
+            source = {"name_or_path": against, "size": models[0].model.shape[1:] if models else None}
             if not models and against not in names():
-                source["size"] = _side(folders[0], against)
+                source["size"] = _size(folders[0], against)
         whole = against is not None and against not in names() and Path(against).is_dir()
         if whole and (self.split is not None or self.data_dir is not None):
             raise UserError(f"{against} is a folder, which is used whole: leave out --split and --data-dir.")
@@ -78,14 +78,13 @@ class RealFlags:
         return chosen
 
 
-def _side(folder: Subject, against: str) -> int | None:
-    """Return the side to which real images are brought for those in a folder; None if they keep their own size."""
+def _size(folder: Subject, against: str) -> tuple[int, ...] | None:
+    """Return the size to which real images are brought for those in a folder; None if they keep their own."""
     from ddim.data.build import KEPT_SIZE
 
-    _, height, width = folder.shape
-    side = height if height == width else None
-    sizes = sizes_of(stored_copy(against, side))
-    return None if len(sizes) == 1 and all(high == wide <= KEPT_SIZE for high, wide in sizes) else side
+    size = folder.shape[1:]
+    sizes = sizes_of(stored_copy(against, size))
+    return None if len(sizes) == 1 and all(high == wide <= KEPT_SIZE for high, wide in sizes) else size
 
 
 def _check_sizes(folders: Sequence[Subject], shape: Shape, name_or_path: str, **options: Any) -> None:

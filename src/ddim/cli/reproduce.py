@@ -74,7 +74,7 @@ class Reproduce:
         else:
             recipe, name = _recipe("digits" if self.what is None else self.what)
             recipe = replace(recipe, plan=self._limited(recipe.plan))
-            source = {"name_or_path": recipe.data, "classes": recipe.classes, "size": recipe.image_size}
+            source = recipe.source()
         out = out or Path("runs", f"{name}-quick" if self.quick else name)
         writable(out)
         model = self._trained(recipe, out) if given is None else self._adopt(given, source, out)
@@ -180,6 +180,8 @@ def _recipe(what: str) -> tuple[Recipe, str]:
     path = user_path(what)
     if what in recipes.names():
         return recipes.shipped(what), what
+    if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
+        return Recipe(data=what), path.stem
     if path.is_file() or path.suffix.lower() == ".toml":
         return recipes.read(path), path.stem
     if path.is_dir() or what in data.names():

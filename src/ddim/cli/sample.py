@@ -6,7 +6,7 @@ import re
 import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,8 +66,9 @@ class Sample:
     batch_size: int | None = None
     """Number of images to sample together, 64 if not given; it changes the speed, not the images."""
     out: PathFlag | None = None
-    """A .png file for one grid, a folder for one file per image, or a .npy or .npz file for one array; if not given, a
-    grid in RUN/samples, named after the settings. Repeat a command that was interrupted: it continues."""
+    """A .png file for one grid, a folder for one file per image, or a .npy or .npz file for one array, in the range and
+    type of the arrays that the model was trained on; if not given, a grid in RUN/samples, named after the settings.
+    Repeat a command that was interrupted: it continues."""
     checkpoint: int | None = None
     """Use the weights saved at this training step, one of those in RUN/checkpoints."""
     raw: bool = False
@@ -130,16 +131,17 @@ class Sample:
         for one in filter(None, (model, weak)):
             serve(one, self.compute.backend, self.compute.precision, spare=SHORT if short else 0.0)
         writers: dict[str, type[Writer]] = {**ARRAYS, "folder": PngFolder}
+        values = model.values if kind in ARRAYS else None
         there = None
         if self.out is not None and kind in writers:
-            there = writers[kind](self.out, Request(range(1), model.shape, {}))
+            there = writers[kind](self.out, Request(range(1), model.shape, {}, values=values))
         guided, main = self.guided.options(), distributed is None or distributed.main
         options, plan = self.sampling.options(), self.planned.plan(model, count, there, main, weak=weak, **guided)
         if plan:
             options, size = {"steps": plan["steps"]}, plan["batch_size"]
         preset = model.preset(**options)
         settings = self._settings(model, folder, options, preset) | ({"plan": plan} if plan else {})
-        settings["batch_size"] = size
+        settings |= {"batch_size": size} | ({} if values is None else {"values": asdict(values)})
         out = self.out
         if out is None:
             name = f"{self._name(model, settings, preset, len(labels) if labels else 64, count)}.png"
@@ -156,7 +158,7 @@ class Sample:
             if model.classes is None
             else [(self.first + i) % model.classes for i in range(min(model.classes, count))]
         )
-        request = Request(rows, model.shape, settings, in_turn if labels is None else labels)
+        request = Request(rows, model.shape, settings, in_turn if labels is None else labels, values)
 
         def sample(part: range, progress: bool) -> "Tensor":
             return model.sample(
@@ -170,7 +172,7 @@ class Sample:
                 clip=self.clip,
                 batch_size=size,
                 progress=progress,
-                pixels=True,
+                pixels=values is None,
             )
 
         draw = partial(drawn, sample, size)
@@ -182,7 +184,8 @@ class Sample:
             write_grid(images, out, columns, settings)
             print(f"{counted(count, 'image')} in {out} ({model.backend}).")
             return {**results, "seconds": time.monotonic() - began, "backend": model.backend}
-        check_room(place, count, count * (BLOCK if kind == "folder" else math.prod(model.shape)), of_all=True)
+        image = BLOCK if kind == "folder" else math.prod(model.shape) * (1 if values is None else values.itemsize)
+        check_room(place, count, count * image, of_all=True)
         with nullcontext() if distributed is None else distributed.main_first():
             for one in filter(None, (weak, model)):
                 weight = 1.0 if weak else settings["guidance"]

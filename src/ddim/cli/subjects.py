@@ -76,7 +76,8 @@ class Subject:
         if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), str):
             raise UserError(f"{self.name} does not say what it was trained on; {remedy}")
         data = source(config, self.name, remedy)
-        return {"name_or_path": data, "classes": recipe.get("classes"), "size": recipe.get("image_size")}
+        known = {"name_or_path": data, "classes": recipe.get("classes"), "size": recipe.get("image_size")}
+        return {**known, "crop": recipe.get("crop", "centre"), "range": recipe.get("range")}
 
     @cached_property
     def shape(self) -> Shape:
@@ -143,6 +144,7 @@ class Subject:
         from ddim.config import read_config
         from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
+        from ddim.evaluate.features import as_pixels
         from ddim.model_io import fingerprint
         from ddim.report.run_folder import images_seen, read_metrics
 
@@ -164,8 +166,8 @@ class Subject:
                 "sampling": f"{model.describe_sampling(own, **options)}{', ' * bool(how)}{how}",
             }
             return pixels, {key: value for key, value in facts.items() if value is not None}
-        kept = self.shape[1:] == shape[1:] and shape[1] <= KEPT_SIZE  # then the copy exists
-        pixels = both_splits(self.folder, None if kept else shape[1]).pixels
+        kept = self.shape[1:] == shape[1:] and shape[1] == shape[2] <= KEPT_SIZE  # then the copy exists
+        pixels = as_pixels(both_splits(self.folder, None if kept else shape[1:]))
         if pixels.shape[1] == 1:
             pixels = pixels.expand(-1, shape[0], -1, -1)
         if tuple(pixels.shape[1:]) != shape:
@@ -176,7 +178,7 @@ class Subject:
         return pixels, {}
 
 
-def both_splits(path: str | Path, size: int | None) -> "Images":
+def both_splits(path: str | Path, size: Any) -> "Images":
     """Return all images of a folder as one set. Raises `UserError` if there are none."""
     import torch
 
@@ -191,14 +193,16 @@ def both_splits(path: str | Path, size: int | None) -> "Images":
     if not splits:
         raise errors[0]
     pixels, labels = (torch.cat([getattr(images, name) for images in splits]) for name in ("pixels", "labels"))
-    return replace(splits[0], pixels=pixels, labels=labels, split="all")
+    return replace(splits[0], pixels=pixels, labels=labels, split="all", conditions=None)
 
 
-def stored_copy(name_or_path: str, size: int | None, classes: str | None = None) -> "Stored":
-    """Return the decoded copy of a folder or of a hub data set, see `ddim.data.open_images`."""
+def stored_copy(
+    name_or_path: str, size: Any, classes: str | None = None, crop: str = "centre", range: Any = None
+) -> "Stored":
+    """Return the decoded copy of a folder or of a hub data set, see `ddim.data.open_images`; a range has no effect."""
     from ddim.data import build, catalogue
 
-    return build.stored(catalogue(name_or_path, classes), size)
+    return build.stored(catalogue(name_or_path, classes), size, crop)
 
 
 def sizes_of(stored: "Stored") -> set[tuple[int, int]]:

@@ -26,13 +26,16 @@ class Train:
       ddim train mnist --minutes 30 --device cuda
       ddim train cifar10 --classes airplane,ship --network plain
       ddim train photos/ --image-size 64
+      ddim train photos/ --image-size 48x64 --crop fit
+      ddim train arrays.npz
       ddim train my-recipe.toml --epochs 50 --out runs/mine
       ddim train runs/mnist --resume --minutes 60
       torchrun --nproc-per-node 4 -m ddim train mnist
     """
 
     what: Annotated[Positional[str], arg(metavar="[WHAT]")] = "digits"
-    """A recipe (`ddim list recipes` or a TOML file), a data set, a folder of images, a hub id, or a run."""
+    """A recipe (`ddim list recipes` or a TOML file), a data set, a folder of images or arrays, a .npy or .npz file, a
+    hub id, or a run."""
     out: PathFlag | None = None
     """Folder of the run; runs/NAME if not given."""
     device: Device = None
@@ -80,7 +83,8 @@ class Train:
         what = user_path(self.what)
         if _is_run(what):
             return what
-        return Path("runs") / (what.stem if what.suffix == ".toml" else what.resolve().name or "images")
+        file = what.suffix.lower() in (".toml", ".npy", ".npz")
+        return Path("runs") / (what.stem if file else what.resolve().name or "images")
 
     def _source(self) -> str:
         from ddim.config import read_config

@@ -1,8 +1,8 @@
 """Decoded images on the disk: one file, whole or absent, whose pixels are memory-mapped.
 
-The file is in the safetensors format (https://github.com/huggingface/safetensors): `pixels` (N, C, H, W) uint8,
-training images before test images, `labels` (N,) int64, and JSON as bytes in `about` and `files`. The code
-here writes it block by block, which the safetensors package cannot.
+The file is in the safetensors format (https://github.com/huggingface/safetensors): `pixels` (N, C, H, W), uint8 or the
+type of the arrays, training images before test images, `labels` (N,) int64, and JSON as bytes in `about` and `files`.
+The code here writes it block by block, which the safetensors package cannot.
 """
 
 import json
@@ -24,6 +24,8 @@ from ddim.errors import UserError
 from ddim.files import writing
 
 BLOCK = 1 << 20  # bytes of pixels per checksum, approximately
+TYPES = {"U8": "<u1", "I8": "<i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
+"""Type in the safetensors format -> NumPy's."""
 CHECKED = 64  # blocks verified at each opening; a truncated file has the wrong length
 
 
@@ -39,8 +41,8 @@ class Fact(NamedTuple):
     mode: str
     format: str
     colour: bool
-    darkest: int  # of the pixels, 0 to 255
-    brightest: int
+    darkest: float  # of the pixels, 0 to 255; of an array, its least number
+    brightest: float
     flat: bool  # all pixels have one colour
 
 
@@ -48,7 +50,7 @@ class Fact(NamedTuple):
 class Stored:
     """A cached copy of a folder or hub data set."""
 
-    pixels: Tensor  # (N, C, H, W) uint8, memory-mapped; training images come first
+    pixels: Tensor  # (N, C, H, W), memory-mapped; training images come first
     labels: Tensor  # (N,) int64
     classes: tuple[str, ...]
     train: int  # number of training images
@@ -56,7 +58,8 @@ class Stored:
     path: Path
     files_at: tuple[int, int]  # byte range of `files`
     files_sum: int  # the CRC-32 of `files`
-    levels: tuple[int, int]  # the darkest and the brightest of all pixels
+    levels: tuple[float, float]  # the darkest and the brightest of all pixels
+    layout: str = ""  # of arrays, the order of their axes, see `ddim.values`; "" for pictures
     fresh: bool = False  # whether the images were decoded just now
 
     def files(self) -> list[Fact]:
@@ -77,17 +80,18 @@ class Stored:
         return [Fact(*row) for row in json.loads(text)]
 
 
-def rows_in_block(shape: Sequence[int]) -> int:
-    """Return the number of images of a shape (C, H, W) in a block, at least one."""
-    return max(1, BLOCK // math.prod(shape))
+def rows_in_block(shape: Sequence[int], itemsize: int = 1) -> int:
+    """Return the number of images of a shape (C, H, W) in a block, at least one; `itemsize` is in bytes."""
+    return max(1, BLOCK // (math.prod(shape) * itemsize))
 
 
 def write(
     path: Path,
-    blocks: Iterable[npt.NDArray[np.uint8]],
+    blocks: Iterable[npt.NDArray[Any]],
     shape: tuple[int, int, int, int],
     files: Sequence[Fact],
     about: dict[str, Any],
+    dtype: str = "<u1",
 ) -> None:
     """Write a file block by block, so that only one block is in memory at a time.
 
@@ -96,7 +100,9 @@ def write(
         blocks: the pixels in order, `rows_in_block` images in each but the last.
         shape: (N, C, H, W) of all pixels.
         files: what to store of each of the N image files.
-        about: the `classes`, the number of `train` images, the `levels` of the pixels, and the `skipped` files.
+        about: the `classes`, the number of `train` images, the `levels` of the pixels, and the `skipped` files;
+            of arrays also their `layout`.
+        dtype: the type of the pixels, one of the values of `TYPES`.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -107,8 +113,10 @@ def write(
         "files": ("U8", None, json.dumps(files, separators=(",", ":")).encode()),
     }
     rest = b"".join(data for _, _, data in small.values())
-    end = math.prod(shape)
-    table: dict[str, Any] = {"pixels": {"dtype": "U8", "shape": shape, "data_offsets": (0, end)}}
+    itemsize = np.dtype(dtype).itemsize
+    end = math.prod(shape) * itemsize
+    kinds = {ours: theirs for theirs, ours in TYPES.items()}
+    table: dict[str, Any] = {"pixels": {"dtype": kinds[dtype], "shape": shape, "data_offsets": (0, end)}}
     for name, (kind, dims, data) in small.items():
         table[name] = {"dtype": kind, "shape": dims or (len(data),), "data_offsets": (end, end + len(data))}
         end += len(data)
@@ -121,7 +129,9 @@ def write(
         return len(text).to_bytes(8, "little") + text
 
     with writing(path, ELSEWHERE) as draft, draft.open("wb") as file:
-        file.write(head([0] * -(-shape[0] // rows_in_block(shape[1:]))))  # room for the checksums, written below
+        file.write(
+            head([0] * -(-shape[0] // rows_in_block(shape[1:], itemsize)))
+        )  # room for the checksums, written below
         sums = []
         for block in blocks:
             data = block.tobytes()
@@ -152,7 +162,8 @@ def read(path: Path) -> Stored | None:
             file.seek(start + first)
             rest = file.read()
         # "c", copy on write: PyTorch wants memory that may be written; the file is never changed
-        pixels = np.memmap(path, np.uint8, "c", start, tuple(table["pixels"]["shape"]))
+        kind, shape = np.dtype(TYPES[table["pixels"]["dtype"]]), tuple(table["pixels"]["shape"])
+        pixels = np.memmap(path, kind, "c", start, shape)
         if zlib.crc32(rest) != int(sums["rest"], 16) or not _intact(pixels, sums["crc32"].split()):
             return None
         about = json.loads(rest[middle - first : last - first])
@@ -167,6 +178,7 @@ def read(path: Path) -> Stored | None:
             files_at=(start + last, start + end),
             files_sum=zlib.crc32(rest[last - first :]),
             levels=(darkest, brightest),
+            layout=about.get("layout", ""),
         )
     except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # all but the first are from damaged JSON
@@ -177,9 +189,9 @@ def _crc(table: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(table).encode())
 
 
-def _intact(pixels: npt.NDArray[np.uint8], sums: list[str]) -> bool:
+def _intact(pixels: npt.NDArray[Any], sums: list[str]) -> bool:
     """Return whether the blocks are as they were written; of many, `CHECKED` are read, evenly spread."""
-    rows = rows_in_block(pixels.shape[1:])
+    rows = rows_in_block(pixels.shape[1:], pixels.itemsize)
     checked = {round(at) for at in np.linspace(0, len(sums) - 1, min(CHECKED, len(sums)))}
     return len(sums) == -(-len(pixels) // rows) and all(
         zlib.crc32(pixels[i * rows : (i + 1) * rows].tobytes()) == int(sums[i], 16) for i in sorted(checked)

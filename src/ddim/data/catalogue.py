@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedReader, BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
 
 from ddim.data.images import class_indices
 
@@ -41,6 +43,8 @@ class Catalogue:
     selected: bool = False  # whether the user selected exactly these classes
     splits: str = ""  # a sentence: which folders are the splits, and which others are not used
     warning: str = ""  # a sentence: which folders have the name of a split and are read as classes
+    vectors: npt.NDArray[Any] | None = None  # of an array file: the condition of each of its rows, selected or not
+    arrays: bool = False  # whether the files are arrays, read without loss, and not pictures
 
     def select(self, classes: str | Sequence[str | int]) -> "Catalogue":
         """Return only some classes, as `Images.select` does; images of other classes are never decoded."""
@@ -62,13 +66,13 @@ def summary(skipped: Sequence[Skipped], count: int) -> str:
     return "; ".join(f"{name} {reason}" for name, reason in skipped[:count]) + more
 
 
-def contrast(levels: tuple[int, int]) -> str:
+def contrast(levels: tuple[float, float]) -> str:
     """Return a warning about images whose darkest and brightest pixels are nearly equal; "" for others."""
     darkest, brightest = levels
     if brightest <= LITTLE_CONTRAST:
-        return f"no pixel is above {brightest} of 255; if the files hold 12 bits in 16, multiply them by 16 first."
+        return f"no pixel is above {brightest:g} of 255; if the files hold 12 bits in 16, multiply them by 16 first."
     if brightest - darkest <= LITTLE_CONTRAST:
-        return f"all pixels lie between {darkest} and {brightest} of 255; increase the contrast of the files first."
+        return f"all pixels lie between {darkest:g} and {brightest:g} of 255; increase the contrast of the files first."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Decode an image file of any usual format to a small square of 8-bit pixels."""
+"""Decode an image file of any usual format to a few 8-bit pixels."""
 
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ddim.data.crop import placed
 from ddim.pictures import KIND, SHEET
 from ddim.text import one_line
 
@@ -25,24 +26,26 @@ class Unreadable(Exception):
 
 
 class Picture(NamedTuple):
-    """A decoded image: pixels (3, size, size) uint8; width, height, mode and format of the file."""
+    """A decoded image: pixels (C, H, W), uint8 in three channels; width, height, mode and format of the file."""
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[Any]
     width: int
     height: int
     mode: str
     format: str
 
 
-def decode(file: BinaryIO, size: int) -> Picture:
-    """Return the central square of an image at size x size pixels.
+def decode(file: BinaryIO, size: int | tuple[int, int], crop: str = "centre", key: str = "") -> Picture:
+    """Return an image at another size.
 
     The image is rotated by its EXIF orientation, converted to 8 bits on white (see `flatten`), cropped to the
-    largest central square, and resized: bicubic, antialiased. Of several frames or pages, the first is read.
+    largest window of the aspect of `size`, and resized: bicubic, antialiased. Of several frames or pages, the first is
+    read.
 
     Args:
         file: the bytes of a PNG, JPEG, WebP, BMP, TIFF, GIF or PNM, whatever the file is called.
-        size: pixels a side.
+        size: (height, width) in pixels, or the side of a square.
+        crop, key: which part of the image, see `ddim.data.crop.placed`.
 
     Raises:
         Unreadable: the file is broken, not an image, of another format, too large, or a sheet that ddim drew.
@@ -59,20 +62,23 @@ def decode(file: BinaryIO, size: int) -> Picture:
                 )
             # A JPEG is decoded many times faster at 1/2, 1/4 or 1/8 of its size; at three times the size that is
             # needed, the difference is invisible.
-            image.draft(image.mode, (3 * size, 3 * size))
+            tall, wide = (size, size) if isinstance(size, int) else size
+            image.draft(image.mode, (3 * wide, 3 * tall))
             image.load()
             upright: Image.Image = image
             with suppress(Exception):  # broken EXIF data are ignored
                 upright = ImageOps.exif_transpose(image)
             flat = flatten(upright, kind)
-            side = min(flat.size)
-            left, top = (flat.width - side) // 2, (flat.height - side) // 2
-            box = (left, top, left + side, top + side)
-            if side == size:
-                square = flat.crop(box)
+            where = placed((flat.height, flat.width), (tall, wide), crop, key)
+            (top, left), (high, across) = where.corner, where.part
+            box = (left, top, left + across, top + high)
+            if where.part == where.size:
+                part = flat.crop(box)
             else:
-                square = flat.resize((size, size), Image.Resampling.BICUBIC, box=box)
-            pixels = np.moveaxis(np.asarray(square.convert("RGB")), -1, 0)
+                part = flat.resize(where.size[::-1], Image.Resampling.BICUBIC, box=box)
+            whole = Image.new("RGB", (wide, tall))
+            whole.paste(part.convert("RGB"), where.at[::-1])
+            pixels = np.moveaxis(np.asarray(whole), -1, 0)
     except Unreadable:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file

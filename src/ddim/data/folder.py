@@ -1,4 +1,4 @@
-"""A folder of images: its files, classes and splits."""
+"""A folder of images or of arrays: its files, classes and splits."""
 
 import hashlib
 import os
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from ddim.data import arrays
 from ddim.data.catalogue import Catalogue, Entry, Skipped, sorted_classes
 from ddim.data.decode import FOREIGN, SUFFIXES, is_sheet
 from ddim.errors import UserError
@@ -20,6 +21,7 @@ from ddim.text import counted, listed
 
 SYSTEM_FILES = {"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 RUN_FILES = {"config.json", "metrics.jsonl"}
+READ = SUFFIXES | {arrays.SUFFIX}
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "val", "valid", "validation", "testing", "dev", "eval", "evaluation")
 
@@ -37,7 +39,8 @@ def scan(root: Path) -> Catalogue:
     named after the root. If the root holds one of the folders `TRAIN_NAMES` and one of `TEST_NAMES`, the first that
     exist are the splits, the classes are the folders in them, and all else in the root is not used. A folder of
     `TRAIN_NAMES` without other folders of images is the root of the classes. Hidden files and files of the operating
-    system are ignored silently.
+    system are ignored silently. A folder without pictures whose files are .npy, or TIFFs that an 8-bit picture cannot
+    hold, is one of arrays.
 
     Args:
         root: the folder; links in it are followed, and each folder is read once.
@@ -63,11 +66,20 @@ def scan(root: Path) -> Catalogue:
             within = Path(file.path).relative_to(part).parts
             images.append((within[0] if len(within) > 1 else set_name, split, file))
             lookalikes.update(name for name in within[:-1] if name.lower() in TRAIN_NAMES + TEST_NAMES)
+    pictures = Counter(Path(file.name).suffix.lower() for _, _, file in images)
+    held = pictures.pop(arrays.SUFFIX, 0)
+    if held and pictures:  # arrays beside pictures are something else
+        images = [image for image in images if Path(image[2].name).suffix.lower() != arrays.SUFFIX]
+        ignored[arrays.SUFFIX] += held
+    stacks = bool(images) and not set(pictures) - arrays.TIFF and arrays.are_stacks(file.path for _, _, file in images)
     if not images and not skipped:
         if {item.name for item in root.iterdir()} >= RUN_FILES:
             raise UserError(f"{root} holds a run of ddim, whose pictures are not data; name a folder of images.")
         others = f"only {counted(sum(ignored.values()), 'other file')}" if ignored else "nothing"
-        raise UserError(f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files.")
+        raise UserError(
+            f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files, or with "
+            ".npy arrays."
+        )
     images.sort(key=lambda image: image[2].name)
     skipped.sort()
     classes = sorted_classes(class_name for class_name, _, _ in images)
@@ -87,6 +99,7 @@ def scan(root: Path) -> Catalogue:
         ignored=ignored,
         splits=splits,
         warning=_warning(set_name, sorted(lookalikes)),
+        arrays=stacks,
     )
 
 
@@ -115,7 +128,7 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], str]:
     test = next((folders[name] for name in TEST_NAMES if folders.get(name) in used), None)
     if test is None and used:
         return {None: root}, ""
-    loose = [item.name for item in items if Path(item.name).suffix.lower() in SUFFIXES and not _is_folder(item)]
+    loose = [item.name for item in items if Path(item.name).suffix.lower() in READ and not _is_folder(item)]
     unused = [f"{path.name}/" for path in used if path != test] + loose
     said = f"{train.name}/ is for training, " + (f"{test.name}/ is held out" if test else "one file in 20 is held out")
     if unused:
@@ -160,7 +173,7 @@ def _files(part: Path, root: Path, skipped: list[Skipped], ignored: Counter[str]
                 folders.append(item.path)
                 continue
             suffix = Path(item.name).suffix.lower()
-            if suffix not in SUFFIXES | FOREIGN:
+            if suffix not in READ | FOREIGN:
                 ignored[suffix] += 1
                 continue
             name = Path(item.path).relative_to(root).as_posix()

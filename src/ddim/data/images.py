@@ -1,4 +1,4 @@
-"""A set of small images: 8-bit pixels in memory, float32 in [-1, 1] to its users. And the registry of sets."""
+"""A set of small images: pixels as they are stored, float32 in [-1, 1] to its users. And the registry of sets."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,15 +8,17 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from ddim.data.augmentations import SHAPE, Augmentations
+from ddim.data.crop import bring
 from ddim.errors import UserError
 from ddim.pictures import to_uint8
 from ddim.registry import Registry
 from ddim.text import listed
+from ddim.values import DTYPES, MOST_PIXELS, Values
 
+LONGEST = 4096  # numbers of the condition of an image
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -24,15 +26,20 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 class Images(Dataset[tuple[Tensor, int]]):
     """Labelled images, all of one shape.
 
-    Grey level v is the number 2 v / (grey_levels - 1) - 1: black is exactly -1 and white exactly 1.
+    Grey level v is the number 2 v / (grey_levels - 1) - 1: black is exactly -1 and white exactly 1. The numbers of
+    arrays are mapped by `values`.
 
     Args:
-        pixels: (N, C, H, W) uint8, grey levels 0 .. grey_levels - 1; at least one image.
+        pixels: (N, C, H, W) uint8, grey levels 0 .. grey_levels - 1, or with `values` numbers of their type; at least
+            one image. In place of a tensor, an object that is indexed alike, see `ddim.data.items`.
         labels, classes: (N,) integers, indices into `classes`; the name of each class.
         name, split: the name of the set, e.g. "mnist"; "train" or "test".
-        grey_levels: the number of values of a pixel, 2 to 256; a likelihood in bits depends on it.
+        grey_levels: the number of values of a pixel, 2 to 256; a likelihood in bits depends on it. With `values`, it
+            is theirs.
         mirror: whether training may mirror images left to right: airplanes, not digits.
         augmentations: what training with `Plan.augment` may do to them, see `ddim.data.augmentations`.
+        values: the range and the type of the numbers of arrays; None for pictures.
+        conditions: (N, D) float32, a vector that describes each image; None for images without.
 
     Raises:
         UserError: pixels, labels, classes or grey levels of another kind or shape. The values of the pixels are not
@@ -44,29 +51,38 @@ class Images(Dataset[tuple[Tensor, int]]):
     classes: tuple[str, ...]
     name: str
     split: str = "train"
-    grey_levels: int = 256
+    grey_levels: int | None = 256
     mirror: bool = False
     augmentations: Augmentations = field(default_factory=lambda: SHAPE)
+    values: Values | None = None
+    conditions: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for given, value in (("pixels", self.pixels), ("labels", self.labels)):
-            if not isinstance(value, Tensor):
+        parts: tuple[tuple[str, Any], ...] = (("pixels", self.pixels), ("labels", self.labels))
+        for given, value in parts:
+            if not isinstance(value, Tensor) and not hasattr(value, "read"):  # those of `Items` have it
                 raise UserError(
                     f"The {given} of Images must be a torch tensor; got {type(value).__name__}: convert an array by "
                     "torch.from_numpy, a list by torch.tensor."
                 )
         shape, names, levels = tuple(self.pixels.shape), cast(Any, self.classes), cast(Any, self.grey_levels)
-        if self.pixels.dtype != torch.uint8:
+        if self.values is not None:
+            if self.pixels.dtype != DTYPES[self.values.dtype]:
+                raise UserError(
+                    f"The pixels of Images must be {self.values.dtype}, as their values say; got {self.pixels.dtype}."
+                )
+            object.__setattr__(self, "grey_levels", self.values.grey_levels)
+        elif self.pixels.dtype != torch.uint8:
             raise UserError(
-                f"The pixels of Images must be uint8, grey levels 0 to 255; got {self.pixels.dtype}: convert images "
-                "in [-1, 1] by ddim.data.to_uint8(x), images in [0, 1] by ddim.data.to_uint8(2 * x - 1)."
+                f"The pixels of Images must be uint8, grey levels 0 to 255; got {self.pixels.dtype}: open arrays "
+                "by ddim.open_images(array), or convert images in [-1, 1] by ddim.data.to_uint8(x)."
             )
-        if len(shape) != 4 or not self.pixels.numel():
+        if len(shape) != 4 or 0 in shape:
             raise UserError(
                 f"The pixels of Images must have a shape (N, C, H, W), with at least one image; got {shape}"
                 + (": add the channel of grey images by pixels.unsqueeze(1)." if len(shape) == 3 else ".")
             )
-        if shape[3] in (1, 3, 4) and min(shape[1:3]) > 4:
+        if self.values is None and shape[3] in (1, 3, 4) and min(shape[1:3]) > 4:
             raise UserError(
                 f"The pixels of Images must have a shape (N, C, H, W), channels before height and width; got {shape}: "
                 "reorder by pixels.permute(0, 3, 1, 2)."
@@ -84,8 +100,10 @@ class Images(Dataset[tuple[Tensor, int]]):
                 f"The labels of Images are indices into its classes, of which there are {len(names)}; got labels from "
                 f"{least} to {most}: name every class, and count from 0."
             )
-        if not isinstance(levels, Integral) or not 2 <= int(levels) <= 256:
+        if self.values is None and (not isinstance(levels, Integral) or not 2 <= int(levels) <= 256):
             raise UserError(f"The grey levels of Images must be a whole number from 2 to 256; got {levels!r}.")
+        if self.conditions is not None:
+            object.__setattr__(self, "conditions", _vectors(self.conditions, len(self.labels)))
         object.__setattr__(self, "labels", self.labels.long())
         object.__setattr__(self, "classes", tuple(names))
 
@@ -143,28 +161,53 @@ class Images(Dataset[tuple[Tensor, int]]):
             self,
             pixels=self.pixels[keep],
             labels=matches[keep].int().argmax(dim=1),
+            conditions=None if self.conditions is None else self.conditions[keep],
             classes=tuple(self.classes[label] for label in old),
         )
 
-    def resized(self, size: int) -> "Images":
-        """Return the set at size x size pixels, bicubic with antialiasing, in 256 grey levels.
+    def resized(self, size: Any, crop: str = "centre") -> "Images":
+        """Return the set at another size, bicubic with antialiasing, in 256 grey levels or in the type of `values`.
 
         A set that has this size already is returned unchanged, with its own grey levels.
 
+        Args:
+            size: see `checked_size`.
+            crop: which part of an image is kept if its aspect differs, see `ddim.data.crop`. A random window depends
+                on the index of the image.
+
         Raises:
-            UserError: a size that is not a whole number from 1 to 1024.
+            UserError: what `checked_size` refuses.
         """
         size = checked_size(size)
-        if self.shape[1:] == (size, size):
+        if self.shape[1:] == size:
             return self
-        resized = torch.empty(len(self), self.shape[0], size, size, dtype=torch.uint8)
-        for rows in torch.arange(len(self)).chunk(len(self) // 1000 + 1):  # all in float32 may not fit in memory
-            images, _ = self.batch(rows)
-            resized[rows] = to_uint8(interpolate(images, (size, size), mode="bicubic", antialias=True))
+        resized = torch.empty(len(self), self.shape[0], *size, dtype=self.pixels.dtype)
+        step = 1 if crop == "random" else 1000  # all in float32 may not fit in memory
+        for at in range(0, len(self), step):
+            rows = torch.arange(at, min(at + step, len(self)))
+            key = f"{at * 0x9E3779B97F4A7C15 % 2**64:016x}"  # multiples of the golden ratio spread evenly
+            if self.values is None:
+                found = to_uint8(bring(self.batch(rows)[0], size, crop, key))
+            else:
+                found = self.values.nearest(bring(self.pixels[rows], size, crop, key, self.values.range[0]))
+            resized[at : at + step] = found
         return replace(self, pixels=resized, grey_levels=256)
 
     def _in_range(self, pixels: Tensor) -> Tensor:
-        return pixels.float() / (self.grey_levels - 1) * 2 - 1
+        if self.values is not None:
+            return self.values.to_unit(pixels)
+        return pixels.float() / (cast(int, self.grey_levels) - 1) * 2 - 1
+
+
+def _vectors(conditions: Tensor, count: int) -> Tensor:
+    """Return conditions as (N, D) float32. Raises `UserError` for another shape, and for NaN, the null vector."""
+    shape = tuple(conditions.shape)
+    if len(shape) != 2 or shape[0] != count or not 1 <= shape[1] <= LONGEST or not conditions.float().isfinite().all():
+        raise UserError(
+            f"The conditions of Images are {count:,} vectors of 1 to {LONGEST:,} finite numbers, one for each image; "
+            f"got {str(conditions.dtype).removeprefix('torch.')} of shape {shape}."
+        )
+    return conditions.float()
 
 
 def check_images(images: object) -> None:
@@ -176,18 +219,30 @@ def check_images(images: object) -> None:
         )
 
 
-def checked_size(size: Any) -> int:
-    """Return the side of square images in pixels, as an int.
+def checked_size(size: Any) -> tuple[int, int]:
+    """Return the (height, width) of images in pixels.
+
+    Args:
+        size: the side of squares, or (height, width), or text such as "32" or "32x48", height before width.
 
     Raises:
-        UserError: a size that is not a whole number from 1 to 1024.
+        UserError: anything else, or a side that is not a whole number from 1 to 1024.
     """
-    if isinstance(size, bool) or not isinstance(size, Integral):
-        raise UserError(f"The size of images is one whole number of pixels, as all are made square; got {size!r}.")
-    side = int(size)
-    if not 1 <= side <= 1024:
-        raise UserError(f"Images cannot be resized to {side} pixels; ask for 1 to 1024.")
-    return side
+    sides: Any = size
+    if isinstance(size, str):
+        parts = size.lower().replace("×", "x").split("x")
+        sides = [int(part) if part.strip().isascii() and part.strip().isdigit() else part for part in parts]
+    sides = list(sides) if isinstance(sides, Sequence) and not isinstance(sides, str) else [sides]
+    if len(sides) not in (1, 2) or any(isinstance(n, bool) or not isinstance(n, Integral) for n in sides):
+        raise UserError(
+            f"The size of images is one whole number of pixels for squares, or a height and a width, e.g. 32x48; got "
+            f"{size!r:.40}."
+        )
+    height, width = int(sides[0]), int(sides[-1])
+    for side in (height, width):
+        if not 1 <= side <= MOST_PIXELS:
+            raise UserError(f"Images cannot be resized to {side} pixels; ask for 1 to {MOST_PIXELS}.")
+    return height, width
 
 
 def class_indices(selected: str | Sequence[str | int], classes: Sequence[str], name: str) -> list[int]:

@@ -1,17 +1,22 @@
 """Statistics of a folder of images, and of the training images made from it."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddim.data.build import stored
+from ddim.data.build import stored, values_of
 from ddim.data.cache import Fact
 from ddim.data.catalogue import Catalogue, contrast
+from ddim.data.crop import placed
+from ddim.pictures import to_uint8
+from ddim.values import Values
 
 
 @dataclass(frozen=True)
@@ -23,14 +28,17 @@ class Survey:
     facts: Sequence[Fact]  # of each readable image, in the order of the pixels
     skipped: Sequence[tuple[str, str]]  # file and reason
     ignored: Counter[str]  # suffix -> number of files that are not images
-    pixels: Tensor  # (N, C, size, size) uint8, as in training
+    pixels: Tensor  # (N, C, H, W), as in training
     splits: str  # a sentence on the folders of the splits, if there are any
     warnings: Sequence[str]  # sentences: folders that look like splits, images without contrast
+    values: Values | None = None  # of arrays
+    crop: str = "centre"
 
     @property
-    def size(self) -> int:
-        """Pixels a side, after resizing."""
-        return int(self.pixels.shape[-1])
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels, after resizing."""
+        height, width = self.pixels.shape[2:]
+        return height, width
 
     @cached_property
     def counts(self) -> list[tuple[str, int, int]]:
@@ -53,13 +61,15 @@ class Survey:
     @cached_property
     def lost(self) -> float:
         """Share of an image's area that is cropped, 0 to 1, averaged over images."""
-        kept = [min(fact.width, fact.height) / max(fact.width, fact.height) for fact in self.facts]
+        parts = [placed((fact.height, fact.width), self.size, self.crop).part for fact in self.facts]
+        kept = [math.prod(part) / (fact.width * fact.height) for part, fact in zip(parts, self.facts, strict=True)]
         return 1 - sum(kept) / len(kept)
 
     @cached_property
     def enlarged(self) -> int:
         """Number of images that are enlarged."""
-        return sum(min(fact.width, fact.height) < self.size for fact in self.facts)
+        where = (placed((fact.height, fact.width), self.size, self.crop) for fact in self.facts)
+        return sum(one.part[0] < one.size[0] or one.part[1] < one.size[1] for one in where)
 
     @cached_property
     def flat(self) -> int:
@@ -81,13 +91,18 @@ class Survey:
         return sum(fact.split == "test" and fact.digest in trained for fact in self.facts)
 
     def preview(self, count: int = 64) -> Tensor:
-        """Return up to `count` images, spread evenly over the set."""
-        return self.pixels[spread(len(self.pixels), count)]
+        """Return up to `count` images, spread evenly over the set, in 256 grey levels."""
+        pixels = self.pixels[spread(len(self.pixels), count)]
+        return pixels if self.values is None else to_uint8(self.values.to_unit(pixels))
 
 
-def survey(catalogue: Catalogue, size: int | None = None) -> Survey:
-    """Decode every image, into the same cache as training, and count; `size` and errors as in `open_images`."""
-    images = stored(catalogue, size)
+def survey(
+    catalogue: Catalogue, size: Any = None, crop: str = "centre", range: tuple[float, float] | None = None
+) -> Survey:
+    """Decode every image, into the same cache as training, and count; arguments and errors as in `open_images`."""
+    images = stored(catalogue, size, crop)
+    values = values_of(images, catalogue.name, range)
+    poor = contrast(images.levels) if values is None else ""
     return Survey(
         name=catalogue.name,
         classes=images.classes,
@@ -96,7 +111,9 @@ def survey(catalogue: Catalogue, size: int | None = None) -> Survey:
         ignored=Counter(catalogue.ignored),
         pixels=images.pixels,
         splits=catalogue.splits,
-        warnings=[sentence for sentence in (catalogue.warning, contrast(images.levels)) if sentence],
+        warnings=[sentence for sentence in (catalogue.warning, poor) if sentence],
+        values=values,
+        crop=crop,
     )
 
 

@@ -33,6 +33,15 @@ def spread_rows(model: Denoiser, images: Images, count: int | None) -> Tensor:
     return torch.arange(number) * len(images) // number
 
 
+def levels_of(images: Images) -> int:
+    """Return the number of grey levels. Raises `UserError` for floats, which have none."""
+    if images.grey_levels is None:
+        raise UserError(
+            f"{images.name} holds floats, not grey levels, so its likelihood has no bits; use images of whole numbers."
+        )
+    return images.grey_levels
+
+
 def batches(model: Denoiser, images: Images, rows: Tensor, size: int) -> Iterator[Batch]:
     """Yield the images at `rows`, from `spread_rows`, in batches of at most `size`.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.evaluate.batches import Batch, batches, spread_rows
+from ddim.evaluate.batches import Batch, batches, levels_of, spread_rows
 from ddim.evaluate.dequantise import decoder_nll, decoder_std
 from ddim.evaluate.intervals import Mean
 from ddim.forward import q_sample, start_std
@@ -74,7 +74,7 @@ def measure(
     Raises:
         UserError: images that do not fit the model, a count or number of times out of range, or T = 1.
     """
-    T, rows = model.schedule.N, spread_rows(model, images, count)
+    T, rows, grey_levels = model.schedule.N, spread_rows(model, images, count), levels_of(images)
     if times is not None and times < 1:
         raise UserError(f"Ask for at least 1 of the times 2 ... T, or for None, all of them; got {times}.")
     calls = T if times is None else 1 + times
@@ -83,7 +83,7 @@ def measure(
     with hidden(not progress), bar(total=len(rows) * (calls + 1), desc="bound", unit="term") as shown:
         for batch in batches(model, images, rows, batch_size):
             total = torch.zeros(len(batch.rows), dtype=torch.float64)
-            for k, weight, term in _terms(model, batch, images.grey_levels, times, seed):
+            for k, weight, term in _terms(model, batch, grey_levels, times, seed):
                 total += weight * term
                 sums.index_add_(0, k, term)
                 hits.index_add_(0, k, torch.ones_like(term))

@@ -31,7 +31,7 @@ def as_pixels(images: Pictures) -> Tensor:
 
     Args:
         images: (N, C, H, W). uint8 stays as it is; floats must be in [-1, 1] and are rounded to the nearest level.
-            The images of a data set with fewer grey levels are scaled to 256.
+            The images of a data set with other grey levels, and arrays, are brought to 256.
 
     Returns:
         (N, C, H, W) uint8 on the CPU.
@@ -41,9 +41,10 @@ def as_pixels(images: Pictures) -> Tensor:
             [-1, 1].
     """
     if isinstance(images, Images):
-        if images.grey_levels == 256:
+        if images.values is None and images.grey_levels == 256:
             return images.pixels
-        return to_uint8(images.batch(torch.arange(len(images)))[0])
+        rows = torch.split(torch.arange(len(images)), 1000)  # all in float32 may not fit in memory
+        return torch.cat([to_uint8(images.batch(part)[0]) for part in rows])
     if images.ndim != 4 or not len(images):
         raise UserError(f"Images must have the shape (N, C, H, W), N at least 1; these have {tuple(images.shape)}.")
     if isinstance(images, np.ndarray):
@@ -66,7 +67,7 @@ def as_pixels(images: Pictures) -> Tensor:
 def take(images: Pictures, rows: Tensor) -> Pictures:
     """Return the images at `rows`."""
     if isinstance(images, Images):
-        return replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
+        return replace(images, pixels=images.pixels[rows], labels=images.labels[rows], conditions=None)
     return torch.as_tensor(images)[rows]
 
 

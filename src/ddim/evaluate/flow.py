@@ -19,7 +19,7 @@ from ddim import noise
 from ddim.data import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.evaluate.batches import batches, spread_rows
+from ddim.evaluate.batches import batches, levels_of, spread_rows
 from ddim.evaluate.dequantise import dequantisations
 from ddim.evaluate.intervals import Mean
 from ddim.forward import start_std
@@ -81,6 +81,7 @@ def measure(
             dequantisation, or a schedule with alpha_T = 0.
     """
     rows, dequantise = spread_rows(model, images, count), dequantisations[dequantisation]
+    grey_levels = levels_of(images)
     if steps < 2 or steps % 2:
         raise UserError(f"The number of steps must be even, at least 2, since half as many are used too; got {steps}.")
     model.eval()
@@ -93,7 +94,7 @@ def measure(
             signs = np.stack([2 * stream.integers(0, 2, batch.x0.shape[1:]) - 1 for stream in streams])
             trace = Hutchinson(torch.from_numpy(signs).to(batch.x0))
             denoise = model.denoise(batch.label, clip=False)
-            y, cost = dequantise(denoise, batch.x0, streams, model.schedule, images.grey_levels)
+            y, cost = dequantise(denoise, batch.x0, streams, model.schedule, grey_levels)
             for S, values in bits.items():
                 density = log_density(denoise, y, model.schedule, S, trace, partial(shown.update, len(y)))
                 values.append(scale * (cost - density))

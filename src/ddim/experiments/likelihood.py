@@ -6,6 +6,7 @@ from typing import Any
 
 from ddim.denoiser import Denoiser
 from ddim.evaluate import bound, flow
+from ddim.evaluate.batches import levels_of
 from ddim.evaluate.intervals import Mean
 from ddim.experiments import base
 from ddim.experiments.base import Cell, Drawing, Experiment, Samples, Setup, Table, register
@@ -104,7 +105,7 @@ class Likelihood(Experiment[Result]):
             exact = Flow(*_interval(measured.bits), steps=measured.steps, coarse=measured.halved.mean)
         return Result(
             count=count,
-            grey_levels=images.grey_levels,
+            grey_levels=levels_of(images),
             bound=Bound(*_interval(above.bits), prior=terms[-1], decoder=terms[0], rows=rows),
             flow=exact,
             cut=cut(seconds, fewer(choices[0], count, "images")),

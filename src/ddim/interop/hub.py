@@ -12,7 +12,7 @@ from ddim import model_io
 from ddim.errors import UserError
 from ddim.files import read_table, user_path, write_text
 from ddim.interop.card import SAMPLES, card, without_paths
-from ddim.pictures import layout, write_grid
+from ddim.pictures import layout, visible, write_grid
 from ddim.text import one_line
 
 PREFIX = "hf:"
@@ -114,7 +114,7 @@ def write_files(run: str | Path, folder: str | Path, hub_id: str, license: str |
         columns = None if model.classes is None or model.classes > COUNT else model.classes
         count = COUNT if columns is None else COUNT // columns * columns
         layout(count, (model.shape[1], model.shape[2]), columns)  # refuse a picture that is too large
-        write_grid(model.sample(count, pixels=True, progress=False), folder / SAMPLES, columns)
+        write_grid(visible(model.sample(count, pixels=True, progress=False)), folder / SAMPLES, columns)
         samples = f"{count} samples, {model.describe_sampling()}, seed 0"
     shutil.copyfile(run / MODEL[1], folder / MODEL[1])
     write_text(folder / MODEL[0], json.dumps(without_paths(read_table(run / MODEL[0])), indent=2) + "\n")

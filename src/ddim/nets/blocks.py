@@ -11,6 +11,7 @@ from ddim.errors import UserError
 
 STAGES, WIDTH, BLOCKS, FOLD = 16, 16_384, 64, 32  # at most
 TOLD = 64  # numbers, at most, that tell of an augmentation
+CONDITIONS = 4096  # numbers, at most, of the condition of an image
 PIXELS = 256  # at most, for attention whose weights are stored
 
 
@@ -54,9 +55,12 @@ class Conditioning(nn.Module):
 
     A vector of `augmentation` numbers, which tells how an image was transformed, is added to the sinusoids of the time
     by a linear layer without bias (EDM, arXiv 2206.00364, appendix F.2). Zeros, an image as it is, add nothing.
+
+    A vector of `conditions` numbers, which describes an image, is added like a class, by a linear layer. The null
+    vector, NaN, adds nothing.
     """
 
-    def __init__(self, width: int, classes: int | None, augmentation: int = 0) -> None:
+    def __init__(self, width: int, classes: int | None, augmentation: int = 0, conditions: int = 0) -> None:
         super().__init__()
         self.width, self.features = width, 4 * width
         hidden, output = nn.Linear(width, self.features), nn.Linear(self.features, self.features)
@@ -67,14 +71,26 @@ class Conditioning(nn.Module):
                 f"The augmentation of a U-Net is the length of a vector, 0 to {TOLD}; got {augmentation!r:.40}."
             )
         self.augmentation = nn.Linear(augmentation, width, bias=False) if augmentation else None
+        if not isinstance(conditions, int) or not 0 <= conditions <= CONDITIONS:
+            raise UserError(
+                f"The conditions of a U-Net are the length of a vector, 0 to {CONDITIONS:,}; got {conditions!r:.40}."
+            )
+        self.vector = nn.Linear(conditions, self.features) if conditions else None
 
-    def forward(self, t: Tensor, label: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        t: Tensor,
+        label: Tensor | None = None,
+        augmentation: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """Return (B, 4 `width`) for times (B,).
 
         Args:
             t: the times, (B,).
             label: (B,) classes; None is the null class for all images.
             augmentation: (B, `augmentation`); None is zeros, images as they are.
+            condition: (B, `conditions`), a row of NaN for the null vector; None is the null vector for all images.
         """
         dtype = next(self.parameters()).dtype  # the angles are float32, the layers may not be
         angles = sinusoidal(t, self.width).to(dtype)
@@ -86,6 +102,9 @@ class Conditioning(nn.Module):
         if self.label is not None:
             label = t.new_full(t.shape, -1, dtype=torch.long) if label is None else label
             embedding = embedding + self.label(label + 1)
+        if self.vector is not None and condition is not None:
+            null = condition.isnan().any(dim=1, keepdim=True)
+            embedding = embedding + torch.where(null, 0, self.vector(condition.nan_to_num(0).to(dtype)))
         return F.silu(embedding)
 
 

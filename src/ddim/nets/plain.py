@@ -21,6 +21,7 @@ class PlainUNet(nn.Module):
         widths: channels of each stage. The resolution is halved between two stages, rounded up.
         classes: number of classes, or None for a network without labels.
         augmentation: length of the vector that tells of an image's augmentation; 0 is a network that is not told.
+        conditions: length of the vector that describes an image; 0 is a network without one.
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
@@ -30,20 +31,33 @@ class PlainUNet(nn.Module):
     }
 
     def __init__(
-        self, channels: int, *, widths: Sequence[int], classes: int | None = None, augmentation: int = 0
+        self,
+        channels: int,
+        *,
+        widths: Sequence[int],
+        classes: int | None = None,
+        augmentation: int = 0,
+        conditions: int = 0,
     ) -> None:
         super().__init__()
         check_sizes(widths)
-        self.condition = Conditioning(widths[0], classes, augmentation)
+        self.condition = Conditioning(widths[0], classes, augmentation, conditions)
         features = self.condition.features
         self.down = nn.ModuleList([Down(channels, widths[0], features, stride=1)])
         self.down.extend(Down(inputs, outputs, features, stride=2) for inputs, outputs in pairwise(widths))
         self.up = nn.ModuleList(Up(inputs, outputs, features) for inputs, outputs in pairwise(widths[::-1]))
         self.head = zeroed(nn.Conv2d(widths[0], channels, 1))
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
-        """Return (B, C, H, W) for images (B, C, H, W), times (B,) and labels and augmentation, see `Conditioning`."""
-        embedding = self.condition(t, label, augmentation)
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        label: Tensor | None = None,
+        augmentation: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Return (B, C, H, W) for images (B, C, H, W), times (B,) and what else is known, see `Conditioning`."""
+        embedding = self.condition(t, label, augmentation, condition)
         skips = []
         for down in self.down:
             x = down(x, embedding)

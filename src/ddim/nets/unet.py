@@ -29,6 +29,7 @@ class UNet(nn.Module):
         scale_shift: whether the embedding scales and shifts the channels of each residual block, or is added to them.
         classes: number of classes, or None for a network without labels.
         augmentation: length of the vector that tells of an image's augmentation; 0 is a network that is not told.
+        conditions: length of the vector that describes an image; 0 is a network without one.
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
@@ -58,13 +59,14 @@ class UNet(nn.Module):
         scale_shift: bool = False,
         classes: int | None = None,
         augmentation: int = 0,
+        conditions: int = 0,
     ) -> None:
         super().__init__()
         widths = [width * multiplier for multiplier in multipliers]
         check_sizes([width, *widths] if widths else [], blocks)
         check_fold(fold, groups)
         self.fold, self.channels_last = fold, groups == 1
-        self.condition = Conditioning(width, classes, augmentation)
+        self.condition = Conditioning(width, classes, augmentation, conditions)
         options = (self.condition.features, dropout, groups, scale_shift)
         self.stem = nn.Conv2d(channels * fold**2, width, 3, padding=1)
 
@@ -90,9 +92,16 @@ class UNet(nn.Module):
         output = zeroed(nn.Conv2d(current, channels * fold**2, 3, padding=1))
         self.head = nn.Sequential(norm(current, groups), nn.SiLU(), output)
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
-        """Return (B, C, H, W) for images (B, C, H, W), times (B,) and labels and augmentation, see `Conditioning`."""
-        embedding = self.condition(t, label, augmentation)
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        label: Tensor | None = None,
+        augmentation: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Return (B, C, H, W) for images (B, C, H, W), times (B,) and what else is known, see `Conditioning`."""
+        embedding = self.condition(t, label, augmentation, condition)
         height, width = x.shape[-2:]
         if self.fold > 1:
             x = F.pixel_unshuffle(F.pad(x, (0, -width % self.fold, 0, -height % self.fold)), self.fold)

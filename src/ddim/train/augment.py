@@ -26,20 +26,20 @@ Parameters = dict[str, Tensor]
 
 
 class Told(nn.Module):
-    """A network that is told how the images of one batch were transformed.
+    """A network that is told how the images of one batch were transformed, or what describes them.
 
     Args:
-        network: called as network(x, t[, label], augmentation=...).
-        augmentation: (B, `CONDITION`) float32.
+        network: called as network(x, t[, label], **told).
+        told: `augmentation`, (B, `CONDITION`) float32, or `condition`, (B, D), or both.
     """
 
-    def __init__(self, network: nn.Module, augmentation: Tensor) -> None:
+    def __init__(self, network: nn.Module, **told: Tensor) -> None:
         super().__init__()
-        self.network, self.augmentation = network, augmentation
+        self.network, self.told = network, told
 
     def forward(self, x: Tensor, t: Tensor, *label: Tensor) -> Tensor:
         """Return what the network returns."""
-        return self.network(x, t, *label, augmentation=self.augmentation)  # type: ignore[no-any-return]
+        return self.network(x, t, *label, **self.told)  # type: ignore[no-any-return]
 
 
 def check_network(network: nn.Module) -> None:

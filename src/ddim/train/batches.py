@@ -23,7 +23,7 @@ from ddim.train.recipe import Plan
 GROUP = 16  # positions that share a random stream: creating one for each position takes longer than drawing from it
 PREFETCH = 4  # updates, one thread each: a single thread may draw fewer images per second than a GPU trains on
 
-ON_DEVICE = ("x0", "noise", "augmentation")  # the tensors of a batch that are copied to the device
+ON_DEVICE = ("x0", "noise", "augmentation", "condition")  # the tensors of a batch that are copied to the device
 
 
 class Batch(NamedTuple):
@@ -34,6 +34,7 @@ class Batch(NamedTuple):
     t: Tensor  # (B,) int64 training steps of the schedule, 1 ... N
     noise: Tensor  # (B, C, H, W) float32, standard normal
     augmentation: Tensor  # (B, `augment.CONDITION`) float32: how x0 was transformed; (B, 0) without augmentation
+    condition: Tensor  # (B, D) float32, a vector for each image, or NaN for the null vector; (B, 0) without conditions
 
 
 def draw_batch(plan: Plan, images: Images, N: int, step: int, positions: range) -> Batch:
@@ -48,7 +49,8 @@ def draw_batch(plan: Plan, images: Images, N: int, step: int, positions: range) 
         step: the update, from 1 on.
         positions: a part of 0 ... `plan.batch_size` - 1.
     """
-    x0, label = images.batch(image_indices(plan, len(images), step, positions))
+    indices = image_indices(plan, len(images), step, positions)
+    x0, label = images.batch(indices)
     groups = range(positions.start // GROUP, -(-positions.stop // GROUP))
     streams = [stream(plan.seed, (step - 1) * -(-plan.batch_size // GROUP) + group, TRAINING) for group in groups]
     here = slice(positions.start - groups.start * GROUP, positions.stop - groups.start * GROUP)
@@ -65,9 +67,11 @@ def draw_batch(plan: Plan, images: Images, N: int, step: int, positions: range) 
         found = augment.parameters(draws, table, plan.augment, side)
         x0, augmentation = augment.transform(x0, found, table), augment.condition(found, table, side, len(x0))
     label = torch.where(dropped < plan.label_dropout, NULL, label)
+    condition = torch.zeros(len(x0), 0) if images.conditions is None else images.conditions[indices]
+    condition = torch.where((dropped < plan.label_dropout)[:, None], torch.nan, condition)
     if plan.times == "stratified":
         u = _stratified(plan, step, positions)
-    return Batch(x0, label, 1 + (N * u).long(), noise, augmentation)
+    return Batch(x0, label, 1 + (N * u).long(), noise, augmentation, condition)
 
 
 def image_indices(plan: Plan, count: int, step: int, positions: range) -> Tensor:

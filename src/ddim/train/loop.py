@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ddim.contract import check_data
 from ddim.data.images import Images
+from ddim.data.items import open_items
 from ddim.denoiser import Denoiser
 from ddim.device import autocast
 from ddim.errors import UserError
@@ -38,7 +39,7 @@ class Progress(NamedTuple):
 
 def fit(
     model: Denoiser,
-    images: Images,
+    images: Images | Any,
     plan: Plan,
     *,
     distributed: Distributed | None = None,
@@ -56,7 +57,8 @@ def fit(
 
     Args:
         model: the model to train; its network ends with the latest weights, not with the averaged ones.
-        images: the training images.
+        images: the training images: `Images`, or an array, a tensor, a data set or a loader of PyTorch, which
+            `ddim.open_images` opens. The model takes over their `values`.
         plan: how to train.
         distributed: the processes that train together; None is this one alone.
         state: a state of `model.network` to continue from; None begins.
@@ -67,9 +69,9 @@ def fit(
         engine: deprecated name of `distributed`.
 
     Raises:
-        UserError: images of another shape or number of classes than the model's (without classes, it takes images
-            of any), a weighting that is not registered, a loss that is NaN or explodes, or too little memory. The
-            state is then that of the step before.
+        UserError: images that cannot be opened, or of another shape or number of classes than the model's (without
+            classes, it takes images of any), a weighting that is not registered, a loss that is NaN or explodes, or
+            too little memory. The state is then that of the step before.
     """
     if engine is not None:
         warnings.warn(
@@ -78,10 +80,11 @@ def fit(
             stacklevel=2,
         )
         distributed = distributed or engine
-    check_data(images, model.shape, model.classes)
+    images = open_items(images)
+    check_data(images, model.shape, model.classes, model.conditions)
     if not isinstance(plan, Plan):
         raise UserError(f"fit takes a ddim.train.Plan; got {plan!r}.")
-    model.null_class = plan.label_dropout > 0
+    model.null_class, model.values = plan.label_dropout > 0, images.values
     distributed = distributed or Distributed(str(model.device))
     state = state or State(model.network, plan)
     objective = objective or Denoising(model, images, plan)

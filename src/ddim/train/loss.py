@@ -14,6 +14,7 @@ from ddim.denoiser import Denoiser
 from ddim.level import Level
 from ddim.noise import HELD_OUT, stream
 from ddim.registry import Registry
+from ddim.train.augment import Told
 
 Weighting = Callable[[Tensor, str], Tensor]
 """(SNR of each image, (B,); what the network predicts, "eps", "x0", "v" or "flow") -> weights (B,)."""
@@ -113,6 +114,9 @@ def losses_by_level(model: Denoiser, images: Images, max_images: int = MAX_IMAGE
         normals = [stream(0, int(i), HELD_OUT).standard_normal(x0.shape[1:], dtype="float32") for i in rows]
         noise = torch.from_numpy(np.stack(normals)).to(x0)
         t = model.schedule.time_at(model.schedule.N * (place[rows] + 0.5) / count)
-        losses.append(model.loss(x0, t, noise, None if model.classes is None else label).float().cpu())
+        told = model
+        if model.conditions is not None and images.conditions is not None:
+            told = model.with_network(Told(model.network, condition=images.conditions[indices[rows]].to(model.device)))
+        losses.append(told.loss(x0, t, noise, None if model.classes is None else label).float().cpu())
     by_time = torch.cat(losses)[place.argsort()]
     return [part.mean().item() for part in by_time.tensor_split(BINS) if len(part)]

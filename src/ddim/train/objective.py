@@ -70,13 +70,16 @@ class Denoising:
 
     def losses(self, model: Denoiser, step: int, positions: range) -> Tensor:
         """Return the weighted loss of each image, see `Objective`."""
-        x0, label, t, noise, augmentation = self.draw(step, positions)
+        x0, label, t, noise, augmentation, condition = self.draw(step, positions)
         t = model.schedule.times[t]
         memory_format = torch.channels_last if self.plan.channels_last else torch.contiguous_format
         x0 = x0.to(model.device, model.dtype, memory_format=memory_format)
         model.train()
-        if self.plan.augment:
-            model = model.with_network(augment.Told(model.network, augmentation.to(model.device)))
+        told = {"augmentation": augmentation} if self.plan.augment else {}
+        told |= {} if model.conditions is None else {"condition": condition}
+        if told:
+            told = {name: vectors.to(model.device) for name, vectors in told.items()}
+            model = model.with_network(augment.Told(model.network, **told))
         losses = model.loss(x0, t, noise.to(x0), None if model.classes is None else label)
         return weight(self.plan.weighting, model.predicts, model.schedule(t)).to(losses) * losses
 

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that `ddim --help` is fast; `ddim.train.run.train` checks the names in a recipe.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from numbers import Number
@@ -151,8 +152,14 @@ class Recipe:
     classes: str | None = None
     """Keep only these classes, e.g. airplane,ship."""
 
-    image_size: int | None = None
-    """Resize the images to this many pixels a side."""
+    image_size: int | str | None = None
+    """Resize the images to this many pixels a side, or to HEIGHTxWIDTH, e.g. 32x48."""
+
+    crop: Literal["centre", "random", "fit"] = "centre"
+    """What is kept of an image of another aspect: a window at its centre or at random, or all, with black bars."""
+
+    range: tuple[float, float] | None = None
+    """Of arrays: the numbers that become -1 and 1; if not given, see docs/own-images.md."""
 
     network: str = "unet"
     """The network: a registered name; `ddim list networks` shows them. Or a class of yours, MODULE:CLASS or
@@ -168,17 +175,32 @@ class Recipe:
     """What the network outputs: the noise eps, as in the paper, the image x0, the velocity v, or that of a flow."""
 
     conditional: bool = False
-    """Give the network the class of each image, so that samples can be drawn by class."""
+    """Give the network the class of each image, so that samples can be drawn by class, and the vector of each image,
+    if the data have conditions."""
 
     plan: Plan = field(default_factory=Plan)
     """How to train it."""
+
+    def source(self) -> dict[str, Any]:
+        """Return the data as arguments of `ddim.open_images`."""
+        return {
+            "name_or_path": self.data,
+            "classes": self.classes,
+            "size": self.image_size,
+            "crop": self.crop,
+            "range": self.range,
+        }
 
     def __post_init__(self) -> None:
         _check_types(self)
         if not isinstance(self.plan, Plan):
             raise UserError(f"plan must be a Plan; got {self.plan!r}.")
-        if self.image_size is not None and not 0 < self.image_size <= MAX_SIZE:
-            raise UserError(f"image_size must be from 1 to {MAX_SIZE} pixels; got {self.image_size}.")
+        size = str(self.image_size)
+        known = re.fullmatch(r"[0-9]{1,4}(x[0-9]{1,4})?", size)
+        if self.image_size is not None and not (known and all(0 < int(n) <= MAX_SIZE for n in size.split("x"))):
+            raise UserError(
+                f"image_size must be from 1 to {MAX_SIZE} pixels, or a height and a width, e.g. 32x48; got {size:.40}."
+            )
 
 
 def read(path: str | Path) -> Recipe:
@@ -235,7 +257,7 @@ def source(config: dict[str, Any], run: str | Path, remedy: str) -> str:
     if not isinstance(place, str):  # a name or a hub id, or a run of ddim 0.1
         return data
     for path in (place, data):  # the second, if the working folder has moved with all that it holds
-        if user_path(path).is_dir():
+        if user_path(path).exists():
             return path
     raise UserError(f"{run} was trained on the images in {place}, which is missing; {remedy}")
 
@@ -301,4 +323,4 @@ def _mismatch(value: Any, hint: Any) -> str | None:
 
 
 _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_WORDS[tuple[float, ...]] = "a list of numbers"
+_WORDS |= {tuple[float, ...]: "a list of numbers", tuple[float, float]: "two numbers, low and high"}

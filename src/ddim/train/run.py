@@ -109,9 +109,7 @@ def train(
             "with --overwrite."
         )
     where = place(recipe.data)
-    opened = partial(
-        open_images, recipe.data, classes=recipe.classes, size=recipe.image_size, data_dir=data_dir, url=url
-    )
+    opened = partial(open_images, **recipe.source(), data_dir=data_dir, url=url)
     if resume:
         recipe = _as_begun(recipe, where, folder)
     distributed = Distributed(device, trackers, folder)
@@ -197,14 +195,18 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
 
     Raises `UserError` for a model with classes, of one of which there is no image.
     """
-    classes = images.trainable_classes() if recipe.conditional else None
+    length = 0 if images.conditions is None or not recipe.conditional else images.conditions.shape[1]
+    several = len(images.classes) > 1 or not length  # one class beside a vector says nothing
+    classes = images.trainable_classes() if recipe.conditional and several else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
         told = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
+        told |= {"conditions": length} if length else {}
         network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **told)
     if recipe.schedule == "edm":  # no other network takes images with a std of 80
         network = nets.Preconditioned(network)
-    model = Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
-    model.null_class = recipe.plan.label_dropout > 0
+    known = schedule.get(recipe.schedule), recipe.predicts, images.shape, classes
+    model = Denoiser(network, *known, conditions=length or None)
+    model.null_class, model.values = recipe.plan.label_dropout > 0, images.values
     return model
 
 
@@ -240,8 +242,8 @@ def identity(images: Images, held_out: Images) -> dict[str, Any]:
 
 
 def place(data: str) -> str | None:
-    """Return the absolute path of a folder of images; None for a registered data set and for a hub id."""
-    if data in names() or not user_path(data).is_dir():
+    """Return the absolute path of a folder or an array file; None for a registered data set and for a hub id."""
+    if data in names() or not user_path(data).exists():
         return None
     return str(user_path(data).resolve())
 
@@ -297,6 +299,7 @@ def _resume(
             )
         before, now = (_fixed(table) for table in (config, {"recipe": asdict(recipe), **about}))
         added = {name: getattr(Plan(), name) for name in ("optimizer", "augment", "augmentations")}
+        added |= {name: getattr(Recipe(), name) for name in ("crop", "range")}
         before = added | before  # missing from earlier runs
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:

@@ -1,4 +1,6 @@
-"""One array that grows on the disk, (N, H, W, C) uint8 in the order of the indices, as .npy or as .npz file.
+"""One array that grows on the disk, as .npy or as .npz file, its images in the order of their indices.
+
+It is (N, H, W, C) uint8; of a model that was trained on arrays, it has their range, type and layout.
 
 A .npz file holds the images as `arr_0` and their classes as `arr_1`, the names that guided-diffusion writes and that
 its evaluation reads, and the settings as text in `settings`. A .npy file holds the images alone; its settings are in a
@@ -8,6 +10,7 @@ JSON file beside it. An array grows in a hidden folder beside its place, and bec
 import contextlib
 import io
 import json
+import math
 import os
 import shutil
 import zipfile
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from ddim.errors import UserError
@@ -42,8 +46,11 @@ class Npy(Writer):
         about = {**request.settings, "first": rows.start, "count": len(rows), "row_labels": labels}
         self.settings: dict[str, Any] = json.loads(json.dumps(about))
         channels, height, width = request.shape
-        self._image = height * width * channels  # bytes
-        self._header = _npy_header(np.uint8, (len(rows), height, width, channels))
+        values = request.values
+        shape = (height, width, channels) if values is None else values.shape(request.shape)
+        dtype = np.dtype(np.uint8 if values is None else values.dtype)
+        self._image = math.prod(shape) * dtype.itemsize  # bytes
+        self._header = _npy_header(dtype, (len(rows), *shape))
         self._start = self._offset()
 
     @contextlib.contextmanager
@@ -88,7 +95,8 @@ class Npy(Writer):
             return bytearray(self._done.read_bytes())
 
     def write(self, indices: Sequence[int], images: Tensor) -> None:
-        pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+        values = self.request.values
+        pixels = images.permute(0, 2, 3, 1).contiguous().numpy() if values is None else values.restore(images)
         places = [index - self.request.rows.start for index in indices]
         with self._reported(), self._rows.open("r+b") as rows, self._done.open("r+b") as done:
             for place, image in zip(places, pixels, strict=True):
@@ -229,7 +237,7 @@ def _table(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _npy_header(dtype: type[np.generic], shape: tuple[int, ...]) -> bytes:
+def _npy_header(dtype: npt.DTypeLike, shape: tuple[int, ...]) -> bytes:
     header = io.BytesIO()
     description = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, description)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ddim.errors import UserError
+from ddim.values import Values
 
 VARYING = ("index", "label", "backend", "plan", "ddim", "timesteps", "batch_size", "batch")
 """Settings in which the images of one folder or file may differ, or that follow from the others."""
@@ -25,12 +26,14 @@ class Request:
         shape: (C, H, W) of an image.
         settings: what determines the images but for their indices, as a table of plain data.
         labels: the class of the first images; the others repeat them. None for a model without classes.
+        values: the range, type and layout of the numbers in an array; None is 256 grey levels, channels last.
     """
 
     rows: range
     shape: tuple[int, ...]
     settings: dict[str, Any]
     labels: Sequence[int] | None = None
+    values: Values | None = None
 
     def label(self, index: int) -> int | None:
         """Return the class of an image; None for a model without classes."""
@@ -85,7 +88,7 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, indices: Sequence[int], images: Tensor) -> None:
-        """Write the images of these indices, (B, C, H, W) uint8."""
+        """Write the images of these indices, (B, C, H, W): uint8, or with `Request.values` floats in [-1, 1]."""
 
     @abstractmethod
     def size(self, count: int, images: Tensor | None = None) -> int:

@@ -49,7 +49,8 @@ class Scattering:
         if channels not in (1, 3) or not SMALLEST <= min(sides) <= max(sides) <= LARGEST:
             raise UserError(
                 f"The extractor {self.kind} takes images in grey or in colour of {SMALLEST} to {LARGEST} pixels a "
-                f"side, not of {dimensions(shape)}; resize them."
+                f"side, not of {dimensions(shape)}; "
+                + ("resize them." if channels in (1, 3) else "no metric here compares images of so many channels.")
             )
         self.scales = max(3, round(math.log2(min(sides) / COLOURS)))  # down to the cells of the grid of colours
         self.wavelets = wavelets(2 * sides[0], 2 * sides[1], self.scales)
