@@ -31,7 +31,7 @@ def short(model):
 
 def test_a_budget_buys_the_most_steps_that_fit(short):
     found = trials(short, (5, 20, 50))
-    assert {trial.spacing for trial in found} == set(timesteps.names())
+    assert {trial.spacing for trial in found} == set(timesteps.compared())
     assert {trial.solver for trial in found} == {n for n in samplers.names() if not samplers.get(n).stochastic}
     for trial in found:
         made = trial.sampler.calls(trial.levels)
