@@ -230,6 +230,8 @@ def test_the_recipe_of_a_run_of_ddim_0_1_is_read(tmp_path):
     recipe = recipes.of_run(tmp_path)
     assert (recipe.network, recipe.plan.weighting, recipe.plan.ema) == ("plain", "min-snr", (0.1, 0.05))
     written = json.loads(json.dumps(asdict(recipe)))
-    later = {name: written["plan"].pop(name) for name in ("optimizer", "snapshots", "augment", "augmentations")}
-    assert later == {"optimizer": "adamw", "snapshots": 16, "augment": 0.0, "augmentations": ""}  # it had no other
+    names = ("optimizer", "snapshots", "validate", "augment", "augmentations")
+    later = {name: written["plan"].pop(name) for name in names}
+    expected = {"optimizer": "adamw", "snapshots": 16, "validate": 0.05, "augment": 0.0, "augmentations": ""}
+    assert later == expected  # it had no other
     assert written == json.loads(OLD)["recipe"]

@@ -86,6 +86,7 @@ class Train:
     def run(self) -> None:
         from ddim import load
         from ddim.train.run import train
+        from ddim.validation import Validation
 
         if self.resume and self.overwrite:
             raise UserError("--resume continues a run and --overwrite replaces it; give only one of them.")
@@ -100,6 +101,7 @@ class Train:
             init=None if self.init is None else load(self.init, backend="torch"),
             trackers=self.track,
             save_every=self.save_every,
+            validate=Validation,
         )
         if os.environ.get("RANK", "0") == "0":
             print(f"The model is in {self.folder}. Next: ddim sample {self.folder}, or ddim report {self.folder}.")

@@ -64,6 +64,10 @@ class Plan:
     snapshots: int = 16
     """Snapshots of the averages kept at most, from which `ddim average` makes other widths; 0: none."""
 
+    validate: float = 0.05
+    """Largest share of the time for measuring how close samples are to the held-out images; the model is then the best
+    average that was measured. 0: the last average."""
+
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
 
@@ -118,6 +122,8 @@ class Plan:
         for name in ("label_dropout", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must lie in [0, 1]; got {getattr(self, name)}.")
+        if not 0 <= self.validate <= 0.5:
+            raise UserError(f"validate must be a share of the time from 0 to 0.5; got {self.validate}.")
         if not 0 <= self.snapshots <= MOST_SNAPSHOTS:
             raise UserError(f"snapshots must be a number from 0 to {MOST_SNAPSHOTS:,}; got {self.snapshots}.")
         if not 0 <= self.cooldown <= 1:

@@ -20,9 +20,10 @@ from ddim.data import names, open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
-from ddim.files import as_table, read_table, user_path
+from ddim.files import as_table, read_table, read_tensors, user_path
 from ddim.predict import predictions
 from ddim.train import augment, checkpoints
+from ddim.train.best import Validate
 from ddim.train.distributed import Distributed
 from ddim.train.guards import Breakdown, exclusive, interruptible, report_failed_compiler
 from ddim.train.logger import RunLogger
@@ -35,7 +36,7 @@ from ddim.train.state import State
 
 SAVE_EVERY = 60.0  # seconds between two checkpoints: the most that a killed run loses
 CHANGEABLE = {"epochs", "steps", "minutes", "learning_rate", "cooldown", "clip", "accumulate"}
-CHANGEABLE |= {"channels_last", "compile", "snapshots"}  # the fields of a plan that may differ when a run is resumed
+CHANGEABLE |= {"channels_last", "compile", "snapshots", "validate"}  # fields of a plan that a resumed run may change
 
 
 class Task(Protocol):
@@ -69,6 +70,7 @@ def train(
     trackers: Sequence[str] = (),
     save_every: float = SAVE_EVERY,
     task: Task | None = None,
+    validate: Validate | None = None,
 ) -> Denoiser:
     """Train by a recipe into a run folder, and return the model with the averaged weights, in eval mode.
 
@@ -91,6 +93,8 @@ def train(
         trackers: "tensorboard" or "wandb", which receive the metrics, too.
         save_every: seconds between two checkpoints.
         task: what to train instead of a new model on noisy images, e.g. a `ddim.distill.Distillation`.
+        validate: what measures samples on the way, e.g. `ddim.validation.Validation`, for the plan's share `validate`
+            of the time. The model is then the best average that was measured; see `ddim.train.best`.
 
     Raises:
         UserError: a name that is not registered, a folder that holds a run or that another process trains in, a
@@ -136,7 +140,9 @@ def train(
         progress = None
         objective = Denoising(model, images, recipe.plan) if task is None else task.objective(images, recipe.plan)
         command = "train" if task is None else task.command
-        logger = RunLogger(folder, recipe, model, images, held_out, data, state, distributed, objective, about, command)
+        logger = RunLogger(
+            folder, recipe, model, images, held_out, data, state, distributed, objective, about, command, validate
+        )
         with logger, interruptible() as interrupted, report_failed_compiler():
             for progress in fit(
                 model,
@@ -158,9 +164,13 @@ def train(
                 if progress.fraction == 1:
                     check_outcome(progress, images, state.rate * recipe.plan.learning_rate)
                 logger.save(progress.fraction == 1)
+                if progress.fraction == 1:
+                    logger.choose(progress)
     if interrupted() or (progress is not None and progress.fraction < 1):  # in this process, or in another
         raise KeyboardInterrupt
     model.network.load_state_dict(state.averages[0].network.state_dict())  # that of `averages` has no gradients
+    if logger.best is not None:
+        model.network.load_state_dict(read_tensors(folder / "model.safetensors"))
     return model.eval()
 
 
