@@ -140,7 +140,7 @@ def test_a_recipe_in_a_file(tmp_path):
         (f"image_size = {'9' * 5000}", "mine.toml is not TOML"),
         ("[plan]\nbatch_size = 99999999999999999999", "batch_size must be a number above 0, at most 65,536"),
         ("size = 3", "sets size = 3"),
-        ('[plan]\ntimes = "evenly"', "sets times = 'evenly'; it must be one of uniform, stratified"),
+        ('[plan]\ntimes = "evenly"', "sets times = 'evenly'; it must be one of uniform, stratified, lognormal"),
         ('[plan]\nepochs = "many"', "sets epochs = 'many'"),
         ("[plan]\nbatch_size = 1.5", "sets batch_size = 1.5"),
         ("[plan]\nmirror = 1", "sets mirror = 1"),
@@ -231,7 +231,7 @@ def test_the_recipe_of_a_run_of_ddim_0_1_is_read(tmp_path):
     assert (recipe.network, recipe.plan.weighting, recipe.plan.ema) == ("plain", "min-snr", (0.1, 0.05))
     written = json.loads(json.dumps(asdict(recipe)))
     names = ("optimizer", "snapshots", "validate", "augment", "augmentations")
-    later = {name: written["plan"].pop(name) for name in names}
+    later = {name: written["plan"].pop(name) for name in names} | {"dropout": written.pop("dropout")}
     expected = {"optimizer": "adamw", "snapshots": 16, "validate": 0.05, "augment": 0.0, "augmentations": ""}
-    assert later == expected  # it had no other
+    assert later == {**expected, "dropout": None}  # it had no other
     assert written == json.loads(OLD)["recipe"]

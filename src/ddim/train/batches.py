@@ -17,10 +17,12 @@ from ddim.data.augmentations import resolve
 from ddim.data.images import Images
 from ddim.denoiser import NULL
 from ddim.noise import ORDER, TIMES, TRAINING, stream
+from ddim.schedule import Schedule
 from ddim.train import augment
 from ddim.train.recipe import Plan
 
 GROUP = 16  # positions that share a random stream: creating one for each position takes longer than drawing from it
+LOGNORMAL = -1.2, 1.2  # mean and standard deviation of log(sigma / alpha) (EDM, arXiv 2206.00364, Table 1)
 PREFETCH = 4  # updates, one thread each: a single thread may draw fewer images per second than a GPU trains on
 
 ON_DEVICE = ("x0", "noise", "augmentation")  # the tensors of a batch that are copied to the device
@@ -36,7 +38,9 @@ class Batch(NamedTuple):
     augmentation: Tensor  # (B, `augment.CONDITION`) float32: how x0 was transformed; (B, 0) without augmentation
 
 
-def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) -> Batch:
+def draw_batch(
+    plan: Plan, images: Images, T: int, step: int, positions: range, cumulative: Tensor | None = None
+) -> Batch:
     """Return the images, labels, times and noise at some positions of a batch.
 
     Each group of 16 positions has one random stream. It gives, in this order, the times, the mirroring and the
@@ -47,6 +51,7 @@ def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) 
         T: the last time.
         step: the update, from 1 on.
         positions: a part of 0 ... `plan.batch_size` - 1.
+        cumulative: (T,) the probabilities of a time of at most 1 ... T; None is equal ones.
     """
     x0, label = images.batch(image_indices(plan, len(images), step, positions))
     groups = range(positions.start // GROUP, -(-positions.stop // GROUP))
@@ -65,9 +70,21 @@ def draw_batch(plan: Plan, images: Images, T: int, step: int, positions: range) 
         found = augment.parameters(draws, table, plan.augment, side)
         x0, augmentation = augment.transform(x0, found, table), augment.condition(found, table, side, len(x0))
     label = torch.where(dropped < plan.label_dropout, NULL, label)
-    if plan.times == "stratified":
+    if plan.times != "uniform":
         u = _stratified(plan, step, positions)
-    return Batch(x0, label, 1 + (T * u).long(), noise, augmentation)
+    t = 1 + ((T * u).long() if cumulative is None else torch.searchsorted(cumulative, u, right=True))
+    return Batch(x0, label, t, noise, augmentation)
+
+
+def lognormal(schedule: Schedule) -> Tensor:
+    """Return the probabilities of a time of at most 1 ... T, (T,) float64, if log(sigma / alpha) is normal.
+
+    Time t stands for the levels from halfway to t - 1 to halfway to t + 1, the first and the last for all beyond them.
+    """
+    log_noise = -schedule.log_snr[1:] / 2  # log(sigma / alpha) at 1 ... T
+    mean, std = LOGNORMAL
+    halfway = (log_noise[:-1] + log_noise[1:]) / 2
+    return torch.cat([torch.special.ndtr((halfway - mean) / std), log_noise.new_ones(1)])
 
 
 def image_indices(plan: Plan, count: int, step: int, positions: range) -> Tensor:

@@ -18,6 +18,7 @@ from ddim.registry import Registry
 Weighting = Callable[[Tensor, str], Tensor]
 """(SNR of each image, (B,); what the network predicts, "eps", "x0" or "v") -> weights (B,)."""
 
+DATA = 0.5  # standard deviation of the pixels in [-1, 1] (EDM, arXiv 2206.00364, Table 1: sigma_data)
 GAMMA = 5.0  # the SNR above which a level counts less (arXiv 2303.09556, section 3.4)
 BINS = 10  # equal parts of [0, T]
 MAX_IMAGES = 320  # 32 in each part
@@ -59,6 +60,15 @@ def clipped(snr: Tensor, predicts: str) -> Tensor:
     """
     own_error = {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1}  # over ||x0 - x0_theta||^2
     return (GAMMA / own_error[predicts]).clamp(max=1)
+
+
+@register("edm")
+def edm(snr: Tensor, predicts: str) -> Tensor:
+    """Weight ||x0 - x0_theta||^2 by (s^2 + 0.5^2) / (0.5 s)^2 with s^2 = 1 / SNR (EDM, arXiv 2206.00364, Table 1).
+
+    That is SNR + 4, and (SNR + 4) / (SNR + 1) for v. It is meant for the times "lognormal", which are EDM's.
+    """
+    return (snr + DATA**-2) * _eps_error[predicts](snr) / snr
 
 
 def names() -> list[str]:

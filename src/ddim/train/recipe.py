@@ -74,8 +74,9 @@ class Plan:
     weighting: str = "simple"
     """How much each noise level counts in the loss: a registered name; `ddim list weightings` shows them."""
 
-    times: Literal["uniform", "stratified"] = "uniform"
-    """How a batch draws its times; stratified spreads them evenly over 1 ... T."""
+    times: Literal["uniform", "stratified", "lognormal"] = "uniform"
+    """How a batch draws its times: stratified spreads them evenly over 1 ... T, lognormal over EDM's distribution of
+    noise levels."""
 
     mirror: bool = True
     """Mirror half of the images, if the data set allows it (airplanes do, digits do not)."""
@@ -166,6 +167,9 @@ class Recipe:
     size: str = "small"
     """The network's size: one of the names that its class defines; a wrong one lists them."""
 
+    dropout: float | None = None
+    """Dropout of the network, from 0 to below 1; that of its size if not given."""
+
     schedule: str = "linear"
     """The noise schedule: a registered name; `ddim list schedules` shows them. The paper's is linear."""
 
@@ -182,6 +186,8 @@ class Recipe:
         _check_types(self)
         if not isinstance(self.plan, Plan):
             raise UserError(f"plan must be a Plan; got {self.plan!r}.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be from 0 to below 1; got {self.dropout}.")
         if self.image_size is not None and not 0 < self.image_size <= MAX_SIZE:
             raise UserError(f"image_size must be from 1 to {MAX_SIZE} pixels; got {self.image_size}.")
 

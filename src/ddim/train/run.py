@@ -204,8 +204,10 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
     """
     classes = images.trainable_classes() if recipe.conditional else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
-        told = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
-        network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **told)
+        options: dict[str, Any] = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
+        if recipe.dropout is not None:
+            options["dropout"] = recipe.dropout
+        network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **options)
     model = Denoiser(network, schedule.get(recipe.schedule), recipe.predicts, images.shape, classes)
     model.null_class = recipe.plan.label_dropout > 0
     return model
