@@ -1,8 +1,11 @@
 """`ddim train`: train a model by a recipe and flags, and write it to a run folder."""
 
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,9 +13,9 @@ from tyro.conf import Positional, arg
 
 from ddim.cli.options import DataDir, Device, PathFlag
 from ddim.errors import UserError
-from ddim.files import user_path
+from ddim.files import as_table, user_path
 from ddim.train import recipe as recipes
-from ddim.train.recipe import Recipe
+from ddim.train.recipe import Plan, Recipe
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,11 @@ class Train:
     def with_recipe(self, flags: Sequence[str]) -> "Train":
         """Return the defaults of all flags: those of the recipe that `what` and --resume select.
 
-        If the flags limit the training, the recipe's own limits do not apply. Raises `UserError` for a recipe that
-        cannot be read, or a run to resume that was trained on other data.
+        If the flags limit the training, the recipe's own limits do not apply. Images without a recipe get one that fits
+        them and --minutes, see `ddim.train.choice`. Raises `UserError` for a recipe or images that cannot be read, or a
+        run to resume that was trained on other data.
         """
+        chooses = False
         if self.what.endswith(".toml"):
             recipe = recipes.read(self.what)
         else:
@@ -63,9 +68,45 @@ class Train:
             if self.resume and (self.folder / "config.json").is_file():
                 data = self._source() if _is_run(user_path(self.what)) else recipe.data
                 recipe = replace(recipes.of_run(self.folder), data=data)  # `train` compares the images
+            elif self.what not in recipes.names():
+                free = self.overwrite or not _is_run(self.folder)  # else `run` refuses the folder, or resumes
+                alone = os.environ.get("WORLD_SIZE", "1") == "1"  # several processes would choose differently
+                chooses = free and alone and self.recipe.plan.minutes is not None
+                recipe = self._like_init(recipe)
         if any(flag.split("=")[0] in ("--epochs", "--steps", "--minutes") for flag in flags):
             recipe = replace(recipe, plan=replace(recipe.plan, epochs=None, steps=None, minutes=None))
-        return Train(self.what, recipe=recipe)
+        return Train(self.what, recipe=self._chosen(recipe, flags) if chooses else recipe)
+
+    def _like_init(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with the network, size, parameterisation and schedule that --init was trained with."""
+        if self.init is None:
+            return recipe
+        from ddim.config import read_config
+        from ddim.loading import find
+
+        with suppress(UserError):  # `run` reports it
+            trained = as_table(read_config(find(self.init)).get("recipe"))
+            names = [name for name in ("network", "size", "predicts", "schedule") if isinstance(trained.get(name), str)]
+            return replace(recipe, **{name: trained[name] for name in names})
+        return recipe
+
+    def _chosen(self, recipe: Recipe, flags: Sequence[str]) -> Recipe:
+        """Return a recipe for the images and --minutes, and say why; flags that are given replace its choices."""
+        from ddim import open_images
+        from ddim.device import choose_device
+        from ddim.train.choice import choose, seconds_of_an_update
+
+        given = {flag[2:].split("=")[0].replace("-", "_").removeprefix("no_") for flag in flags if flag[:2] == "--"}
+        plan = {one.name: getattr(self.recipe.plan, one.name) for one in fields(Plan) if one.name in given}
+        rest = {one.name: getattr(self.recipe, one.name) for one in fields(Recipe) if one.name in given}
+        recipe = replace(recipe, **rest, plan=replace(recipe.plan, **plan))
+        where = {"data_dir": self.data_dir, "url": self.url}
+        images = open_images(recipe.data, classes=recipe.classes, size=recipe.image_size, **where)
+        device = choose_device(self.device)
+        timed = partial(seconds_of_an_update, images=images, device=device)
+        choice = choose(recipe, images, given, timed, device, fine_tuned=self.init is not None)
+        print(f"ddim: {choice.reason}", file=sys.stderr)
+        return choice.recipe
 
     @property
     def folder(self) -> Path:

@@ -19,6 +19,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import append_line, sweep, write_bytes, write_text
 from ddim.pictures import visible, write_grid
+from ddim.text import counted, plural
 from ddim.train import averages, best, checkpoints
 from ddim.train.best import Best, Validate
 from ddim.train.distributed import Distributed
@@ -159,10 +160,11 @@ class RunLogger:
             self.best.try_widths(progress)
         about = self._save_weights(finished=True)
         chosen = about.get("average", {"width": self.recipe.plan.ema[0], "step": progress.step})
+        measured = len(self.best.lines()) + len(self.best.widths)
         self.screen.print(
-            f"ddim: The model is the average of width {chosen['width']:g} after {chosen['step']:,} updates: of "
-            f"{len(self.best.lines())} measured on the way and {len(self.best.widths)} other widths at the end, its "
-            "samples are the closest to the held-out images."
+            f"ddim: The model is the average of width {chosen['width']:g} after {chosen['step']:,} updates. Of "
+            f"{counted(measured, 'average')} that {plural(str(measured), 'was', 'were')} measured, its samples are the "
+            "closest to the held-out images."
         )
 
     @contextlib.contextmanager

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -19,9 +20,10 @@ from ddim.config import read_config
 from ddim.data import names, open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.errors import UserError
+from ddim.errors import Notice, UserError
 from ddim.files import as_table, read_table, read_tensors, user_path
 from ddim.predict import predictions
+from ddim.text import counted, listed
 from ddim.train import augment, checkpoints
 from ddim.train.best import Validate
 from ddim.train.distributed import Distributed
@@ -34,6 +36,7 @@ from ddim.train.precision import training_precision
 from ddim.train.recipe import Plan, Recipe
 from ddim.train.state import State
 
+FEW_IMAGES = 10  # below this number of training images, a notice says what to do
 SAVE_EVERY = 60.0  # seconds between two checkpoints: the most that a killed run loses
 CHANGEABLE = {"epochs", "steps", "minutes", "learning_rate", "cooldown", "clip", "accumulate"}
 CHANGEABLE |= {"channels_last", "compile", "snapshots", "validate"}  # fields of a plan that a resumed run may change
@@ -121,6 +124,8 @@ def train(
     distributed = Distributed(device, trackers, folder)
     with distributed.main_first():  # the main process downloads and decodes, the others read its files
         images, held_out = opened(split="train"), opened(split="test")
+    if len(images) < FEW_IMAGES and init is None and distributed.main:
+        warnings.warn(few_images(images), Notice, stacklevel=2)
     data = identity(images, held_out) | ({} if where is None else {"place": where})
     model = build(recipe, images) if task is None else task.student()
     if init is not None:
@@ -129,7 +134,14 @@ def train(
                 f"--init was trained to predict {init.predicts} on the {init.schedule.config['name']} schedule; "
                 "ask for the same --predicts and --schedule."
             )
-        transfer(init.network, model.network)
+        new = transfer(init.network, model.network)
+        if init.shape[0] != model.shape[0] and distributed.main:
+            warnings.warn(
+                f"--init was trained on images of {counted(init.shape[0], 'channel')}, and these have "
+                f"{model.shape[0]}: the layers that depend on them start from new weights ({listed(new, 3)}).",
+                Notice,
+                stacklevel=2,
+            )
     model.to(distributed.device)
     precision = training_precision(model, recipe.plan.precision, distributed)
     recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
@@ -172,6 +184,16 @@ def train(
     if logger.best is not None:
         model.network.load_state_dict(read_tensors(folder / "model.safetensors"))
     return model.eval()
+
+
+def few_images(images: Images) -> str:
+    """Return what to do with so few images."""
+    counts = counted(len(images), "training image")
+    start = {1: "mnist", 3: "airplanes"}.get(images.shape[0], "RUN")
+    return (
+        f"{images.name} has {counts}, which a network learns by heart; to draw more than copies, add images, or start "
+        f"from a model that has learned from others, with --init {start} and few --steps."
+    )
 
 
 def check_outcome(progress: Progress, images: Images, learning_rate: float) -> None:
