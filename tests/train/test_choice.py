@@ -1,6 +1,7 @@
 """What a training chooses by itself follows from the images, the time and the rate, and never changes a flag."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +121,6 @@ def test_without_a_time_nothing_is_chosen():
 
 def test_what_starts_from_a_model_has_its_network(tmp_path):
     model = Denoiser(nets.build("plain", 1, "tiny"), schedule.cosine(), "v", shape=(1, 8, 8))
-    recipe = {"network": "plain", "size": "tiny", "predicts": "v", "schedule": "cosine"}
+    recipe: dict[str, Any] = {"network": "plain", "size": "tiny", "predicts": "v", "schedule": "cosine"}
     model_io.save(model, tmp_path, recipe=recipe)
     assert parse(["train", "cifar10", "--init", str(tmp_path)]).recipe == Recipe(data="cifar10", **recipe)

@@ -41,9 +41,9 @@ class Average:
             now = as_table(read_config(folder).get("average"))
             width, step, last = now.get("width", saved), now.get("step"), checkpoints.newest(folder)
             earlier = "" if step in (None, last) else f" after {step:,} of {last:,} updates"
-            print(f"The model is the average of width {width:g}{earlier}; training kept that of width {saved:g}.")
+            print(f"The model is the average of width {width:g}{earlier}; the first of --ema is {saved:g}.")
             return
         found = averages.write(folder, self.width)
         back = f"ddim average {quote(str(folder))} --width {averages.saved_width(folder):g}"
         print(f"The model of {folder} is now the average of width {found.width:g}, with an error of {found.error:.1%}.")
-        print(f"To bring back the one that training saved: {back}")
+        print(f"To bring back the last average that training kept: {back}")

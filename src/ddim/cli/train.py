@@ -26,7 +26,7 @@ class Train:
       ddim train digits
       ddim train mnist --minutes 30 --device cuda
       ddim train cifar10 --classes airplane,ship --network plain
-      ddim train photos/ --image-size 64
+      ddim train photos/ --image-size 64 --minutes 60
       ddim train my-recipe.toml --epochs 50 --out runs/mine
       ddim train runs/mnist --resume --minutes 60
       torchrun --nproc-per-node 4 -m ddim train mnist
@@ -100,8 +100,8 @@ class Train:
         plan = {one.name: getattr(self.recipe.plan, one.name) for one in fields(Plan) if one.name in given}
         rest = {one.name: getattr(self.recipe, one.name) for one in fields(Recipe) if one.name in given}
         recipe = replace(recipe, **rest, plan=replace(recipe.plan, **plan))
-        where = {"data_dir": self.data_dir, "url": self.url}
-        images = open_images(recipe.data, classes=recipe.classes, size=recipe.image_size, **where)
+        kept, size = recipe.classes, recipe.image_size
+        images = open_images(recipe.data, classes=kept, size=size, data_dir=self.data_dir, url=self.url)
         device = choose_device(self.device)
         timed = partial(seconds_of_an_update, images=images, device=device)
         choice = choose(recipe, images, given, timed, device, fine_tuned=self.init is not None)
