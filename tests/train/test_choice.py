@@ -84,13 +84,23 @@ def test_the_reason_is_one_paragraph_with_the_facts_and_the_choices():
         "photos has 1,000 training images of 1 × 28 × 28; an update of 64 takes 0.15 s here, so about 24,000 fit into "
         "60 minutes, 1,536 passes over the images. The network is unet folded (--size): the next one needs time for "
         "20,000 updates. In so many passes it could learn the images by heart; hence --augment 0.12 and --dropout 0.1. "
-        "The width of the average (--ema) is chosen at the end, by the distance to held-out images. All else is as in "
-        "the recipe of MNIST. Every choice is a flag: see ddim train --help."
+        "The width of the average (--ema) is chosen at the end, by the distance to held-out images. All else that no "
+        "flag sets is as in the recipe of MNIST. Every choice is a flag: see ddim train --help."
     )
     seldom = chosen(MANY, 1000, recipe=Recipe(network="plain", size="tiny", plan=Plan(validate=0.0))).reason
     assert (
         "1.3 passes over the images. In so few passes it needs neither --augment nor --dropout. The average" in seldom
     )
+
+
+def test_the_reason_claims_no_choice_that_a_flag_made():
+    own = Recipe(size="tiny", plan=Plan(augment=0.5))
+    reason = chosen(1000, 24_000, {"size", "augment"}, own, fine_tuned=True).reason
+    assert (
+        "hence --dropout 0.1. As it starts from trained weights, the learning rate is 0.0001 (--learning-rate)."
+        in reason
+    )
+    assert "The network is" not in reason
 
 
 def test_the_time_of_an_update_is_measured():

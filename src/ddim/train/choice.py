@@ -57,7 +57,7 @@ def choose(
         device: "cpu", "cuda" or "mps".
         fine_tuned: whether training starts from trained weights, whose network and schedule stay.
     """
-    fixed = {*given, *({"network", "size", "predicts", "schedule"} if fine_tuned else ())}
+    fixed = {*given, *(("network", "size", "predicts", "schedule") if fine_tuned else ())}
 
     def changed(recipe: Recipe, **values: Any) -> Recipe:
         free = {name: value for name, value in values.items() if name not in fixed}
@@ -84,31 +84,41 @@ def choose(
     passes = updates * recipe.plan.batch_size / count
     if passes > REPEATED:
         recipe = changed(recipe, augment=AUGMENT, **({"dropout": DROPOUT} if recipe.network == "unet" else {}))
-    return Choice(recipe, _reason(recipe, images, taken, updates, passes, choices))
+    free = {"augment", "dropout", "learning_rate", *(["size"] if choices else [])} - fixed
+    return Choice(recipe, _reason(recipe, images, taken, updates, passes, free, fine_tuned))
 
 
-def _reason(recipe: Recipe, images: Images, taken: float, updates: float, passes: float, choices: bool) -> str:
+def _reason(
+    recipe: Recipe, images: Images, taken: float, updates: float, passes: float, free: set[str], fine_tuned: bool
+) -> str:
     plan = recipe.plan
     said = [
         f"{images.name} has {counted(len(images), 'training image')} of {dimensions(images.shape)}; an update of "
         f"{plan.batch_size} takes {taken:.2g} s here, so about {updates:,.0f} fit into {plan.minutes:g} minutes, "
         f"{passes:,.{0 if passes >= 10 else 1}f} passes over the images."
     ]
-    if choices:
+    if "size" in free:
         larger = "" if recipe.size == SIZES[-1] else f": the next one needs time for {ENOUGH:,} updates"
         if recipe.size == SIZES[-2] and len(images) < MANY:
             larger = f": the next one would learn fewer than {MANY:,} images by heart"
         said.append(f"The network is {recipe.network} {recipe.size} (--size){larger}.")
-    if passes > REPEATED:
-        dropout = f" and --dropout {recipe.dropout:g}" if recipe.dropout is not None else ""
-        said.append(f"In so many passes it could learn the images by heart; hence --augment {plan.augment:g}{dropout}.")
-    else:
+    values = {"augment": plan.augment, "dropout": recipe.dropout}
+    flags = [f"--{name} {value:g}" for name, value in values.items() if name in free and value]
+    if flags:
+        said.append(f"In so many passes it could learn the images by heart; hence {' and '.join(flags)}.")
+    elif passes <= REPEATED:
         said.append("In so few passes it needs neither --augment nor --dropout.")
+    if fine_tuned and "learning_rate" in free:
+        said.append(
+            f"As it starts from trained weights, the learning rate is {plan.learning_rate:g} (--learning-rate)."
+        )
     if plan.validate:
         said.append("The width of the average (--ema) is chosen at the end, by the distance to held-out images.")
     else:
         said.append(f"The average has the width {plan.ema[0]:g} (--ema).")
-    said.append("All else is as in the recipe of MNIST. Every choice is a flag: see ddim train --help.")
+    said.append(
+        "All else that no flag sets is as in the recipe of MNIST. Every choice is a flag: see ddim train --help."
+    )
     return " ".join(said)
 
 
