@@ -130,7 +130,7 @@ def test_the_command_replaces_the_model_and_brings_it_back(run, capsys):
     main(["average", str(run)])
     said = capsys.readouterr().out
     assert "\n0.05   0.0%\n" in said
-    assert "The model is the average of width 0.1; training saved that of width 0.1.\n" in said
+    assert "The model is the average of width 0.1; the first of --ema is 0.1.\n" in said
     assert "(too large)" in said
     main(["average", str(run), "--width", "0.08"])
     said = capsys.readouterr().out
@@ -144,7 +144,7 @@ def test_the_command_replaces_the_model_and_brings_it_back(run, capsys):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
     assert changed["model.safetensors"] != before["model.safetensors"]
     main(["average", str(run)])
-    assert "The model is the average of width 0.08; training saved that of width 0.1.\n" in capsys.readouterr().out
+    assert "The model is the average of width 0.08; the first of --ema is 0.1.\n" in capsys.readouterr().out
     main(["average", str(run), "--width", "0.1"])
     assert files(run) == before
 

@@ -1,15 +1,16 @@
-"""Prefetched batches equal those that are drawn when they are needed."""
+"""Prefetched batches equal those that are drawn when they are needed; times have the distribution of the plan."""
 
 import threading
 from functools import partial
+from statistics import NormalDist
 from typing import Any
 
 import pytest
 import torch
 
-from ddim import open_images
+from ddim import open_images, schedule
 from ddim.train import Plan
-from ddim.train.batches import PREFETCH, Prefetcher, draw_batch
+from ddim.train.batches import PREFETCH, Prefetcher, draw_batch, lognormal
 
 
 def same(a, b):
@@ -48,3 +49,28 @@ def test_what_fails_in_a_thread_is_raised_where_the_batch_is_asked_for():
 
     with pytest.raises(OSError, match="the disk is gone"):
         Prefetcher(fail, torch.device("cpu"))(1, range(8))
+
+
+@pytest.mark.parametrize("named", ["linear", "cosine"])
+def test_lognormal_times_have_the_distribution_of_edm(named):
+    """In a batch of N images, the share with a noise level below that of any time is Phi((log level + 1.2) / 1.2)."""
+    noise, N = schedule.get(named), 512
+    cumulative = lognormal(noise)
+    assert (cumulative.diff() >= 0).all()
+    assert cumulative[-1] == 1
+    plan = Plan(batch_size=N, times="lognormal")
+    batch = draw_batch(plan, open_images("digits"), noise.N, 3, range(N), cumulative)
+    assert 1 <= batch.t.min() <= batch.t.max() <= noise.N
+    for t in (100, 300, 500):
+        level = noise(torch.tensor(t + 0.5))
+        expected = NormalDist(-1.2, 1.2).cdf(float(torch.log(level.sigma / level.alpha)))
+        assert 0.05 < expected < 0.999
+        assert (batch.t <= t).double().mean() == pytest.approx(expected, abs=2 / N + 1e-3)
+
+
+def test_equal_probabilities_are_the_times_without_any():
+    """The 1,000 parts of [0, 1) are those of `stratified`, up to rounding at their ends."""
+    plan, images = Plan(batch_size=64, times="stratified"), open_images("digits")
+    equal = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    one, other = (draw_batch(plan, images, 1000, 5, range(64), cumulative).t for cumulative in (None, equal))
+    assert torch.equal(one, other)

@@ -34,7 +34,14 @@ def test_min_snr_is_that_of_its_paper(at, snr):
         torch.testing.assert_close(weight("min-snr", predicts, at), expected)
 
 
-@pytest.mark.parametrize("weighting", ["min-snr", "soft-min-snr"])
+def test_edm_is_that_of_its_paper(at, snr):
+    """arXiv 2206.00364, Table 1: (s^2 + 0.25) / (0.5 s)^2 times ||x0 - x0_theta||^2, at the noise level s of x0."""
+    s = (at.sigma / at.alpha).flatten()
+    torch.testing.assert_close(weight("edm", "x0", at), (s**2 + 0.25) / (0.5 * s) ** 2)
+    torch.testing.assert_close(weight("edm", "v", at), (snr + 4) / (snr + 1))
+
+
+@pytest.mark.parametrize("weighting", ["min-snr", "soft-min-snr", "edm"])
 def test_all_predictions_are_weighed_alike(at, weighting):
     """The same error in x0 costs the same whatever the network outputs: eps = alpha / sigma x0, v = x0 / sigma."""
     alpha, sigma = at.alpha.flatten(), at.sigma.flatten()

@@ -140,7 +140,7 @@ def test_a_recipe_in_a_file(tmp_path):
         (f"image_size = {'9' * 5000}", "mine.toml is not TOML"),
         ("[plan]\nbatch_size = 99999999999999999999", "batch_size must be a number above 0, at most 65,536"),
         ("size = 3", "sets size = 3"),
-        ('[plan]\ntimes = "evenly"', "sets times = 'evenly'; it must be one of uniform, stratified"),
+        ('[plan]\ntimes = "evenly"', "sets times = 'evenly'; it must be one of uniform, stratified, lognormal"),
         ('[plan]\nepochs = "many"', "sets epochs = 'many'"),
         ("[plan]\nbatch_size = 1.5", "sets batch_size = 1.5"),
         ("[plan]\nmirror = 1", "sets mirror = 1"),
@@ -230,7 +230,10 @@ def test_the_recipe_of_a_run_of_ddim_0_1_is_read(tmp_path):
     recipe = recipes.of_run(tmp_path)
     assert (recipe.network, recipe.plan.weighting, recipe.plan.ema) == ("plain", "min-snr", (0.1, 0.05))
     written = json.loads(json.dumps(asdict(recipe)))
-    later = {name: written["plan"].pop(name) for name in ("optimizer", "snapshots", "augment", "augmentations")}
-    assert later == {"optimizer": "adamw", "snapshots": 16, "augment": 0.0, "augmentations": ""}  # it had no other
-    assert {name: written.pop(name) for name in ("crop", "range")} == {"crop": "centre", "range": None}
+    names = ("optimizer", "snapshots", "validate", "augment", "augmentations")
+    later = {name: written["plan"].pop(name) for name in names}
+    expected = {"optimizer": "adamw", "snapshots": 16, "validate": 0.05, "augment": 0.0, "augmentations": ""}
+    assert later == expected  # it had no other
+    later = {name: written.pop(name) for name in ("crop", "range", "dropout")}
+    assert later == {"crop": "centre", "range": None, "dropout": None}
     assert written == json.loads(OLD)["recipe"]

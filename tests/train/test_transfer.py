@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from ddim import model_io, nets, schedule
 from ddim.denoiser import Denoiser
-from ddim.errors import UserError
+from ddim.errors import Notice, UserError
 from ddim.train import Plan, Recipe
 from ddim.train.run import train, transfer
 
@@ -48,3 +49,19 @@ def test_a_run_starts_where_the_other_stands(tmp_path):
     model = train(Recipe(network="plain", size="tiny", plan=plan), tmp_path / "second", init=source).cpu()
     for new, old in zip(model.network.parameters(), source.network.parameters(), strict=True):
         torch.testing.assert_close(new, old, rtol=0, atol=1e-6)
+
+
+def test_a_model_of_other_channels_says_which_layers_begin_anew(tmp_path):
+    source = Denoiser(network(), schedule.linear(), shape=(1, 8, 8))
+    folder = tmp_path / "colours"
+    folder.mkdir()
+    for i in range(4):
+        Image.effect_noise((8, 8), 60 + i).convert("RGB").point(lambda level: level // 2, "RGB").save(
+            folder / f"{i}.png"
+        )
+    Image.new("RGB", (8, 8), "red").save(folder / "red.png")
+    recipe = Recipe(data=str(folder), network="plain", size="tiny", plan=Plan(steps=1, batch_size=2))
+    with pytest.warns(Notice, match=r"trained on images of 1 channel, and these have 3: .*head\.weight"):
+        train(recipe, tmp_path / "run", init=source)
+    with pytest.warns(Notice, match=r"has 4 training images, which .* --init airplanes and few --steps"):
+        train(recipe, tmp_path / "run", overwrite=True)

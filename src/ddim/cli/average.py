@@ -30,7 +30,7 @@ class Average:
     def run(self) -> None:
         from ddim.config import read_config
         from ddim.files import as_table
-        from ddim.train import averages
+        from ddim.train import averages, checkpoints
 
         folder = self.run_folder
         if self.width is None:
@@ -38,10 +38,12 @@ class Average:
             for width, error in averages.widths(folder):
                 print(f"{width:<5g}  {error:.1%}{' (too large)' if error > averages.LARGEST_ERROR else ''}")
             saved = averages.saved_width(folder)
-            now = as_table(read_config(folder).get("average")).get("width", saved)
-            print(f"The model is the average of width {now:g}; training saved that of width {saved:g}.")
+            now = as_table(read_config(folder).get("average"))
+            width, step, last = now.get("width", saved), now.get("step"), checkpoints.newest(folder)
+            earlier = "" if step in (None, last) else f" after {step:,} of {last:,} updates"
+            print(f"The model is the average of width {width:g}{earlier}; the first of --ema is {saved:g}.")
             return
         found = averages.write(folder, self.width)
         back = f"ddim average {quote(str(folder))} --width {averages.saved_width(folder):g}"
         print(f"The model of {folder} is now the average of width {found.width:g}, with an error of {found.error:.1%}.")
-        print(f"To bring back the one that training saved: {back}")
+        print(f"To bring back the last average that training kept: {back}")

@@ -3,7 +3,9 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,9 +14,9 @@ from tyro.conf import Positional, arg
 
 from ddim.cli.options import DataDir, Device, PathFlag
 from ddim.errors import UserError
-from ddim.files import user_path
+from ddim.files import as_table, user_path
 from ddim.train import recipe as recipes
-from ddim.train.recipe import Recipe
+from ddim.train.recipe import Plan, Recipe
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Train:
       ddim train digits
       ddim train mnist --minutes 30 --device cuda
       ddim train cifar10 --classes airplane,ship --network plain
-      ddim train photos/ --image-size 64
+      ddim train photos/ --image-size 64 --minutes 60
       ddim train photos/ --image-size 48x64 --crop fit
       ddim train arrays.npz
       ddim train my-recipe.toml --epochs 50 --out runs/mine
@@ -59,9 +61,11 @@ class Train:
         """Return the defaults of all flags: those of the recipe that `what` and --resume select.
 
         If the flags limit the training, the recipe's own limits do not apply; if they name a class of the user, the
-        recipe's size does not. Raises `UserError` for a recipe that cannot be read, or a run to resume that was trained
-        on other data.
+        recipe's size does not. Images without a recipe get one that fits them and --minutes, see `ddim.train.choice`.
+        Raises `UserError` for a recipe or images that cannot be read, or a run to resume that was trained on other
+        data.
         """
+        chooses = False
         if self.what.endswith(".toml"):
             recipe = recipes.read(self.what)
         else:
@@ -69,11 +73,47 @@ class Train:
             if self.resume and (self.folder / "config.json").is_file():
                 data = self._source() if _is_run(user_path(self.what)) else recipe.data
                 recipe = replace(recipes.of_run(self.folder), data=data)  # `train` compares the images
+            elif self.what not in recipes.names():
+                free = self.overwrite or not _is_run(self.folder)  # else `run` refuses the folder, or resumes
+                alone = os.environ.get("WORLD_SIZE", "1") == "1"  # several processes would choose differently
+                chooses = free and alone and self.recipe.plan.minutes is not None
+                recipe = self._like_init(recipe)
         if any(flag.split("=")[0] in ("--epochs", "--steps", "--minutes") for flag in flags):
             recipe = replace(recipe, plan=replace(recipe.plan, epochs=None, steps=None, minutes=None))
         if any(flag == "--network" and ":" in value for flag, value in pairwise(flags)):
             recipe = replace(recipe, size=Recipe.size)  # the recipe's own is of another network
-        return Train(self.what, recipe=recipe)
+        return Train(self.what, recipe=self._chosen(recipe, flags) if chooses else recipe)
+
+    def _like_init(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with the network, size, parameterisation and schedule that --init was trained with."""
+        if self.init is None:
+            return recipe
+        from ddim.config import read_config
+        from ddim.loading import find
+
+        with suppress(UserError):  # `run` reports it
+            trained = as_table(read_config(find(self.init)).get("recipe"))
+            names = [name for name in ("network", "size", "predicts", "schedule") if isinstance(trained.get(name), str)]
+            return replace(recipe, **{name: trained[name] for name in names})
+        return recipe
+
+    def _chosen(self, recipe: Recipe, flags: Sequence[str]) -> Recipe:
+        """Return a recipe for the images and --minutes, and say why; flags that are given replace its choices."""
+        from ddim import open_images
+        from ddim.device import choose_device
+        from ddim.progress import note
+        from ddim.train.choice import choose, seconds_of_an_update
+
+        given = {flag[2:].split("=")[0].replace("-", "_").removeprefix("no_") for flag in flags if flag[:2] == "--"}
+        plan = {one.name: getattr(self.recipe.plan, one.name) for one in fields(Plan) if one.name in given}
+        rest = {one.name: getattr(self.recipe, one.name) for one in fields(Recipe) if one.name in given}
+        recipe = replace(recipe, **rest, plan=replace(recipe.plan, **plan))
+        images = open_images(**recipe.source(), data_dir=self.data_dir, url=self.url)
+        device = choose_device(self.device)
+        timed = partial(seconds_of_an_update, images=images, device=device)
+        choice = choose(recipe, images, given, timed, device, fine_tuned=self.init is not None)
+        note(f"ddim: {choice.reason}")
+        return choice.recipe
 
     @property
     def folder(self) -> Path:
@@ -95,6 +135,7 @@ class Train:
     def run(self) -> dict[str, Any]:
         from ddim import load
         from ddim.train.run import train
+        from ddim.validation import Validation
 
         if self.resume and self.overwrite:
             raise UserError("--resume continues a run and --overwrite replaces it; give only one of them.")
@@ -109,6 +150,7 @@ class Train:
             init=None if self.init is None else load(self.init, backend="torch"),
             trackers=self.track,
             save_every=self.save_every,
+            validate=Validation,
         )
         if os.environ.get("RANK", "0") == "0":
             print(f"The model is in {self.folder}. Next: ddim sample {self.folder}, or ddim report {self.folder}.")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from ddim.experiments.results import read as read_result
 from ddim.files import as_table
 
 LEVELS = ("held_out_by_level", "train_by_level")  # of a line of metrics: losses in ten equal parts of [0, T]
+DISTANCES = {"frechet": "Fréchet distance", "kid": "kernel distance (KID)"}  # of a line of metrics
 BINS = 10
 SNAPSHOTS = 8  # of the samples during training, at most
 LEAST, MOST = 1e-9, 1e9  # a loss between them can be drawn
@@ -50,6 +51,7 @@ class RunFolder:
     evaluated: frozenset[str]  # names of the experiments whose results are those of `ddim evaluate`
     data: Tensor | None  # (N, C, H, W) uint8, some training images
     snapshots: list[Snapshot]  # some of `samples/step-*.safetensors`, in order
+    validation: list[dict[str, Any]]  # the lines of `metrics.jsonl` with the distance of samples to held-out images
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -118,25 +120,39 @@ def read(
     metrics, snapshots = read_metrics(folder / "metrics.jsonl"), _snapshots(folder / "samples", model.shape)
     images = data["images"] if data else None
     known = (facts, results, problems, frozenset(earlier), frozenset(evaluated))
-    return RunFolder(folder, model, clean(config), environment, metrics, *known, images, snapshots)
+    validation = read_validation(folder / "metrics.jsonl")
+    return RunFolder(folder, model, clean(config), environment, metrics, *known, images, snapshots, validation)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of `metrics.jsonl`: of each its numbers and its losses by level."""
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return []
+    """Return the whole lines of `metrics.jsonl` with losses: of each its numbers and its losses by level."""
     lines = []
-    for text in texts:
-        try:
-            content = as_table(json.loads(text))
-        except (ValueError, RecursionError):
-            continue
+    for content in _tables(path):
         line = {name: n for name, n in content.items() if _is_number(n) and name not in LEVELS}
         if {"epoch", "loss", "held_out"} <= line.keys() and math.isfinite(line["epoch"]):
             lines.append(line | {name: content[name] for name in LEVELS if _are_levels(content.get(name))})
     return lines
+
+
+def read_validation(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of `metrics.jsonl` with a distance of samples, by step; of each its finite numbers."""
+    lines = {}
+    for content in _tables(path):
+        line = {name: n for name, n in content.items() if _is_number(n) and math.isfinite(n)}
+        if {"epoch", "step"} <= line.keys() and line.keys() & set(DISTANCES):
+            lines[line["step"]] = line
+    return [lines[step] for step in sorted(lines)]
+
+
+def _tables(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of `metrics.jsonl` that can be read."""
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return
+    for text in texts:
+        with suppress(ValueError, RecursionError):
+            yield as_table(json.loads(text))
 
 
 def images_seen(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int | None:

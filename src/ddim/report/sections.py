@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ddim.experiments import Claim, Drawing, Experiment, Extra, Table, experiments
 from ddim.files import write_bytes
 from ddim.plots.canvas import save, styled
-from ddim.report import losses, network, training
+from ddim.report import losses, network, training, validation
 from ddim.report.run_folder import RunFolder
 from ddim.report.training import TrainingSection
 
@@ -40,7 +40,8 @@ class Section:
 
 def sections(run: RunFolder, draw: bool = True) -> list[Section]:
     """Return all sections in the order of the page; `draw` the figures, or take those that are in `figures/`."""
-    parts = (*training.SECTIONS[:2], network.SECTION, *losses.SECTIONS, *training.SECTIONS[2:])
+    measured = (validation.SECTION,) if run.validation else ()
+    parts = (*training.SECTIONS[:2], network.SECTION, *losses.SECTIONS, *measured, *training.SECTIONS[2:])
     found = [_of_training(run, part, draw) for part in parts]
     return found + [section for one in in_order() for section in _of_experiment(run, one, draw)]
 

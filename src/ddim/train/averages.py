@@ -92,11 +92,6 @@ def steps(folder: str | Path) -> list[int]:
     return checkpoints.steps(folder, KIND)
 
 
-def clear(folder: str | Path, after: int = -1) -> None:
-    """Remove the snapshots of all steps above `after`; by default all of them."""
-    checkpoints.clear(folder, after, KIND)
-
-
 # Other widths
 
 

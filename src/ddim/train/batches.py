@@ -17,10 +17,12 @@ from ddim.data.augmentations import resolve
 from ddim.data.images import Images
 from ddim.denoiser import NULL
 from ddim.noise import ORDER, TIMES, TRAINING, stream
+from ddim.schedule import Schedule
 from ddim.train import augment
 from ddim.train.recipe import Plan
 
 GROUP = 16  # positions that share a random stream: creating one for each position takes longer than drawing from it
+LOGNORMAL = -1.2, 1.2  # mean and standard deviation of log(sigma / alpha) (EDM, arXiv 2206.00364, Table 1)
 PREFETCH = 4  # updates, one thread each: a single thread may draw fewer images per second than a GPU trains on
 
 ON_DEVICE = ("x0", "noise", "augmentation", "condition")  # the tensors of a batch that are copied to the device
@@ -37,7 +39,9 @@ class Batch(NamedTuple):
     condition: Tensor  # (B, D) float32, a vector for each image, or NaN for the null vector; (B, 0) without conditions
 
 
-def draw_batch(plan: Plan, images: Images, N: int, step: int, positions: range) -> Batch:
+def draw_batch(
+    plan: Plan, images: Images, N: int, step: int, positions: range, cumulative: Tensor | None = None
+) -> Batch:
     """Return the images, labels, training steps and noise at some positions of a batch.
 
     Each group of 16 positions has one random stream. It gives, in this order, the training steps, the mirroring and the
@@ -48,6 +52,7 @@ def draw_batch(plan: Plan, images: Images, N: int, step: int, positions: range) 
         N: number of training steps of the schedule.
         step: the update, from 1 on.
         positions: a part of 0 ... `plan.batch_size` - 1.
+        cumulative: (N,) the probabilities of a training step of at most 1 ... N; None is equal ones.
     """
     indices = image_indices(plan, len(images), step, positions)
     x0, label = images.batch(indices)
@@ -69,9 +74,22 @@ def draw_batch(plan: Plan, images: Images, N: int, step: int, positions: range) 
     label = torch.where(dropped < plan.label_dropout, NULL, label)
     condition = torch.zeros(len(x0), 0) if images.conditions is None else images.conditions[indices]
     condition = torch.where((dropped < plan.label_dropout)[:, None], torch.nan, condition)
-    if plan.times == "stratified":
+    if plan.times != "uniform":
         u = _stratified(plan, step, positions)
-    return Batch(x0, label, 1 + (N * u).long(), noise, augmentation, condition)
+    t = 1 + ((N * u).long() if cumulative is None else torch.searchsorted(cumulative, u, right=True))
+    return Batch(x0, label, t, noise, augmentation, condition)
+
+
+def lognormal(schedule: Schedule) -> Tensor:
+    """Return the probabilities of a training step of at most 1 ... N, (N,) float64, if log(sigma / alpha) is normal.
+
+    A step stands for the levels from halfway to the one before to halfway to the next, the first and the last for all
+    beyond them.
+    """
+    log_noise = -schedule.log_snr[1:] / 2  # log(sigma / alpha) at the steps 1 ... N
+    mean, std = LOGNORMAL
+    halfway = (log_noise[:-1] + log_noise[1:]) / 2
+    return torch.cat([torch.special.ndtr((halfway - mean) / std), log_noise.new_ones(1)])
 
 
 def image_indices(plan: Plan, count: int, step: int, positions: range) -> Tensor:

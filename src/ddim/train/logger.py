@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.files import append_line, sweep, write_bytes, write_text
 from ddim.pictures import visible, write_grid
-from ddim.train import averages, checkpoints
+from ddim.text import counted, plural
+from ddim.train import averages, best, checkpoints
+from ddim.train.best import Best, Validate
 from ddim.train.distributed import Distributed
 from ddim.train.guards import WINDOW, Breakdown, is_out_of_memory
 from ddim.train.loop import Progress
@@ -32,6 +35,7 @@ MIN_UPDATES = 50  # from one line to the next, however short the epochs
 SAMPLES, SAMPLE_STEPS = 16, 20  # images drawn on the way from each set of weights, and the steps for them
 SAMPLING_SHARE = 0.03  # of the time, at most, is spent on them
 LINE_SHARE = 0.01  # of a limit in minutes, at most, is spent on a line of metrics
+KINDS = (checkpoints.KIND, averages.KIND, best.KIND)  # folders of numbered files of weights
 MAX_RECOVERIES = 4  # times that a training which breaks down continues from an earlier checkpoint
 
 
@@ -55,18 +59,20 @@ class RunLogger:
     objective: Objective
     about: dict[str, Any]  # further entries of `config.json`
     command: str  # that continues the run: ddim COMMAND RUN --resume
+    validate: Validate | None = None  # what makes the validator of `ddim.train.best`
 
     def __post_init__(self) -> None:
         self.average = self.model.with_network(self.state.averages[0].network)
         self.sampled, self.sampling_time = time.monotonic(), 0.0  # of the last samples: when, and how long it took
         self.start = b""  # the checkpoint of step 0, until it is written
         self.image_seconds = 0.0  # of a call of the network, for each image, in the last line of metrics
+        self.best: Best | None = None  # in the main process, if the plan asks for it and the images allow it
 
     def __enter__(self) -> "RunLogger":
         if self.distributed.main:
             sweep(self.folder, "config", "model", "metrics", "environment")  # left by a run that was killed
-            sweep(self.folder / "checkpoints", "*")
-            sweep(self.folder / "averages", "*")
+            for kind in KINDS:
+                sweep(self.folder / kind, "*")
             sweep(self.folder / "samples", "data", "step-*")
             if self.state.step == 0:
                 self.start = checkpoints.pack(self.state)
@@ -84,6 +90,13 @@ class RunLogger:
             self.command,
             self.objective.slow,
         )
+        share = self.recipe.plan.validate
+        if self.validate is not None and share and self.distributed.main:
+            try:
+                validator = self.validate(self.model, self.images, self.held_out)
+                self.best = Best(self.folder, validator, self.recipe.plan)
+            except UserError as error:
+                self.screen.print(f"ddim: Training measures no samples on the way: {error}")
         fields = {**vars(self.recipe), **vars(self.recipe.plan)}
         del fields["plan"]
         tracked = {name: v if isinstance(v, int | float | str) else str(v) for name, v in fields.items()}
@@ -104,19 +117,16 @@ class RunLogger:
                 averages.save(self.state, self.folder, self.recipe.plan.snapshots)
             except UserError as error:
                 self.screen.print(f"ddim: {error} Training continues without a snapshot of this step.")
+        if self.best is not None and self.best.due(progress):
+            with self._tolerant():
+                self._measure(self.best, progress)
         due = lines_due(progress.step, progress.epoch, progress.fraction)
         self.state.lines = min(self.state.lines, due)  # fewer are due in a run that continues beyond its first end
         if due > self.state.lines or progress.fraction == 1:
             if self.distributed.main:
-                try:
+                with self._tolerant():
                     self._write_line(progress)
                     self._write_samples(progress)
-                except UserError as error:
-                    self.screen.print(f"ddim: {error} Training continues.")
-                except RuntimeError as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    self.screen.print("ddim: Too little memory to evaluate at this step. Training continues.")
             self.state.lines, self.state.losses = due, (0.0, 0)
 
     def save(self, finished: bool, tolerant: bool = False) -> None:
@@ -135,10 +145,39 @@ class RunLogger:
         try:
             self._save_weights(finished)
             checkpoints.save(self.state, self.folder)
+            if self.best is not None:
+                self.best.prune()
         except UserError as error:
             if not tolerant:
                 raise
             self.screen.print(f"ddim: {error} Training continues; the last whole checkpoint is kept.")
+
+    def choose(self, progress: Progress) -> None:
+        """After the last update, and its `save`: measure other widths of the average, and save the best model."""
+        if self.best is None or self.best.step() is None:
+            return
+        with self._tolerant():
+            self.best.try_widths(progress)
+        about = self._save_weights(finished=True)
+        chosen = about.get("average", {"width": self.recipe.plan.ema[0], "step": progress.step})
+        measured = len(self.best.lines()) + len(self.best.widths)
+        self.screen.print(
+            f"ddim: The model is the average of width {chosen['width']:g} after {chosen['step']:,} updates. Of "
+            f"{counted(measured, 'average')} that {plural(str(measured), 'was', 'were')} measured, its samples are the "
+            "closest to the held-out images."
+        )
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """Within this context, a full disk or too little memory is a warning."""
+        try:
+            yield
+        except UserError as error:
+            self.screen.print(f"ddim: {error} Training continues.")
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self.screen.print("ddim: Too little memory to evaluate at this step. Training continues.")
 
     def recover(self, breakdown: Breakdown) -> bool:
         """Set the state to a checkpoint from well before a breakdown, and halve the learning rate from then on.
@@ -159,19 +198,22 @@ class RunLogger:
         )
         return True
 
-    def _save_weights(self, finished: bool) -> None:
+    def _save_weights(self, finished: bool) -> dict[str, Any]:
+        """Write the model, and return what its config says of the weights."""
         kept: dict[str, Any] = {}
         with contextlib.suppress(UserError, KeyError):  # presets of before; `Denoiser.preset` names the stale ones
             kept = {"presets": model_io.read_config(self.folder)["presets"]}
         about = {**kept, **self.about, "recipe": asdict(self.recipe), "data": self.data, "finished": finished}
-        model_io.save(self.average, self.folder, **about)
+        model, of_weights = (self.average, {}) if self.best is None else self.best.chosen(self.average)
+        model_io.save(model, self.folder, **about, **of_weights)
+        return of_weights
 
     def _begin(self) -> None:
         stale = [self.folder / "config.json", self.folder / "model.safetensors"]
         for path in [*stale, *self.folder.glob("samples/step-*")]:
             path.unlink(missing_ok=True)
-        checkpoints.clear(self.folder)
-        averages.clear(self.folder)
+        for kind in KINDS:
+            checkpoints.clear(self.folder, kind=kind)
         write_text(self.folder / "metrics.jsonl", "")
         device, processes = str(self.distributed.device), self.distributed.processes
         threads = torch.get_num_threads()
@@ -185,8 +227,8 @@ class RunLogger:
 
     def _drop_later_records(self) -> None:
         """Remove the records of updates that will be made again."""
-        checkpoints.clear(self.folder, after=self.state.step)  # damaged ones, else training had resumed from them
-        averages.clear(self.folder, after=self.state.step)
+        for kind in KINDS:  # later checkpoints are damaged, else training had resumed from them
+            checkpoints.clear(self.folder, self.state.step, kind)
         for sample in self.folder.glob("samples/step-*"):
             if sample.stem[5:].isdecimal() and int(sample.stem[5:]) > self.state.step:
                 sample.unlink(missing_ok=True)
@@ -213,6 +255,17 @@ class RunLogger:
         lists = {name: value for name, value in measured.values.items() if isinstance(value, list)}
         append_line(self.folder / "metrics.jsonl", json.dumps({**metrics, **lists}))
         self.distributed.log(metrics, progress.step)
+
+    def _measure(self, best: Best, progress: Progress) -> None:
+        """Write a line of metrics with the distance of samples to held-out images; the first time, say so."""
+        first = not best.lines()
+        line = best.measure(progress)
+        self.distributed.log({name: value for name, value in line.items() if name != "step"}, progress.step)
+        if first:
+            self.screen.print(
+                f"ddim: The distance of samples to held-out images is measured every {best.every:,} updates, in at "
+                f"most about {self.recipe.plan.validate:.0%} of the time; the model will be the best of these averages."
+            )
 
     def _write_samples(self, progress: Progress) -> None:
         """Draw the same images from the averaged and from the latest weights, unless that takes too long."""

@@ -69,7 +69,8 @@ def clipped(snr: Tensor, predicts: str) -> Tensor:
 def edm(snr: Tensor, predicts: str) -> Tensor:
     """Weight ||x0 - x0_theta||^2 by SNR + 1 / sigma_data^2, sigma_data = 0.5 (arXiv 2206.00364, Table 1).
 
-    The loss of a preconditioned network (`ddim.Preconditioned`) is then that of its own output F, with equal weights.
+    That is SNR + 4, and (SNR + 4) / (SNR + 1) for v. The loss of a preconditioned network (`ddim.Preconditioned`) is
+    then that of its own output F, with equal weights. It is meant for the times "lognormal", which are EDM's.
     """
     return (snr + SIGMA_DATA**-2) / snr * _eps_error[predicts](snr)
 

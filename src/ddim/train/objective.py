@@ -11,7 +11,7 @@ from ddim.data.augmentations import resolve
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.train import augment
-from ddim.train.batches import Prefetcher, draw_batch
+from ddim.train.batches import Prefetcher, draw_batch, lognormal
 from ddim.train.loss import BINS, MAX_IMAGES, losses_by_level, weight, weightings
 from ddim.train.recipe import Plan
 
@@ -65,7 +65,8 @@ class Denoising:
         on_gpu = model.device.type == "cuda"
         if on_gpu and images.pixels.nbytes <= torch.cuda.mem_get_info(model.device)[0] / 2:
             images = replace(images, pixels=images.pixels.to(model.device))
-        draw = partial(draw_batch, plan, images, model.schedule.N)
+        cumulative = lognormal(model.schedule) if plan.times == "lognormal" else None
+        draw = partial(draw_batch, plan, images, model.schedule.N, cumulative=cumulative)
         self.draw = Prefetcher(draw, model.device) if on_gpu else draw
 
     def losses(self, model: Denoiser, step: int, positions: range) -> Tensor:

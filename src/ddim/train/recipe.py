@@ -65,14 +65,19 @@ class Plan:
     snapshots: int = 16
     """Snapshots of the averages kept at most, from which `ddim average` makes other widths; 0: none."""
 
+    validate: float = 0.05
+    """Largest share of the time for measuring how close samples are to the held-out images; the model is then the best
+    average that was measured. 0: the last average."""
+
     clip: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
 
     weighting: str = "simple"
     """How much each noise level counts in the loss: a registered name; `ddim list weightings` shows them."""
 
-    times: Literal["uniform", "stratified"] = "uniform"
-    """How a batch draws its times; stratified spreads them evenly over 1 ... T."""
+    times: Literal["uniform", "stratified", "lognormal"] = "uniform"
+    """How a batch draws its times: stratified spreads them evenly over 1 ... T, lognormal over EDM's distribution of
+    noise levels."""
 
     mirror: bool = True
     """Mirror half of the images, if the data set allows it (airplanes do, digits do not)."""
@@ -119,6 +124,8 @@ class Plan:
         for name in ("label_dropout", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must lie in [0, 1]; got {getattr(self, name)}.")
+        if not 0 <= self.validate <= 0.5:
+            raise UserError(f"validate must be a share of the time from 0 to 0.5; got {self.validate}.")
         if not 0 <= self.snapshots <= MOST_SNAPSHOTS:
             raise UserError(f"snapshots must be a number from 0 to {MOST_SNAPSHOTS:,}; got {self.snapshots}.")
         if not 0 <= self.cooldown <= 1:
@@ -168,6 +175,9 @@ class Recipe:
     size: str = "small"
     """The network's size: one of the names that its class defines; a wrong one lists them."""
 
+    dropout: float | None = None
+    """Dropout of the network, from 0 to below 1; that of its size if not given."""
+
     schedule: str = "linear"
     """The noise schedule: a registered name; `ddim list schedules` shows them. The paper's is linear."""
 
@@ -195,6 +205,8 @@ class Recipe:
         _check_types(self)
         if not isinstance(self.plan, Plan):
             raise UserError(f"plan must be a Plan; got {self.plan!r}.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be from 0 to below 1; got {self.dropout}.")
         size = str(self.image_size)
         known = re.fullmatch(r"[0-9]{1,4}(x[0-9]{1,4})?", size)
         if self.image_size is not None and not (known and all(0 < int(n) <= MAX_SIZE for n in size.split("x"))):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -19,10 +20,12 @@ from ddim.config import read_config
 from ddim.data import names, open_images
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
-from ddim.errors import UserError
-from ddim.files import as_table, read_table, user_path
+from ddim.errors import Notice, UserError
+from ddim.files import as_table, read_table, read_tensors, user_path
 from ddim.predict import predictions
+from ddim.text import counted, listed
 from ddim.train import augment, checkpoints
+from ddim.train.best import Validate
 from ddim.train.distributed import Distributed
 from ddim.train.guards import Breakdown, exclusive, interruptible, report_failed_compiler
 from ddim.train.logger import RunLogger
@@ -33,9 +36,10 @@ from ddim.train.precision import training_precision
 from ddim.train.recipe import Plan, Recipe
 from ddim.train.state import State
 
+FEW_IMAGES = 10  # below this number of training images, a notice says what to do
 SAVE_EVERY = 60.0  # seconds between two checkpoints: the most that a killed run loses
 CHANGEABLE = {"epochs", "steps", "minutes", "learning_rate", "cooldown", "clip", "accumulate"}
-CHANGEABLE |= {"channels_last", "compile", "snapshots"}  # the fields of a plan that may differ when a run is resumed
+CHANGEABLE |= {"channels_last", "compile", "snapshots", "validate"}  # fields of a plan that a resumed run may change
 
 
 class Task(Protocol):
@@ -69,6 +73,7 @@ def train(
     trackers: Sequence[str] = (),
     save_every: float = SAVE_EVERY,
     task: Task | None = None,
+    validate: Validate | None = None,
 ) -> Denoiser:
     """Train by a recipe into a run folder, and return the model with the averaged weights, in eval mode.
 
@@ -91,6 +96,8 @@ def train(
         trackers: "tensorboard" or "wandb", which receive the metrics, too.
         save_every: seconds between two checkpoints.
         task: what to train instead of a new model on noisy images, e.g. a `ddim.distill.Distillation`.
+        validate: what measures samples on the way, e.g. `ddim.validation.Validation`, for the plan's share `validate`
+            of the time. The model is then the best average that was measured; see `ddim.train.best`.
 
     Raises:
         UserError: a name that is not registered, a folder that holds a run or that another process trains in, a
@@ -115,6 +122,8 @@ def train(
     distributed = Distributed(device, trackers, folder)
     with distributed.main_first():  # the main process downloads and decodes, the others read its files
         images, held_out = opened(split="train"), opened(split="test")
+    if len(images) < FEW_IMAGES and init is None and distributed.main:
+        warnings.warn(few_images(images), Notice, stacklevel=2)
     data = identity(images, held_out) | ({} if where is None else {"place": where})
     model = build(recipe, images) if task is None else task.student()
     if init is not None:
@@ -123,7 +132,14 @@ def train(
                 f"--init was trained to predict {init.predicts} on the {init.schedule.config['name']} schedule; "
                 "ask for the same --predicts and --schedule."
             )
-        transfer(init.network, model.network)
+        new = transfer(init.network, model.network)
+        if init.shape[0] != model.shape[0] and distributed.main:
+            warnings.warn(
+                f"--init was trained on images of {counted(init.shape[0], 'channel')}, and these have "
+                f"{model.shape[0]}: the layers that depend on them start from new weights ({listed(new, 3)}).",
+                Notice,
+                stacklevel=2,
+            )
     model.to(distributed.device)
     precision = training_precision(model, recipe.plan.precision, distributed)
     recipe = replace(recipe, plan=replace(recipe.plan, precision=precision))  # type: ignore[arg-type]
@@ -134,7 +150,9 @@ def train(
         progress = None
         objective = Denoising(model, images, recipe.plan) if task is None else task.objective(images, recipe.plan)
         command = "train" if task is None else task.command
-        logger = RunLogger(folder, recipe, model, images, held_out, data, state, distributed, objective, about, command)
+        logger = RunLogger(
+            folder, recipe, model, images, held_out, data, state, distributed, objective, about, command, validate
+        )
         with logger, interruptible() as interrupted, report_failed_compiler():
             for progress in fit(
                 model,
@@ -156,10 +174,24 @@ def train(
                 if progress.fraction == 1:
                     check_outcome(progress, images, state.rate * recipe.plan.learning_rate)
                 logger.save(progress.fraction == 1)
+                if progress.fraction == 1:
+                    logger.choose(progress)
     if interrupted() or (progress is not None and progress.fraction < 1):  # in this process, or in another
         raise KeyboardInterrupt
     model.network.load_state_dict(state.averages[0].network.state_dict())  # that of `averages` has no gradients
+    if logger.best is not None:
+        model.network.load_state_dict(read_tensors(folder / "model.safetensors"))
     return model.eval()
+
+
+def few_images(images: Images) -> str:
+    """Return what to do with so few images."""
+    counts = counted(len(images), "training image")
+    start = {1: "mnist", 3: "airplanes"}.get(images.shape[0], "RUN")
+    return (
+        f"{images.name} has {counts}, which a network learns by heart; to draw more than copies, add images, or start "
+        f"from a model that has learned from others, with --init {start} and few --steps."
+    )
 
 
 def check_outcome(progress: Progress, images: Images, learning_rate: float) -> None:
@@ -199,9 +231,10 @@ def build(recipe: Recipe, images: Images) -> Denoiser:
     several = len(images.classes) > 1 or not length  # one class beside a vector says nothing
     classes = images.trainable_classes() if recipe.conditional and several else None
     with seeded(recipe.plan.seed, torch.device("cpu")):
-        told = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
-        told |= {"conditions": length} if length else {}
-        network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **told)
+        options: dict[str, Any] = {"augmentation": augment.CONDITION} if recipe.plan.augment else {}
+        options |= {"conditions": length} if length else {}
+        options |= {} if recipe.dropout is None else {"dropout": recipe.dropout}
+        network = nets.build(recipe.network, images.shape[0], recipe.size, classes, **options)
     if recipe.schedule == "edm":  # no other network takes images with a std of 80
         network = nets.Preconditioned(network)
     known = schedule.get(recipe.schedule), recipe.predicts, images.shape, classes
