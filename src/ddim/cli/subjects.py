@@ -144,7 +144,7 @@ class Subject:
         from ddim.data.build import KEPT_SIZE
         from ddim.device import choose_device
         from ddim.model_io import fingerprint
-        from ddim.report.run_folder import images_seen, read_metrics
+        from ddim.run_folder import images_seen, read_metrics
 
         if self.is_model:
             device = choose_device(device)
