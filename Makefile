@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --e
 # One thread for each test process: with two threads each, two processes on two cores slow each other down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-.PHONY: demo test test-fast coverage lint bench clean
+.PHONY: demo test test-fast coverage lint bench page clean
 
 demo: .venv/demo  ## Install, then train, sample and report on handwritten digits, in minutes
 	$(BIN)/ddim reproduce digits --quick
@@ -27,6 +27,9 @@ lint: .venv/test  ## Check style, formatting and types
 
 bench: .venv/bench  ## Install other libraries, and time sampling against them, in about half an hour
 	$(BIN)/python benchmarks/sampling_peers.py
+
+page: .venv/test  ## Build the page without a server into build/page: the MNIST model in the visitor's browser; needs npm
+	$(BIN)/python docs/page/build.py
 
 clean:  ## Remove the environment and the caches
 	rm -rf .venv .*_cache .coverage*

@@ -39,12 +39,11 @@ from safetensors.torch import save as to_bytes
 
 import ddim
 from damage import damaged
-from ddim import cli, model_io, nets, schedule
+from ddim import cli, model_io, nets, run_folder, schedule
 from ddim.data import cache, cifar, decode, mnist
 from ddim.errors import UserError
 from ddim.experiments import experiments
 from ddim.experiments import results as kept
-from ddim.report import run_folder
 from ddim.train import Plan, Recipe, checkpoints
 from ddim.train import recipe as recipes
 from ddim.train.state import State

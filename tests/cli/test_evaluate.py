@@ -22,7 +22,7 @@ from ddim.evaluate import Evaluation
 from ddim.experiments import compare
 from ddim.files import write_text
 from ddim.pictures import write_each
-from ddim.report.run_folder import read
+from ddim.run_folder import read
 from ddim.sampling import Sampling
 from ddim.train import recipe as recipes
 

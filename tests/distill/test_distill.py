@@ -24,7 +24,7 @@ from ddim.noise import ImageNoise
 from ddim.planner import Cost, plan
 from ddim.presets import Preset
 from ddim.report.losses import _about_loss, learning, levels
-from ddim.report.run_folder import read
+from ddim.run_folder import read
 from ddim.samplers import DDIM
 from ddim.sampling import Sampling
 from ddim.train import Plan, Recipe

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ddim import experiments, report
+from ddim import experiments, report, run_folder
 from ddim.errors import UserError
 from ddim.experiments import Claim, Experiment, Table, register
 from ddim.experiments import experiments as registry
@@ -72,7 +72,7 @@ def test_one_class_is_on_the_page_in_the_markdown_and_in_the_list(brightness, tr
     folder = trained()
     assert "Bright samples is not shown. Its result is not in the folder yet." in report.write(folder).read_text()
     assert "brightness" in experiments.runnable()
-    model = report.run_folder.read(folder).model
+    model = run_folder.read(folder).model
     setup = experiments.Setup(folder, model)
     assert list(experiments.run(setup, names=["brightness"])) == ["brightness"]
     page = report.write(folder).read_text(encoding="utf-8")
@@ -90,7 +90,7 @@ def test_an_experiment_that_does_not_apply_says_why_and_is_left_out(brightness, 
     page = report.write(folder).read_text(encoding="utf-8")
     assert "Bright samples is not shown. This model is too dark.</li>" in page  # and no command that makes it
     assert not any("bright" in line for line in report.verdict(folder))
-    model = report.run_folder.read(folder).model
+    model = run_folder.read(folder).model
     assert "brightness" not in experiments.runnable(model=model)
     with pytest.raises(UserError, match="'brightness' does not apply to this model: This model is too dark"):
         list(experiments.run(experiments.Setup(folder, model), names=["brightness"]))
@@ -117,7 +117,7 @@ def test_an_unreadable_result_is_made_again(brightness, trained):
     folder = trained()
     leave(folder, "brightness", {"count": 4, "bright": "many"})
     assert "cannot be read" in read(folder, brightness).problem
-    list(experiments.run(experiments.Setup(folder, report.run_folder.read(folder).model), names=["brightness"]))
+    list(experiments.run(experiments.Setup(folder, run_folder.read(folder).model), names=["brightness"]))
     assert read(folder, brightness).result == Result(count=4, bright=0)
 
 

@@ -20,7 +20,7 @@ from ddim.experiments import experiments as registry
 from ddim.experiments.results import keep
 from ddim.experiments.results import read as read_result
 from ddim.experiments.table1_grid import EXTENTS, STEPS, Extent, GridCell, cells, changes
-from ddim.report.run_folder import read
+from ddim.run_folder import read
 
 SMALL = (Extent(40, 40, (5, 10), ("0", "hat"), ("linear", "quadratic")),)
 

@@ -14,7 +14,7 @@ from ddim.experiments.results import read as read_result
 from ddim.plots.canvas import styled
 from ddim.report import network
 from ddim.report.network import stages
-from ddim.report.run_folder import read
+from ddim.run_folder import read
 
 
 class Other(nn.Module):

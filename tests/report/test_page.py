@@ -14,8 +14,8 @@ from ddim.experiments import timing as timing_module
 from ddim.experiments.base import Setup
 from ddim.experiments.results import read as read_result
 from ddim.report.page import render, tiles
-from ddim.report.run_folder import read as read_run
 from ddim.report.sections import sections
+from ddim.run_folder import read as read_run
 from madeup import leave, leave_all, results
 
 CUT = "a limit of 13 s cut it from 1,000 to 64 images"
@@ -122,7 +122,7 @@ def test_what_all_steps_of_ddpm_cost_is_said_where_a_limit_left_them_out(timed):
 
 def test_the_contents_name_every_section_that_is_shown(folder):
     one = page(folder)
-    assert one.contents == ["verdict", "run", *one.figures, "left-out"]
+    assert one.contents == ["verdict", "doctor", "run", *one.figures, "left-out"]
     assert one.figures == [*NAMES[:6], *MEASURED]
     assert one.missing == ["samples", "strips", "denoising", "timing"]
 

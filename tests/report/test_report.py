@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from ddim import report
 from ddim.errors import UserError
-from ddim.report.run_folder import read as read_run
 from ddim.report.sections import sections
+from ddim.run_folder import read as read_run
 from madeup import leave, leave_all, results
 
 pytestmark = pytest.mark.slow

@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from ddim import model_io, report
 from ddim.denoiser import Denoiser
+from ddim.doctor.losses import gap
 from ddim.plots.canvas import mosaic, separator
-from ddim.report.losses import gap, learning, levels, overfitting
+from ddim.report.losses import learning, levels, overfitting
 from ddim.report.page import facts, tiles
-from ddim.report.run_folder import SNAPSHOTS, read
 from ddim.report.sections import sections
 from ddim.report.training import along
+from ddim.run_folder import SNAPSHOTS, read
 
 
 def lines_of(folder):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ddim import model_io
-from ddim.report.run_folder import read
 from ddim.report.sections import sections
 from ddim.report.validation import distances, said
+from ddim.run_folder import read
 
 LINES = [
     {"step": 10, "epoch": 1.0, "frechet": 8.0, "copies": 0.0, "copies_p": 1.0, "nearer": 0.5},

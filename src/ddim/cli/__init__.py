@@ -40,6 +40,7 @@ COMMANDS = {
     "replay": "Replay",
     "reproduce": "Reproduce",
     "report": "Report",
+    "doctor": "Doctor",
     "evaluate": "Evaluate",
     "compare": "Compare",
     "verify": "Verify",
@@ -64,6 +65,7 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
   ddim encode mnist three.png          find the noise of an image; decode, interpolate, vary and blend images
   ddim replay samples/mnist-seed0.png  make a picture again from what its file says
   ddim report runs/mnist               write a page with figures about a run
+  ddim doctor runs/mnist               say what the numbers of a run show, and what to do
   ddim evaluate runs/mnist             compare samples with real images
   ddim compare runs/a runs/b           rank several models
   ddim tune runs/mnist --calls 5,8     find the best way to sample in so few network calls

@@ -146,7 +146,7 @@ class Subject:
         from ddim.device import choose_device
         from ddim.evaluate.features import as_pixels
         from ddim.model_io import fingerprint
-        from ddim.report.run_folder import images_seen, read_metrics
+        from ddim.run_folder import images_seen, read_metrics
 
         if self.is_model:
             device = choose_device(device)

@@ -8,8 +8,8 @@ from ddim.experiments.base import MARKS
 from ddim.files import user_path, write_text
 from ddim.report import markdown
 from ddim.report.page import render
-from ddim.report.run_folder import read
 from ddim.report.sections import claims, sections
+from ddim.run_folder import read
 
 __all__ = ["digest", "verdict", "write"]
 

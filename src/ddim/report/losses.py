@@ -1,15 +1,15 @@
 """The sections on the loss: over the epochs, and by noise level with a test for overfitting."""
 
 import math
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from ddim.doctor.losses import RISE, SURE, gap
 from ddim.plots.canvas import BLUE, FAINT, ORANGE, Canvas, log_axis
 from ddim.plots.numbers import epochs, percent
-from ddim.report.run_folder import BINS, LEAST, LEVELS, MOST, RunFolder
 from ddim.report.training import TrainingSection
+from ddim.run_folder import BINS, LEAST, LEVELS, MOST, RunFolder
 from ddim.text import plural
 
 LOOKS: dict[str, dict[str, Any]] = {
@@ -19,8 +19,6 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 EARLIER = 4  # earlier lines in the figure of the levels, at most
 FACTOR = 4.0  # from bottom to top of its axis at least, so that there are tick labels
-SURE = 2.8  # standard errors: chance exceeds them in one run of forty, even if some levels are noisier than others
-RISE = 1.02  # times the lowest held-out loss: a smaller rise does not count
 
 
 def learning(run: RunFolder) -> Figure | None:
@@ -92,28 +90,6 @@ def levels(run: RunFolder) -> Figure | None:
     xlabel = "time $t$" if run.model.schedule.T == N else "training step"
     axes.set(xlabel=xlabel, ylabel="held-out\nabove training, %", xlim=(edges[0], edges[-1]), xticks=edges)
     return canvas.figure
-
-
-class Gap(NamedTuple):
-    """The difference between held-out and training images at each noise level.
-
-    The noise is estimated from the differences of neighbouring levels: memorisation changes slowly from level to
-    level, chance does not, because each level has other images.
-    """
-
-    logs: list[float]  # log(held-out loss / training loss) at each level
-    noise: float  # standard deviation of one of them by chance
-    mean: float  # over the levels
-    chance: float  # the mean that chance reaches at most
-
-
-def gap(line: dict[str, Any]) -> Gap:
-    """Return the gap in a line of metrics that holds the loss by level of both sets."""
-    pairs = zip(*(line[name] for name in LEVELS), strict=True)
-    logs = [math.log(held_out / train) for held_out, train in pairs]
-    jumps = [(b - a) ** 2 / 2 for a, b in pairwise(logs)]
-    noise = math.sqrt(sum(jumps) / len(jumps))
-    return Gap(logs, noise, sum(logs) / len(logs), SURE * noise / math.sqrt(len(logs)))
 
 
 def overfitting(run: RunFolder) -> str:

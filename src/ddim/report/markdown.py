@@ -15,9 +15,9 @@ from torch import nn
 from ddim.files import json_values, write_bytes
 from ddim.pictures import png_info, sheet_marks
 from ddim.report.page import context, environment
-from ddim.report.run_folder import RunFolder, read
 from ddim.report.sections import Section
 from ddim.report.sections import sections as all_sections
+from ddim.run_folder import RunFolder, read
 
 MOST = 400_000  # bytes of the whole folder
 TRIES = ((1000, 128), (1000, 64), (1000, 32), (1000, 16), (800, 16), (660, 16), (500, 12), (400, 8))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ddim.denoiser import Denoiser
 from ddim.plots.canvas import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, WIDTH, Canvas
-from ddim.report.run_folder import RunFolder
 from ddim.report.training import TrainingSection
+from ddim.run_folder import RunFolder
 from ddim.text import counted
 
 BOX, HEIGHT, PITCH, INDENT = 510, 150, 205, 95  # pixels: a box's size, from row to row, inwards from row to row

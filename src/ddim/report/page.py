@@ -11,12 +11,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
+from ddim import doctor
 from ddim.experiments.base import MARKS
 from ddim.experiments.timing import Result as Timing
 from ddim.files import as_table
 from ddim.plots.numbers import duration, power, short
-from ddim.report.run_folder import RunFolder, images_seen
 from ddim.report.sections import Section
+from ddim.run_folder import RunFolder, images_seen
 from ddim.text import counted, plural
 
 TYPES = {".svg": "image/svg+xml", ".gif": "image/gif"}
@@ -47,7 +48,8 @@ def context(run: RunFolder, sections: Sequence[Section]) -> dict[str, Any]:
         "sections": sections,
         "labels": {name: f"Figure {number}" for number, name in enumerate(figures, 1)},
         "left_out": left_out(sections),
-        "marks": MARKS,
+        "marks": MARKS | doctor.MARKS,
+        "findings": doctor.examine(run),
     }
 
 

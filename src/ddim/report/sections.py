@@ -11,8 +11,8 @@ from ddim.experiments import Claim, Drawing, Experiment, Extra, Table, experimen
 from ddim.files import write_bytes
 from ddim.plots.canvas import save, styled
 from ddim.report import losses, network, training, validation
-from ddim.report.run_folder import RunFolder
 from ddim.report.training import TrainingSection
+from ddim.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ddim.forward import q_sample
 from ddim.noise import ImageNoise
 from ddim.plots.canvas import BLUE, FAINT, INK, MARGIN, ORANGE, WIDTH, Canvas, Rows
 from ddim.plots.numbers import epochs
-from ddim.report.run_folder import RunFolder
+from ddim.run_folder import RunFolder
 
 STOPS = 11  # times of the forward process
 COLUMNS = 8  # images from each set of weights

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from ddim.files import as_table
 from ddim.plots.canvas import BLUE, FAINT, ORANGE, Canvas, log_axis
 from ddim.plots.numbers import epochs
-from ddim.report.run_folder import DISTANCES, RunFolder
 from ddim.report.training import TrainingSection
+from ddim.run_folder import DISTANCES, RunFolder
 from ddim.text import counted, plural
 
 SURE = 0.001  # probability without copying below which a measurement shows copies: there are dozens of them
