@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --e
 # One thread for each test process: with two threads each, two processes on two cores slow each other down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-.PHONY: demo test test-fast coverage lint bench page clean
+.PHONY: demo test test-fast coverage lint docs page bench clean
 
 demo: .venv/demo  ## Install, then train, sample and report on handwritten digits, in minutes
 	$(BIN)/ddim reproduce digits --quick
@@ -25,6 +25,9 @@ lint: .venv/test  ## Check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: .venv/docs docs/_build/vendor/tex-svg.js  ## Run the tutorials and write the documentation site to docs/_build/html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --conf-dir docs . docs/_build/html
+
 bench: .venv/bench  ## Install other libraries, and time sampling against them, in about half an hour
 	$(BIN)/python benchmarks/sampling_peers.py
 
@@ -32,7 +35,7 @@ page: .venv/test  ## Build the page without a server into build/page: the MNIST 
 	$(BIN)/python docs/page/build.py
 
 clean:  ## Remove the environment and the caches
-	rm -rf .venv .*_cache .coverage*
+	rm -rf .venv .*_cache .coverage* docs/_build
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -44,6 +47,16 @@ clean:  ## Remove the environment and the caches
 .venv/test: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) ".[test]"
 	touch $@ .venv/demo
+
+.venv/docs: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) ".[docs]"
+	touch $@ .venv/demo
+
+docs/_build/vendor/tex-svg.js:  # MathJax, from npm, so that the pages need no other server
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent mathjax@3.2.2 && tar -xzf mathjax-3.2.2.tgz --strip-components=2 package/es5/tex-svg.js
+	rm $(@D)/mathjax-3.2.2.tgz
+	touch $@
 
 .venv/bench: .venv/bin/python pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(INSTALL) ".[fast]"

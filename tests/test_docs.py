@@ -12,7 +12,10 @@ from ddim.cli.names import KINDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
 OTHERS = [
+    *TUTORIALS,
+    *sorted((ROOT / "docs/api").glob("*.md")),
     *sorted(set(ROOT.glob("*.md")) - set(PAGES)),
     ROOT / "benchmarks/README.md",
     *ROOT.glob("models/*/README.md"),
@@ -21,6 +24,13 @@ BLOCKS = [
     pytest.param(code, id=f"{page.name}-{i}")
     for page in PAGES
     for i, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
+]
+BLOCKS += [
+    pytest.param(
+        "\n".join(re.findall(r"^```\{code-cell\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)),
+        id=page.name,
+    )
+    for page in TUTORIALS
 ]
 
 

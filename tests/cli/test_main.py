@@ -1,6 +1,7 @@
 """The way in and the way out of every command: names, encodings, colours and signals."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from PIL import Image
 from refusal import refused
 
 import ddim
-from ddim.cli import main
+from ddim.cli import COMMANDS, DESCRIPTION, main
 
 
 def run(*arguments, **environment):
@@ -114,3 +115,17 @@ def test_a_signal_during_an_import_ends_the_command_as_ctrl_c_does(tmp_path):
 def test_the_public_names_are_listed():
     assert {"fit", "train", "Plan", "Recipe", "Progress"} <= set(dir(ddim.train))
     assert {"score", "measure", "copies", "Extractor"} <= set(dir(ddim.evaluate))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_says_what_each_command_is_for(command):
+    assert re.search(rf"\b{command}\b", DESCRIPTION)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_the_commands(shell, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--tyro-write-completion", shell, str(tmp_path / "completion")])
+    script = (tmp_path / "completion").read_text(encoding="utf-8")
+    assert all(command in script for command in COMMANDS)
+    assert "--guidance-interval" in script

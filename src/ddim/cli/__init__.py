@@ -57,23 +57,34 @@ LONGEST_IMPORT = 10.0  # seconds for which a signal waits for an import
 
 DESCRIPTION = """Train diffusion models on small images, sample them in few steps, and measure the results.
 
-  ddim reproduce digits --quick        train, sample and report on 8 x 8 digits, in minutes
-  ddim inspect photos/                 show what a folder of images contains
-  ddim train mnist --minutes 30        train a model and write it to runs/mnist
+Sample and edit:
+  ddim sample mnist                    draw new images with a model that comes with ddim
   ddim sample runs/mnist --steps 20    draw new images with 20 network calls each
   ddim restore mnist torn.png ...      fill in, enlarge, sharpen or colour a damaged image
   ddim encode mnist three.png          find the noise of an image; decode, interpolate, vary and blend images
   ddim replay samples/mnist-seed0.png  make a picture again from what its file says
-  ddim report runs/mnist               write a page with figures about a run
+
+Train:
+  ddim inspect photos/                 show what a folder of images contains
+  ddim train mnist --minutes 30        train a model and write it to runs/mnist
   ddim doctor runs/mnist               say what the numbers of a run show, and what to do
-  ddim evaluate runs/mnist             compare samples with real images
-  ddim compare runs/a runs/b           rank several models
+  ddim average runs/mnist              choose the width of the averaged weights after training
   ddim tune runs/mnist --calls 5,8     find the best way to sample in so few network calls
   ddim distill runs/mnist --calls 1,4  train a student that needs so few network calls
-  ddim average runs/mnist              choose the width of the averaged weights after training
+
+Measure:
+  ddim reproduce digits --quick        train, sample and report on 8 x 8 digits, in minutes
+  ddim evaluate runs/mnist             compare samples with real images
+  ddim compare runs/a runs/b           rank several models
+  ddim verify                          test every sampler against closed-form solutions
+  ddim report runs/mnist               write a page with figures about a run
+
+Share:
   ddim export runs/mnist --to onnx     write a model for another library or program
   ddim push runs/mnist user/mnist      upload a model to the Hugging Face hub, with a card
-  ddim verify                          test every sampler against closed-form solutions
+
+Help:
+  ddim COMMAND --help                  show the flags of a command, with examples
   ddim list samplers                   list the registered names that a flag accepts
   ddim --version                       show the versions of ddim and its dependencies
 
