@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -119,6 +120,31 @@ def test_the_command_line_trains_on_them(tmp_path, monkeypatch):
     )
     model = model_io.load(tmp_path / "runs" / "x")
     assert (model.conditions, model.classes) == (2, None)
+
+
+def test_the_command_line_samples_for_a_vector_and_replays_it(tmp_path, monkeypatch, capsys):
+    from ddim.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    network = nets.build("plain", 1, "tiny", conditions=2)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    model_io.save(Denoiser(network, schedule.linear(), "v", (1, 8, 8), conditions=2), tmp_path / "run")
+    flags = ["sample", "./run", "--count", "2", "--steps", "2", "--sampler", "ddim", "--backend", "torch"]
+    for name, vector in (("a", "0.5,-1"), ("b", "0.5,1")):
+        main([*flags, "--conditions", vector, "--out", f"{name}.png"])
+        main(["replay", f"{name}.png", "--model", "./run", "--out", f"{name}-again.png"])
+        assert read_pixels(f"{name}-again.png") == read_pixels(f"{name}.png")
+    assert read_pixels("a.png") != read_pixels("b.png")
+    with pytest.raises(SystemExit, match="2"):
+        main([*flags, "--conditions", "0.5"])
+    assert "Conditions are a vector of 2 finite numbers" in capsys.readouterr().err
+
+
+def read_pixels(path):
+    with Image.open(path) as picture:
+        return picture.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -41,3 +41,10 @@ def test_what_is_no_picture_is_refused(tmp_path):
         ddim.read_images(shape=(1, 8, 8))
     with pytest.raises(UserError, match=r"the shape is \(4, 8, 8\)"):
         ddim.read_images("any.png", shape=(4, 8, 8))
+
+
+def test_an_image_that_is_not_square_is_cropped_to_the_aspect_of_the_model(tmp_path):
+    pixels = np.arange(4 * 12, dtype=np.uint8).reshape(4, 12)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    x0 = ddim.read_images(tmp_path / "wide.png", shape=(1, 4, 8))
+    assert torch.equal(x0[0, 0], torch.from_numpy(pixels[:, 2:10]).float() / 127.5 - 1)

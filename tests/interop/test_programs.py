@@ -15,6 +15,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.interop import sample_onnx
 from ddim.sampling import Sampling
+from ddim.values import Values
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +165,15 @@ def test_export_to_onnx_without_the_exporter(by_class, tmp_path, monkeypatch):
     monkeypatch.setattr("ddim.backends.onnx.ONNX.missing", classmethod(lambda cls: ["onnxscript"]))
     with pytest.raises(UserError, match=r'needs onnxscript, which is not installed; pip install "ddim\[fast\]"'):
         interop.to_onnx(by_class, tmp_path)
+
+
+@pytest.mark.parametrize("to", [interop.to_onnx, interop.to_torch, interop.to_diffusers])
+@pytest.mark.parametrize("what", ["conditions = 2", "arrays from -3 to 3"])
+def test_what_a_program_cannot_express_is_refused_by_name(tmp_path, to, what):
+    conditions = 2 if what.startswith("cond") else None
+    network = nets.build("unet", 1, "tiny", **({"conditions": conditions} if conditions else {}))
+    model = Denoiser(network, schedule.cosine(), "v", (1, 8, 8), conditions=conditions)
+    model.values = None if conditions else Values((-3, 3))
+    with pytest.raises(UserError, match=what):
+        to(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -206,6 +206,7 @@ def draw(
         seed=settings["seed"],
         first=first,
         labels=labels,
+        conditions=settings.get("conditions"),
         guidance=weight,
         guidance_interval=interval and (interval[0], math.inf if interval[1] == "inf" else interval[1]),
         weak=weak,

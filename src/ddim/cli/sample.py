@@ -61,6 +61,8 @@ class Sample:
     """Index of the first image of the seed to draw."""
     labels: str | None = None
     """Class of each image, e.g. 0,1,2, repeated if --count is a multiple; all classes in turn if not given."""
+    conditions: str | None = None
+    """For a model that was trained with vectors: the vector of all images, e.g. 0.5,-1; any vector if not given."""
     clip: bool = True
     """Clip each predicted x0 to [-1, 1]."""
     batch_size: int | None = None
@@ -84,6 +86,7 @@ class Sample:
 
         from ddim.backends import serve
         from ddim.cli.drawing import batches, check_room, connect, draw_missing, drawn
+        from ddim.contract import check_vectors
         from ddim.device import choose_device
         from ddim.loading import comes_with_ddim, find, load
         from ddim.noise import stream
@@ -101,7 +104,9 @@ class Sample:
         weak = self.guided.weak(folder, self.checkpoint, self.raw)
         weak = weak and weak.to(device)
         labels = self._labels(model.classes)
+        vector = None if self.conditions is None else numbers("conditions", self.conditions, float)
         count = self.count if self.count is not None else len(labels) if labels else 64
+        check_vectors(model, vector, count)
         if labels and count % len(labels):
             raise UserError(
                 f"--labels gives {len(labels)} classes and --count asks for {count} images; give a count that is a "
@@ -167,6 +172,7 @@ class Sample:
                 seed=self.seed,
                 first=part.start,
                 labels=request.labels_of(part),
+                conditions=vector,
                 **guided,
                 weak=weak,
                 clip=self.clip,
@@ -227,6 +233,7 @@ class Sample:
             "timesteps": [float(level.t) for level in resolve(model.schedule)[1]],
             **self.guided.settings(folder, preset),
             "labels": self.labels,
+            **({} if self.conditions is None else {"conditions": numbers("conditions", self.conditions, float)}),
             "clip": self.clip,
             "ddim": __version__,
         }

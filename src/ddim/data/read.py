@@ -15,26 +15,26 @@ from ddim.files import user_path
 def read_images(*paths: str | Path, shape: tuple[int, ...]) -> Tensor:
     """Return the pictures in files as a batch, (B, C, H, W) float32 in [-1, 1].
 
-    A picture of another size is cropped to its central square and resized, as `ddim.open_images` does with a folder. It
-    becomes grey for a shape of one channel.
+    A picture of another size is cropped to the largest central window of the model's aspect and resized, as
+    `ddim.open_images` does with a folder. It becomes grey for a shape of one channel.
 
     Args:
         paths: PNG, JPEG, WebP, BMP, TIFF, GIF or PNM files, at least one.
-        shape: (C, H, W) of the model, `model.shape`: 1 or 3 channels, and a square.
+        shape: (C, H, W) of the model, `model.shape`, with 1 or 3 channels.
 
     Raises:
-        UserError: no path, a file that cannot be read, a sheet that ddim drew, or another shape.
+        UserError: no path, a file that cannot be read, a sheet that ddim drew, or another number of channels.
     """
     channels, height, width = shape
     if not paths:
         raise UserError("Name at least one file with a picture.")
-    if channels not in (1, 3) or height != width:
-        raise UserError(f"Pictures are read as squares of 1 or 3 channels, and the shape is {tuple(shape)}.")
+    if channels not in (1, 3):
+        raise UserError(f"Pictures have 1 or 3 channels, and the shape is {tuple(shape)}; read arrays with numpy.load.")
     batch = []
     for path in map(user_path, paths):
         try:
             with path.open("rb") as file:
-                pixels = decode(file, height).pixels
+                pixels = decode(file, (height, width)).pixels
         except OSError as error:
             raise UserError(f"Could not read {path}: {error.strerror}; give the file of a picture.") from error
         except Unreadable as error:

@@ -14,7 +14,7 @@ from ddim.denoiser import Denoiser
 from ddim.errors import Notice, UserError, number
 from ddim.files import read_table, unreadable, user_path, write_bytes, write_text
 from ddim.interop import conditional, schedulers, unet2d
-from ddim.interop.weights import filled, read, reads, tensors
+from ddim.interop.weights import check_pictures, filled, read, reads, tensors
 from ddim.nets.preconditioned import Preconditioned
 from ddim.nets.unet2d import UNet2D
 
@@ -124,6 +124,7 @@ def to_diffusers(model: Denoiser, folder: str | Path, label: int | None = None) 
         UserError: something that `UNet2DModel` or `DDIMPipeline` cannot express, which is named; nothing is written.
     """
     folder = user_path(folder)
+    check_pictures(model, "Pipelines of diffusers")
     if model.classes is None and label is not None:
         raise UserError(f"This model has no classes; leave the label {label} out.")
     if model.classes is not None and label is None:

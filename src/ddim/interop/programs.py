@@ -17,6 +17,7 @@ from ddim.device import evaluating
 from ddim.errors import UserError
 from ddim.files import user_path, write_text, writing
 from ddim.interop import sample_onnx
+from ddim.interop.weights import check_pictures
 from ddim.level import Level
 from ddim.text import listed, one_line
 
@@ -36,8 +37,8 @@ def to_onnx(model: Denoiser, folder: str | Path) -> Path:
         folder: is created if missing.
 
     Raises:
-        UserError: the exporter is not installed or cannot export the network, or the program computes something else;
-            nothing is written.
+        UserError: the exporter is not installed or cannot export the network, the program computes something else, or
+            the model has conditions or draws arrays; nothing is written.
     """
     cls = backends["onnx"]
     if missing := cls.missing():
@@ -81,6 +82,7 @@ def _written(
 ) -> Path:
     """Export into a temporary folder, compare the program with the network, and copy it with `model.json`."""
     folder, name = user_path(folder), NETWORKS[kind]
+    check_pictures(model, f"Programs for {kind}")
     source = Source(model.network, model.shape, model.classes, model.schedule.T)
     _, levels = model.sampling.resolve(model.schedule, sampler=None if model.sampling.times else "ddim")
     own = [model.sampling.resolve(model.schedule, len(times))[1] for times in model.sampling.times]  # of a student

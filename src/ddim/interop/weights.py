@@ -125,3 +125,12 @@ def renamed(name: str, patterns: Iterable[tuple[str, str]]) -> str:
     for pattern, replacement in patterns:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def check_pictures(model: Denoiser, target: str) -> None:
+    """Raise `UserError` for a model with vectors as conditions or of arrays, which `target` cannot express."""
+    if model.conditions is not None:
+        raise UserError(f"{target} take no vectors, and this model has conditions = {model.conditions}; use ddim.")
+    if model.values is not None:
+        low, high = model.values.range
+        raise UserError(f"{target} draw pictures, and this model draws arrays from {low:g} to {high:g}; use ddim.")
