@@ -1,6 +1,6 @@
 """DDIM on one page: learn to predict noise from handwritten digits, then draw new digits in any number of steps.
 
-    python ddim_on_one_page.py    # a minute or two on two cores; writes ddim_on_one_page.png
+    python ddim_on_one_page.py    # minutes on a CPU; writes ddim_on_one_page.png
 
 The equations are those of "Denoising Diffusion Implicit Models" (Song, Meng and Ermon, arXiv 2010.02502). Here
 alpha_bar[t] is DDPM's cumulative product of 1 - beta; that paper writes alpha_t for it.
