@@ -71,7 +71,7 @@ def decode(
     """Return the images that a deterministic sampler makes from `xT`, (B, C, H, W): the inverse of `encode`.
 
     See `encode` for the labels, the options and the errors. With `exact`, `xT` is a code of `encode(exact=True)`.
-    `ddim.forward.start` makes x_T of standard normal noise: it differs on EDM's schedule, where x_T has a std of 80.
+    `ddim.forward.start` makes x_T of standard normal noise: on EDM's schedule x_T has a std of 80.
     """
     check_batch(xT, (2, *model.shape) if exact else model.shape, "The code" if exact else "The noise")
     return _solve(model, decode_exactly if exact else trajectory, xT, labels, options, exact)
