@@ -22,6 +22,7 @@ import harness
 import numpy as np
 import torch
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 import ddim
@@ -158,13 +159,14 @@ def draw(found: dict[str, Any]) -> None:
                 canvas.curve(axes, [row["calls"] for row in own], ys, color, marker)
                 ends += [y.low for y in ys] + [y.high for y in ys]
             axes.set(xscale="log", yscale="log", ylim=canvas.log_limits(ends))
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_title(f"held-out {TITLES[name]}", loc="left", fontsize=11, weight="bold")
             canvas.step_ticks(axes, sorted({row["calls"] for row in rows}))
             axes.set_xlabel("network calls, both directions")
             if not i:
                 axes.set_ylabel("mean square error")
             if errors := [row["error"] for row in rows if METHODS[row["method"]].back is exact]:
-                text = f"exact=True: at most {max(errors):.0e}"
+                text = f"exact=True: about {max(errors):.0e}"
                 axes.text(0.02, 0.04, text, transform=axes.transAxes, color=canvas.BLUE)
         handles = [
             Line2D([], [], color=one.color, marker=one.marker, ms=6, lw=1.8, label=name.replace("`", ""))

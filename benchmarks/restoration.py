@@ -144,17 +144,16 @@ class Measurement:
                 print(f"{self.name}, {path.parent.name}, {rows.stop} of {count}, {seconds}", file=sys.stderr)
 
     def row(self, way: Way, calls: int, count: int) -> dict[str, Any] | None:
-        """Return the metrics of the samples that are there; None without any."""
-        parts = [np.load(path) for _, path in self.files(way, calls, count) if path.exists()]
-        if not parts:
+        """Return the metrics of the samples; None if some are missing."""
+        paths = [path for _, path in self.files(way, calls, count)]
+        if not all(path.exists() for path in paths):
             return None
-        pixels = torch.from_numpy(np.concatenate(parts))
-        x0 = self.x0[: len(pixels)]
+        pixels, x0 = torch.from_numpy(np.concatenate([np.load(path) for path in paths])), self.x0[:count]
         psnr = Mean.of(10 * torch.log10(4 / (pixels / 127.5 - 1 - x0).square().mean(dim=(1, 2, 3)).clamp(min=1e-9)))
         return {
             **way._asdict(),
             "calls": calls,
-            "count": len(pixels),
+            "count": count,
             "psnr": (psnr.mean, psnr.margin),
             "distance": self.distance(pixels),
         }
