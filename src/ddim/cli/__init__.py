@@ -31,6 +31,7 @@ COMMANDS = {
     "train": "Train",
     "inspect": "Inspect",
     "sample": "Sample",
+    "studio": "Studio",
     "restore": "Restore",
     "encode": "Encode",
     "decode": "Decode",
@@ -60,6 +61,7 @@ DESCRIPTION = """Train diffusion models on small images, sample them in few step
 Sample and edit:
   ddim sample mnist                    draw new images with a model that comes with ddim
   ddim sample runs/mnist --steps 20    draw new images with 20 network calls each
+  ddim studio                          open a page in the browser to do all this by hand
   ddim restore mnist torn.png ...      fill in, enlarge, sharpen or colour a damaged image
   ddim encode mnist three.png          find the noise of an image; decode, interpolate, vary and blend images
   ddim replay samples/mnist-seed0.png  make a picture again from what its file says

@@ -101,8 +101,9 @@ def levels(run: RunFolder) -> Diagnosis:
     lines = run.levels
     if not lines:
         return Diagnosis("not measured", NO_LEVELS, "`ddim train` writes them.")
-    loss, T = lines[-1][LEVELS[0]], run.model.schedule.T
-    factors = [_per_error(run, T * (i + 0.5) / BINS) for i in range(BINS)]
+    loss, schedule = lines[-1][LEVELS[0]], run.model.schedule
+    ends = [float(schedule.time_at(schedule.N * i / BINS)) for i in range(BINS + 1)]
+    factors = [_per_error(run, float(schedule.time_at(schedule.N * (i + 0.5) / BINS))) for i in range(BINS)]
     errors = [one / factor for one, factor in zip(loss, factors, strict=True)]
     allowed = [min(errors[i:]) * factors[i] for i in range(BINS)]
     avoidable = [max(one - other, 0.0) for one, other in zip(loss, allowed, strict=True)]
@@ -112,13 +113,13 @@ def levels(run: RunFolder) -> Diagnosis:
     most = falls.index(max(falls))
     evidence = "The least possible loss is unknown."
     if falls[most] > 0:
-        evidence += f" In the last third of the training the loss fell most {_between(most, T)}, by {falls[most]:.1%}."
+        evidence += f" In the last third of the training it fell most {_between(most, ends)}, by {falls[most]:.1%}."
     if share <= AVOIDABLE:
         evidence += " At no level is the error of x0 larger than at a noisier one, beyond chance."
         return Diagnosis("fine", evidence)
     worst = avoidable.index(max(avoidable))
     evidence += (
-        f" {share:.0%} of the held-out loss is avoidable, most of it {_between(worst, T)}: there the error of x0 "
+        f" {share:.0%} of the held-out loss is avoidable, most of it {_between(worst, ends)}: there the error of x0 "
         f"exceeds that at a noisier level. Up to {AVOIDABLE:.0%} may be chance, as each level has at most 32 images."
     )
     return Diagnosis("act", evidence, "Train longer, or with a --weighting that counts these levels more.")
@@ -131,8 +132,8 @@ def _per_error(run: RunFolder, t: float) -> float:
     return own[run.model.predicts] ** 2
 
 
-def _between(part: int, T: float) -> str:
-    return f"between t = {part * T / BINS:g} and {(part + 1) * T / BINS:g}"
+def _between(part: int, ends: Sequence[float]) -> str:
+    return f"between t = {ends[part]:g} and {ends[part + 1]:g}"
 
 
 def _earlier(run: RunFolder, best: dict[str, Any]) -> str:
