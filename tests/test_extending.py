@@ -173,7 +173,7 @@ def test_the_code_of_the_page_is_one_plugin(home):
     """The blocks of docs/extending.md, in one file, do what the page says."""
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
     names = re.findall(r'^@ddim\.\w+\.register\("(.+)"\)$', "\n".join(blocks), re.M)
-    assert len(names) == len(blocks)
+    assert len(names) == sum(".register(" in block for block in blocks)
     (home / "page.py").write_text("\n\n".join(blocks), encoding="utf-8")
     listed, verified, *_ = one_process(
         home,

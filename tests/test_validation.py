@@ -21,7 +21,7 @@ class _Painter:
     classes, device = None, torch.device("cpu")
 
     def __init__(self, images):
-        self.images, self.schedule = images, type("Schedule", (), {"T": 1000})
+        self.images, self.schedule = images, type("Schedule", (), {"N": 1000})
 
     def sample(self, count, **options):
         assert options["pixels"]

@@ -24,7 +24,7 @@ async function read(path, report) {
 }
 
 /**
- * Return the model: `about` (shape, classes, alpha and sigma at each t) and `network(x, t, labels)`, a batch of v.
+ * Return the model: `about` (shape, classes, [t, alpha, sigma] at each training step) and `network(x, t, labels)`, a batch of v.
  *
  * `report(megabytes)` is called while the files come.
  */

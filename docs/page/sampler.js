@@ -14,9 +14,12 @@ function round(value) {
 
 /** Return the S + 1 levels with trailing times: t = T - round(i T / S), and t = 0. */
 export function levels(model, S) {
-  const T = model.alpha.length - 1;
+  const T = model.training_steps.length - 1;
   const times = Array.from({ length: S }, (_, i) => T - round((i * T) / S)).concat(0);
-  return times.map((t) => ({ t, alpha: model.alpha[t], sigma: model.sigma[t] }));
+  return times.map((i) => {
+    const [t, alpha, sigma] = model.training_steps[i];
+    return { t, alpha, sigma };
+  });
 }
 
 /** Return x0 and eps of each pixel from the network's v: x0 = alpha x - sigma v, for alpha^2 + sigma^2 = 1. */

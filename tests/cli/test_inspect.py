@@ -214,7 +214,7 @@ def test_help_imports_no_torch():
 def test_a_notice_is_one_line_on_the_command_line(zoo):
     code = (
         "from ddim.cli import main\nimport ddim.cli.inspect as command\n"
-        "command.Inspect.run = lambda self: __import__('ddim').open_images('zoo')\nmain(['inspect', 'zoo'])"
+        "command.Inspect.run = lambda self: print(__import__('ddim').open_images('zoo'))\nmain(['inspect', 'zoo'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

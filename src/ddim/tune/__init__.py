@@ -21,7 +21,7 @@ from ddim.noise import ImageNoise
 from ddim.presets import LONGEST, Method, Preset, digest
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler
-from ddim.timesteps import levels, spacings, timesteps
+from ddim.timesteps import compared, levels, timesteps
 from ddim.tune.accept import ACCURATE, REAL, Judge, Verdict, decide
 from ddim.tune.candidates import (
     Costs,
@@ -122,7 +122,7 @@ def image_calls(
         columns = 0.6 * parameters(steps) + 4 if steps <= MOST_NUMBERS else 0  # and the trajectories beside them
         judged: float = 14 * SELECTED + 9 * count
         if guidance and _takes_guidance(model) and steps > 1:
-            solvers = (len(spacings) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
+            solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
             judged += (len(WEIGHTS) + 2 * (ACCURATE - 1) * (images is not None)) * count
         total += round(steps * (screened + judged + (2 * ROUNDS * columns + 13) * NOISES))
