@@ -50,8 +50,7 @@ class Blend:
     def run(self) -> None:
         import torch
 
-        from ddim.edit.vary import mixture, vary
-        from ddim.pictures import to_uint8, write_grid
+        from ddim.edit.vary import mixture
 
         out = png(self.out, f"{stem(self.image)}-{stem(self.second)}.png")
         count = number("--count", self.count, int, 1, 1000)
@@ -61,19 +60,5 @@ class Blend:
         x0 = torch.stack([editor.image(path) for path in (self.image, self.second)])
         mask = None if self.mask is None else editor.mask(self.mask)
         mixed = mixture(x0[:1], x0[1:], self.weight, mask)
-        labels, options = editor.labels(self.labels, 1), self.edit.chosen()
-        settings = editor.settings(
-            self, options, seed=self.seed, count=count, guidance=self.guidance, labels=self.labels
-        )
-        found = vary(
-            editor.model,
-            mixed,
-            self.strength,
-            seed=self.seed,
-            count=count,
-            labels=labels,
-            guidance=self.guidance,
-            **options,
-        )[0]
-        write_grid(to_uint8(torch.cat([x0, mixed, found])), out, None if count > 10 else 3 + count, settings)
+        editor.write_variations(self, mixed, torch.cat([x0, mixed]), out)
         print(f"{out} shows both images, their mixture and {count} blends.")

@@ -144,6 +144,27 @@ class Editor:
             raise UserError(f"--labels takes one class, or one for each of the {count} images; got {len(given)}.")
         return check_labels(torch.tensor(given), self.model.classes).expand(count)
 
+    def write_variations(self, command: Any, image: "Tensor", shown: "Tensor", out: Path) -> None:
+        """Write a sheet: the images to show, then the variations of an image that `ddim vary` or `ddim blend` asks for.
+
+        Args:
+            command: gives the strength, the seed, the count, the labels, the guidance and the flags `edit`.
+            image: (1, C, H, W) in [-1, 1], which is varied.
+            shown: (N, C, H, W) in [-1, 1], which come first.
+            out: a PNG file.
+        """
+        import torch
+
+        from ddim.edit import vary
+        from ddim.pictures import to_uint8, write_grid
+
+        options, labels = command.edit.chosen(), self.labels(command.labels, 1)
+        asked = {"seed": command.seed, "count": command.count, "guidance": command.guidance}
+        settings = self.settings(command, options, **asked, labels=command.labels)
+        found = vary(self.model, image, command.strength, labels=labels, **asked, **options)[0]
+        columns = None if command.count > 10 else len(shown) + command.count
+        write_grid(to_uint8(torch.cat([shown, found])), out, columns, settings)
+
     def settings(self, command: Any, options: "SamplingOptions", **more: Any) -> dict[str, Any]:
         """Return what a file keeps: the model, the sampler with its times, the command with its flags, and the inputs.
 

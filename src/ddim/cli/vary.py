@@ -42,26 +42,8 @@ class Vary:
     edit: EditFlags = field(default_factory=EditFlags)
 
     def run(self) -> None:
-        import torch
-
-        from ddim.edit import vary
-        from ddim.pictures import to_uint8, write_grid
-
         out, count = png(self.out, f"{stem(self.image)}-varied.png"), number("--count", self.count, int, 1, 1000)
         editor = Editor.open(self.run_folder, self.edit.device)
-        x0, labels, options = editor.image(self.image)[None], editor.labels(self.labels, 1), self.edit.chosen()
-        settings = editor.settings(
-            self, options, seed=self.seed, count=count, guidance=self.guidance, labels=self.labels
-        )
-        found = vary(
-            editor.model,
-            x0,
-            self.strength,
-            seed=self.seed,
-            count=count,
-            labels=labels,
-            guidance=self.guidance,
-            **options,
-        )[0]
-        write_grid(to_uint8(torch.cat([x0, found])), out, None if count > 10 else 1 + count, settings)
+        x0 = editor.image(self.image)[None]
+        editor.write_variations(self, x0, x0, out)
         print(f"{out} shows the image and {count} variations.")
