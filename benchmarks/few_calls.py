@@ -271,7 +271,11 @@ def main() -> None:
         if options.tune:
             one["tuning"] = {**one.get("tuning", {}), **tune(name, options)}
         else:
-            one |= measure(name, options)
+            known = {(row["kind"], row["calls"]): row for row in one.get("rows", [])}
+            new = measure(name, options)
+            known |= {(row["kind"], row["calls"]): row for row in new["rows"]}
+            kept = {part: {**one.get(part, {}), **new[part]} for part in ("aims", "floors")}
+            one |= {**new, "rows": list(known.values()), **kept}  # rows of other kinds and calls stay
         found["machine"] = harness.machine()
         harness.save(found, report.tables(found), options.out)
     if options.draw:
