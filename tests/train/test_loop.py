@@ -410,7 +410,7 @@ def test_too_little_memory_halves_the_parts_until_they_fit(digits):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_like_full(digits, precision):
     full, half = small(), small()
-    plan = Plan(steps=60, learning_rate=2e-3, warmup=10, precision="fp32")
+    plan = Plan(steps=60, batch_size=16, learning_rate=2e-3, warmup=10, precision="fp32")
     *_, a = fit(full, digits, plan)
     *_, b = fit(half, digits, replace(plan, precision=precision))
     losses = [mean_loss(one.average, digits) for one in (a, b)]
