@@ -136,8 +136,10 @@ def write_each(
         write_bytes(Path(folder) / f"{i:06d}.png", png)
 
 
-def write_moving(images: Tensor, path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
-    """Write images, (N, C, H, W) as for `grid`, as a picture that moves through them and back.
+def write_moving(
+    images: Tensor, path: str | Path, settings: Mapping[str, Any] | None = None, back: bool = True
+) -> None:
+    """Write images, (N, C, H, W) as for `grid`, as a picture that moves through them, and with `back` returns.
 
     `settings` are kept in the file: in a GIF or an MP4 as its comment, in a WebP file as the Exif tag
     ImageDescription. WebP is lossless, GIF has 256 colours in each image, and MP4 (H.264) is lossy.
@@ -150,7 +152,7 @@ def write_moving(images: Tensor, path: str | Path, settings: Mapping[str, Any] |
     """
     check_moving(path)
     there = [grid(image[None], gap=0) for image in images]
-    frames, text = [*there, *there[-2:0:-1]], json.dumps({} if settings is None else settings)
+    frames, text = [*there, *(there[-2:0:-1] if back else ())], json.dumps({} if settings is None else settings)
     kind, content = Path(path).suffix.lower(), io.BytesIO()
     if kind == ".mp4":
         write_bytes(path, _mp4(frames, text))

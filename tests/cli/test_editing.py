@@ -130,6 +130,9 @@ def test_lines_and_grids(here):
     ddim("interpolate", "run", "0.png", "1.png", "--columns", 4, "--steps", 2, "--out", "a.gif")
     with Image.open("a.gif") as moving:
         assert len(list(ImageSequence.Iterator(moving))) == 6  # there and back, without the ends twice
+    ddim("interpolate", "run", "--seeds", "0,1,2", "--columns", 4, "--steps", 2, "--out", "tour.webp")
+    with Image.open("tour.webp") as moving:
+        assert len(list(ImageSequence.Iterator(moving))) == 12  # four from each of three ends to the next
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the reader
@@ -266,11 +269,12 @@ def test_the_run_is_found_by_its_name(here):
         ("decode run 0.png", "holds no codes"),
         ("decode run missing.npz", "Could not read missing.npz"),
         ("decode run missing.npz --steps 3", "is that of the encoding"),
-        ("interpolate run 0.png", "two ends or four corners; got 1"),
-        ("interpolate run", "two or four images"),
+        ("interpolate run 0.png", "a moving picture between two or more; got 1"),
+        ("interpolate run --seeds 0,1,2", "two ends or four corners"),
+        ("interpolate run", "two or more images"),
         ("interpolate run 0.png 1.png --seeds 1,2", "one of the two"),
         ("interpolate run --seeds 0,1 --rows 3", "--rows is for a grid"),
-        ("interpolate run --seeds 0,1,2,3 --out a.gif", "moving picture"),
+        ("interpolate run --seeds 0,1,2,3 --rows 3 --out a.gif", "--rows is for a grid"),
         ("interpolate run --seeds 0,1 --eta 1", "neighbours differ at random"),
         ("interpolate run --seeds 0,a", "whole numbers"),
         ("vary run 0.png --strength 0", "changes nothing"),

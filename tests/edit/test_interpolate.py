@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ddim.edit import grid, interpolate, line, slerp
+from ddim.edit import grid, interpolate, line, slerp, tour
 from ddim.errors import UserError
 from ddim.samplers import DDIM, DDPM, trajectory
 from ddim.schedule import linear
@@ -144,3 +144,14 @@ def test_a_stochastic_sampler_is_refused(gaussian):
     table = linear()
     with pytest.raises(UserError, match="deterministic"):
         interpolate(DDPM(), gaussian(0.0, 1.0), noises(2), levels_at(table, timesteps(table, 5)))
+
+
+@pytest.mark.parametrize("ends", [2, 3, 5])
+def test_a_tour_passes_each_end_once_by_arcs_and_closes(ends):
+    codes = noises(ends)
+    way = tour(codes, 4)
+    assert torch.equal(way[::4], codes)
+    for i in range(ends):
+        assert torch.equal(way[4 * i : 4 * i + 4], line(codes[i], codes[(i + 1) % ends], 5)[:4])
+    with pytest.raises(UserError, match="at least 2 ends"):
+        tour(codes[:1], 4)

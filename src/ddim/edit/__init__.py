@@ -7,7 +7,7 @@ import pkgutil
 from importlib import import_module
 
 from ddim.edit.exact import OBELM, Implicit, decode_exactly, encode_exactly
-from ddim.edit.interpolate import grid, interpolate, line, slerp
+from ddim.edit.interpolate import grid, interpolate, line, slerp, tour
 from ddim.edit.invert import invert
 from ddim.edit.operators import Blur, Box, Grey, Linear, Mask, Operator, SuperResolution
 from ddim.edit.posterior import methods, posterior, register
@@ -41,5 +41,6 @@ __all__ = [
     "register",
     "restore",
     "slerp",
+    "tour",
     "vary",
 ]

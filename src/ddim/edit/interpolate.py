@@ -71,6 +71,22 @@ def grid(corners: Sequence[Tensor] | Tensor, rows: int, columns: int) -> Tensor:
     return torch.stack([line(a, b, rows) for a, b in zip(top, bottom, strict=True)], dim=1)
 
 
+def tour(ends: Sequence[Tensor] | Tensor, count: int) -> Tensor:
+    """Return the noise of a closed way through all ends in their order: (len(ends) * count, ...).
+
+    Args:
+        ends: the noise at each end, at least 2.
+        count: points from each end to the next, which is not counted, at least 1.
+
+    Raises:
+        UserError: too few ends or points, or noise that `slerp` refuses.
+    """
+    if len(ends) < 2 or count < 1:
+        raise UserError(f"A tour needs at least 2 ends and 1 point of each arc; got {len(ends)} and {count}.")
+    neighbours = zip(ends, [*ends[1:], ends[0]], strict=True)
+    return torch.cat([line(a, b, count + 1)[:-1] for a, b in neighbours])
+
+
 def interpolate(
     sampler: Sampler, denoise: Denoise, xT: Tensor, levels: Sequence[Level], schedule: Schedule | None = None
 ) -> Tensor:

@@ -1,0 +1,190 @@
+"""Measure what each ingredient against overfitting is worth when there are few images, at equal compute.
+
+    python benchmarks/few_images.py                          # hours of a CPU; continues where it stopped
+    python benchmarks/few_images.py --data digits-1000 --seeds 0 1 2
+    python benchmarks/few_images.py --draw                   # the tables from the stored results
+    python benchmarks/few_images.py --data digits-300 --updates 60 --count 200 --out FILE.json  # checks that it works
+
+The data are the first 300, 1,000 and 5,000 digits of MNIST at 14 x 14 pixels, equally many of each, and the 5,000
+airplanes of CIFAR-10 at 16 x 16. Of the digits one in 20 is held out, as of a folder, for what training measures by
+itself. Each variant is the recipe that `ddim train FOLDER --minutes` chooses, with one change, on a network with half
+the channels of "folded". All make equally many updates of 64 images. From each run come two models: the average of
+width 0.1 after the last update, and the one that `ddim train` keeps by itself, the best in held-out distance along the
+way or of other widths. Their samples are compared with the official test images as by `ddim evaluate`, and searched
+for copies of training images. The results are results/few-images.json and .md. DDIM_DATA names the folder with MNIST
+and CIFAR-10.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import harness
+import torch
+
+import ddim
+from ddim import nets
+from ddim.data.images import Images, register
+from ddim.denoiser import Denoiser
+from ddim.evaluate import copies, measure
+from ddim.train import Plan, Recipe, checkpoints, train
+from ddim.train.choice import AUGMENT, DROPOUT, SETTINGS
+from ddim.validation import Validation
+
+RESULT, RUNS = Path(__file__).with_name("results") / "few-images.json", Path("runs/benchmarks/few-images")
+SIZE, SIDES = "folded, 32 channels", {"mnist": 14, "airplanes": 16}
+DIGITS = (300, 1_000, 5_000)
+DATA = {**{f"digits-{count}": "mnist" for count in DIGITS}, "airplanes": "airplanes"}  # name -> where it comes from
+HELD_OUT = 20  # one image in so many, as of a folder
+PLAIN: dict[str, Any] = {"dropout": 0.0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": PLAIN,
+    "dropout": {"dropout": DROPOUT},
+    "augmentation": {**PLAIN, "augment": AUGMENT},
+    "log-normal times": {**PLAIN, "times": "lognormal", "weighting": "edm"},
+    "dropout and augmentation": {"dropout": DROPOUT, "augment": AUGMENT},
+    "all together": {"dropout": DROPOUT, "augment": AUGMENT, "times": "lognormal", "weighting": "edm"},
+}
+KEPT = {"last": "the last average", "kept": "the kept average"}
+UPDATES, BATCH, COUNT, STEPS = 6_000, 64, 2_000, 20
+SEED = 1  # of the samples
+
+
+def digits(count: int, split: str, data_dir: str | Path | None = None, url: str | None = None) -> Images:
+    """Return the first `count` digits, equally many of each, without those of the other split."""
+    images = ddim.open_images("mnist", size=SIDES["mnist"], data_dir=data_dir, url=url)
+    rows = torch.cat([(images.labels == label).nonzero()[: count // 10, 0] for label in range(10)])
+    held_out = torch.arange(count) % HELD_OUT == 0
+    rows = rows[held_out if split == "test" else ~held_out]
+    return replace(images, pixels=images.pixels[rows], labels=images.labels[rows], name=f"digits-{count}", split=split)
+
+
+for _count in DIGITS:
+    register(f"digits-{_count}")(partial(digits, _count))
+nets.UNet.sizes[SIZE] = {**nets.sizes("unet")["folded"], "width": 32}
+
+
+def recipe(data: str, variant: str, seed: int, updates: int) -> Recipe:
+    """Return the recipe of a run."""
+    changes = {**SETTINGS, **VARIANTS[variant]}
+    plan = {name: value for name, value in changes.items() if hasattr(Plan, name)}
+    rest = {name: value for name, value in changes.items() if name not in plan}
+    known = {"size": SIZE, "conditional": data != "airplanes", "image_size": SIDES.get(data)}
+    return Recipe(
+        data=data, network="unet", **known, **rest, plan=Plan(steps=updates, batch_size=BATCH, seed=seed, **plan)
+    )
+
+
+def work(data: str, variant: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train a run, and measure its two models."""
+    run = RUNS / f"{data}-{variant.replace(' ', '-')}-{seed}-{options.updates}"
+    began = time.perf_counter()
+    train(recipe(data, variant, seed, options.updates), run, resume=True, validate=Validation)
+    found: dict[str, Any] = {"updates": options.updates, "count": options.count, "seconds": time.perf_counter() - began}
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    found["average"] = config.get("average")
+    found["curve"] = [
+        {key: line[key] for key in ("step", "frechet", "kid", "copies", "held_out", "train") if key in line}
+        for line in map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    ]
+    for kind, step in (("last", checkpoints.newest(run)), ("kept", None)):
+        if kind == "kept" and config.get("average") is None:
+            found[kind] = found["last"]
+        else:
+            found[kind] = score(ddim.load(run, checkpoint=step, backend="torch"), data, options.count)
+    return found
+
+
+def score(model: Denoiser, data: str, count: int) -> dict[str, Any]:
+    """Return the metrics of samples and the copies among them."""
+    source = DATA[data]
+    test, rest = (ddim.open_images(source, size=SIDES[source], split=split) for split in ("test", "train"))
+    labels = None if model.classes is None else torch.arange(count) % model.classes
+    pixels = model.sample(count, steps=STEPS, sampler="ddim", labels=labels, seed=SEED, progress=False, pixels=True)
+    found = measure(pixels, test, real=rest, progress=False)
+    training = ddim.open_images(data, size=SIDES["airplanes"] if data == "airplanes" else None)
+    same = copies(pixels, training, test, progress=False)
+    keys = ("frechet", "recall", "precision", "coverage")
+    return {
+        **{key: found.to_dict()["metrics"][key] for key in keys},
+        "copies": same.flagged / count,
+        "expected": same.expected / count,
+        "p": same.p_value,
+        "nearer": same.nearer,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the table of each data set in Markdown: means over the seeds, and the range if there are several."""
+    parts = []
+    for data in DATA:
+        rows = [row for row in found["rows"] if row["data"] == data]
+        if not rows:
+            continue
+        floor = {key: rows[0]["last"][key] for key in ("frechet", "recall", "expected")}
+        lines = [
+            f"### {data}",
+            "",
+            "| ingredient | average | seeds | Fréchet distance | recall | copies | nearer to training images |",
+            "|---|---|--:|--:|--:|--:|--:|",
+        ]
+        for variant in VARIANTS:
+            same = [row for row in rows if row["variant"] == variant]
+            for kind in KEPT if same else ():
+                ones = [row[kind] for row in same]
+                cells = [
+                    _cell([one["frechet"]["value"] for one in ones], "{:.2f}"),
+                    _cell([one["recall"]["value"] for one in ones], "{:.2f}"),
+                    _cell([one["copies"] for one in ones], "{:.1%}"),
+                    _cell([one["nearer"] for one in ones], "{:.1%}"),
+                ]
+                lines.append(f"| {variant} | {KEPT[kind]} | {len(same)} | {' | '.join(cells)} |")
+        real = f"{floor['frechet']['floor']:.2f} | {floor['recall']['floor']:.2f} | {floor['expected']:.1%} | 50%"
+        lines.append(f"| real images |  |  | {real} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _cell(values: Sequence[float], form: str) -> str:
+    text = form.format(statistics.mean(values))
+    return text + (f" ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else "")
+
+
+def main() -> None:
+    """Train and measure what is missing, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--updates", type=int, default=UPDATES)
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+
+    def stored() -> dict[str, Any]:
+        return json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {"rows": []}
+
+    wanted = [(data, variant, seed) for data in options.data for seed in options.seeds for variant in options.variants]
+    for data, variant, seed in [] if options.draw else wanted:
+        key = {"data": data, "variant": variant, "seed": seed}
+        if not any(key.items() <= row.items() for row in stored()["rows"]):
+            row = key | work(data, variant, seed, options)
+            found = stored()  # another process may have added rows
+            found["rows"].append(row)
+            found["machine"] = harness.machine()
+            harness.save(found, table(found), options.out)
+            print(f"{data}, {variant}, seed {seed}: {row['seconds']:.0f} s", file=sys.stderr, flush=True)
+    if options.draw:
+        harness.save(stored(), table(stored()), options.out)
+
+
+if __name__ == "__main__":
+    main()
