@@ -24,6 +24,7 @@ DISTANCES = {"frechet": "Fréchet distance", "kid": "kernel distance (KID)"}  # 
 BINS = 10
 SNAPSHOTS = 8  # of the samples during training, at most
 LEAST, MOST = 1e-9, 1e9  # a loss between them can be drawn
+SURE = 0.001  # probability without copying below which a measurement shows copies: there are dozens of them
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,21 @@ class RunFolder:
         """Of the loss of its training; "simple" if unknown."""
         name = self.plan.get("weighting")
         return name if isinstance(name, str) else "simple"
+
+    @property
+    def metric(self) -> str:
+        """The distance of the last line of `validation`, a name in `DISTANCES`; empty without one."""
+        return next((name for line in self.validation[-1:] for name in DISTANCES if name in line), "")
+
+    @property
+    def distances(self) -> list[dict[str, Any]]:
+        """The lines of `validation` with that distance; earlier ones may have another, if the images changed."""
+        return [line for line in self.validation if self.metric in line]
+
+    @property
+    def searches(self) -> list[dict[str, Any]]:
+        """The lines of `distances` with a search for copies."""
+        return [line for line in self.distances if {"copies", "copies_p"} <= line.keys()]
 
     @property
     def levels(self) -> list[dict[str, Any]]:
@@ -153,6 +169,11 @@ def _tables(path: Path) -> Iterator[dict[str, Any]]:
     for text in texts:
         with suppress(ValueError, RecursionError):
             yield as_table(json.loads(text))
+
+
+def shows_copies(line: dict[str, Any]) -> bool:
+    """Return whether more samples look like copies than chance explains, for a line of `RunFolder.searches`."""
+    return bool(line["copies_p"] < SURE)
 
 
 def images_seen(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int | None:

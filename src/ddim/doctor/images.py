@@ -1,19 +1,25 @@
-"""Findings on the end of the noise schedule and on the samples: saturated pixels, copies of training images."""
+"""Findings on the end of the noise schedule and on the samples: their distance, saturated pixels, copies."""
 
 import math
 
+import numpy as np
 from torch import Tensor
 
 from ddim.doctor.base import Diagnosis, register, signed
 from ddim.evaluate.intervals import Mean
 from ddim.experiments import experiments
-from ddim.plots.numbers import small
-from ddim.run_folder import RunFolder
+from ddim.plots.numbers import epochs, small
+from ddim.run_folder import DISTANCES, RunFolder, shows_copies
+from ddim.text import plural
 
 BRIGHTNESS = 0.3  # standard deviation of the mean of an image in [-1, 1], where no images are known
 CHANCE = 0.05  # a p-value below it is not due to chance
 EXTREME = 8  # grey levels from black or white that look like them
 SHARE = 0.05  # of the pixels
+FEWEST = 9  # measurements of a distance, of which three in the middle are compared with three at the end
+DEVIATIONS = 3.0  # standard deviations by which the mean of the last three must be the larger
+NORMAL = 0.6745  # median of |z|, for z ~ N(0, 1)
+LESS_OVERFITTING = "train on more images, for a shorter time, or with --augment 0.12 or --dropout 0.1."
 
 
 @register("schedule", "The end of the noise schedule")
@@ -60,17 +66,58 @@ def saturation(run: RunFolder) -> Diagnosis:
     return Diagnosis("act", evidence, "Train longer, or sample with more steps.")
 
 
+@register("distance", "The distance of samples to held-out images")
+def distance(run: RunFolder) -> Diagnosis:
+    """Say whether samples got worse again during the training.
+
+    The mean of the last three distances is compared with that of the three around the smallest one. The noise is a
+    robust estimate from the differences of neighbouring distances, so a distance that still changes counts as noisier.
+    """
+    lines = run.distances
+    if not lines:
+        advice = "`ddim train --validate 0.05` measures them, in a training of enough updates."
+        return Diagnosis("not measured", "No samples were measured during the training.", advice)
+    values = np.array([line[run.metric] for line in lines])
+    best = int(values.argmin())
+    passes = epochs(lines[best]["epoch"])
+    evidence = (
+        f"The {DISTANCES[run.metric]} of samples to held-out images was smallest, {values[best]:.3g}, after {passes} "
+        f"{plural(passes, 'epoch')}, and is {values[-1]:.3g} at the end."
+    )
+    if len(values) < FEWEST:
+        return Diagnosis("unclear", f"{evidence} There are {len(values)} measurements, too few for a trend.")
+    around = values[max(best - 1, 0) : best + 2]
+    rise = float(values[-3:].mean() - around.mean())
+    noise = float(np.median(abs(np.diff(values[len(values) // 3 :])))) / NORMAL / math.sqrt(2)
+    if best < len(values) - 4 and rise > DEVIATIONS * noise * math.sqrt(1 / 3 + 1 / len(around)):
+        return Diagnosis(
+            "act",
+            f"{evidence} The last three are {rise:.3g} larger on average than those around the smallest: samples got "
+            "worse again.",
+            f"The model is already the best average that was measured; for a better one, {LESS_OVERFITTING}",
+        )
+    return Diagnosis("fine", evidence)
+
+
 @register("copies", "Copies of training images")
 def copies(run: RunFolder) -> Diagnosis:
-    """Say what the search for copies found; see `ddim.evaluate.copies`."""
+    """Say what the search for copies found, or those during the training; see `ddim.evaluate.copies`."""
     found = run.results.get("memorisation")
+    if found is None and run.searches:
+        passes, last = epochs(run.searches[-1]["epoch"]), run.searches[-1]
+        evidence = (
+            f"{last['copies']:.1%} of the samples after {passes} {plural(passes, 'epoch')} are closer to one training "
+            f"image than held-out images are, p = {last['copies_p']:.2g}."
+        )
+        if not shows_copies(last):
+            return Diagnosis("fine", evidence)
+        return Diagnosis("act", evidence, f"`ddim report` says when that began; {LESS_OVERFITTING}")
     if found is None:
         command = "`ddim reproduce RUN` or `ddim evaluate RUN`"
         return Diagnosis("not measured", "No search for copies has been made.", f"{command} makes it.")
     evidence = experiments["memorisation"].note(found, run.model)
     if found.p_value < CHANCE:  # type: ignore[attr-defined]
-        advice = "Look at the figure of the suspects; train on more images, for a shorter time, or with --augment 0.12."
-        return Diagnosis("act", evidence, advice)
+        return Diagnosis("act", evidence, f"Look at the figure of the suspects; {LESS_OVERFITTING}")
     return Diagnosis("fine", evidence)
 
 

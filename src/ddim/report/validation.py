@@ -8,21 +8,17 @@ from ddim.files import as_table
 from ddim.plots.canvas import BLUE, FAINT, ORANGE, Canvas, log_axis
 from ddim.plots.numbers import epochs
 from ddim.report.training import TrainingSection
-from ddim.run_folder import DISTANCES, RunFolder
+from ddim.run_folder import DISTANCES, RunFolder, shows_copies
 from ddim.text import counted, plural
-
-SURE = 0.001  # probability without copying below which a measurement shows copies: there are dozens of them
 
 
 def distances(run: RunFolder) -> Figure | None:
     """Return the distance of samples to held-out images by epoch, above the share of samples that look like copies."""
-    metric = _metric(run)
-    lines = [line for line in run.validation if metric in line]
+    metric, lines, searched = run.metric, run.distances, run.searches
     if len(lines) < 2:
         return None
     passes, values = [line["epoch"] for line in lines], [line[metric] for line in lines]
     best = values.index(min(values))
-    searched = _searched(lines)
     canvas = Canvas(1150 if searched else 850)
     axes = canvas.axes(190, 50, 1720, 620)
     axes.plot(passes, values, "o-", color=BLUE, lw=2.4, ms=5, label="samples of the averaged weights")
@@ -35,7 +31,7 @@ def distances(run: RunFolder) -> Figure | None:
         axes.tick_params(labelbottom=False)
         axes = canvas.axes(190, 760, 1720, 270)
         for colour, sure in ((FAINT, False), (ORANGE, True)):
-            some = [line for line in searched if _copied(line) == sure]
+            some = [line for line in searched if shows_copies(line) == sure]
             axes.vlines(
                 [line["epoch"] for line in some], 0, [100 * line["copies"] for line in some], color=colour, lw=4
             )
@@ -46,8 +42,7 @@ def distances(run: RunFolder) -> Figure | None:
 
 def said(run: RunFolder) -> str:
     """Return which weights the model has, and when copying set in; empty without measurements."""
-    how, metric = as_table(run.config.get("validation")), _metric(run)
-    lines = [line for line in run.validation if metric in line]
+    how, metric, lines = as_table(run.config.get("validation")), run.metric, run.distances
     if not lines:
         return ""
     best = min(lines, key=lambda line: line[metric])
@@ -59,33 +54,18 @@ def said(run: RunFolder) -> str:
     average = as_table(run.config.get("average"))
     if {"width", "step"} <= average.keys():
         sentences.append(f"The model is the average of width {average['width']} after {average['step']} updates.")
-    searched = _searched(lines)
-    first = next((line for line in searched if _copied(line)), None)
+    first = next(filter(shows_copies, run.searches), None)
     if first is not None:
         sentences.append(
             f"Copying set in after {_after(first)}: {first['copies']:.1%} of the samples were closer to one training "
             f"image than held-out images are, which chance explains with a probability of {first['copies_p']:.2g}."
         )
-    elif searched:
+    elif run.searches:
         sentences.append(
-            f"In none of {counted(len(searched), 'search', 'searches')} did more samples look like copies than chance "
-            "explains."
+            f"In none of {counted(len(run.searches), 'search', 'searches')} did more samples look like copies than "
+            "chance explains."
         )
     return " ".join(sentences)
-
-
-def _metric(run: RunFolder) -> str:
-    """Return the distance of the last measurement, which is that of the others unless the images changed."""
-    found = [name for line in run.validation[-1:] for name in DISTANCES if name in line]
-    return found[0] if found else ""
-
-
-def _searched(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [line for line in lines if {"copies", "copies_p"} <= line.keys()]
-
-
-def _copied(line: dict[str, Any]) -> bool:
-    return bool(line["copies_p"] < SURE)
 
 
 def _after(line: dict[str, Any]) -> str:
