@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,21 +33,23 @@ from ddim.files import (
 resource = pytest.importorskip("resource", reason="POSIX limits the size of files")
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
     """No file may grow past 4 KB: the operating system itself refuses, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:  # before the test ends, as what writes its progress may be a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, small_disk):
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "weights.bin"
     write_bytes(path, b"old")
-    with pytest.raises(UserError, match=r"Could not write .*weights\.bin"):
+    with small_disk(), pytest.raises(UserError, match=r"Could not write .*weights\.bin"):
         write_bytes(path, bytes(10_000))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["weights.bin"]
