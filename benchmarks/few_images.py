@@ -2,7 +2,7 @@
 
     python benchmarks/few_images.py                          # hours of a CPU; continues where it stopped
     python benchmarks/few_images.py --data digits-1000 --seeds 0 1 2
-    python benchmarks/few_images.py --draw                   # the tables from the stored results
+    python benchmarks/few_images.py --draw                   # the tables and the figure from what is stored
     python benchmarks/few_images.py --data digits-300 --updates 60 --count 200 --out FILE.json  # checks that it works
 
 The data are the first 300, 1,000 and 5,000 digits of MNIST at 14 x 14 pixels, equally many of each, and the 5,000
@@ -11,21 +11,20 @@ itself. Each variant is the recipe that `ddim train FOLDER --minutes` chooses, w
 the channels of "folded". All make equally many updates of 64 images. From each run come two models: the average of
 width 0.1 after the last update, and the one that `ddim train` keeps by itself, the best in held-out distance along the
 way or of other widths. Their samples are compared with the official test images as by `ddim evaluate`, and searched
-for copies of training images. The results are results/few-images.json and .md. DDIM_DATA names the folder with MNIST
-and CIFAR-10.
+for copies of training images. The runs stay in runs/benchmarks/few-images; the results are results/few-images.json and
+.md, docs/few-images.md and docs/images/few-images.png. DDIM_DATA names the folder with MNIST and CIFAR-10.
 """
 
 import argparse
 import json
-import statistics
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import few_images_report as report
 import harness
 import torch
 
@@ -38,7 +37,7 @@ from ddim.train import Plan, Recipe, checkpoints, train
 from ddim.train.choice import AUGMENT, DROPOUT, SETTINGS
 from ddim.validation import Validation
 
-RESULT, RUNS = Path(__file__).with_name("results") / "few-images.json", Path("runs/benchmarks/few-images")
+RUNS = Path("runs/benchmarks/few-images")
 SIZE, SIDES = "folded, 32 channels", {"mnist": 14, "airplanes": 16}
 DIGITS = (300, 1_000, 5_000)
 DATA = {**{f"digits-{count}": "mnist" for count in DIGITS}, "airplanes": "airplanes"}  # name -> where it comes from
@@ -52,7 +51,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dropout and augmentation": {"dropout": DROPOUT, "augment": AUGMENT},
     "all together": {"dropout": DROPOUT, "augment": AUGMENT, "times": "lognormal", "weighting": "edm"},
 }
-KEPT = {"last": "the last average", "kept": "the kept average"}
 UPDATES, BATCH, COUNT, STEPS = 6_000, 64, 2_000, 20
 SEED = 1  # of the samples
 
@@ -82,9 +80,19 @@ def recipe(data: str, variant: str, seed: int, updates: int) -> Recipe:
     )
 
 
+def folder(data: str, variant: str, seed: int = 0, updates: int = UPDATES) -> Path:
+    """Return the folder of a run."""
+    return RUNS / f"{data}-{variant.replace(' ', '-')}-{seed}-{updates}"
+
+
+def training_images(data: str) -> Images:
+    """Return the images that the runs of a data set are trained on."""
+    return ddim.open_images(data, size=SIDES.get(data))
+
+
 def work(data: str, variant: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train a run, and measure its two models."""
-    run = RUNS / f"{data}-{variant.replace(' ', '-')}-{seed}-{options.updates}"
+    run = folder(data, variant, seed, options.updates)
     began = time.perf_counter()
     train(recipe(data, variant, seed, options.updates), run, resume=True, validate=Validation)
     found: dict[str, Any] = {"updates": options.updates, "count": options.count, "seconds": time.perf_counter() - began}
@@ -109,8 +117,7 @@ def score(model: Denoiser, data: str, count: int) -> dict[str, Any]:
     labels = None if model.classes is None else torch.arange(count) % model.classes
     pixels = model.sample(count, steps=STEPS, sampler="ddim", labels=labels, seed=SEED, progress=False, pixels=True)
     found = measure(pixels, test, real=rest, progress=False)
-    training = ddim.open_images(data, size=SIDES["airplanes"] if data == "airplanes" else None)
-    same = copies(pixels, training, test, progress=False)
+    same = copies(pixels, training_images(data), test, progress=False)
     keys = ("frechet", "recall", "precision", "coverage")
     return {
         **{key: found.to_dict()["metrics"][key] for key in keys},
@@ -119,42 +126,6 @@ def score(model: Denoiser, data: str, count: int) -> dict[str, Any]:
         "p": same.p_value,
         "nearer": same.nearer,
     }
-
-
-def table(found: dict[str, Any]) -> str:
-    """Return the table of each data set in Markdown: means over the seeds, and the range if there are several."""
-    parts = []
-    for data in DATA:
-        rows = [row for row in found["rows"] if row["data"] == data]
-        if not rows:
-            continue
-        floor = {key: rows[0]["last"][key] for key in ("frechet", "recall", "expected")}
-        lines = [
-            f"### {data}",
-            "",
-            "| ingredient | average | seeds | Fréchet distance | recall | copies | nearer to training images |",
-            "|---|---|--:|--:|--:|--:|--:|",
-        ]
-        for variant in VARIANTS:
-            same = [row for row in rows if row["variant"] == variant]
-            for kind in KEPT if same else ():
-                ones = [row[kind] for row in same]
-                cells = [
-                    _cell([one["frechet"]["value"] for one in ones], "{:.2f}"),
-                    _cell([one["recall"]["value"] for one in ones], "{:.2f}"),
-                    _cell([one["copies"] for one in ones], "{:.1%}"),
-                    _cell([one["nearer"] for one in ones], "{:.1%}"),
-                ]
-                lines.append(f"| {variant} | {KEPT[kind]} | {len(same)} | {' | '.join(cells)} |")
-        real = f"{floor['frechet']['floor']:.2f} | {floor['recall']['floor']:.2f} | {floor['expected']:.1%} | 50%"
-        lines.append(f"| real images |  |  | {real} |")
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
-
-
-def _cell(values: Sequence[float], form: str) -> str:
-    text = form.format(statistics.mean(values))
-    return text + (f" ({form.format(min(values))} to {form.format(max(values))})" if len(values) > 1 else "")
 
 
 def main() -> None:
@@ -166,7 +137,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=UPDATES)
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--draw", action="store_true", help="measure nothing")
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, default=report.RESULT)
     options = parser.parse_args()
 
     def stored() -> dict[str, Any]:
@@ -180,10 +151,12 @@ def main() -> None:
             found = stored()  # another process may have added rows
             found["rows"].append(row)
             found["machine"] = harness.machine()
-            harness.save(found, table(found), options.out)
+            harness.save(found, report.table(found), options.out)
             print(f"{data}, {variant}, seed {seed}: {row['seconds']:.0f} s", file=sys.stderr, flush=True)
     if options.draw:
-        harness.save(stored(), table(stored()), options.out)
+        harness.save(stored(), report.table(stored()), options.out)
+    if options.out == report.RESULT:
+        report.show(stored(), {data: (training_images(data), partial(folder, data)) for data in options.data})
 
 
 if __name__ == "__main__":
