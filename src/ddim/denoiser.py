@@ -254,9 +254,9 @@ class Denoiser(nn.Module):
     ) -> Denoise:
         predict = partial(self._predicted, network)
         if conditions is not None:
-            told = partial(self._predicted, partial(network, condition=conditions), label=labels)
-            other = partial(predict, label=None) if weak is None else weak(labels, conditions=conditions)
-            denoise = classifier_free(told, other, guidance, interval)
+            conditional = partial(self._predicted, partial(network, condition=conditions), label=labels)
+            guide = partial(predict, label=None) if weak is None else weak(labels, conditions=conditions)
+            denoise = classifier_free(conditional, guide, guidance, interval)
         elif weak is None:
             denoise = classifier_free_in_one_call(predict, labels, NULL, guidance, interval)
         else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ddim import samplers
 from ddim.contract import Labels, check_batch, check_conditions, check_finite, check_vectors
 from ddim.device import evaluating
 from ddim.errors import UserError, number
@@ -23,7 +24,6 @@ from ddim.pictures import to_uint8
 from ddim.presets import guidance_of
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler
-from ddim.samplers import trajectory as walk
 
 if TYPE_CHECKING:
     from ddim.denoiser import Denoiser
@@ -251,6 +251,6 @@ class _Request:
             x0 = prediction.x0
             return prediction
 
-        reached = walk(self.method, remembered, x, self.levels, noise, model.schedule)
+        reached = samplers.trajectory(self.method, remembered, x, self.levels, noise, model.schedule)
         for level, x in zip(self.levels[1:], reached, strict=True):
             yield Step(level, x, x0)

@@ -36,15 +36,16 @@ class SamplingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Sampling:
-    """A model's sampling defaults, stored in its config: see `SamplingOptions`.
+    """A model's sampling defaults, stored in its config.
 
-    The spacing is chosen for the sampler; an eta of None is the sampler's own default.
-
-    `clip` tells whether each predicted x0 is clipped to [-1, 1] where a call does not forbid it.
-
-    `times` are those that a distilled model was trained at: for each of its numbers of steps the descending times,
-    without the final 0. They take the place of the spacing, and another number of steps is refused, unless a call gives
-    a sampler, an eta or a spacing.
+    Attributes:
+        steps, sampler: see `SamplingOptions`; the sampler is a name.
+        eta: see `SamplingOptions`; None is the sampler's own default.
+        spacing: the name of the spacing for `sampler`; a call with another sampler gets `DEFAULT_SPACING`.
+        times: those that a distilled model was trained at, otherwise empty: for each of its numbers of steps the
+            descending times, without the final 0. They take the place of the spacing, and another number of steps is
+            refused, unless a call gives a sampler, an eta or a spacing.
+        clip: whether each predicted x0 is clipped to [-1, 1], unless a call turns that off.
 
     Raises:
         UserError: an unknown name, an invalid number, or times that do not descend.

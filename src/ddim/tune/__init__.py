@@ -79,7 +79,8 @@ def tune(
     measurably larger and more samples are of the requested class, by more than chance explains.
 
     Args:
-        model: the model, which is sampled with its classes in turn.
+        model: the model to tune. Samples that are compared with `images` have the classes as often as these, all other
+            samples have them in turn.
         calls: numbers of evaluations of the network for an image, each from 1 to T, at most 1,000: a guided network
             call counts twice.
         images: real images to compare with, best held-out ones. None compares with the teacher's samples from other
@@ -158,7 +159,7 @@ def search(
     def verdicts() -> Iterator[Verdict]:  # a generator, so that the checks above run at the call
         taught = noises.taught()
         reference: Tensor | Images = noises.reference(count) if images is None else images
-        said = (
+        compared_with = (
             f"{count} samples of the teacher"
             if images is None
             else f"{min(len(images), REAL)} images of {images.name:.80}"
@@ -168,14 +169,16 @@ def search(
         weights, costs = digest(model.network), Costs(taught, model.schedule)
         for calls in numbers:
             solvers, usual = _distinct(plain(model.schedule, calls)), _usual(model, calls)
-            near = sorted(solvers, key=noises.distance(taught, NOISES // 2))
+            near = sorted(solvers, key=noises.distance(taught, NOISES // 2))  # the nearest to the teacher first
             ddim = [method for method in solvers if method.sampler == "ddim"]
             best = sorted([*usual, *ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
-            found = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
-            ways = _distinct(list(guided(model.schedule, calls, near))) if guidance and _takes_guidance(model) else []
             plain_solvers = _distinct([*usual, *ddim, *best])
-            strong = best_of_each_weight(ways, selects.distance)
-            yield decide(accepts, calls, plain_solvers, found[:FINALISTS], weights, said, strong)
+            tuned = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
+            with_guidance: list[Method] = []
+            if guidance and _takes_guidance(model):
+                candidates = _distinct(list(guided(model.schedule, calls, near)))
+                with_guidance = best_of_each_weight(candidates, selects.distance)
+            yield decide(accepts, calls, plain_solvers, tuned[:FINALISTS], weights, compared_with, with_guidance)
 
     return verdicts()
 
