@@ -69,8 +69,8 @@ def tune(
 
     Assign them to `model.presets`, and `model.sample(n, steps=8)` takes the preset of 8 calls.
 
-    A preset is a tuned method if its samples beat those of the plain solvers by more than chance explains; otherwise it
-    is the best plain solver. The plain solvers at acceptance are what the model takes by default, DDIM on every
+    A preset is a tuned method if its samples beat those of the best plain solver by more than chance explains;
+    otherwise it is that solver. The plain solvers at acceptance are what the model takes by default, DDIM on every
     spacing, and the best others. The measure is the Fréchet distance, on noise that was not tuned on and in an
     extractor that was not tuned on.
 
