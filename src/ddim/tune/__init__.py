@@ -121,7 +121,7 @@ def image_calls(
     for steps in _check_calls(model, calls):
         screened = len(plain(model.schedule, steps)) * NOISES // 2
         columns = 0.6 * parameters(steps) + 4 if steps <= MOST_NUMBERS else 0  # and the trajectories beside them
-        judged: float = 14 * SELECTED + 9 * count
+        judged: float = 14 * SELECTED + 9 * count  # about so many methods reach the selection and the acceptance
         if guidance and _takes_guidance(model) and steps > 1:
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
