@@ -185,9 +185,10 @@ class Denoiser(nn.Module):
         return self._predict(x, at.like(x), self._output(network, x, at, label))
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return ||eps - eps_theta(x_t, t)||^2, (B,), a mean over the pixels of each image (the paper, section 6).
+        """Return ||eps - eps_theta(x_t, t)||^2, (B,), a mean over the pixels of each image.
 
-        For a network that predicts something else, the target is that.
+        This is DDPM's loss with equal weights (arXiv 2006.11239, Eq. 14). A network that predicts x0, v or flow is
+        compared with that quantity instead of eps.
 
         Args:
             x0: clean images in [-1, 1], (B, C, H, W).
@@ -254,9 +255,9 @@ class Denoiser(nn.Module):
     ) -> Denoise:
         predict = partial(self._predicted, network)
         if conditions is not None:
-            told = partial(self._predicted, partial(network, condition=conditions), label=labels)
-            other = partial(predict, label=None) if weak is None else weak(labels, conditions=conditions)
-            denoise = classifier_free(told, other, guidance, interval)
+            conditional = partial(self._predicted, partial(network, condition=conditions), label=labels)
+            guide = partial(predict, label=None) if weak is None else weak(labels, conditions=conditions)
+            denoise = classifier_free(conditional, guide, guidance, interval)
         elif weak is None:
             denoise = classifier_free_in_one_call(predict, labels, NULL, guidance, interval)
         else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ddim import samplers
 from ddim.contract import Labels, check_batch, check_conditions, check_finite, check_vectors
 from ddim.device import evaluating
 from ddim.errors import UserError, number
@@ -23,7 +24,6 @@ from ddim.pictures import to_uint8
 from ddim.presets import guidance_of
 from ddim.progress import bar, hidden
 from ddim.samplers import Sampler
-from ddim.samplers import trajectory as walk
 
 if TYPE_CHECKING:
     from ddim.denoiser import Denoiser
@@ -98,8 +98,9 @@ def sample(
         batch_size: images at a time; None is 64.
         progress: whether to show a progress bar.
         pixels: whether to return the images as uint8, in 256 grey levels: a quarter of the memory.
-        conditions: (count, D) the vector of each image, or (D,) one for all, with NaN for any; None is any for all.
-            Guidance leads away from the null vector and class. The network itself computes.
+        conditions: (count, D) the vector of each image, or (D,) one for all; a row of NaN is the null vector, and None
+            is the null vector for all. Guidance leads away from the null vector and class. With conditions, the network
+            itself computes the images, not a backend.
 
     Raises:
         UserError: an invalid count, label, number of steps, eta, name or interval, an `x_T` or a weak model that does
@@ -108,8 +109,25 @@ def sample(
     if grad and pixels:
         raise UserError("Pixels are whole numbers and have no gradient; leave out pixels or grad.")
     batch_size = 64 if batch_size is None else number("batch_size", batch_size, int, 1)
-    chosen = steps, sampler, eta, spacing, seed, first, x_T, noise
-    request = _Request(model, count, *chosen, labels, guidance, guidance_interval, weak, clip, grad, conditions)
+    request = _Request(
+        model,
+        count,
+        steps=steps,
+        sampler=sampler,
+        eta=eta,
+        spacing=spacing,
+        seed=seed,
+        first=first,
+        x_T=x_T,
+        noise=noise,
+        labels=labels,
+        guidance=guidance,
+        guidance_interval=guidance_interval,
+        weak=weak,
+        clip=clip,
+        grad=grad,
+        conditions=conditions,
+    )
     count, batch_size = request.count, min(batch_size, request.count)
     try:
         images = torch.empty(count, *model.shape, dtype=torch.uint8 if pixels else torch.float32)
@@ -251,6 +269,6 @@ class _Request:
             x0 = prediction.x0
             return prediction
 
-        reached = walk(self.method, remembered, x, self.levels, noise, model.schedule)
+        reached = samplers.trajectory(self.method, remembered, x, self.levels, noise, model.schedule)
         for level, x in zip(self.levels[1:], reached, strict=True):
             yield Step(level, x, x0)

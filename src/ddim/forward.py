@@ -8,11 +8,13 @@ from ddim.level import Level
 
 
 def q_sample(x0: Tensor, at: Level, eps: Tensor) -> Tensor:
-    """Return x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, a draw from q(x_t | x_0) (DDIM, Eq. 4).
+    """Return x_t = alpha_t x_0 + sigma_t eps, a draw from q(x_t | x_0).
+
+    On a schedule that preserves variance this is sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps (DDIM, Eq. 4).
 
     Args:
         x0, eps: clean images in [-1, 1] and standard normal noise, (B, C, H, W).
-        at: the level to reach.
+        at: the level to reach, one for the whole batch or one for each image.
     """
     return at.alpha * x0 + at.sigma * eps
 

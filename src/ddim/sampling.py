@@ -36,15 +36,16 @@ class SamplingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Sampling:
-    """A model's sampling defaults, stored in its config: see `SamplingOptions`.
+    """A model's sampling defaults, stored in its config.
 
-    The spacing is chosen for the sampler; an eta of None is the sampler's own default.
-
-    `clip` tells whether each predicted x0 is clipped to [-1, 1] where a call does not forbid it.
-
-    `times` are those that a distilled model was trained at: for each of its numbers of steps the descending times,
-    without the final 0. They take the place of the spacing, and another number of steps is refused, unless a call gives
-    a sampler, an eta or a spacing.
+    Attributes:
+        steps, sampler: see `SamplingOptions`; the sampler is a name.
+        eta: see `SamplingOptions`; None is the sampler's own default.
+        spacing: the name of the spacing for `sampler`; a call with another sampler gets `DEFAULT_SPACING`.
+        times: those that a distilled model was trained at, otherwise empty: for each of its numbers of steps the
+            descending times, without the final 0. They take the place of the spacing, and another number of steps is
+            refused, unless a call gives a sampler, an eta or a spacing.
+        clip: whether each predicted x0 is clipped to [-1, 1], unless a call turns that off.
 
     Raises:
         UserError: an unknown name, an invalid number, or times that do not descend.
@@ -86,7 +87,7 @@ class Sampling:
         Raises:
             UserError: an unknown name, a number out of range, or an eta for a sampler without one.
         """
-        sampler, eta, spacing = self._chosen(sampler, eta, spacing, steps)
+        sampler, eta, spacing = self._chosen(steps, sampler, eta, spacing)
         if steps is None and isinstance(spacing, str):
             steps = min(self.steps, schedule.N)
         return _create(sampler, eta), levels(schedule, timesteps(schedule, steps, spacing))
@@ -113,11 +114,12 @@ class Sampling:
 
         `schedule` is the model's; without it the default number of steps may be above its T.
         """
-        name, eta, spacing = self._chosen(sampler, eta, spacing, steps)
+        name, eta, spacing = self._chosen(steps, sampler, eta, spacing)
         if not isinstance(spacing, str):
             steps = sum(t > 0 for t in spacing)
             spacing = f"timesteps {' '.join(f'{t:g}' for t in spacing)}"
-        steps = steps or min(self.steps, self.steps if schedule is None else schedule.N)
+        if not steps:
+            steps = self.steps if schedule is None else min(self.steps, schedule.N)
         eta = getattr(_create(name, eta), "eta", None)
         injected = "" if eta is None else f", eta = {eta if isinstance(eta, str) else f'{eta:g}'}"
         return f"{name}, {spacing}, {steps} step{'s' * (steps != 1)}{injected}"
@@ -128,19 +130,19 @@ class Sampling:
         The steps are those taken; the eta of a sampler without one is None.
         """
         sampler, levels = self.resolve(schedule, **options)
-        chosen = options.get("sampler"), options.get("eta"), options.get("spacing"), options.get("steps")
-        name, _, spacing = self._chosen(*chosen)
+        name, _, spacing = self._chosen(**options)
         eta = getattr(sampler, "eta", None)
         eta = eta if isinstance(eta, int | float | str) else None
         return {"steps": len(levels) - 1, "sampler": str(name), "spacing": spacing, "eta": eta}
 
     def _chosen(
         self,
-        sampler: str | Sampler | None,
-        eta: float | str | None,
-        spacing: str | Sequence[float] | None,
-        steps: int | None,
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        eta: float | str | None = None,
+        spacing: str | Sequence[float] | None = None,
     ) -> tuple[str | Sampler, float | str | None, str | Sequence[float]]:
+        """Return the sampler, the eta and the spacing for the options of a call."""
         if self.times and sampler is eta is spacing is None:
             spacing = self._own_times(self.steps if steps is None else steps)
         if sampler is None:

@@ -41,7 +41,7 @@ def leading(schedule: Schedule, S: int) -> Tensor:
 
 @register("linear")
 def linear(schedule: Schedule, S: int) -> Tensor:
-    """t = 1 + floor(i T / S): the paper's tau_i = floor(c i) with a real c = T / S (DDIM, appendix D.2)."""
+    """t = 1 + floor(i T / S): DDIM's tau_i = floor(c i) with a real c = T / S (arXiv 2010.02502, D.2)."""
     return schedule.times[[1 + i * schedule.N // S for i in reversed(range(S))]]
 
 
@@ -60,7 +60,7 @@ def leading_offset(schedule: Schedule, S: int) -> Tensor:
 
 @register("quadratic")
 def quadratic(schedule: Schedule, S: int) -> Tensor:
-    """t = 1 + floor(q), q = linspace(0, sqrt(0.8 T), S)^2: the paper's tau_i = floor(c i^2) (DDIM, appendix D.2).
+    """t = 1 + floor(q), q = linspace(0, sqrt(0.8 T), S)^2: DDIM's tau_i = floor(c i^2) (arXiv 2010.02502, D.2).
 
     From S = 30 on (T = 1000), the official code repeats its smallest times; here a repeated time moves up.
     """

@@ -24,7 +24,7 @@ from ddim.progress import hidden
 
 LEAST = 10  # held-out images
 SAMPLES, PER_FEATURE = 256, 2  # images drawn: at least so many, and so many times the number of features
-STEPS = 20  # of sampling
+STEPS = 20  # of the model's default sampler
 FIRST = 5_000_000  # index of the first noise; `ddim evaluate` takes those from 0 on
 COMPARED = 1000  # held-out images in the search for copies, at most
 

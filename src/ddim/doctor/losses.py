@@ -103,10 +103,7 @@ def levels(run: RunFolder) -> Diagnosis:
         return Diagnosis("not measured", NO_LEVELS, "`ddim train` writes them.")
     loss, schedule = lines[-1][LEVELS[0]], run.model.schedule
     ends = [float(schedule.time_at(schedule.N * i / BINS)) for i in range(BINS + 1)]
-    factors = [_per_error(run, float(schedule.time_at(schedule.N * (i + 0.5) / BINS))) for i in range(BINS)]
-    errors = [one / factor for one, factor in zip(loss, factors, strict=True)]
-    allowed = [min(errors[i:]) * factors[i] for i in range(BINS)]
-    avoidable = [max(one - other, 0.0) for one, other in zip(loss, allowed, strict=True)]
+    avoidable = _avoidable(run, loss)
     share = sum(avoidable) / sum(loss)
     earlier = next(line for line in lines if line["epoch"] >= 2 / 3 * lines[-1]["epoch"])[LEVELS[0]]
     falls = [1 - now / before for now, before in zip(loss, earlier, strict=True)]
@@ -123,6 +120,15 @@ def levels(run: RunFolder) -> Diagnosis:
         f"exceeds that at a noisier level. Up to {AVOIDABLE:.0%} may be chance, as each level has at most 32 images."
     )
     return Diagnosis("act", evidence, "Train longer, or with a --weighting that counts these levels more.")
+
+
+def _avoidable(run: RunFolder, loss: Sequence[float]) -> list[float]:
+    """Return how much of the loss of each level lies above what the least error of x0 at a noisier level allows."""
+    schedule = run.model.schedule
+    factors = [_per_error(run, float(schedule.time_at(schedule.N * (i + 0.5) / BINS))) for i in range(BINS)]
+    errors = [one / factor for one, factor in zip(loss, factors, strict=True)]
+    allowed = [min(errors[i:]) * factors[i] for i in range(BINS)]
+    return [max(one - other, 0.0) for one, other in zip(loss, allowed, strict=True)]
 
 
 def _per_error(run: RunFolder, t: float) -> float:

@@ -32,8 +32,8 @@ def rate(run: RunFolder) -> Finding:
 
 
 def _diagnose(run: RunFolder) -> Diagnosis:
-    told = run.metrics[-1].get("images_per_second") if run.metrics else None
-    if told is None or run.data is None or "distilled" in run.config:
+    recorded = run.metrics[-1].get("images_per_second") if run.metrics else None
+    if recorded is None or run.data is None or "distilled" in run.config:
         return Diagnosis("not measured", "The folder does not tell the images per second of a training.")
     machine = run.environment
     here = {"processor": environment.processor(), "cores": processors.available_cores(), "device": "cpu"}
@@ -44,9 +44,9 @@ def _diagnose(run: RunFolder) -> Diagnosis:
         fastest = measure(run, plan)
     except UserError as error:
         return Diagnosis("not measured", str(error))
-    share = told / fastest
+    share = recorded / fastest
     evidence = (
-        f"The training took {told:,.0f} images/s, evaluation and samples included. An update of the same network "
+        f"The training took {recorded:,.0f} images/s, evaluation and samples included. An update of the same network "
         f"reaches {fastest:,.0f} images/s here now, so the training had {share:.0%} of that."
     )
     if share > BUSY:

@@ -1,4 +1,4 @@
-"""Editing images with a `Denoise` function and a sampler: inversion, interpolation and restoration.
+"""Editing images with a `Denoise` function and a sampler: inversion, interpolation, variation and restoration.
 
 A new file in this package is found without another edit, so a method of restoration registers itself.
 """

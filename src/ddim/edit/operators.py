@@ -281,13 +281,18 @@ class Linear(Operator):
         return tuple(forward.shape[1:])
 
 
-def check_measurement(operator: Any, y: Any, shape: Sequence[int]) -> None:
-    """Raise `UserError` unless `y` is a finite batch of measurements by an operator of images (C, H, W)."""
+def check_operator(operator: Any) -> None:
+    """Raise `UserError` unless `operator` is an `Operator`."""
     if not isinstance(operator, Operator):
         raise UserError(
             f"The operator must be an Operator such as ddim.edit.Mask(mask); got {operator!r:.80}. Wrap a function in "
             "ddim.edit.Linear(forward, adjoint)."
         )
+
+
+def check_measurement(operator: Any, y: Any, shape: Sequence[int]) -> None:
+    """Raise `UserError` unless `y` is a finite batch of measurements by an operator of images (C, H, W)."""
+    check_operator(operator)
     expected = operator.measured(shape)
     if not isinstance(y, Tensor) or not y.is_floating_point() or tuple(y.shape[1:]) != expected or not len(y):
         given = f"{tuple(y.shape)} {y.dtype}" if isinstance(y, Tensor) else f"an object of type {type(y).__name__}"

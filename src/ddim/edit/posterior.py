@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ddim.edit.operators import Operator
-from ddim.errors import UserError, number
+from ddim.edit.operators import Operator, check_operator
+from ddim.errors import number
 from ddim.level import Denoise
 from ddim.registry import Registry
 
@@ -37,10 +37,6 @@ def posterior(
     Raises:
         UserError: an unknown method or option, an operator or a noise_std out of range.
     """
-    if not isinstance(operator, Operator):
-        raise UserError(
-            f"The operator must be an Operator such as ddim.edit.Mask(mask); got {operator!r:.80}. Wrap a function in "
-            "ddim.edit.Linear(forward, adjoint)."
-        )
+    check_operator(operator)
     noise_std = number("noise_std", noise_std, float, 0)
     return methods.create(method, denoise, y, operator, noise_std, **options)  # type: ignore[no-any-return]

@@ -80,7 +80,7 @@ def restore(
     labels = None if labels is None else torch.as_tensor(labels)
     if labels is not None and labels.shape != (len(y),):
         raise UserError(f"labels must be {len(y)} classes, one for each measurement; got {tuple(labels.shape)}.")
-    methods[method]
+    methods[method]  # refuses an unknown name before anything is drawn
     total, samples = len(y) * count, []
     with (
         evaluating(model.network),

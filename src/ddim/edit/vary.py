@@ -38,8 +38,8 @@ def vary(
     Args:
         model: on the device to use.
         x0: clean images in [-1, 1], (B, C, H, W).
-        strength: share of the steps that are taken, above 0 and at most 1, where the image is forgotten but for the
-            rest of the signal at t = T. Near 0 only details change.
+        strength: share of the steps that are taken, above 0 and at most 1. Near 0 only details change. At 1 the image
+            is forgotten, except for the signal that is left at t = T.
         seed, count, clip: as for `ddim.edit.restore`.
         labels: (B,) the class of each variation, or -1 for "any"; None is "any" for all.
         guidance: weight of classifier-free guidance; 1 is the model itself.

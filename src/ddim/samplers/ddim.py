@@ -21,7 +21,7 @@ class DDIM(Sampler):
 
     Args:
         eta: share of DDPM's noise that is injected, in [0, 1]: 0 is DDIM, deterministic; 1 is DDPM. "hat" is
-            the paper's sigma-hat: DDPM's larger variance, with the eps term of eta = 1 (appendix D.3). "max" is the
+            sigma-hat: DDPM's larger variance, with the eps term of eta = 1 (appendix D.3). "max" is the
             most that Eq. 12 allows, std = sqrt(1 - abar_s): x_s is x0 with new noise. It is for networks that predict
             an image in one call, and turns them into consistency sampling (arXiv 2303.01469, Algorithm 1).
 

@@ -60,8 +60,8 @@ def clipped(snr: Tensor, predicts: str) -> Tensor:
     For eps this is min-snr. For v the weight is min(1, gamma / (SNR + 1)): the noisiest levels, which decide what an
     image shows, count in full.
     """
+    # The square error of the output over ||x0 - x0_theta||^2:
     own_error = {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1, "flow": (1 + snr.sqrt()).square()}
-    # Each is over ||x0 - x0_theta||^2.
     return (GAMMA / own_error[predicts]).clamp(max=1)
 
 
@@ -115,9 +115,10 @@ def losses_by_level(model: Denoiser, images: Images, max_images: int = MAX_IMAGE
         normals = [stream(0, int(i), HELD_OUT).standard_normal(x0.shape[1:], dtype="float32") for i in rows]
         noise = torch.from_numpy(np.stack(normals)).to(x0)
         t = model.schedule.time_at(model.schedule.N * (place[rows] + 0.5) / count)
-        told = model
+        conditioned = model
         if model.conditions is not None and images.conditions is not None:
-            told = model.with_network(Told(model.network, condition=images.conditions[indices[rows]].to(model.device)))
-        losses.append(told.loss(x0, t, noise, None if model.classes is None else label).float().cpu())
+            vectors = images.conditions[indices[rows]].to(model.device)
+            conditioned = model.with_network(Told(model.network, condition=vectors))
+        losses.append(conditioned.loss(x0, t, noise, None if model.classes is None else label).float().cpu())
     by_time = torch.cat(losses)[place.argsort()]
     return [part.mean().item() for part in by_time.tensor_split(BINS) if len(part)]

@@ -76,11 +76,11 @@ class Denoising:
         memory_format = torch.channels_last if self.plan.channels_last else torch.contiguous_format
         x0 = x0.to(model.device, model.dtype, memory_format=memory_format)
         model.train()
-        told = {"augmentation": augmentation} if self.plan.augment else {}
-        told |= {} if model.conditions is None else {"condition": condition}
-        if told:
-            told = {name: vectors.to(model.device) for name, vectors in told.items()}
-            model = model.with_network(augment.Told(model.network, **told))
+        vectors = {"augmentation": augmentation} if self.plan.augment else {}
+        vectors |= {} if model.conditions is None else {"condition": condition}
+        if vectors:
+            vectors = {name: vector.to(model.device) for name, vector in vectors.items()}
+            model = model.with_network(augment.Told(model.network, **vectors))
         losses = model.loss(x0, t, noise.to(x0), None if model.classes is None else label)
         return weight(self.plan.weighting, model.predicts, model.schedule(t)).to(losses) * losses
 

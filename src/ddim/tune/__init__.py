@@ -69,8 +69,8 @@ def tune(
 
     Assign them to `model.presets`, and `model.sample(n, steps=8)` takes the preset of 8 calls.
 
-    A preset is a tuned method if its samples beat those of the plain solvers by more than chance explains; otherwise it
-    is the best plain solver. The plain solvers at acceptance are what the model takes by default, DDIM on every
+    A preset is a tuned method if its samples beat those of the best plain solver by more than chance explains;
+    otherwise it is that solver. The plain solvers at acceptance are what the model takes by default, DDIM on every
     spacing, and the best others. The measure is the Fréchet distance, on noise that was not tuned on and in an
     extractor that was not tuned on.
 
@@ -79,7 +79,8 @@ def tune(
     measurably larger and more samples are of the requested class, by more than chance explains.
 
     Args:
-        model: the model, which is sampled with its classes in turn.
+        model: the model to tune. Samples that are compared with `images` have the classes as often as these, all other
+            samples have them in turn.
         calls: numbers of evaluations of the network for an image, each from 1 to T, at most 1,000: a guided network
             call counts twice.
         images: real images to compare with, best held-out ones. None compares with the teacher's samples from other
@@ -120,7 +121,7 @@ def image_calls(
     for steps in _check_calls(model, calls):
         screened = len(plain(model.schedule, steps)) * NOISES // 2
         columns = 0.6 * parameters(steps) + 4 if steps <= MOST_NUMBERS else 0  # and the trajectories beside them
-        judged: float = 14 * SELECTED + 9 * count
+        judged: float = 14 * SELECTED + 9 * count  # about so many methods reach the selection and the acceptance
         if guidance and _takes_guidance(model) and steps > 1:
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
@@ -158,7 +159,7 @@ def search(
     def verdicts() -> Iterator[Verdict]:  # a generator, so that the checks above run at the call
         taught = noises.taught()
         reference: Tensor | Images = noises.reference(count) if images is None else images
-        said = (
+        compared_with = (
             f"{count} samples of the teacher"
             if images is None
             else f"{min(len(images), REAL)} images of {images.name:.80}"
@@ -168,14 +169,16 @@ def search(
         weights, costs = digest(model.network), Costs(taught, model.schedule)
         for calls in numbers:
             solvers, usual = _distinct(plain(model.schedule, calls)), _usual(model, calls)
-            near = sorted(solvers, key=noises.distance(taught, NOISES // 2))
+            near = sorted(solvers, key=noises.distance(taught, NOISES // 2))  # the nearest to the teacher first
             ddim = [method for method in solvers if method.sampler == "ddim"]
             best = sorted([*usual, *ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
-            found = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
-            ways = _distinct(list(guided(model.schedule, calls, near))) if guidance and _takes_guidance(model) else []
             plain_solvers = _distinct([*usual, *ddim, *best])
-            strong = best_of_each_weight(ways, selects.distance)
-            yield decide(accepts, calls, plain_solvers, found[:FINALISTS], weights, said, strong)
+            tuned = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
+            with_guidance: list[Method] = []
+            if guidance and _takes_guidance(model):
+                candidates = _distinct(list(guided(model.schedule, calls, near)))
+                with_guidance = best_of_each_weight(candidates, selects.distance)
+            yield decide(accepts, calls, plain_solvers, tuned[:FINALISTS], weights, compared_with, with_guidance)
 
     return verdicts()
 

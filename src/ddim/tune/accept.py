@@ -1,4 +1,4 @@
-"""Acceptance: a tuned method is kept only if its samples beat those of every plain solver, from noise of their own.
+"""Acceptance: a tuned method is kept only if its samples beat those of the best plain solver, from new noise.
 
 Nearness to a teacher is not quality, so the measure is the Fréchet distance to real images or, without any, to the
 teacher's own samples from other noise. Guidance is for the class of a sample, which that distance hardly sees: there

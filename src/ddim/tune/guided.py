@@ -43,9 +43,9 @@ def guided(schedule: Schedule, calls: int, solvers: Sequence[Method]) -> Iterato
                     break
 
 
-def best_of_each_weight(ways: Sequence[Method], distance: Callable[[Method], float]) -> list[Method]:
+def best_of_each_weight(methods: Sequence[Method], distance: Callable[[Method], float]) -> list[Method]:
     """Return the method of least distance for each of `WEIGHTS`, among the `KEPT` nearest of `guided`."""
-    kept = sorted(ways, key=distance)[:KEPT]
+    kept = sorted(methods, key=distance)[:KEPT]
     if not kept:
         return []
-    return [min((replace(way, guidance=weight) for way in kept), key=distance) for weight in WEIGHTS]
+    return [min((replace(method, guidance=weight) for method in kept), key=distance) for weight in WEIGHTS]

@@ -27,7 +27,7 @@ def stretched(S: int, start: float = START) -> list[Level]:
 
 
 def quadratic(S: int, start: float = START) -> list[Level]:
-    """Return the levels of S even steps in the square root of t, as in the paper's "quadratic", at real times."""
+    """Return the levels of S even steps in the square root of t, as in DDIM's "quadratic", at real times."""
     first, last = (SCHEDULE.at_log_snr(value).t.sqrt() for value in (start, END))
     u = torch.linspace(0, 1, S + 1, dtype=torch.float64)
     return [SCHEDULE(t) for t in torch.lerp(first, last, u) ** 2]
