@@ -8,6 +8,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from ddim import Denoiser, model_io, nets, open_images, schedule
+from ddim.distill import Distillation
+from ddim.edit import Mask, restore, vary
 from ddim.errors import UserError
 from ddim.train import Plan, fit
 from ddim.train.batches import draw_batch
@@ -172,3 +174,28 @@ def test_a_model_and_images_must_agree_on_conditions():
         next(fit(shifted(), items, PLAN))
     with pytest.raises(UserError, match="Item 1 of list has another condition than item 0"):
         open_images([(torch.zeros(1, 2, 2), torch.zeros(2)), (torch.ones(1, 2, 2), torch.zeros(3))])
+
+
+def test_images_are_edited_with_their_vectors():
+    """The network predicts the sum of the vector as x0, and 0 without a vector: so is all that it edits."""
+    model, vectors = shifted(), [[0.1, 0.2], [-0.5, 0.0]]
+    x0 = torch.tensor([0.3, -0.5]).reshape(2, 1, 1, 1).expand(2, 1, 2, 2)
+    code = model.encode(x0, steps=4, conditions=vectors)
+    torch.testing.assert_close(model.decode(code, steps=4, conditions=vectors), x0, atol=1e-3, rtol=0)
+    assert (model.decode(code, steps=4) - x0).abs().min() > 0.1
+    varied = vary(model, x0, 1.0, conditions=vectors, count=2, steps=4)
+    torch.testing.assert_close(varied, x0[:, None].expand(2, 2, 1, 2, 2))
+    left = Mask(torch.tensor([[True, False], [True, False]]))
+    known = left.forward(torch.full((2, 1, 2, 2), -0.6))
+    found = restore(model, known, left, conditions=vectors, method="ddnm", steps=4, progress=False)
+    torch.testing.assert_close(found[:, 0, 0, 0], torch.tensor([[-0.6, 0.3], [-0.6, -0.5]]))
+    one = restore(model, known, left, conditions=[0.1, 0.2], method="ddnm", steps=4, progress=False)
+    torch.testing.assert_close(one[:, 0, 0, 0], torch.tensor([[-0.6, 0.3], [-0.6, 0.3]]))
+    for refused in (lambda **more: model.encode(x0, **more), lambda **more: vary(model, x0, 0.5, **more)):
+        with pytest.raises(UserError, match="a vector of 2 finite numbers"):
+            refused(conditions=[1.0, 2.0, 3.0])
+
+
+def test_a_model_with_vectors_is_not_distilled():
+    with pytest.raises(UserError, match="conditioned on vectors"):
+        Distillation(shifted())

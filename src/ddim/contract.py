@@ -169,6 +169,17 @@ def check_conditions(
     return None if given is None else given.to(model.device), guidance, interval
 
 
+def warn_of_student(model: "Denoiser", use: str) -> None:
+    """Give a `Notice` if a model is distilled: its prediction is an image, not the mean that `use` needs."""
+    if model.sampling.times:
+        warnings.warn(
+            f"This model was distilled to draw images in few network calls, which makes it poor at {use}: take the "
+            "model that it was distilled from.",
+            Notice,
+            stacklevel=4,
+        )
+
+
 def _check_weak(model: "Denoiser", weak: Any) -> None:
     """Raise `UserError` unless a weak model takes the images, the labels and the levels of a model."""
     try:

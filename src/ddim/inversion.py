@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 from torch import Tensor
 
-from ddim.contract import Labels, check_batch, check_conditions, check_finite, check_range
+from ddim.contract import (
+    Labels,
+    check_batch,
+    check_conditions,
+    check_finite,
+    check_range,
+    check_vectors,
+    warn_of_student,
+)
 from ddim.device import evaluating
 from ddim.edit.exact import Implicit, check_plain, decode_exactly, encode_exactly
 from ddim.edit.invert import invert
@@ -25,6 +33,7 @@ def encode(
     labels: Labels | None = None,
     exact: bool = False,
     refine: int = 0,
+    conditions: Any = None,
     **options: Unpack[SamplingOptions],
 ) -> Tensor:
     """Return the noise x_T from which a deterministic sampler makes `x0` (DDIM, section 5.4).
@@ -40,6 +49,8 @@ def encode(
             the same options: two states of O-BELM, (B, 2, C, H, W) in float64. See `ddim.edit.OBELM`.
         refine: number of fixed-point iterations of each step of DDIM, see `ddim.edit.Implicit`. The noise then
             decodes to `x0` with a smaller error.
+        conditions: (B, D) the vector of each image, or (D,) one for all, see `ddim.Denoiser.sample`; the same to
+            `decode`.
         options: steps, sampler and spacing, see `ddim.sampling.SamplingOptions`. The sampler must be
             deterministic; None is DDIM with eta = 0. Nothing is clipped.
 
@@ -57,7 +68,9 @@ def encode(
         check_plain(sampler, "A refined inversion is DDIM's")
         return invert(Implicit(refine), *arguments, **more)
 
-    return _solve(model, encode_exactly if exact else refined if refine else invert, x0, labels, options, exact)
+    return _solve(
+        model, encode_exactly if exact else refined if refine else invert, x0, labels, conditions, options, exact
+    )
 
 
 def decode(
@@ -66,15 +79,16 @@ def decode(
     *,
     labels: Labels | None = None,
     exact: bool = False,
+    conditions: Any = None,
     **options: Unpack[SamplingOptions],
 ) -> Tensor:
     """Return the images that a deterministic sampler makes from `xT`, (B, C, H, W): the inverse of `encode`.
 
-    See `encode` for the labels, the options and the errors. With `exact`, `xT` is a code of `encode(exact=True)`.
+    See `encode` for the labels, conditions, options and errors. With `exact`, `xT` is a code of `encode(exact=True)`.
     `ddim.forward.start` makes x_T of standard normal noise: on EDM's schedule x_T has a std of 80.
     """
     check_batch(xT, (2, *model.shape) if exact else model.shape, "The code" if exact else "The noise")
-    return _solve(model, decode_exactly if exact else trajectory, xT, labels, options, exact)
+    return _solve(model, decode_exactly if exact else trajectory, xT, labels, conditions, options, exact)
 
 
 @torch.no_grad()
@@ -83,6 +97,7 @@ def _solve(
     solve: Callable[..., Iterator[Tensor]],
     x: Tensor,
     labels: Labels | None,
+    conditions: Any,
     options: SamplingOptions,
     exact: bool = False,
 ) -> Tensor:
@@ -91,7 +106,9 @@ def _solve(
         options = {**options, "sampler": get("ddim", eta=options.get("eta") or 0.0), "eta": None}
     method, levels = model.sampling.resolve(model.schedule, **options)
     given, *_ = check_conditions(model, labels, len(x))
-    denoise = model._denoise(model.network, given, clip=False)
+    vectors = check_vectors(model, conditions, len(x))
+    warn_of_student(model, "encoding images and decoding codes")
+    denoise = model._denoise(model.network, given, clip=False, conditions=vectors)
     dtype = torch.float64 if exact and model.device.type != "mps" else model.image_dtype  # Apple's GPUs have none
     with evaluating(model.network):
         *_, end = solve(method, denoise, x.to(model.device, dtype), levels, schedule=model.schedule)

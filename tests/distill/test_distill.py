@@ -19,7 +19,7 @@ from ddim.cli import main
 from ddim.data.images import Images
 from ddim.denoiser import Denoiser
 from ddim.distill import Distillation, distill, losses
-from ddim.errors import UserError
+from ddim.errors import Notice, UserError
 from ddim.noise import ImageNoise
 from ddim.planner import Cost, plan
 from ddim.presets import Preset
@@ -411,3 +411,15 @@ def images_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     return folder
+
+
+def test_whoever_edits_with_a_student_is_sent_to_its_teacher():
+    student, image = ddim.load("mnist-turbo", backend="torch"), torch.linspace(-1, 1, 784).reshape(1, 1, 28, 28)
+    edits = {
+        "encoding images": lambda: student.encode(image, steps=1),
+        "varying images": lambda: ddim.edit.vary(student, image, 0.5, steps=1),
+        "restoring images": lambda: ddim.edit.restore(student, image, ddim.edit.Blur(1.0), steps=1, progress=False),
+    }
+    for what, edit in edits.items():
+        with pytest.warns(Notice, match=f"poor at {what}"):
+            edit()

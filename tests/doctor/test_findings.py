@@ -166,13 +166,13 @@ def test_a_healthy_training_is_not_accused(tmp_path):
 # The loss by level, the average, the speed
 
 
-@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v", "flow"])
 def test_a_level_that_is_worse_than_a_noisier_one_is_named(tmp_path, predicts):
     """The errors of x0 rise with the noise as those of an ideal network do; at one level they are tenfold."""
     run = run_of(tmp_path, np.ones(1), predicts=predicts)
     rates = [[float(rate) for rate in run.model.schedule(100 * i + 50)[1:]] for i in range(10)]
     errors = np.array([sigma**2 / (1 + sigma**2) for _, sigma in rates])
-    factor = np.array([{"eps": a / s, "x0": 1.0, "v": 1 / s}[predicts] ** 2 for a, s in rates])
+    factor = np.array([{"eps": a / s, "x0": 1.0, "v": 1 / s, "flow": 1 + a / s}[predicts] ** 2 for a, s in rates])
     healthy = found(run_of(tmp_path, np.ones(2), by_level=errors * factor, spread=0, predicts=predicts))["levels"]
     assert healthy.verdict == "fine"
     errors[2] *= 10

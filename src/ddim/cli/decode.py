@@ -15,7 +15,7 @@ from ddim.errors import UserError
 class Decode:
     """Decode the codes of `ddim encode` into images, by the same sampler and steps.
 
-    With other --labels, the images change their class and keep their style.
+    With other --labels or --conditions, the images change their class and keep their style.
 
     For example:
       ddim decode mnist codes.npz
@@ -48,8 +48,9 @@ class Decode:
             options["steps"] = kept.get("steps")
         labels: Any = editor.labels(self.labels, len(codes))
         labels = kept.get("labels") if labels is None else labels
+        vector = kept.get("conditions") if self.edit.conditions is None else self.edit.vector()
         exact = kept.get("exact") is True
-        images = editor.model.decode(codes, labels=labels, exact=exact, **options)
+        images = editor.model.decode(codes, labels=labels, exact=exact, conditions=vector, **options)
         settings = editor.settings(
             self, options, labels=None if labels is None else list(map(int, labels)), exact=exact
         )

@@ -22,6 +22,12 @@ class EditFlags(SamplingFlags):
     """How images are made, and on which device."""
 
     device: Device = None
+    conditions: str | None = None
+    """Numbers of the vector that conditions the images, e.g. 0.1,0.5; that of no condition if not given."""
+
+    def vector(self) -> list[float] | None:
+        """Return the vector of --conditions, the same for all images."""
+        return None if self.conditions is None else numbers("conditions", self.conditions, float)
 
     def chosen(self, eta: float = 0.0) -> "SamplingOptions":
         """Return the options for sampling, with DDIM and this eta if neither a sampler nor an eta is given."""
@@ -161,7 +167,8 @@ class Editor:
         options, labels = command.edit.chosen(), self.labels(command.labels, 1)
         asked = {"seed": command.seed, "count": command.count, "guidance": command.guidance}
         settings = self.settings(command, options, **asked, labels=command.labels)
-        found = vary(self.model, image, command.strength, labels=labels, **asked, **options)[0]
+        vector = command.edit.vector()
+        found = vary(self.model, image, command.strength, labels=labels, conditions=vector, **asked, **options)[0]
         columns = None if command.count > 10 else len(shown) + command.count
         write_grid(to_uint8(torch.cat([shown, found])), out, columns, settings)
 

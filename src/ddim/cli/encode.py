@@ -48,7 +48,11 @@ class Encode:
             raise UserError("Name at least one image to encode.")
         x0, options = torch.stack([editor.image(path) for path in self.images]), self.edit.chosen()
         labels = editor.labels(self.labels, len(x0))
-        codes = editor.model.encode(x0, labels=labels, exact=self.exact, refine=self.refine, **options)
-        settings = editor.settings(self, options, labels=None if labels is None else labels.tolist(), exact=self.exact)
+        vector = self.edit.vector()
+        codes = editor.model.encode(
+            x0, labels=labels, exact=self.exact, refine=self.refine, conditions=vector, **options
+        )
+        kept = {"labels": None if labels is None else labels.tolist(), "conditions": vector}
+        settings = editor.settings(self, options, **kept, exact=self.exact)
         write_codes(self.out, codes, settings)
         print(f"{len(codes)} codes in {self.out}; `ddim decode {self.run_folder} {self.out}` makes the images again.")

@@ -72,8 +72,8 @@ class Interpolate:
             codes = tour(ends, columns)
         else:
             codes = grid(ends, number("--rows", self.rows or columns, int, 2, 1000), columns).flatten(0, 1)
-        label = editor.labels(self.labels, len(codes))
-        pixels = to_uint8(model.decode(codes, labels=label, **options).float().cpu())
+        label, vector = editor.labels(self.labels, len(codes)), self.edit.vector()
+        pixels = to_uint8(model.decode(codes, labels=label, conditions=vector, **options).float().cpu())
         settings = editor.settings(self, options, labels=self.labels)
         if moving:
             write_moving(pixels, self.out, settings, back=len(ends) == 2)
@@ -101,4 +101,5 @@ class Interpolate:
             noise = torch.cat([ImageNoise(seed, [0])(torch.empty(1, *model.shape)) for seed in seeds])
             return start(first, noise)
         x0 = torch.stack([editor.image(path) for path in self.images])
-        return model.encode(x0, labels=editor.labels(self.labels, count), **self.edit.chosen())
+        label, vector = editor.labels(self.labels, count), self.edit.vector()
+        return model.encode(x0, labels=label, conditions=vector, **self.edit.chosen())

@@ -95,6 +95,7 @@ class Restore:
             seed=self.seed,
             count=count,
             labels=labels,
+            conditions=self.edit.vector(),
             resample=self.resample,
         )[0]
         rows = torch.cat([*(one.expand(1, *model.shape) for one in shown), samples])

@@ -64,8 +64,8 @@ class Distillation:
             have another network. None is the teacher.
 
     Raises:
-        UserError: an unknown name, a number out of range, a stochastic teacher, one of fewer steps than the student,
-            guidance of a model without classes, or a start that does not fit the teacher.
+        UserError: an unknown name, a number out of range, a stochastic teacher, one of fewer steps than the student or
+            with vectors as conditions, guidance of a model without classes, or a start that does not fit the teacher.
     """
 
     command: ClassVar[str] = "distill"
@@ -88,6 +88,8 @@ class Distillation:
         if not calls:
             raise UserError("Distillation needs a number of network calls, e.g. calls=4; got none.")
         object.__setattr__(self, "calls", tuple(sorted(set(calls))))
+        if self.teacher.conditions is not None:
+            raise UserError("The teacher is conditioned on vectors, and a student learns only classes; do without one.")
         count = number("The number of trajectories", self.trajectories, int, 1)
         object.__setattr__(self, "trajectories", count)
         if self.start is not None:

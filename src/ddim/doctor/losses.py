@@ -134,7 +134,7 @@ def _avoidable(run: RunFolder, loss: Sequence[float]) -> list[float]:
 def _per_error(run: RunFolder, t: float) -> float:
     """Return the loss over the squared error of x0 at a time, see `Denoiser.loss`."""
     alpha, sigma = (float(rate) for rate in run.model.schedule(t)[1:])
-    own = {"eps": alpha / sigma, "x0": 1.0, "v": (alpha**2 + sigma**2) / sigma}
+    own = {"eps": alpha / sigma, "x0": 1.0, "v": (alpha**2 + sigma**2) / sigma, "flow": 1 + alpha / sigma}
     return own[run.model.predicts] ** 2
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ddim.contract import check_vectors, warn_of_student
 from ddim.device import evaluating
 from ddim.edit.operators import Mask, Operator, check_measurement
 from ddim.edit.posterior import methods, posterior
@@ -40,6 +41,7 @@ def restore(
     resample: int = 1,
     batch_size: int = 64,
     progress: bool = True,
+    conditions: Any = None,
     **options: Any,
 ) -> Tensor:
     """Return samples of x_0 given y = A x_0 + noise_std z, (B, count, C, H, W) on the CPU, float32.
@@ -62,6 +64,7 @@ def restore(
         resample: how often each step is taken, see `ddim.edit.Resample`; for a mask.
         batch_size: samples at a time.
         progress: whether to show a progress bar.
+        conditions: (B, D) the vector of each image, or (D,) one for all, see `ddim.Denoiser.sample`.
 
     Raises:
         UserError: an operator that does not fit the model's images, a measurement of another shape or that is not
@@ -80,6 +83,8 @@ def restore(
     labels = None if labels is None else torch.as_tensor(labels)
     if labels is not None and labels.shape != (len(y),):
         raise UserError(f"labels must be {len(y)} classes, one for each measurement; got {tuple(labels.shape)}.")
+    vectors = check_vectors(model, conditions, len(y))
+    warn_of_student(model, "restoring images")
     methods[method]  # refuses an unknown name before anything is drawn
     total, samples = len(y) * count, []
     with (
@@ -93,7 +98,8 @@ def restore(
             xT = noise(torch.empty(len(rows), *model.shape, device=model.device, dtype=model.image_dtype))
             xT = start(levels[0], xT)
             given = y[(rows // count).to(y.device)].to(xT)
-            prior = model.denoise(None if labels is None else labels[rows // count], clip=False)
+            label, vector = (None if one is None else one[(rows // count).to(one.device)] for one in (labels, vectors))
+            prior = model.denoise(label, clip=False, conditions=vector)
             denoise = posterior(prior, given, operator, noise_std, method, **options)
             denoise = clip_x0(denoise) if clip and model.sampling.clip else denoise
             for x in trajectory(solver, denoise, xT, levels, noise, model.schedule):  # noqa: B007

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ddim.contract import check_vectors, warn_of_student
 from ddim.device import evaluating
 from ddim.edit.operators import Mask
 from ddim.errors import UserError, number
@@ -29,6 +30,7 @@ def vary(
     labels: Sequence[int] | Tensor | None = None,
     guidance: float = 1.0,
     clip: bool = True,
+    conditions: Any = None,
     **options: Any,
 ) -> Tensor:
     """Return variations of images, (B, count, C, H, W) on the CPU, float32: x_t is drawn, and x_0 sampled from it.
@@ -43,6 +45,7 @@ def vary(
         seed, count, clip: as for `ddim.edit.restore`.
         labels: (B,) the class of each variation, or -1 for "any"; None is "any" for all.
         guidance: weight of classifier-free guidance; 1 is the model itself.
+        conditions: (B, D) the vector of each image's variations, or (D,) one for all, see `ddim.Denoiser.sample`.
         options: steps, sampler, eta and spacing, see `ddim.sampling.SamplingOptions`. No preset is used.
 
     Raises:
@@ -60,11 +63,14 @@ def vary(
     labels = None if labels is None else torch.as_tensor(labels)
     if labels is not None and labels.shape != (len(x0),):
         raise UserError(f"labels must be {len(x0)} classes, one for each image; got {tuple(labels.shape)}.")
+    vectors = check_vectors(model, conditions, len(x0))
+    warn_of_student(model, "varying images")
     sampler, levels = model.sampling.resolve(model.schedule, **options)
     levels = levels[-1 - math.ceil(strength * (len(levels) - 1)) :]
     noise = ImageNoise(seed, range(len(x0) * count))
     start = x0.to(model.device, model.image_dtype).repeat_interleave(count, 0)
-    denoise = model.denoise(None if labels is None else labels.repeat_interleave(count), guidance, clip)
+    label, vector = (None if one is None else one.repeat_interleave(count, 0) for one in (labels, vectors))
+    denoise = model.denoise(label, guidance, clip, conditions=vector)
     with evaluating(model.network):
         x = q_sample(start, levels[0], noise(start))
         *_, x = trajectory(sampler, denoise, x, levels, noise, model.schedule)
