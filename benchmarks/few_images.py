@@ -18,7 +18,6 @@ for copies of training images. The runs stay in runs/benchmarks/few-images; the 
 import argparse
 import json
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 import few_images_report as report
 import harness
 import torch
+from torch import Tensor
 
 import ddim
 from ddim import nets
@@ -93,15 +93,13 @@ def training_images(data: str) -> Images:
 def work(data: str, variant: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train a run, and measure its two models."""
     run = folder(data, variant, seed, options.updates)
-    began = time.perf_counter()
     train(recipe(data, variant, seed, options.updates), run, resume=True, validate=Validation)
-    found: dict[str, Any] = {"updates": options.updates, "count": options.count, "seconds": time.perf_counter() - began}
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    keys = ("step", "seconds", "held_out", "train", "frechet", "kid", "copies", "nearer")
+    curve = [{key: line[key] for key in keys if key in line} for line in lines]
+    found: dict[str, Any] = {"updates": options.updates, "count": options.count, "curve": curve}
     found["average"] = config.get("average")
-    found["curve"] = [
-        {key: line[key] for key in ("step", "frechet", "kid", "copies", "held_out", "train") if key in line}
-        for line in map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    ]
     for kind, step in (("last", checkpoints.newest(run)), ("kept", None)):
         if kind == "kept" and config.get("average") is None:
             found[kind] = found["last"]
@@ -111,14 +109,19 @@ def work(data: str, variant: str, seed: int, options: argparse.Namespace) -> dic
 
 
 def score(model: Denoiser, data: str, count: int) -> dict[str, Any]:
-    """Return the metrics of samples and the copies among them."""
+    """Return the metrics of a model's samples."""
+    labels = None if model.classes is None else torch.arange(count) % model.classes
+    pixels = model.sample(count, steps=STEPS, labels=labels, seed=SEED, progress=False, pixels=True)
+    return {**metrics(pixels, data), "sampler": model.describe_sampling(steps=STEPS)}
+
+
+def metrics(pixels: Tensor, data: str) -> dict[str, Any]:
+    """Return the metrics of (N, C, H, W) uint8 images and the copies of training images among them."""
     source = DATA[data]
     test, rest = (ddim.open_images(source, size=SIDES[source], split=split) for split in ("test", "train"))
-    labels = None if model.classes is None else torch.arange(count) % model.classes
-    pixels = model.sample(count, steps=STEPS, sampler="ddim", labels=labels, seed=SEED, progress=False, pixels=True)
     found = measure(pixels, test, real=rest, progress=False)
     same = copies(pixels, training_images(data), test, progress=False)
-    keys = ("frechet", "recall", "precision", "coverage")
+    count, keys = len(pixels), ("frechet", "recall", "precision", "coverage")
     return {
         **{key: found.to_dict()["metrics"][key] for key in keys},
         "copies": same.flagged / count,
@@ -149,10 +152,13 @@ def main() -> None:
         if not any(key.items() <= row.items() for row in stored()["rows"]):
             row = key | work(data, variant, seed, options)
             found = stored()  # another process may have added rows
+            if data not in found.setdefault("training", {}):
+                drawn = torch.randint(len(training_images(data)), (options.count,), generator=torch.manual_seed(SEED))
+                found["training"][data] = metrics(training_images(data).pixels[drawn], data)
             found["rows"].append(row)
             found["machine"] = harness.machine()
             harness.save(found, report.table(found), options.out)
-            print(f"{data}, {variant}, seed {seed}: {row['seconds']:.0f} s", file=sys.stderr, flush=True)
+            print(f"{data}, {variant}, seed {seed}: done", file=sys.stderr, flush=True)
     if options.draw:
         harness.save(stored(), report.table(stored()), options.out)
     if options.out == report.RESULT:

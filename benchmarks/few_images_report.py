@@ -14,6 +14,7 @@ from ddim.plots import canvas
 
 RESULT = Path(__file__).with_name("results") / "few-images.json"
 FIGURE = harness.ROOT / "docs/images/few-images"
+METRICS = {"frechet": "Fréchet distance", "recall": "recall", "precision": "precision"}
 KEPT = {"last": "the last average", "kept": "the kept average"}
 SHOWN = ("plain", "augmentation", "all together")  # variants in the figure
 IMAGES, STEPS, SEED = 16, 20, 2  # in a row of the figure
@@ -25,28 +26,29 @@ def table(found: dict[str, Any]) -> str:
     parts = []
     for data in dict.fromkeys(row["data"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["data"] == data]
-        floor = {key: rows[0]["last"][key] for key in ("frechet", "recall", "expected")}
         lines = [
             f"### {data}",
             "",
-            "| ingredient | average | seeds | Fréchet distance | recall | copies | nearer to training images |",
-            "|---|---|--:|--:|--:|--:|--:|",
+            f"| ingredient | average | seeds | {' | '.join(METRICS.values())} | copies | nearer to training images |",
+            "|---|---|--:|--:|--:|--:|--:|--:|",
         ]
         for variant in dict.fromkeys(row["variant"] for row in rows):
             same = [row for row in rows if row["variant"] == variant]
             for kind in KEPT:
-                ones = [row[kind] for row in same]
-                cells = [
-                    _cell([one["frechet"]["value"] for one in ones], "{:.2f}"),
-                    _cell([one["recall"]["value"] for one in ones], "{:.2f}"),
-                    _cell([one["copies"] for one in ones], "{:.1%}"),
-                    _cell([one["nearer"] for one in ones], "{:.1%}"),
-                ]
-                lines.append(f"| {variant} | {KEPT[kind]} | {len(same)} | {' | '.join(cells)} |")
-        real = f"{floor['frechet']['floor']:.2f} | {floor['recall']['floor']:.2f} | {floor['expected']:.1%} | 50%"
-        lines.append(f"| real images |  |  | {real} |")
+                lines.append(f"| {variant} | {KEPT[kind]} | {len(same)} | {_cells([row[kind] for row in same])} |")
+        if again := found.get("training", {}).get(data):
+            lines.append(f"| training images, drawn again | | | {_cells([again])} |")
+        real = {name: rows[0]["last"][name]["floor"] for name in METRICS}
+        floors = " | ".join(f"{real[name]:.2f}" for name in METRICS)
+        lines.append(f"| real images | | | {floors} | {rows[0]['last']['expected']:.1%} | 50% |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def _cells(ones: Sequence[dict[str, Any]]) -> str:
+    values = {METRICS[name]: ([one[name]["value"] for one in ones], "{:.2f}") for name in METRICS}
+    values |= {name: ([one[name] for one in ones], "{:.1%}") for name in ("copies", "nearer")}
+    return " | ".join(_cell(numbers, form) for numbers, form in values.values())
 
 
 def _cell(values: Sequence[float], form: str) -> str:
