@@ -31,11 +31,13 @@ def test_sample_draws_again_and_shows_the_way(page):
     assert page.locator("#sample-curve circle[data-frame='0']").is_visible()
 
 
-def test_compare_shows_the_distance(page):
+def test_compare_shows_the_distance_and_the_metric_of_each(page):
     open_tab(page, "Compare")
     press(page, "Compare")
     page.wait_for_selector("#compare-result img")
-    assert re.search(r"rms distance between A and B is 0\.\d+", page.locator("#compare-result").inner_text())
+    text = page.locator("#compare-result").inner_text()
+    assert re.search(r"rms distance between A and B is 0\.\d+", text)
+    assert len(re.findall(r"Accuracy \d+% \[\d+%, \d+%\] of 32 samples\.", text)) == 2
 
 
 def test_latent_goes_between_drawn_and_sampled_images(page):
