@@ -90,14 +90,14 @@ def tab(models: Models) -> None:
     )
     with gr.Row():
         request = request_controls(models)
-        number = gr.Slider(
-            0,
-            MOST_MEASURED,
-            32,
-            step=16,
-            label="Measured images",
-            info="Drawn by each side for its metrics; with few, their intervals are wide. 0: no metrics.",
-        )
+    number = gr.Slider(
+        0,
+        MOST_MEASURED,
+        32,
+        step=16,
+        label="Measured images",
+        info="Drawn by each side for its metrics; with few, their intervals are wide. 0: no metrics.",
+    )
     with gr.Row():
         sides = []
         for name, steps, sampler in (("A", 10, "ddim"), ("B", 10, "unipc")):
