@@ -88,10 +88,13 @@ def copy_page(app, error):
 
 
 def make_accessible(app, pagename, templatename, context, doctree):
-    """Let the keyboard scroll code that is wider than the page, and give furo's captions of the contents a level."""
-    headings = ('role="heading"', 'role="heading" aria-level="2"')
-    changes = {"body": ("<pre>", '<pre tabindex="0">'), "furo_navigation_tree": headings}
-    for part, (old, new) in changes.items():
+    """Let the keyboard scroll code and tables that are wider than the page, and give furo's captions a level."""
+    changes = (
+        ("body", "<pre>", '<pre tabindex="0">'),
+        ("body", '<div class="table-wrapper ', '<div tabindex="0" class="table-wrapper '),
+        ("furo_navigation_tree", 'role="heading"', 'role="heading" aria-level="2"'),
+    )
+    for part, old, new in changes:
         if part in context:
             context[part] = context[part].replace(old, new)
 

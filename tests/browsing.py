@@ -1,5 +1,8 @@
-"""What the tests of the studio in a browser share: the server, and what a visitor does in a page."""
+"""What the tests in a browser share: servers, what a visitor does in a page of the studio, and axe-core."""
 
+import contextlib
+import functools
+import json
 import os
 import re
 import shutil
@@ -7,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import ddim
@@ -18,6 +22,27 @@ FLAGS = (
 PATIENCE = 180_000  # milliseconds, for a busy machine
 SOON = 60_000  # milliseconds, for what takes at most seconds on an idle machine
 PIXELS = "document.querySelector(`#${name} canvas`).toDataURL()"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """Serve the files of a folder within this context, which yields the address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def serious(page, axe):
+    """The findings of axe-core on a page that are serious."""
+    page.evaluate(axe)
+    found = json.loads(page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))"))
+    return [one["id"] for one in found if one["impact"] in ("serious", "critical")]
 
 
 class Studio:

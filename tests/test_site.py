@@ -3,15 +3,20 @@
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from browsing import CHROMIUM, FLAGS, serious, serving
+
 ROOT = Path(__file__).parent.parent
 TOCTREES = re.findall(r"^```\{toctree\}\n(.*?)^```", (ROOT / "docs/index.md").read_text(encoding="utf-8"), re.M | re.S)
 ENTRIES = [line for tree in TOCTREES for line in tree.splitlines() if line and not line.startswith(":")]
+
+MAIN = ("docs/index", "docs/first-steps", "docs/how-to", "docs/paper-and-code", "docs/api/model", "README")
 
 
 @pytest.mark.parametrize("folder", [".", "tutorials", "api"])
@@ -67,6 +72,22 @@ def test_no_page_loads_anything_from_elsewhere(site):
         assert not loads.findall(page.read_text(encoding="utf-8")), page
     for sheet in site.rglob("*.css"):
         assert not styles.findall(sheet.read_text(encoding="utf-8")), sheet
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm, for axe-core")
+def test_pages_fit_400_pixels_and_axe_finds_nothing_serious(site, axe):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with serving(site) as address, sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        for scheme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": 400, "height": 900}, color_scheme=scheme)
+            for name in MAIN:
+                page.goto(f"{address}{name}.html")
+                assert page.evaluate("document.documentElement.scrollWidth") <= 400, name
+                assert (name, scheme, serious(page, axe)) == (name, scheme, [])
+        browser.close()
 
 
 @pytest.mark.slow

@@ -147,7 +147,8 @@ def test_two_browsers_share_one_training(visit, studio):
 
 
 def trained_steps(page):
-    return int(re.search(r"Step ([\d,]+)", page.locator("#train-curves").inner_text())[1].replace(",", ""))
+    (step,) = re.findall(r"Step ([\d,]+)", page.locator("#train-curves").inner_text())
+    return int(step.replace(",", ""))
 
 
 def test_a_run_that_vanishes_is_a_sentence_in_each_tab(page, studio):
