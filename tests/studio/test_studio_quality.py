@@ -74,6 +74,8 @@ def test_both_sides_are_measured_with_the_noise_of_the_request(run):
 
 
 def test_without_the_data_the_accuracy_remains_and_a_sentence_says_why(run, monkeypatch, tmp_path):
+    (tmp_path / "mnist").mkdir()  # is not the data set
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DDIM_DATA", str(tmp_path / "none"))
     monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("ddim.data.download.urlopen", None)  # a download would fail in another way

@@ -53,8 +53,9 @@ class Standard:
         """Return what the metrics of samples of a model are, as one sentence, and why there is no KID."""
         said = [] if self.held_out is None else [f"KID, about 0 for real images, in {self.extractor.about}"]
         said += ["accuracy, the share that a classifier assigns to the requested class"] if self.knows(model) else []
-        told = [f"Metrics of samples of all classes, with 95% intervals: {'; '.join(said)}."] if said else []
-        return " ".join([*told, *filter(None, [self.reason])])
+        kinds = "" if model.classes is None else " of all classes"
+        told = f"Metrics of samples{kinds}, with 95% intervals: {'; '.join(said)}." if said else ""
+        return f"{told} {self.reason}".strip()
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ def standard(name: str, model: Denoiser) -> Standard:
 def _held_out(options: dict[str, Any]) -> Images:
     """Return the held-out images of a run, if they are on this machine. `options` are of `ddim.open_images`."""
     options, data = {**options, "split": "test"}, options["name_or_path"]
-    if Path(data).exists() or data == "digits":  # which come with scikit-learn
+    if data == "digits" or (data not in names() and Path(data).exists()):  # the digits come with scikit-learn
         return open_images(**options)
     places = [os.environ.get("DDIM_DATA"), str(cache_folder())] if data in names() else []
-    for place in filter(None, places):
+    for place in filter(None, places):  # given a place, `open_images` downloads nothing
         try:
             return open_images(**options, data_dir=place)
         except UserError:  # they are not there
@@ -120,7 +121,7 @@ def _held_out(options: dict[str, Any]) -> Images:
 def measure(model: Denoiser, solver: Solver, seed: int, count: int, by: Standard) -> Quality:
     """Measure the first samples of a seed, of all classes in turn. Raises `UserError` as `Denoiser.sample` does."""
     labels = None if model.classes is None else torch.arange(count) % model.classes
-    samples = model.sample(count, labels=labels, seed=seed, progress=False, **solver.options())
+    samples = model.sample(count, labels=labels, seed=seed, progress=False, pixels=True, **solver.options())
     pixels, distance, accuracy = as_pixels(samples), None, None
     if by.held_out is not None:
         with hidden():

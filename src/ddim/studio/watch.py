@@ -69,7 +69,7 @@ def _findings(folder: Path, versions: tuple[int, ...]) -> str:
         f"{html.escape(f'{one.evidence} {one.advice}')}</li>"
         for one in found
     )
-    return paragraph("What the numbers of the training say to do, as ddim doctor:") + f"<ul>{''.join(entries)}</ul>"
+    return paragraph("What `ddim doctor` finds in this run, with 95% intervals:") + f"<ul>{''.join(entries)}</ul>"
 
 
 def _modified(path: Path) -> int:
