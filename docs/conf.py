@@ -2,16 +2,19 @@
 
 The source folder is the root of the repository, so that the README, the cards of the models and the results of the
 benchmarks are pages too, and every link between them is checked. The pages ask for nothing from elsewhere: equations
-are drawn by the copy of MathJax that `make docs` puts into docs/_build/vendor.
+are drawn by the copy of MathJax that `make docs` puts into docs/_build/vendor. The page without a server is part of the
+site if `make page` has built it before.
 """
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import ddim
 
 ROOT = Path(__file__).parent.parent
+PAGE = Path(os.environ.get("DDIM_PAGE", ROOT / "build/page"))  # the page without a server, of `make page`
 
 project = "ddim"
 author = "The ddim developers"
@@ -71,7 +74,35 @@ def entitle(app, docname, source):
         source[0] = f"# {docname.rpartition('/')[2].replace('-', ' ').capitalize()}\n\n{source[0]}"
 
 
+def link_page(app, docname, source):
+    """Link the page without a server itself from the first page, if it is built, and else what is said about it."""
+    if docname == root_doc and PAGE.is_dir():
+        link = '<a href="../page/index.html">page without a server</a>'
+        source[0] = source[0].replace("[page without a server](interop.md#in-a-browser)", link)
+
+
+def copy_page(app, error):
+    """Make the page without a server a part of the site, if it is built."""
+    if error is None and PAGE.is_dir():
+        shutil.copytree(PAGE, app.outdir / "page", dirs_exist_ok=True)
+
+
+def make_accessible(app, pagename, templatename, context, doctree):
+    """Let the keyboard scroll code and tables that are wider than the page, and give furo's captions a level."""
+    changes = (
+        ("body", "<pre>", '<pre tabindex="0">'),
+        ("body", '<div class="table-wrapper ', '<div tabindex="0" class="table-wrapper '),
+        ("furo_navigation_tree", 'role="heading"', 'role="heading" aria-level="2"'),
+    )
+    for part, old, new in changes:
+        if part in context:
+            context[part] = context[part].replace(old, new)
+
+
 def setup(app):
     """Connect the functions above; docstrings are changed before napoleon reads them."""
     app.connect("autodoc-process-docstring", plain, priority=400)
     app.connect("source-read", entitle)
+    app.connect("source-read", link_page)
+    app.connect("html-page-context", make_accessible, priority=900)  # after furo has made its contents
+    app.connect("build-finished", copy_page)

@@ -1,8 +1,10 @@
 """What several tests share: a small model, closed-form denoisers, and a web server that misbehaves."""
 
 import functools
+import importlib.util
 import itertools
 import os
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from ddim.denoiser import Denoiser
 from ddim.level import Denoise
 from ddim.verify.exact import Gaussian
 
+PAGE = Path(__file__).parents[1] / "docs/page"
 os.environ["DDIM_BACKEND"] = "torch"  # images to the bit; tests/backends test the others
 
 
@@ -107,6 +110,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
+
+
+@pytest.fixture(scope="module")
+def build() -> Any:
+    """The module docs/page/build.py."""
+    pytest.importorskip("onnx", reason="builds the page with onnx")
+    spec = importlib.util.spec_from_file_location("build_page", PAGE / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def axe(build: Any) -> str:
+    """The script of axe-core, by npm."""
+    try:
+        with tarfile.open(build.package("axe-core", PAGE / ".packages")) as files:
+            return str(build.member(files, "package/axe.min.js"), "utf-8")
+    except SystemExit as error:
+        pytest.skip(f"npm cannot fetch its packages: {error}")
 
 
 @pytest.fixture

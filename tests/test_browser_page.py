@@ -1,32 +1,17 @@
 """The page without a server, in a browser: the digits of Python, and nothing asked from elsewhere."""
 
-import functools
 import importlib.util
-import json
 import shutil
-import tarfile
-import threading
 import time
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import ddim
+from browsing import CHROMIUM, FLAGS, serious, serving
 from ddim.noise import stream
 
-PAGE = Path(__file__).parents[1] / "docs/page"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MISSING = [
     name
     for name, found in {
@@ -46,39 +31,11 @@ LARGEST = 15e6  # bytes
 
 
 @pytest.fixture(scope="module")
-def build():
-    """The module docs/page/build.py."""
-    spec = importlib.util.spec_from_file_location("build_page", PAGE / "build.py")
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def axe(build):
-    """The script of axe-core, by npm."""
-    try:
-        with tarfile.open(build.package("axe-core", PAGE / ".packages")) as files:
-            return build.member(files, "package/axe.min.js").decode()
-    except SystemExit as error:
-        pytest.skip(f"npm cannot fetch its packages: {error}")
-
-
-@pytest.fixture(scope="module")
 def site(build, axe, tmp_path_factory):
     """The address of the page, built into a temporary folder and served from it, and the folder."""
     folder = build.build(tmp_path_factory.mktemp("page"))
-    handler = functools.partial(Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/", folder
-        server.shutdown()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+    with serving(folder) as address:
+        yield address, folder
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +43,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         yield browser
         browser.close()
 
@@ -243,9 +200,7 @@ def test_nothing_hidden_and_nothing_seen_are_told(page):
 def test_400_pixels_are_enough_and_axe_finds_nothing_serious(page, axe, scheme):
     page.emulate_media(color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    page.evaluate(axe)
-    found = page.evaluate("axe.run().then((found) => JSON.stringify(found.violations))")
-    assert [one["id"] for one in json.loads(found) if one["impact"] in ("serious", "critical")] == []
+    assert serious(page, axe) == []
 
 
 def test_nothing_is_asked_from_elsewhere_and_nothing_fails(page, site, log):

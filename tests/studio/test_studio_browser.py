@@ -1,147 +1,27 @@
 """The studio in a real browser: tabs, the keyboard alone, a narrow window, dark mode, many users."""
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-import ddim
+from browsing import CHROMIUM, PIXELS, draws_anew, editor_value, open_tab, press, shown
 
 pytest.importorskip("gradio", reason="needs ddim[studio]")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = Path("/usr/bin/chromium")
+pytest.importorskip("playwright", reason="needs playwright")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's Chromium"),
+    pytest.mark.skipif(not CHROMIUM, reason="needs Debian's Chromium"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
-)
-PATIENCE = 180_000  # milliseconds, for a busy machine
 TABS = ("Sample", "Compare", "Latent", "Restore", "Train")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Studio:
-    """The command `ddim studio` in a process; every other host would be reached through a proxy that counts."""
-
-    def __init__(self, folder):
-        self.folder, self.port, self.proxied = folder, free_port(), []
-        self.proxy = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._count, daemon=True).start()
-        self.start()
-
-    def _count(self):
-        while True:
-            try:
-                connection, _ = self.proxy.accept()
-            except OSError:
-                return
-            self.proxied.append(connection.recv(1000))
-            connection.close()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}/"
-
-    def start(self):
-        proxy = f"http://127.0.0.1:{self.proxy.getsockname()[1]}"
-        names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-        proxies = {name: proxy for one in names for name in (one, one.lower())}
-        proxies |= {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
-        environment = {**os.environ, **proxies, "PYTHONPATH": str(Path(ddim.__file__).parents[1])}
-        words = [sys.executable, "-m", "ddim", "studio", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            words, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        line = self.process.stdout.readline()
-        assert line == f"The studio is at {self.url} until Ctrl-C.\n", line + self.process.stdout.read()
-
-    def stop(self, number):
-        self.process.send_signal(number)
-        self.process.wait(60)
-        self.process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory):
-    running = Studio(tmp_path_factory.mktemp("studio"))
-    yield running
-    running.stop(signal.SIGTERM)
-    running.proxy.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-
-
-@pytest.fixture(scope="module")
-def outside():
-    """The requests of all pages that were not to this machine."""
-    return []
-
-
-@pytest.fixture
-def page(studio, browser, outside, request):
-    """A page with an empty profile that has drawn its first images; no other host answers."""
-    context = browser.new_context(**getattr(request, "param", {}))
-    elsewhere = re.compile(r"^(?!(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:)")
-    context.route(elsewhere, lambda route: (outside.append(route.request.url), route.abort()))
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    failures = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.goto(studio.url)
-    page.wait_for_selector("#sample-way img", state="attached")
-    yield page
-    context.close()
-    assert not failures
-
-
-def shown(page, place):
-    """The images of a part of the page that are visible."""
-    found = page.locator(f"{place} img").all()
-    return [image.get_attribute("src") for image in found if image.is_visible()]
-
-
-def open_tab(page, name):
-    page.get_by_role("tab", name=name).click()
-
-
-def press(page, name):
-    page.get_by_role("button", name=name, exact=True).click()
-
-
-PIXELS = "document.querySelector(`#${name} canvas`).toDataURL()"
-
-
-def editor_value(page, name):
-    return page.evaluate("name => " + PIXELS, name)
-
-
 def test_sample_draws_again_and_shows_the_way(page):
-    before = shown(page, "#sample-way")
-    page.get_by_label("Seed").first.fill("1")
-    press(page, "Draw")
-    page.wait_for_function("b => document.querySelector('#sample-way div:not([hidden]) img').src != b", arg=before[0])
+    draws_anew(page, seed=1)
     last = shown(page, "#sample-way")
     page.locator("input[type=range][aria-label*=trajectory]").first.fill("0")
     page.wait_for_function("() => !document.querySelector('#sample-way [data-frame=\"0\"]').hidden")
@@ -151,11 +31,13 @@ def test_sample_draws_again_and_shows_the_way(page):
     assert page.locator("#sample-curve circle[data-frame='0']").is_visible()
 
 
-def test_compare_shows_the_distance(page):
+def test_compare_shows_the_distance_and_the_metric_of_each(page):
     open_tab(page, "Compare")
     press(page, "Compare")
     page.wait_for_selector("#compare-result img")
-    assert re.search(r"rms distance between A and B is 0\.\d+", page.locator("#compare-result").inner_text())
+    text = page.locator("#compare-result").inner_text()
+    assert re.search(r"rms distance between A and B is 0\.\d+", text)
+    assert len(re.findall(r"Accuracy \d+% \[\d+%, \d+%\] of 32 samples\.", text)) == 2
 
 
 def test_latent_goes_between_drawn_and_sampled_images(page):
@@ -243,6 +125,6 @@ def test_twenty_users_at_once_get_their_own_images(studio):
     assert len({re.findall(r"base64,([^\"\\]+)", answer)[0] for answer in answers}) == 20
 
 
-def test_nothing_was_requested_from_outside(studio, outside):
-    assert outside == []
+def test_the_server_requested_nothing_from_outside(studio):
+    """The last test: it looks back on all of them."""
     assert studio.proxied == []

@@ -1,5 +1,6 @@
 """The tab Train starts, stops and resumes one training in a folder, and shows what the folder holds."""
 
+import html
 import json
 import shutil
 import time
@@ -82,21 +83,37 @@ def test_a_folder_in_which_another_process_trains_is_left_alone(trainings, tmp_p
 
 
 def test_a_run_is_shown_with_its_whole_lines_and_few_of_its_samples(trainings, watched):
-    state, curves, frames, count = watch(trainings, str(watched))
-    assert "No training runs in" in state
-    assert curves.count("<polyline") == 3
-    assert "Step 150, epoch 3." in curves
-    assert count == frames.count("<img") == 10
-    assert "samples at step 0" in frames
-    assert "samples at step 290" in frames
+    page = watch(trainings, str(watched))
+    assert "No training runs in" in page.state
+    assert page.losses.count("<polyline") == 3
+    assert "Step 150, epoch 3." in page.losses
+    assert page.frames == page.samples.count("<img") == 10
+    assert "samples at step 0" in page.samples
+    assert "samples at step 290" in page.samples
+    assert "The doctor cannot read the run yet: " in page.findings
+
+
+def test_the_doctor_is_asked_again_once_the_run_has_changed(trainings, run_folder):
+    from ddim import doctor
+    from ddim import run_folder as folders
+
+    before = watch(trainings, str(run_folder)).findings
+    assert [one.subject in before for one in doctor.examine(folders.read(run_folder))] == [True] * len(doctor.findings)
+    lines = [
+        {"step": 100 * i, "epoch": float(i), "loss": 1 / i, "held_out": 2.0 + i, "train": 1 / i} for i in range(1, 9)
+    ]
+    (run_folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    after = watch(trainings, str(run_folder)).findings
+    assert after != before
+    for one in doctor.examine(folders.read(run_folder)):
+        assert html.escape(f"{one.evidence} {one.advice}") in after
 
 
 def test_a_run_that_vanishes_is_a_sentence(trainings, watched):
     shutil.rmtree(watched)
-    state, curves, frames, count = watch(trainings, str(watched))
+    state, *others = watch(trainings, str(watched))
     assert "has vanished" in state
-    assert "No metrics yet" in curves
-    assert (count, "No samples yet" in frames) == (0, True)
+    assert others == ["", "", "", 0]
 
 
 def test_runs_of_the_folder_and_those_given_can_be_chosen(watched, tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ class Subject:
         Raises `UserError`, which ends with `remedy`, for a folder, for unknown data, and for images that have moved.
         """
         from ddim.config import read_config
-        from ddim.train.recipe import source
+        from ddim.train.recipe import training_data
 
         if not self.is_model:
             raise UserError(f"{self.name} is a folder of images; {remedy}")
@@ -75,9 +75,7 @@ class Subject:
         recipe = config.get("recipe")
         if not isinstance(recipe, dict) or not isinstance(recipe.get("data"), str):
             raise UserError(f"{self.name} does not say what it was trained on; {remedy}")
-        data = source(config, self.name, remedy)
-        known = {"name_or_path": data, "classes": recipe.get("classes"), "size": recipe.get("image_size")}
-        return {**known, "crop": recipe.get("crop", "centre"), "range": recipe.get("range")}
+        return training_data(config, self.name, remedy)
 
     @cached_property
     def shape(self) -> Shape:

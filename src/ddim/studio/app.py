@@ -15,6 +15,8 @@ from ddim.studio.views import STYLE
 MOST_UPLOADED = "10mb"
 WAITING = 64  # events in the queue
 SESSION = 3600  # seconds after which the temporary files of a page are removed
+POLICY = """<meta http-equiv="Content-Security-Policy" content="img-src 'self' data: blob:">"""
+"""No image is loaded from elsewhere: gradio shows the name of a file that is too large as HTML."""
 
 
 def build(models: Models, trainings: train.Trainings) -> gr.Blocks:
@@ -68,6 +70,7 @@ def launch(runs: Sequence[str], host: str, port: int) -> Callable[[], None]:
             max_file_size=MOST_UPLOADED,
             theme=theme,
             css=STYLE,
+            head=POLICY,
         )
     except OSError as error:
         raise UserError(f"Nothing can be served at {host}:{port}, it may be in use; choose another --port.") from error

@@ -1,4 +1,4 @@
-"""The tab *Compare*: two ways to make images from the same noise, and how far apart their results are."""
+"""The tab *Compare*: two ways to make images from the same noise, how far apart they are, and how good each is."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,11 @@ from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.pictures import to_uint8
 from ddim.studio.models import NETWORK, Models, sentences
+from ddim.studio.quality import measure, standard
 from ddim.studio.sample import Drawn, Request, Solver, draw, request_controls, seed_of, solver_controls, told
 from ddim.studio.views import figure, paragraph
 
+MOST_MEASURED = 512  # images
 REFERENCE = Solver(100, "unipc", None, "log-snr")
 """It solves the probability flow ODE: with 100 steps its error is far below that of the solvers compared."""
 
@@ -56,15 +58,28 @@ def rms(a: Tensor, b: Tensor) -> float:
     return float((a - b).square().mean().sqrt())
 
 
-def view(compared: Compared) -> str:
-    """Return both grids of images side by side with their metrics, and their distance, as HTML."""
-    parts = []
-    for name, drawn, error in zip("AB", (compared.first, compared.second), compared.errors, strict=True):
+def qualities(model: Denoiser, request: Request, solvers: tuple[Solver, Solver], count: int) -> tuple[str, str, str]:
+    """Return the metrics of `count` samples by each solver as text, and what they are or why they are missing."""
+    if count < 1:
+        return "", "", ""
+    try:
+        by = standard(request.model, model)
+    except UserError as error:
+        return "", "", str(error)
+    first, second = (measure(model, solver, request.seed, count, by).describe() for solver in solvers)
+    return first, second, by.describe(model)
+
+
+def view(compared: Compared, metrics: tuple[str, str, str] = ("", "", "")) -> str:
+    """Return both grids of images side by side with their metrics, see `qualities`, and their distance, as HTML."""
+    parts, (*each, about) = [], metrics
+    both = (compared.first, compared.second)
+    for name, drawn, error, metric in zip("AB", both, compared.errors, each, strict=True):
         near = "no ODE to compare with" if error is None else f"rms distance to the ODE's solution {error:.3g}"
         caption = f"{name}: {told(drawn)[:-1]}; {near}."
-        parts.append(f"<div>{figure(to_uint8(drawn.images), caption)}</div>")
+        parts.append(f"<div>{figure(to_uint8(drawn.images), caption)}{paragraph(metric)}</div>")
     distance = f"The rms distance between A and B is {compared.distance:.3g}, for pixels from -1 to 1."
-    return f'{paragraph(distance)}<div class="frames">{"".join(parts)}</div>'
+    return f'{paragraph(distance)}{paragraph(about)}<div class="frames">{"".join(parts)}</div>'
 
 
 def tab(models: Models) -> None:
@@ -75,6 +90,14 @@ def tab(models: Models) -> None:
     )
     with gr.Row():
         request = request_controls(models)
+    number = gr.Slider(
+        0,
+        MOST_MEASURED,
+        32,
+        step=16,
+        label="Measured images",
+        info="Drawn by each side for its metrics; with few, their intervals are wide. 0: no metrics.",
+    )
     with gr.Row():
         sides = []
         for name, steps, sampler in (("A", 10, "ddim"), ("B", 10, "unipc")):
@@ -89,16 +112,18 @@ def tab(models: Models) -> None:
 
     @sentences
     def handle(*values: Any) -> tuple[str, str, str]:
-        name, count, labels, seed = values[:4]
-        half = 4 + (len(values) - 4) // 2
-        solvers = Solver.of(*values[4:half]), Solver.of(*values[half:])
+        name, count, labels, seed, measured = values[:5]
+        half = 5 + (len(values) - 5) // 2
+        solvers = Solver.of(*values[5:half]), Solver.of(*values[half:])
         wanted, model = Request(name, int(count), labels, seed_of(seed)), models.get(name)
         if solvers[0] == solvers[1]:
             raise UserError("A and B are the same; change one of them.")
         compared = compare(model, wanted, solvers)
-        return view(compared), python_of(models, wanted, solvers), commands_of(wanted, solvers)
+        metrics = qualities(model, wanted, solvers, min(int(measured), MOST_MEASURED))
+        return view(compared, metrics), python_of(models, wanted, solvers), commands_of(wanted, solvers)
 
-    button.click(handle, [*request, *sides[0], *sides[1]], [result, python, command], api_name="compare", **NETWORK)
+    inputs = [*request, number, *sides[0], *sides[1]]
+    button.click(handle, inputs, [result, python, command], api_name="compare", **NETWORK)
 
 
 def python_of(models: Models, request: Request, solvers: tuple[Solver, Solver]) -> str:

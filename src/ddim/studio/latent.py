@@ -14,7 +14,7 @@ from ddim.errors import number
 from ddim.pictures import to_uint8
 from ddim.studio import pixels
 from ddim.studio.compare import rms
-from ddim.studio.models import NETWORK, Models, class_widget, label_of, sentences
+from ddim.studio.models import NETWORK, QUICK, Models, class_widget, label_of, sentences
 from ddim.studio.views import figure, paragraph
 
 CORNERS = "ABCD"
@@ -183,4 +183,4 @@ def tab(models: Models) -> None:
     inputs = [name, steps, columns, label, four, *editors]
     button.click(handle, inputs, [result, files, python, command], api_name="latent", **NETWORK)
     clear = sentences(lambda name: [pixels.blank(models.get(name))] * len(editors))
-    name.change(clear, name, editors, queue=False, api_visibility="private")
+    name.change(clear, name, editors, api_visibility="private", **QUICK)

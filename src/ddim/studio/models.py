@@ -18,6 +18,7 @@ from ddim.train.guards import is_out_of_memory
 
 FIRST = "mnist"  # of the models that come with ddim, the one that the page begins with
 NETWORK = {"concurrency_limit": 1, "concurrency_id": "network"}  # of events that compute: one at a time has all cores
+QUICK = {"concurrency_limit": None}  # of other events that can fail: gradio shows no error of an event with queue=False
 
 
 class Models:

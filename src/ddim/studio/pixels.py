@@ -17,7 +17,7 @@ from ddim.data.decode import Unreadable, decode
 from ddim.denoiser import Denoiser
 from ddim.errors import UserError
 from ddim.pictures import to_uint8
-from ddim.studio.models import Models, labels_of, sentences
+from ddim.studio.models import QUICK, Models, labels_of, sentences
 from ddim.text import dimensions
 
 PREFIX = "data:image/png;base64,"
@@ -138,5 +138,5 @@ def upload_button(models: Models, model: gr.Dropdown, target: gr.HTML, text: str
     """Return a button that puts an uploaded image into an editor."""
     button = gr.UploadButton(text, size="sm")
     put = sentences(lambda path, name: uploaded(path, models.get(name)))
-    button.upload(put, [button, model], target, queue=False, api_visibility="private")
+    button.upload(put, [button, model], target, api_visibility="private", **QUICK)
     return button

@@ -13,7 +13,7 @@ from ddim.edit import Mask, methods, restore
 from ddim.errors import UserError
 from ddim.pictures import to_uint8
 from ddim.studio import pixels
-from ddim.studio.models import NETWORK, Models, class_widget, label_of, sentences
+from ddim.studio.models import NETWORK, QUICK, Models, class_widget, label_of, sentences
 from ddim.studio.sample import seed_of
 from ddim.studio.views import figure, paragraph
 
@@ -149,4 +149,4 @@ def tab(models: Models) -> None:
         **NETWORK,
     )
     clear = sentences(lambda name: pixels.blank(models.get(name)))
-    name.change(clear, name, canvas, queue=False, api_visibility="private")
+    name.change(clear, name, canvas, api_visibility="private", **QUICK)

@@ -21,7 +21,7 @@ from ddim.noise import ImageNoise
 from ddim.pictures import to_uint8
 from ddim.presets import guidance_of
 from ddim.samplers import trajectory
-from ddim.studio.models import NETWORK, Models, labels_of, sentences
+from ddim.studio.models import NETWORK, QUICK, Models, labels_of, sentences
 from ddim.studio.views import SHOW_FRAME, chart, figure, of_frame, paragraph
 from ddim.text import counted
 
@@ -293,7 +293,7 @@ def tab(models: Models) -> tuple[Callable[..., Any], list[Any], list[Any]]:
 
     inputs, outputs = [first, *request, *controls], [line, at, frames, curve, python, command]
     button.click(handle, inputs, outputs, api_name="sample", **NETWORK)
-    first.change(sentences(lambda name: models.get(name).sampling.steps), first, controls[0], queue=False)
+    first.change(sentences(lambda name: models.get(name).sampling.steps), first, controls[0], **QUICK)
     for place in ("sample-way", "sample-curve"):
         at.change(None, at, None, js=SHOW_FRAME % place)
     return begin, inputs, outputs

@@ -1,4 +1,4 @@
-"""The tab *Train*: start, stop and resume a training, and watch it: its loss and its samples along the way."""
+"""The tab *Train*: start, stop and resume a training, and watch it."""
 
 import functools
 import shlex
@@ -10,21 +10,20 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import gradio as gr
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 
 from ddim.errors import UserError, number
-from ddim.files import read_tensors, user_path
-from ddim.studio.models import Models, sentences
-from ddim.studio.views import SHOW_FRAME, chart, figure, of_frame, paragraph
+from ddim.files import user_path
+from ddim.studio.models import QUICK, Models, sentences
+from ddim.studio.views import SHOW_FRAME, paragraph
+from ddim.studio.watch import findings, losses, samples
 from ddim.text import printable
 
 EVERY = 3.0  # seconds between two looks at a run
 PATIENCE = 60.0  # seconds for a training to save, when the studio closes
-SNAPSHOTS, SHOWN = 10, 8  # of the samples along the way, and images of each
 RUNS = Path("runs")
 
 
@@ -97,6 +96,8 @@ class Trainings:
             return self._known[folder].last_line.removeprefix("ddim: ")
         if not folder.is_dir():
             return f"{folder} is not there, or has vanished; choose another run."
+        if not (folder / "config.json").is_file():
+            return f"No training runs in {folder}, and it holds no run; start one."
         return f"No training runs in {folder}; it can be resumed."
 
     def close(self) -> None:
@@ -144,48 +145,23 @@ def runs(given: list[str]) -> list[str]:
     return [str(path) for path in dict.fromkeys([*named, *sorted(there)])]
 
 
-def losses(folder: Path) -> str:
-    """Return the loss of a run against the step as SVG; a sentence if it has no metrics yet."""
-    from ddim.run_folder import read_metrics  # here: the figures beside it take a second to import
+class Watched(NamedTuple):
+    """What a page shows of a run, as HTML, and the number of frames in its samples."""
 
-    lines = read_metrics(folder / "metrics.jsonl")
-    names = {"loss": "training loss", "held_out": "held-out", "train": "training images"}
-    curves = {
-        text: [(line["step"], line[name]) for line in lines if "step" in line and line.get(name, 0) > 0]
-        for name, text in names.items()
-    }
-    curves = {text: curve for text, curve in curves.items() if curve}
-    if not curves:
-        return paragraph("No metrics yet; the first line comes after a twentieth of the training.")
-    last = lines[-1]
-    rate = f", {last['images_per_second']:.4g} images a second" if "images_per_second" in last else ""
-    told = f"Step {last.get('step', 0):,.0f}, epoch {last['epoch']:.3g}{rate}."
-    return paragraph(told) + chart(curves, "training step", "loss, log scale", log=True)
+    state: str
+    losses: str = ""
+    findings: str = ""
+    samples: str = ""
+    frames: int = 0
 
 
-def samples(folder: Path) -> tuple[str, int]:
-    """Return samples along the way, of the averaged weights, as frames of HTML, and their number."""
-    steps = sorted(path for path in folder.glob("samples/step-*.safetensors") if path.stem[5:].isdecimal())
-    chosen = sorted({round(i * (len(steps) - 1) / (SNAPSHOTS - 1)) for i in range(SNAPSHOTS)} if steps else set())
-    frames = []
-    for i in chosen:
-        with suppress(OSError, SafetensorError, KeyError):  # a file that is half there
-            frames.append((int(steps[i].stem[5:]), read_tensors(steps[i])["averaged"][:SHOWN]))
-    count = len(frames)
-    html = "".join(
-        f"<div{of_frame(i, count)}>{figure(images, f'samples at step {step:,}', SHOWN)}</div>"
-        for i, (step, images) in enumerate(frames)
-    )
-    return html or paragraph("No samples yet."), count
-
-
-def watch(trainings: Trainings, out: str) -> tuple[str, str, str, int]:
-    """Return what a page shows of a run: its state, its losses, its samples and their number."""
+def watch(trainings: Trainings, out: str) -> Watched:
+    """Return what a page shows of the run in a folder."""
     if not out.strip():
-        return paragraph("Choose a run to watch, or start one."), "", "", 0
+        return Watched(paragraph("Choose a run to watch, or start one."))
     folder = user_path(out.strip()).resolve()
-    html, count = samples(folder)
-    return paragraph(trainings.state(folder)), losses(folder), html, count
+    state = paragraph(trainings.state(folder))
+    return Watched(state, losses(folder), findings(folder), *samples(folder)) if folder.is_dir() else Watched(state)
 
 
 def tab(models: Models, trainings: Trainings, shown: gr.Tab) -> None:
@@ -218,6 +194,7 @@ def tab(models: Models, trainings: Trainings, shown: gr.Tab) -> None:
             curves = gr.HTML(elem_classes="ddim", elem_id="train-curves")
             at = gr.Slider(0, 1, 0, step=1, label="Samples along the way", info="From the first weights to the latest.")
             along = gr.HTML(elem_classes="ddim", elem_id="train-samples")
+            words = gr.HTML(elem_classes="ddim", elem_id="train-findings")
     with gr.Accordion("The same on the command line", open=False):
         line = gr.Code(language="shell", label="Command line", interactive=False)
 
@@ -226,21 +203,23 @@ def tab(models: Models, trainings: Trainings, shown: gr.Tab) -> None:
         return shlex.join(command((what or "").strip(), folder, minutes, size, again))
 
     def look(out: str, seen: tuple[str, int]) -> tuple[Any, ...]:
-        state, curves, frames, count = watch(trainings, out or "")
-        if seen == (out, count):  # the slider stays where the user has put it
-            return state, curves, gr.skip(), gr.skip(), seen
-        return state, curves, gr.update(maximum=max(count - 1, 1), value=max(count - 1, 0)), frames, (out, count)
+        watched = watch(trainings, out or "")
+        said, last = watched[:3], max(watched.frames - 1, 0)
+        shows = out, hash(watched.samples)
+        if seen == shows:  # the slider stays where the user has put it
+            return *said, gr.skip(), gr.skip(), seen
+        return *said, gr.update(maximum=max(last, 1), value=last), watched.samples, shows
 
-    seen = gr.State(("", -1))
-    views, quietly = [state, curves, at, along, seen], {"queue": False, "show_progress": "hidden"}
+    seen = gr.State(("", 0))
+    views, quietly = [state, curves, words, at, along, seen], {"queue": False, "show_progress": "hidden"}
     timer = gr.Timer(EVERY, active=False)
     shown.select(lambda: gr.update(active=True), None, timer, **quietly)
     for event in (shown.select, run.change, timer.tick):
         event(sentences(look), [run, seen], views, **quietly)
     for button, again in ((start, False), (resume, True)):
         begun = button.click(
-            sentences(functools.partial(begin, again=again)), [run, what, minutes, size], line, queue=False
+            sentences(functools.partial(begin, again=again)), [run, what, minutes, size], line, **QUICK
         )
         begun.then(sentences(look), [run, seen], views, **quietly)
-    stop.click(sentences(lambda out: trainings.stop(out or "")), run, None, queue=False)
+    stop.click(sentences(lambda out: trainings.stop(out or "")), run, None, **QUICK)
     at.change(None, at, None, js=SHOW_FRAME % "train-samples")

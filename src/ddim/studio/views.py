@@ -18,7 +18,8 @@ COLOURS = ("#2f6fde", "#d9660f", "#1b8a5a", "#7c4dbd")  # readable on white and 
 
 STYLE = """
 .ddim figure { margin: 0 0 .6rem; }
-.ddim figcaption, .ddim p { color: var(--body-text-color); margin: .2rem 0; font-size: .9rem; }
+.ddim figcaption, .ddim p, .ddim li { color: var(--body-text-color); margin: .2rem 0; font-size: .9rem; }
+.ddim ul { padding: 0; list-style: none; }
 .ddim img { image-rendering: pixelated; width: 100%; height: auto; display: block; }
 .ddim svg { width: 100%; height: auto; color: var(--body-text-color); }
 .ddim svg text { font-size: 13px; fill: currentColor; }

@@ -274,6 +274,13 @@ def source(config: dict[str, Any], run: str | Path, remedy: str) -> str:
     raise UserError(f"{run} was trained on the images in {place}, which is missing; {remedy}")
 
 
+def training_data(config: dict[str, Any], run: str | Path, remedy: str) -> dict[str, Any]:
+    """Return the images of a run as arguments of `ddim.open_images`. Arguments and errors are those of `source`."""
+    own = as_table(config.get("recipe"))
+    known = {"name_or_path": source(config, run, remedy), "classes": own.get("classes"), "size": own.get("image_size")}
+    return {**known, "crop": own.get("crop", "centre"), "range": own.get("range")}
+
+
 def shipped(name: str) -> Recipe:
     """Return a recipe that comes with ddim. Raises `UserError` if the name is unknown."""
     path = _FOLDER / f"{name}.toml"
