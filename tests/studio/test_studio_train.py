@@ -87,6 +87,9 @@ def test_a_run_is_shown_with_its_whole_lines_and_few_of_its_samples(trainings, w
     assert "No training runs in" in page.state
     assert page.losses.count("<polyline") == 3
     assert "Step 150, epoch 3." in page.losses
+    (watched / "config.json").write_text(json.dumps({"recipe": {"plan": {"weighting": "min-snr"}}}))
+    assert "training loss" in page.losses
+    assert "training loss" not in watch(trainings, str(watched)).losses  # a weighted loss is another quantity
     assert page.frames == page.samples.count("<img") == 10
     assert "samples at step 0" in page.samples
     assert "samples at step 290" in page.samples

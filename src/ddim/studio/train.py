@@ -71,6 +71,8 @@ class Trainings:
                 raise UserError(f"A training runs in {folder} already; watch it here, or choose another folder.")
             said = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this function
             process = subprocess.Popen([sys.executable, "-m", *words], stdout=said, stderr=subprocess.STDOUT)
+            if folder in self._known:
+                self._known[folder].said.close()
             self._known[folder] = Training(process, said)
         return folder
 
@@ -108,6 +110,8 @@ class Trainings:
         for process in running:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE)
+        for one in self._known.values():
+            one.said.close()
 
 
 def command(what: str, folder: Path, minutes: float | None, image_size: float | None, resume: bool) -> list[str]:

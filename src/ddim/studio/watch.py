@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ddim.errors import UserError
-from ddim.files import read_tensors
+from ddim.files import as_table, read_table, read_tensors
 from ddim.studio.views import chart, figure, of_frame, paragraph
 
 SNAPSHOTS, SHOWN = 10, 8  # of the samples along the way, and images of each
@@ -16,11 +16,18 @@ READ = ("config.json", "metrics.jsonl", "model.safetensors")  # files of a run t
 
 
 def losses(folder: Path) -> str:
-    """Return the loss of a run against the step as SVG; a sentence if it has no metrics yet."""
+    """Return the loss of a run against the step as SVG; a sentence if it has no metrics yet.
+
+    A weighted training loss cannot be compared with the other curves, and is left out.
+    """
     from ddim.run_folder import read_metrics  # here: the figures beside it take a second to import
 
     lines = read_metrics(folder / "metrics.jsonl")
     names = {"loss": "training loss", "held_out": "held-out", "train": "training images"}
+    with suppress(OSError, ValueError):
+        plan = as_table(as_table(read_table(folder / "config.json").get("recipe")).get("plan"))
+        if plan.get("weighting", "simple") != "simple":
+            del names["loss"]
     curves = {
         text: [(line["step"], line[name]) for line in lines if "step" in line and line.get(name, 0) > 0]
         for name, text in names.items()
