@@ -48,6 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": DROPOUT},
     "augmentation": {**PLAIN, "augment": AUGMENT},
     "log-normal times": {**PLAIN, "times": "lognormal", "weighting": "edm"},
+    "cosine schedule, min-SNR": {**PLAIN, "schedule": "cosine", "weighting": "min-snr"},
     "dropout and augmentation": {"dropout": DROPOUT, "augment": AUGMENT},
     "all together": {"dropout": DROPOUT, "augment": AUGMENT, "times": "lognormal", "weighting": "edm"},
 }

@@ -24,7 +24,6 @@ DISTANCES = {"frechet": "Fréchet distance", "kid": "kernel distance (KID)"}  # 
 BINS = 10
 SNAPSHOTS = 8  # of the samples during training, at most
 LEAST, MOST = 1e-9, 1e9  # a loss between them can be drawn
-SURE = 0.001  # probability without copying below which a measurement shows copies: there are dozens of them
 
 
 @dataclass(frozen=True)
@@ -169,11 +168,6 @@ def _tables(path: Path) -> Iterator[dict[str, Any]]:
     for text in texts:
         with suppress(ValueError, RecursionError):
             yield as_table(json.loads(text))
-
-
-def shows_copies(line: dict[str, Any]) -> bool:
-    """Return whether more samples look like copies than chance explains, for a line of `RunFolder.searches`."""
-    return bool(line["copies_p"] < SURE)
 
 
 def images_seen(config: dict[str, Any], metrics: list[dict[str, Any]]) -> int | None:

@@ -140,6 +140,26 @@ def test_another_width_is_the_model_if_its_samples_are_closer(tmp_path):
     assert same(model.network.state_dict(), weights)
 
 
+class Copying(Scripted):
+    """Its samples show copies from one update on, as do those of other widths."""
+
+    def __init__(self, first, **options):
+        super().__init__(**options)
+        self.honest = first - 1  # measurements before that
+
+    def measure(self, model):
+        self.honest -= 1
+        return super().measure(model) | {"copies": 0.5, "copies_p": 0.01 if self.honest >= 0 else 1e-9}
+
+
+@pytest.mark.parametrize(("first", "step"), [(9, 5), (5, 2), (2, 1), (1, 1)])
+def test_weights_that_draw_copies_are_not_the_best_however_close_their_samples(tmp_path, first, step):
+    trained(tmp_path, validator=Copying(first, widths=[0.1, 0.1]))
+    assert config(tmp_path)["average"]["step"] == step
+    assert config(tmp_path)["validation"]["widths"] == {}
+    assert same(saved(tmp_path), read_tensors(checkpoints.path_of(tmp_path, step, KIND)))
+
+
 def test_a_training_that_still_runs_saves_its_latest_average_while_that_is_the_best(tmp_path):
     """Measured after every second update: at 3 updates the model is that of 3, which nothing says is worse."""
     validator = Scripted()

@@ -70,7 +70,8 @@ def test_what_is_given_stays():
     found = chosen(300, 10_000, given, recipe=own).recipe
     assert replace(found, schedule="linear", plan=own.plan) == own
     assert (found.plan.augment, found.plan.batch_size, found.plan.optimizer) == (0.5, 7, "adamw")
-    assert found.plan.weighting == "clipped"
+    assert (found.plan.weighting, found.plan.times) == ("clipped", "stratified")  # EDM's has no bound for eps
+    assert (chosen(300, 10_000).recipe.plan.weighting, chosen(300, 10_000).recipe.plan.times) == ("edm", "lognormal")
 
 
 def test_fine_tuning_keeps_the_network_and_its_schedule():
@@ -84,8 +85,9 @@ def test_the_reason_is_one_paragraph_with_the_facts_and_the_choices():
         "photos has 1,000 training images of 1 × 28 × 28; an update of 64 takes 0.15 s here, so about 24,000 fit into "
         "60 minutes, 1,536 passes over the images. The network is unet folded (--size): the next one needs time for "
         "20,000 updates. In so many passes it could learn the images by heart; hence --augment 0.12 and --dropout 0.1. "
-        "The width of the average (--ema) is chosen at the end, by the distance to held-out images. All else that no "
-        "flag sets is as in the recipe of MNIST. Every choice is a flag: see ddim train --help."
+        "The width of the average (--ema) is chosen at the end, by the distance to held-out images. Noise levels and "
+        "their weights are EDM's (--times, --weighting). All else that no flag sets is as in the recipe of MNIST. "
+        "Every choice is a flag: see ddim train --help."
     )
     seldom = chosen(MANY, 1000, recipe=Recipe(network="plain", size="tiny", plan=Plan(validate=0.0))).reason
     assert (

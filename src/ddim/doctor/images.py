@@ -9,8 +9,9 @@ from ddim.doctor.base import Diagnosis, register, signed
 from ddim.evaluate.intervals import Mean
 from ddim.experiments import experiments
 from ddim.plots.numbers import epochs, small
-from ddim.run_folder import DISTANCES, RunFolder, shows_copies
+from ddim.run_folder import DISTANCES, RunFolder
 from ddim.text import plural
+from ddim.train.best import shows_copies
 
 BRIGHTNESS = 0.3  # standard deviation of the mean of an image in [-1, 1], where no images are known
 CHANCE = 0.05  # a p-value below it is not due to chance

@@ -8,8 +8,9 @@ from ddim.files import as_table
 from ddim.plots.canvas import BLUE, FAINT, ORANGE, Canvas, log_axis
 from ddim.plots.numbers import epochs
 from ddim.report.training import TrainingSection
-from ddim.run_folder import DISTANCES, RunFolder, shows_copies
+from ddim.run_folder import DISTANCES, RunFolder
 from ddim.text import counted, plural
+from ddim.train.best import shows_copies
 
 
 def distances(run: RunFolder) -> Figure | None:

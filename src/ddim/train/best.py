@@ -1,8 +1,9 @@
 """The best weights of a training: the average whose samples came closest to held-out images along the way.
 
-Every so many updates, the average that training saves draws samples, and a `Validator` measures them. What it measures
-is a line of `metrics.jsonl`; the best averages are in `best/STEP.safetensors`. Both are on the disk, so a resumed run
-knows them. Measuring draws no random number of the training, and changes no weight.
+Every so many updates, the average that training saves draws samples, and a `Validator` measures them. Weights whose
+samples show copies of training images are not the best ones, however small their distance. What it measures is a line
+of `metrics.jsonl`; the best averages are in `best/STEP.safetensors`. Both are on the disk, so a resumed run knows them.
+Measuring draws no random number of the training, and changes no weight.
 """
 
 import copy
@@ -30,6 +31,7 @@ from ddim.train.recipe import Plan
 KIND = "best"  # the folder of these weights in a run
 CALLS_OF_AN_UPDATE = 3  # of the network for each image: the gradient costs about two
 TOOK = "validation_seconds"  # the entry of a line that says how long it took
+SURE = 0.001  # probability without copying below which a measurement shows copies: there are dozens of them
 
 
 class Validator(Protocol):
@@ -45,6 +47,11 @@ class Validator(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return how it measures, plain data."""
         ...
+
+
+def shows_copies(line: dict[str, Any]) -> bool:
+    """Return whether more samples look like copies than chance explains, for a line that a `Validator` returned."""
+    return bool(line.get("copies_p", 1.0) < SURE)
 
 
 Validate = Callable[[Denoiser, Images, Images], Validator]
@@ -80,9 +87,9 @@ class Best:
     def measure(self, progress: Progress) -> dict[str, float]:
         """Measure the average, write the line of metrics, keep the weights if they are the best, return the line."""
         values = self._measured(progress.average)
-        metric, before = self.validator.metric, self.step()
+        before = self.step()
         line = {"step": progress.step, "epoch": round(progress.epoch, 3), **values}
-        if before is None or values[metric] < self.lines()[before][metric]:
+        if before is None or self._rank(line) < self._rank(self.lines()[before]):
             tensors = {name: t.cpu().contiguous().clone() for name, t in progress.average.network.state_dict().items()}
             write_bytes(self._path(progress.step), to_bytes(tensors))
         append_line(self.folder / "metrics.jsonl", json.dumps(line))
@@ -110,10 +117,18 @@ class Best:
         return found
 
     def step(self, latest: float = math.inf) -> int | None:
-        """Return the step with the smallest distance up to `latest`, of those whose weights are kept."""
+        """Return the best step up to `latest`, of those whose weights are kept.
+
+        It has the smallest distance without copies; if all samples show copies, it is the first step.
+        """
         kept, lines = set(checkpoints.steps(self.folder, KIND)), self.lines()
         steps = [step for step in lines if step in kept and step <= latest]
-        return min(steps, key=lambda step: (lines[step][self.validator.metric], -step), default=None)
+        return min(steps, key=lambda step: self._rank(lines[step]), default=None)
+
+    def _rank(self, line: dict[str, Any]) -> tuple[bool, float, float]:
+        """Return what orders lines of metrics, the best first."""
+        copied, step = shows_copies(line), float(line["step"])
+        return copied, step if copied else line[self.validator.metric], -step
 
     def try_widths(self, progress: Progress) -> None:
         """Measure averages of other widths after the last update, those nearest to the saved one first.
@@ -132,7 +147,8 @@ class Best:
                 weights, _ = averages.rebuild(self.folder, one.width)
                 values = self._measured(_with_weights(progress.average, weights))
                 spent += values[TOOK]
-                self.widths[one] = values[self.validator.metric]
+                if not shows_copies(values):
+                    self.widths[one] = values[self.validator.metric]
 
     def chosen(self, average: Denoiser) -> tuple[Denoiser, dict[str, Any]]:
         """Return the model to save for use, and entries of `config.json` about it.
@@ -146,7 +162,8 @@ class Best:
         if best is None:
             return average, about
         width = min(self.widths, key=lambda one: self.widths[one], default=None)
-        if width is not None and self.widths[width] < lines[best][self.validator.metric]:
+        distance = math.inf if shows_copies(lines[best]) else lines[best][self.validator.metric]
+        if width is not None and self.widths[width] < distance:
             weights, _ = averages.rebuild(self.folder, width.width)
             return _with_weights(average, weights), {**about, "average": {**width._asdict(), "step": max(lines)}}
         if best < max(lines):
