@@ -7,10 +7,9 @@
 
 The data are the first 300, 1,000 and 5,000 digits of MNIST at 14 x 14 pixels, equally many of each, and the 5,000
 airplanes of CIFAR-10 at 16 x 16. Of the digits one in 20 is held out, as of a folder, for what training measures by
-itself. Each variant is the recipe that `ddim train FOLDER --minutes` chooses, with one change, on a network with half
-the channels of "folded". All make equally many updates of 64 images. From each run come two models: the average of
-width 0.1 after the last update, and the one that `ddim train` keeps by itself, the best in held-out distance along the
-way or of other widths. Their samples are compared with the official test images as by `ddim evaluate`, and searched
+itself. Each variant changes the recipe of MNIST, on a network with half the channels of "folded", and makes equally
+many updates of 64 images. From each run come two models: the average of width 0.1 after the last update, and the one
+that `ddim train` keeps by itself, see `ddim.train.best`. Their samples are compared with the official test images as by `ddim evaluate`, and searched
 for copies of training images. The runs stay in runs/benchmarks/few-images; the results are results/few-images.json and
 .md, docs/few-images.md and docs/images/few-images.png. DDIM_DATA names the folder with MNIST and CIFAR-10.
 """
@@ -42,15 +41,16 @@ SIZE, SIDES = "folded, 32 channels", {"mnist": 14, "airplanes": 16}
 DIGITS = (300, 1_000, 5_000)
 DATA = {**{f"digits-{count}": "mnist" for count in DIGITS}, "airplanes": "airplanes"}  # name -> where it comes from
 HELD_OUT = 20  # one image in so many, as of a folder
-PLAIN: dict[str, Any] = {"dropout": 0.0}
+PLAIN: dict[str, Any] = {"dropout": 0.0, "weighting": "clipped", "times": "stratified"}  # as in the recipe of MNIST
+EDM: dict[str, Any] = {"weighting": "edm", "times": "lognormal"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
-    "dropout": {"dropout": DROPOUT},
+    "dropout": {**PLAIN, "dropout": DROPOUT},
     "augmentation": {**PLAIN, "augment": AUGMENT},
-    "log-normal times": {**PLAIN, "times": "lognormal", "weighting": "edm"},
+    "log-normal times": {**PLAIN, **EDM},
     "cosine schedule, min-SNR": {**PLAIN, "schedule": "cosine", "weighting": "min-snr"},
-    "dropout and augmentation": {"dropout": DROPOUT, "augment": AUGMENT},
-    "all together": {"dropout": DROPOUT, "augment": AUGMENT, "times": "lognormal", "weighting": "edm"},
+    "dropout and augmentation": {**PLAIN, "dropout": DROPOUT, "augment": AUGMENT},
+    "all together": {**EDM, "dropout": DROPOUT, "augment": AUGMENT},
 }
 UPDATES, BATCH, COUNT, STEPS = 6_000, 64, 2_000, 20
 SEED = 1  # of the samples

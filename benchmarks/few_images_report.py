@@ -16,7 +16,7 @@ RESULT = Path(__file__).with_name("results") / "few-images.json"
 FIGURE = harness.ROOT / "docs/images/few-images"
 METRICS = {"frechet": "Fréchet distance", "recall": "recall", "precision": "precision"}
 KEPT = {"last": "the last average", "kept": "the kept average"}
-SHOWN = ("plain", "augmentation", "all together")  # variants in the figure
+SHOWN = ("plain", "log-normal times", "all together")  # variants in the figure
 IMAGES, STEPS, SEED = 16, 20, 2  # in a row of the figure
 LABELS = 330  # pixels of the figure for the names of the rows
 
