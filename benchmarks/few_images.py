@@ -9,9 +9,10 @@ The data are the first 300, 1,000 and 5,000 digits of MNIST at 14 x 14 pixels, e
 airplanes of CIFAR-10 at 16 x 16. Of the digits one in 20 is held out, as of a folder, for what training measures by
 itself. Each variant changes the recipe of MNIST, on a network with half the channels of "folded", and makes equally
 many updates of 64 images. From each run come two models: the average of width 0.1 after the last update, and the one
-that `ddim train` keeps by itself, see `ddim.train.best`. Their samples are compared with the official test images as by `ddim evaluate`, and searched
-for copies of training images. The runs stay in runs/benchmarks/few-images; the results are results/few-images.json and
-.md, docs/few-images.md and docs/images/few-images.png. DDIM_DATA names the folder with MNIST and CIFAR-10.
+that `ddim train` keeps by itself, see `ddim.train.best`. Their samples are compared with the official test images as by
+`ddim evaluate`, and searched for copies of training images. The runs stay in runs/benchmarks/few-images; the results
+are results/few-images.json and .md, docs/few-images.md and docs/images/few-images.png. DDIM_DATA names the folder with
+MNIST and CIFAR-10.
 """
 
 import argparse
