@@ -61,13 +61,14 @@ Sources = dict[str, tuple[Images, Callable[[str], Path]]]
 
 
 @torch.no_grad()
-def figure(sources: Sources) -> Any:
-    """Return the figure: training images of each data set, and below them samples of some variants."""
+def figure(found: dict[str, Any], sources: Sources) -> Any:
+    """Return the figure: training images of each data set, and below them samples of some measured variants."""
+    measured = {(row["data"], row["variant"]) for row in found["rows"]}
     blocks = []
     for data, (images, folder) in sources.items():
         rows = {f"{data}: training images": images.pixels[torch.linspace(0, len(images) - 1, IMAGES).long()]}
         for variant in SHOWN:
-            if (run := folder(variant)).exists():
+            if (data, variant) in measured and (run := folder(variant)).exists():
                 model = ddim.load(run, backend="torch")
                 rows[variant] = model.sample(IMAGES, steps=STEPS, seed=SEED, progress=False, pixels=True)
         block = canvas.Rows(torch.stack(list(rows.values())), canvas.WIDTH - LABELS - canvas.MARGIN)
@@ -86,5 +87,5 @@ def show(found: dict[str, Any], sources: Sources) -> None:
     """Write the tables into docs/few-images.md, and the figure beside its other pictures."""
     harness.fill("docs/few-images.md", "few_images.py", table(found))
     with canvas.styled():
-        canvas.save(figure(sources), FIGURE)
+        canvas.save(figure(found, sources), FIGURE)
     FIGURE.with_suffix(".svg").unlink()  # the page shows the PNG
