@@ -29,6 +29,11 @@ CANDIDATES |= {f"fold, one group; {name}": ("unet", "fold, one group", plan) for
 RECIPE = {"optimizer": "muon", "weighting": "clipped", "label_dropout": 0.05}
 CANDIDATES["fold, one group, scale and shift; Muon"] = ("unet", "fold, one group, scale and shift", PLANS["Muon"])
 CANDIDATES["the recipe"] = ("unet", "fold, one group, scale and shift", RECIPE)
+CANDIDATES["the recipe; log-normal times"] = (
+    "unet",
+    "fold, one group, scale and shift",
+    {**RECIPE, "times": "lognormal", "weighting": "edm"},
+)
 CANDIDATES |= {name: (kind, name, {}) for kind in ("transformer", "magnitude-preserving") for name in nets.sizes(kind)}
 CANDIDATES["EDM2 blocks; learning rate 1e-2"] = ("magnitude-preserving", "EDM2 blocks", {"learning_rate": 1e-2})
 nets.UNet.sizes.update(SIZES)
