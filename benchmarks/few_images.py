@@ -98,8 +98,8 @@ def work(data: str, variant: str, seed: int, options: argparse.Namespace) -> dic
     train(recipe(data, variant, seed, options.updates), run, resume=True, validate=Validation)
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    keys = ("step", "seconds", "held_out", "train", "frechet", "kid", "copies", "nearer")
-    curve = [{key: line[key] for key in keys if key in line} for line in lines]
+    keys = ("step", "frechet", "kid", "copies", "copies_p", "nearer")
+    curve = [{key: line[key] for key in keys if key in line} for line in lines if "copies" in line]
     found: dict[str, Any] = {"updates": options.updates, "count": options.count, "curve": curve}
     found["average"] = config.get("average")
     for kind, step in (("last", checkpoints.newest(run)), ("kept", None)):
