@@ -111,9 +111,8 @@ def work(data: str, variant: str, seed: int, options: argparse.Namespace) -> dic
 
 
 def score(model: Denoiser, data: str, count: int) -> dict[str, Any]:
-    """Return the metrics of a model's samples."""
-    labels = None if model.classes is None else torch.arange(count) % model.classes
-    pixels = model.sample(count, steps=STEPS, labels=labels, seed=SEED, progress=False, pixels=True)
+    """Return the metrics of a model's samples, of all classes in turn."""
+    pixels = model.sample(count, steps=STEPS, seed=SEED, progress=False, pixels=True)
     return {**metrics(pixels, data), "sampler": model.describe_sampling(steps=STEPS)}
 
 

@@ -13,12 +13,19 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 import ddim
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 )
+OF_THE_STUDIO = [  # marks of a file of tests
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="needs Debian's Chromium"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 PATIENCE = 180_000  # milliseconds, for a busy machine
 SOON = 60_000  # milliseconds, for what takes at most seconds on an idle machine
 PIXELS = "document.querySelector(`#${name} canvas`).toDataURL()"

@@ -8,15 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from browsing import CHROMIUM, PIXELS, draws_anew, editor_value, open_tab, press, shown
+from browsing import OF_THE_STUDIO, PIXELS, draws_anew, editor_value, open_tab, press, shown
 
 pytest.importorskip("gradio", reason="needs ddim[studio]")
 pytest.importorskip("playwright", reason="needs playwright")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="needs Debian's Chromium"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_THE_STUDIO
 TABS = ("Sample", "Compare", "Latent", "Restore", "Train")
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from browsing import (
-    CHROMIUM,
+    OF_THE_STUDIO,
     PIXELS,
     SOON,
     Studio,
@@ -30,11 +30,7 @@ from ddim.loading import find
 
 pytest.importorskip("gradio", reason="needs ddim[studio]")
 pytest.importorskip("playwright", reason="needs playwright")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="needs Debian's Chromium"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_THE_STUDIO
 HOSTILE = r"<img src=\\192.0.2.1\x onerror=window.hacked=1>.png"  # a browser reads \\ as //
 
 

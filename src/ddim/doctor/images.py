@@ -8,9 +8,8 @@ from torch import Tensor
 from ddim.doctor.base import Diagnosis, register, signed
 from ddim.evaluate.intervals import Mean
 from ddim.experiments import experiments
-from ddim.plots.numbers import epochs, small
+from ddim.plots.numbers import counted_epochs, small
 from ddim.run_folder import DISTANCES, RunFolder
-from ddim.text import plural
 from ddim.train.best import shows_copies
 
 BRIGHTNESS = 0.3  # standard deviation of the mean of an image in [-1, 1], where no images are known
@@ -80,10 +79,9 @@ def distance(run: RunFolder) -> Diagnosis:
         return Diagnosis("not measured", "No samples were measured during the training.", advice)
     values = np.array([line[run.metric] for line in lines])
     best = int(values.argmin())
-    passes = epochs(lines[best]["epoch"])
     evidence = (
-        f"The {DISTANCES[run.metric]} of samples to held-out images was smallest, {values[best]:.3g}, after {passes} "
-        f"{plural(passes, 'epoch')}, and is {values[-1]:.3g} at the end."
+        f"The {DISTANCES[run.metric]} of samples to held-out images was smallest, {values[best]:.3g}, after "
+        f"{counted_epochs(lines[best]['epoch'])}, and is {values[-1]:.3g} at the end."
     )
     if len(values) < FEWEST:
         return Diagnosis("unclear", f"{evidence} There are {len(values)} measurements, too few for a trend.")
@@ -105,9 +103,9 @@ def copies(run: RunFolder) -> Diagnosis:
     """Say what the search for copies found, or those during the training; see `ddim.evaluate.copies`."""
     found = run.results.get("memorisation")
     if found is None and run.searches:
-        passes, last = epochs(run.searches[-1]["epoch"]), run.searches[-1]
+        last = run.searches[-1]
         evidence = (
-            f"{last['copies']:.1%} of the samples after {passes} {plural(passes, 'epoch')} are closer to one training "
+            f"{last['copies']:.1%} of the samples after {counted_epochs(last['epoch'])} are closer to one training "
             f"image than held-out images are, p = {last['copies_p']:.2g}."
         )
         if not shows_copies(last):

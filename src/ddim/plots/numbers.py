@@ -87,6 +87,12 @@ def epochs(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
+def counted_epochs(number: float) -> str:
+    """Return a number of epochs with its noun: "12 epochs", "1 epoch", "0.4 epochs"."""
+    text = epochs(number)
+    return f"{text} {plural(text, 'epoch')}"
+
+
 def percent(log: float) -> str:
     """Return the size of a relative change from its logarithm, e.g. "12%" for a ratio of 1.12 or of 0.88."""
     size = 100 * abs(math.expm1(log))

@@ -1,15 +1,13 @@
 """The section on the samples during training: their distance to held-out images, and copies of training images."""
 
-from typing import Any
-
 from matplotlib.figure import Figure
 
 from ddim.files import as_table
 from ddim.plots.canvas import BLUE, FAINT, ORANGE, Canvas, log_axis
-from ddim.plots.numbers import epochs
+from ddim.plots.numbers import counted_epochs
 from ddim.report.training import TrainingSection
 from ddim.run_folder import DISTANCES, RunFolder
-from ddim.text import counted, plural
+from ddim.text import counted
 from ddim.train.best import shows_copies
 
 
@@ -51,15 +49,16 @@ def said(run: RunFolder) -> str:
     if isinstance(how.get("samples"), int) and isinstance(how.get("held_out"), int):
         real = counted(how["held_out"], "held-out image")
         sentences.append(f"Each measurement took {counted(how['samples'], 'sample')} against {real}.")
-    sentences.append(f"The distance was smallest, {best[metric]:.4g}, after {_after(best)}.")
+    sentences.append(f"The distance was smallest, {best[metric]:.4g}, after {counted_epochs(best['epoch'])}.")
     average = as_table(run.config.get("average"))
     if {"width", "step"} <= average.keys():
         sentences.append(f"The model is the average of width {average['width']} after {average['step']} updates.")
     first = next(filter(shows_copies, run.searches), None)
     if first is not None:
         sentences.append(
-            f"Copying set in after {_after(first)}: {first['copies']:.1%} of the samples were closer to one training "
-            f"image than held-out images are, which chance explains with a probability of {first['copies_p']:.2g}."
+            f"Copying set in after {counted_epochs(first['epoch'])}: {first['copies']:.1%} of the samples were closer "
+            "to one training image than held-out images are, which chance explains with a probability of "
+            f"{first['copies_p']:.2g}."
         )
     elif run.searches:
         sentences.append(
@@ -69,19 +68,14 @@ def said(run: RunFolder) -> str:
     return " ".join(sentences)
 
 
-def _after(line: dict[str, Any]) -> str:
-    passes = epochs(line["epoch"])
-    return f"{passes} {plural(passes, 'epoch')}"
-
-
 SECTION = TrainingSection(
     "validation",
     "Samples against held-out images",
     "the paper’s section 7",
     "The distance of samples of the averaged weights to images that were never trained on, from the same noise each "
     "time. A distance that rises again while the training loss falls means overfitting; the model that training saves "
-    "is that of the smallest distance. Below: the share of samples that are closer to one training image than "
-    "held-out images are; orange where that is more than chance explains (p &lt; 0.001).",
+    "is that of the smallest distance without copies. Below: the share of samples that are closer to one training "
+    "image than held-out images are; orange where that is more than chance explains (p &lt; 0.001).",
     distances,
     "metrics.jsonl holds a single measurement of samples.",
     said,
