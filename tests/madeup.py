@@ -1,5 +1,6 @@
 """A run as `ddim train` leaves it, and results as `ddim reproduce` leaves them, with made-up numbers."""
 
+import functools
 import json
 from typing import Any
 
@@ -23,34 +24,33 @@ def only_known(monkeypatch):
         monkeypatch.delitem(experiments, name)
 
 
+def leave_run(folder, lines=3, data="digits", classes=None, old=False, plan=None):
+    """Make a folder as `ddim train` leaves it, by what is special about it."""
+    torch.manual_seed(0)
+    network = nets.build("plain", 1, "tiny", widths=(8, 16))
+    recipe = {"data": data, "classes": classes, "plan": {"batch_size": 64, **(plan or {})}}
+    model_io.save(Denoiser(network, schedule.linear(T=20), shape=(1, 8, 8)), folder, recipe=recipe)
+    images = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
+    write_bytes(folder / "samples/data.safetensors", to_bytes({"images": images}))
+    metrics: list[dict[str, Any]] = [
+        {"step": 9 * i, "epoch": float(i), "loss": 1 / i, "held_out": 0.9 / i, "seconds": 100.0 * i}
+        for i in range(1, lines + 1)
+    ]
+    if not old:  # a run of before these were written
+        for line in metrics:
+            held_out, train = ([share * (1 + b % 2 / 10) / line["epoch"] for b in range(10)] for share in (0.9, 0.8))
+            line |= {"train": 0.8 / line["epoch"], "held_out_by_level": held_out, "train_by_level": train}
+            drawn = {name: images[i : i + 16].clone() for i, name in enumerate(("averaged", "latest"))}
+            write_bytes(folder / f"samples/step-{line['step']:08d}.safetensors", to_bytes(drawn))
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics))
+    write_text(folder / "environment.json", json.dumps({"versions": {"ddim": "1"}, "device": "cpu"}))
+    return folder
+
+
 @pytest.fixture
 def trained(tmp_path):
-    """A folder as `ddim train` leaves it, by what is special about it."""
-
-    def make(lines=3, data="digits", classes=None, old=False, plan=None):
-        torch.manual_seed(0)
-        network = nets.build("plain", 1, "tiny", widths=(8, 16))
-        recipe = {"data": data, "classes": classes, "plan": {"batch_size": 64, **(plan or {})}}
-        model_io.save(Denoiser(network, schedule.linear(T=20), shape=(1, 8, 8)), tmp_path, recipe=recipe)
-        images = torch.randint(0, 256, (100, 1, 8, 8), dtype=torch.uint8)
-        write_bytes(tmp_path / "samples/data.safetensors", to_bytes({"images": images}))
-        metrics: list[dict[str, Any]] = [
-            {"step": 9 * i, "epoch": float(i), "loss": 1 / i, "held_out": 0.9 / i, "seconds": 100.0 * i}
-            for i in range(1, lines + 1)
-        ]
-        if not old:  # a run of before these were written
-            for line in metrics:
-                held_out, train = (
-                    [share * (1 + b % 2 / 10) / line["epoch"] for b in range(10)] for share in (0.9, 0.8)
-                )
-                line |= {"train": 0.8 / line["epoch"], "held_out_by_level": held_out, "train_by_level": train}
-                drawn = {name: images[i : i + 16].clone() for i, name in enumerate(("averaged", "latest"))}
-                write_bytes(tmp_path / f"samples/step-{line['step']:08d}.safetensors", to_bytes(drawn))
-        write_text(tmp_path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics))
-        write_text(tmp_path / "environment.json", json.dumps({"versions": {"ddim": "1"}, "device": "cpu"}))
-        return tmp_path
-
-    return make
+    """A function that makes such a folder."""
+    return functools.partial(leave_run, tmp_path)
 
 
 def interval(value, half, prefix=""):

@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -19,6 +20,18 @@ pytestmark = pytest.mark.slow
 
 def read(folder):
     return Page(report.write(folder).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Figures are made, but their files are empty: for tests that read the text of the page only."""
+
+    def save(figure, stem):
+        stem.parent.mkdir(exist_ok=True)
+        stem.with_suffix(".png").write_bytes(b"")
+        stem.with_suffix(".svg").write_text("<svg/>")
+
+    monkeypatch.setattr(sys.modules["ddim.report.sections"], "save", save)
 
 
 def test_a_complete_run_shows_every_figure_and_loads_nothing(reproduced):
@@ -52,6 +65,7 @@ def test_the_same_folder_gives_the_same_files(reproduced):
     assert files() == first
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_run_that_is_only_trained_says_what_is_missing(trained):
     folder = trained()
     page = read(folder)
@@ -63,6 +77,7 @@ def test_a_run_that_is_only_trained_says_what_is_missing(trained):
     assert {path.stem for path in folder.glob("figures/*")} == set(FROM_TRAINING)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_results_of_other_weights_are_not_shown(complete):
     read(complete)
     facts = json.loads((complete / "results/gallery.json").read_text())
@@ -72,10 +87,12 @@ def test_results_of_other_weights_are_not_shown(complete):
 
 
 @pytest.mark.parametrize("lines", [0, 1])
+@pytest.mark.usefixtures("unpainted")
 def test_too_short_a_history_is_no_curve(trained, lines):
     assert "learning" in read(trained(lines=lines)).missing
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_head_states_the_facts(trained):
     text = read(trained()).text
     for fact in ("3 epochs", "27 updates of 64 images, 1,728 images seen", "5 minutes on cpu"):
@@ -83,6 +100,7 @@ def test_the_head_states_the_facts(trained):
     assert "0.2667 on training images; 0.3000 on held-out images, both with averaged weights" in text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_run_of_before_there_were_levels_is_still_a_page(trained):
     page = read(trained(old=True))
     assert page.figures == ["data", "forward", "network", "learning"]
@@ -90,6 +108,7 @@ def test_a_run_of_before_there_were_levels_is_still_a_page(trained):
     assert "0.3333 on training images; 0.3000 on held-out images, with averaged weights" in page.text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_what_a_limit_cut_is_said(complete):
     facts = json.loads((complete / "results/gallery.json").read_text())
     (complete / "results/gallery.json").write_text(json.dumps({**facts, "cut": "a limit of 3 s cut <it>"}))
@@ -104,6 +123,7 @@ def test_names_from_files_are_escaped(trained):
     assert "only <b>&amp;" in page.text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_broken_files_are_left_out(complete):
     (complete / "metrics.jsonl").write_text('{"epoch": 1.0, "loss"\nnonsense\n[1]\n')
     (complete / "environment.json").write_text("[]")
@@ -133,6 +153,7 @@ def lines(*numbers):
         lines((1, 1, 1)) + '{"epoch": 2, "lo',
     ],
 )
+@pytest.mark.usefixtures("unpainted")
 def test_metrics_that_make_no_curve_are_left_out(trained, text):
     folder = trained()
     (folder / "metrics.jsonl").write_text(text)
@@ -152,6 +173,7 @@ def test_metrics_that_make_no_curve_are_left_out(trained, text):
         ("timing", {"machine": None}),
     ],
 )
+@pytest.mark.usefixtures("unpainted")
 def test_results_that_say_nothing_are_left_out(complete, name, changes):
     path = complete / f"results/{name}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -175,6 +197,7 @@ def test_results_that_say_nothing_are_left_out(complete, name, changes):
         ("strips", {"eta1.x": torch.zeros(5, 2, 1, 8, 8, dtype=torch.uint8)}),
     ],
 )
+@pytest.mark.usefixtures("unpainted")
 def test_samples_of_another_kind_are_left_out(complete, name, tensors):
     path = complete / f"samples/{name}.safetensors"
     save_file({**load_file(path), **tensors}, path)
@@ -191,6 +214,7 @@ def test_samples_of_another_kind_are_left_out(complete, name, tensors):
         ("environment.json", {"versions": None}),
     ],
 )
+@pytest.mark.usefixtures("unpainted")
 def test_a_head_without_its_facts_is_still_a_page(trained, file, changes):
     path = trained() / file
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -208,6 +232,7 @@ def made_up(trained):
     return folder
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_numbers_can_be_sorted_as_numbers(made_up):
     text = report.write(made_up).read_text(encoding="utf-8")
     assert '<td data-value="10">10</td>' in text  # steps
@@ -217,6 +242,7 @@ def test_numbers_can_be_sorted_as_numbers(made_up):
     assert text.count("<table>") == text.count("<thead>") == text.count("<tbody>") == 10
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_verdict_says_each_claim_in_words(made_up):
     text = report.write(made_up).read_text(encoding="utf-8")
     verdict = text[text.index('<section id="verdict">') : text.index("</section>")]
@@ -259,6 +285,7 @@ def test_measured_results_of_other_weights_are_absent(made_up):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"version": 9}'])
+@pytest.mark.usefixtures("unpainted")
 def test_a_result_that_cannot_be_read_is_announced_with_its_command(made_up, text):
     (made_up / "results/table1.json").write_text(text)
     page = read(made_up)
