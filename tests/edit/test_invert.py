@@ -6,7 +6,7 @@ import torch
 from ddim import schedule
 from ddim.edit import invert
 from ddim.errors import UserError
-from ddim.samplers import DDIM, DDPM, get, names, trajectory
+from ddim.samplers import DDIM, DDPM, Corrected, get, names, trajectory
 from ddim.timesteps import levels as levels_at
 from ddim.timesteps import timesteps
 from ddim.verify.exact import MIXTURE
@@ -78,6 +78,19 @@ def test_images_at_their_own_levels_are_never_evaluated_at_zero(gaussian):
     *_, x = invert(DDIM(), denoise, torch.full((2, 1, 2, 2), 0.4), levels)
     assert called_at == [90, 90]
     assert x.isfinite().all()
+
+
+def test_a_solver_that_shifts_the_times_of_the_network_never_calls_it_at_zero(gaussian):
+    called_at = []
+
+    def denoise(x, at):
+        called_at.append(at.t.item())
+        return gaussian(0.0, 0.3)(x, at)
+
+    levels = levels_at(LINEAR, timesteps(LINEAR, 5))
+    *_, xT = invert(Corrected(DDIM(), shift=0.1), denoise, torch.ones(1, 1, 2, 2, dtype=torch.float64), levels)
+    assert called_at == pytest.approx([200, 220, 440, 660, 880])
+    assert xT.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "heun", "unipc", "dpmpp-3m"])

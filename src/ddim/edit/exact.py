@@ -58,7 +58,7 @@ class OBELM(Sampler):
 
 
 class Implicit(Sampler):
-    """DDIM's step, solved for its start: the step towards noise that a step of DDIM undoes (DDIM, Eq. 14).
+    """DDIM's step, solved for its start: the step towards noise that a step of DDIM undoes (DDIM, Eq. 13).
 
         x_t = (alpha_t / alpha_s) (x_s - sigma_s eps(x_t, t)) + sigma_t eps(x_t, t)
 
