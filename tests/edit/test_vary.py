@@ -1,5 +1,6 @@
 """Variations and blends: how much of an image they keep, in closed form, and what is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,29 @@ def test_what_is_kept_of_an_image_is_what_the_flow_keeps(exact, strength):
     kept = start.alpha * torch.tensor(DATA.std) / DATA.law(start).std
     expected = (kept * (x0 - other)[0, 0, 0]).float()
     torch.testing.assert_close(found[0, 0, 0, 0], expected, rtol=5e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("strength", "steps", "taken"), [(0.28, 25, 7), (0.07, 100, 7), (0.29, 25, 8), (1e-9, 10, 1), (1.0, 10, 10)]
+)
+def test_the_share_of_the_steps_is_rounded_up(strength, steps, taken):
+    """0.28 of 25 steps are 7, although 0.28 * 25 > 7 in floating point."""
+    times = []
+
+    def denoise(x, at):
+        times.append(at.t)
+        return DATA.denoise(x, at)
+
+    vary(known.model(denoise, SCHEDULE, SHAPE), pixels(0.5, 0.4), strength, steps=steps, sampler="ddim")
+    assert len(times) == taken
+
+
+def test_a_model_of_latents_is_never_clipped():
+    data = Gaussian((3.0, -4.0), (0.3, 0.5))
+    latents = known.model(data.denoise, SCHEDULE, SHAPE)
+    latents.sampling = replace(latents.sampling, clip=False)
+    found = vary(latents, pixels(3.1, -4.2), 0.3, steps=10)
+    torch.testing.assert_close(found[:, 0], pixels(3.1, -4.2), rtol=0, atol=1.0)
 
 
 def test_variations_differ_by_their_noise_alone(exact):

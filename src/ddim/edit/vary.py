@@ -40,8 +40,8 @@ def vary(
     Args:
         model: on the device to use.
         x0: clean images in [-1, 1], (B, C, H, W).
-        strength: share of the steps that are taken, above 0 and at most 1. Near 0 only details change. At 1 the image
-            is forgotten, except for the signal that is left at t = T.
+        strength: share of the steps that are taken, above 0 and at most 1; their number is rounded up. Near 0 only
+            details change. At 1 the image is forgotten, except for the signal that is left at t = T.
         seed, count, clip: as for `ddim.edit.restore`.
         labels: (B,) the class of each variation, or -1 for "any"; None is "any" for all.
         guidance: weight of classifier-free guidance; 1 is the model itself.
@@ -66,7 +66,8 @@ def vary(
     vectors = check_vectors(model, conditions, len(x0))
     warn_of_student(model, "varying images")
     sampler, levels = model.sampling.resolve(model.schedule, **options)
-    levels = levels[-1 - math.ceil(strength * (len(levels) - 1)) :]
+    taken = max(1, math.ceil(strength * (len(levels) - 1) - 1e-9))  # 0.28 * 25 is 7.000000000000001
+    levels = levels[-1 - taken :]
     noise = ImageNoise(seed, range(len(x0) * count))
     start = x0.to(model.device, model.image_dtype).repeat_interleave(count, 0)
     label, vector = (None if one is None else one.repeat_interleave(count, 0) for one in (labels, vectors))
@@ -76,7 +77,7 @@ def vary(
         *_, x = trajectory(sampler, denoise, x, levels, noise, model.schedule)
     if not x.isfinite().all():
         raise UserError("The variations are NaN: the model's weights are broken; train it or copy it again.")
-    x = x.clamp(-1, 1) if clip else x
+    x = x.clamp(-1, 1) if clip and model.sampling.clip else x
     return x.float().cpu().reshape(len(x0), count, *model.shape)
 
 
