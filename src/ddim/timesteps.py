@@ -22,7 +22,7 @@ from ddim.schedule import Schedule
 spacings: Registry[Callable[[Schedule, int], Sequence[float] | Tensor]] = Registry("spacing")
 """name -> the function (schedule, S) -> the S times above 0, descending; S is at least 2."""
 
-OF_DIFFUSERS = ("linspace", "leading-offset")  # for models that come from there
+OF_DIFFUSERS = ("linspace", "leading-offset")  # for models that come from diffusers
 
 register = spacings.register
 
@@ -53,7 +53,7 @@ def linspace(schedule: Schedule, S: int) -> Tensor:
 
 @register("leading-offset")
 def leading_offset(schedule: Schedule, S: int) -> Tensor:
-    """t = 2 + i floor(T / S), where that is at most T: `leading` with the steps_offset of 1 of Stable Diffusion."""
+    """t = 2 + i floor(T / S), unless that exceeds T: `leading` with Stable Diffusion's steps_offset of 1."""
     times = [i * (schedule.N // S) for i in reversed(range(S))]
     return schedule.times[[(2 if times[0] + 2 <= schedule.N else 1) + t for t in times]]
 
@@ -159,5 +159,5 @@ def names() -> list[str]:
 
 
 def compared() -> list[str]:
-    """Return the names of those that tuning and comparisons try: not `OF_DIFFUSERS`, which are close to others."""
+    """Return the names that tuning and comparisons try: all but `OF_DIFFUSERS`, which are close to others."""
     return [name for name in spacings if name not in OF_DIFFUSERS]

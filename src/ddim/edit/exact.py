@@ -92,7 +92,7 @@ def encode_exactly(
     `decode_exactly` returns the images up to rounding, in float64 to 1e-13 or so.
 
     Raises:
-        UserError: another sampler than DDIM with eta = 0, which stands for the default, or a level with alpha = 0.
+        UserError: another sampler than DDIM with eta = 0, the default, or a level with alpha = 0.
     """
     check_plain(sampler, "Exact inversion is O-BELM's")
     states = x0, x0

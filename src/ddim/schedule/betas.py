@@ -58,14 +58,14 @@ class BetaSchedule(Schedule):
 def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
     """Return DDPM's schedule and DDIM's: beta rises linearly (arXiv 2006.11239, section 4).
 
-    T is the number of training steps; `beta_start` and `beta_end` are beta_1 and beta_T, in (0, 1).
+    T is the number of training steps; `beta_start` and `beta_end` are beta_1 and beta_T, in (0, 1), else a `UserError`.
     """
     return from_betas(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
 
 
 @register("scaled-linear")
 def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Schedule:
-    """Return Stable Diffusion's schedule: sqrt(beta) rises linearly (arXiv 2112.10752)."""
+    """Return Stable Diffusion's schedule: sqrt(beta) rises linearly (arXiv 2112.10752). Arguments as for `linear`."""
     return from_betas(torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2)
 
 
