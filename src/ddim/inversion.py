@@ -36,7 +36,7 @@ def encode(
     conditions: Any = None,
     **options: Unpack[SamplingOptions],
 ) -> Tensor:
-    """Return the noise x_T from which a deterministic sampler makes `x0` (DDIM, section 5.4).
+    """Return the noise x_T, (B, C, H, W), from which a deterministic sampler makes `x0` (DDIM, section 5.4).
 
     The result is exact up to the error of the sampler's steps. It is on the model's device, in its `image_dtype`.
 

@@ -89,16 +89,14 @@ def _equal_steps(
 
     If alpha_T = 0, the first step goes from T to the training step before it, and equal steps follow.
     """
-    ends = [schedule.N, 1]
+    first, before = schedule.N, schedule.times[:0]
     if schedule.log_snr[-1].isinf():
-        if S == 2:
-            return schedule.times[ends]
-        ends = [schedule.N - 1, 1]
-    start, end = of(schedule.log_snr[ends])
-    values = inverse(torch.linspace(float(start), float(end), S - (ends[0] < schedule.N), dtype=torch.float64))
-    times = schedule.at_log_snr(values.clamp(min=schedule.log_snr[ends[0]])).t.flatten()
-    times[0], times[-1] = schedule.times[ends]  # exactly: the inverse of the log-SNR rounds
-    return times if ends[0] == schedule.N else torch.cat([schedule.times[-1:], times])
+        first, before, S = schedule.N - 1, schedule.times[-1:], S - 1
+    start, end = of(schedule.log_snr[[first, 1]]).tolist()
+    values = inverse(torch.linspace(start, end, S, dtype=torch.float64))
+    times = schedule.at_log_snr(values.clamp(min=schedule.log_snr[first])).t.flatten()
+    times[0], times[-1] = schedule.times[[first, 1]]  # exactly: the inverse of the log-SNR rounds
+    return torch.cat([before, times])
 
 
 def timesteps(

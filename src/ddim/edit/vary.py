@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddim.contract import check_vectors, warn_of_student
+from ddim.contract import check_batch, check_finite, check_vectors, warn_of_student
 from ddim.device import evaluating
 from ddim.edit.operators import Mask
 from ddim.errors import UserError, number
@@ -49,17 +49,14 @@ def vary(
         options: steps, sampler, eta and spacing, see `ddim.sampling.SamplingOptions`. No preset is used.
 
     Raises:
-        UserError: a strength out of range, images of another shape, or what `ddim.Denoiser.sample` refuses.
+        UserError: a strength out of range, images of another shape or that are not finite, or what
+            `ddim.Denoiser.sample` refuses.
     """
     strength = number("The strength", strength, float, 0, 1, "a number above 0 and at most 1")
     count = number("count", count, int, 1)
     if not strength:
         raise UserError("The strength must be a number above 0 and at most 1; got 0, which changes nothing.")
-    if not isinstance(x0, Tensor) or x0.shape[1:] != model.shape or not x0.is_floating_point() or not len(x0):
-        given = tuple(x0.shape) if isinstance(x0, Tensor) else type(x0).__name__
-        raise UserError(
-            f"The images must be floats in [-1, 1] of shape (B, {', '.join(map(str, model.shape))}); got {given}."
-        )
+    check_batch(x0, model.shape, "The images")
     labels = None if labels is None else torch.as_tensor(labels)
     if labels is not None and labels.shape != (len(x0),):
         raise UserError(f"labels must be {len(x0)} classes, one for each image; got {tuple(labels.shape)}.")
@@ -75,9 +72,7 @@ def vary(
     with evaluating(model.network):
         x = q_sample(start, levels[0], noise(start))
         *_, x = trajectory(sampler, denoise, x, levels, noise, model.schedule)
-    if not x.isfinite().all():
-        raise UserError("The variations are NaN: the model's weights are broken; train it or copy it again.")
-    x = x.clamp(-1, 1) if clip and model.sampling.clip else x
+    x = check_finite(x.clamp(-1, 1) if clip and model.sampling.clip else x)
     return x.float().cpu().reshape(len(x0), count, *model.shape)
 
 

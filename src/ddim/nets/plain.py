@@ -22,6 +22,9 @@ class PlainUNet(nn.Module):
         classes: number of classes, or None for a network without labels.
         augmentation: length of the vector that describes an image's augmentation; 0 is a network without one.
         conditions: length of the vector that describes an image; 0 is a network without one.
+
+    Raises:
+        UserError: widths that are not whole numbers or out of range.
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {

@@ -30,6 +30,9 @@ class UNet(nn.Module):
         classes: number of classes, or None for a network without labels.
         augmentation: length of the vector that describes an image's augmentation; 0 is a network without one.
         conditions: length of the vector that describes an image; 0 is a network without one.
+
+    Raises:
+        UserError: widths, blocks, a fold or groups that are not whole numbers or out of range.
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {

@@ -1,7 +1,6 @@
 """Schedules from DDPM's betas, exact at the integers, and the named ones of that kind."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,11 +15,11 @@ class BetaSchedule(Schedule):
 
     T: int
 
-    def __init__(self, betas: Tensor | list[float], config: dict[str, Any] | None = None) -> None:
+    def __init__(self, betas: Tensor | list[float]) -> None:
         betas = torch.as_tensor(betas, dtype=torch.float64)
         if betas.ndim != 1 or len(betas) == 0 or not ((betas > 0) & (betas <= 1)).all() or (betas[:-1] == 1).any():
             raise UserError("The betas of a schedule must be T numbers in (0, 1), of which only the last may be 1.")
-        self.config = config or {"name": "betas", "betas": betas.tolist()}
+        self.config = {"name": "betas", "betas": betas.tolist()}
         self.T = len(betas)
         self.times = torch.arange(self.T + 1, dtype=torch.float64)
         self.betas = torch.cat([betas.new_zeros(1), betas])
