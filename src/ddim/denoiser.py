@@ -276,8 +276,8 @@ class Denoiser(nn.Module):
     ) -> Preset | None:
         """Return the preset that `sample` takes for these options, None where it takes none.
 
-        It is the one that makes `steps` network calls, by default `sampling.steps`. None is taken if another option is
-        given, or if it was tuned for other weights; of the latter a `Notice` warns.
+        It is the one that makes `steps` network calls, by default `sampling.steps`. None is used if another option is
+        given, or if it was tuned for other weights; a `Notice` warns of the latter.
         """
         if not self.presets or not (sampler is None and eta is None and spacing is None):
             return None

@@ -60,7 +60,7 @@ def restore(
         seed: of the noise.
         count: number of samples for each measurement.
         labels: (B,) the class of each image, or -1 for "any"; None is "any" for all.
-        clip: whether each x0 is clipped to [-1, 1], after the measurement is taken into account, and the samples are. A
+        clip: whether the samples and each x0, after the measurement is taken into account, are clipped to [-1, 1]. A
             model with `sampling.clip` = False is never clipped.
         resample: how often each step is taken, see `ddim.edit.Resample`; for a mask.
         batch_size: samples at a time.
