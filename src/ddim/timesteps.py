@@ -95,7 +95,7 @@ def _equal_steps(
     start, end = of(schedule.log_snr[[first, 1]]).tolist()
     values = inverse(torch.linspace(start, end, S, dtype=torch.float64))
     times = schedule.at_log_snr(values.clamp(min=schedule.log_snr[first])).t.flatten()
-    times[0], times[-1] = schedule.times[[first, 1]]  # exactly: the inverse of the log-SNR rounds; the last counts
+    times[0], times[-1] = schedule.times[[first, 1]]  # exactly, as the inverse rounds; a single time is the last
     return torch.cat([before, times])
 
 
