@@ -42,17 +42,20 @@ __all__ = ["NULL", "Denoiser", "Labels"]
 
 
 class Server(Protocol):
-    """What computes the network for `Denoiser.sample`; `str` tells how. See `ddim.backends`."""
+    """What computes the network for `Denoiser.sample`, see `ddim.backends`; `str` gives its name."""
 
     def network(self, model: "Denoiser", batch: int, calls: int | None) -> Callable[..., Tensor]:
-        """Return a function with the arguments and the result of the model's network, for so many calls of a batch."""
+        """Return a function with the arguments and the result of the model's network.
+
+        `batch` is the number of images in a call, and `calls` the expected number of calls; None is any number.
+        """
         ...
 
 
 class Denoiser(nn.Module):
     """A network of x_t and t, whose output becomes a prediction of x0 and eps.
 
-    The methods `sample` and `trajectory` stand in `ddim.drawing`, and `encode` and `decode` in `ddim.inversion`.
+    The methods `sample` and `trajectory` are defined in `ddim.drawing`, `encode` and `decode` in `ddim.inversion`.
 
     Args:
         network: any module: network(x, t) -> (B, C, H, W), or network(x, t, label) for a model with classes;
@@ -71,7 +74,7 @@ class Denoiser(nn.Module):
         null_class: whether the network learns the null class -1, which guidance needs. `fit` sets it to False where
             no label is dropped.
         values: the range and the type of the arrays that the images were; None for pictures. See `ddim.values`.
-        presets: ways to sample with so many network calls that `ddim.tune` found, see `preset`.
+        presets: the best ways to sample that `ddim.tune` found, one for each number of network calls, see `preset`.
         server: what computes the network of `sample`, see `ddim.backends.serve`; None is the network itself.
 
     Raises:
@@ -122,7 +125,7 @@ class Denoiser(nn.Module):
 
     @property
     def image_dtype(self) -> torch.dtype:
-        """Dtype of images on their way: `dtype`, but float32 for a network in half precision, whose steps add up."""
+        """Dtype of x_t in a sampler: `dtype`, but float32 for a network in half precision, as rounding accumulates."""
         return torch.promote_types(self.dtype, torch.float32)
 
     @property
@@ -152,7 +155,7 @@ class Denoiser(nn.Module):
         return self.backend
 
     def _served(self, batch_size: int, calls: int | None, doubled: float = 0.0) -> Callable[..., Tensor]:
-        """Return what computes the network for so many calls, of which a share has twice the batch."""
+        """Return what computes the network for `calls` calls, of which the share `doubled` has twice the batch."""
         if self.server is None:
             return self.network
         if doubled:  # a call of the batch itself costs half of one of twice the batch
@@ -273,17 +276,19 @@ class Denoiser(nn.Module):
     ) -> Preset | None:
         """Return the preset that `sample` takes for these options, None where it takes none.
 
-        It is the one that makes `steps` network calls, by default `sampling.steps`. With another option, or if it was
-        tuned for other weights, none is taken; in the latter case a `Notice` says so.
+        It is the one that makes `steps` network calls, by default `sampling.steps`. None is used if another option is
+        given, or if it was tuned for other weights; a `Notice` warns of the latter.
         """
         if not self.presets or not (sampler is None and eta is None and spacing is None):
             return None
         return find(self.presets, min(self.sampling.steps, self.schedule.N) if steps is None else steps, self.network)
 
     def describe_sampling(self, guided: bool = True, **options: Any) -> str:
-        """Return what `sample` takes for `SamplingOptions`, a sampler by its name, as text: a preset or a sampler.
+        """Return the preset or the sampler that `sample` uses for some options, as text.
 
-        `guided` tells whether the preset's own guidance is used: not where the request names another one.
+        Args:
+            guided: whether the preset's own guidance is used: False if the call names another one.
+            options: see `ddim.sampling.SamplingOptions`; the sampler is a name.
         """
         preset = self.preset(**options)
         return self.sampling.describe(**options, schedule=self.schedule) if preset is None else preset.describe(guided)

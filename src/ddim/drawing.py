@@ -74,8 +74,8 @@ def sample(
     Args:
         model: the model.
         count: number of images, at least 1.
-        steps, sampler, eta, spacing: see `ddim.sampling.SamplingOptions`; None is the model's default. If only the
-            steps are given, or nothing, and the model has a preset of so many network calls, that is used (see
+        steps, sampler, eta, spacing: see `ddim.sampling.SamplingOptions`; None is the model's default. If none of them
+            but the steps is given, and the model has a preset for that number of network calls, it is used (see
             `preset`).
         seed: of the noise, in [0, 2^64).
         first: index of the first image in the seed's sequence of images.
@@ -162,7 +162,7 @@ def trajectory(model: "Denoiser", count: int, **options: Any) -> Iterator[Step]:
         options: of `sample`, without `batch_size`, `progress` and `pixels`. With `grad`, the steps are differentiable.
 
     Raises:
-        UserError: arguments that `sample` refuses, at the call. Weights that are NaN are not looked for.
+        UserError: arguments that `sample` refuses, at the call. Weights that are NaN are not detected.
     """
     request = _Request(model, count, **options)
     with request.computing():
@@ -181,7 +181,7 @@ def trajectory(model: "Denoiser", count: int, **options: Any) -> Iterator[Step]:
 
 
 class _Request:
-    """What a call of `sample` or `trajectory` asks for, checked and completed; see `sample` for the arguments."""
+    """The checked and completed arguments of a call of `sample` or `trajectory`; see `sample` for each."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class _Request:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Within this context the networks are in eval mode, and without gradients unless they are asked for."""
+        """Within this context the networks are in eval mode, and without gradients unless `grad` is set."""
         with ExitStack() as contexts:
             if not self.grad:
                 contexts.enter_context(torch.no_grad())

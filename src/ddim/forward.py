@@ -29,8 +29,7 @@ def start(at: Level, noise: Tensor) -> Tensor:
         at: the first level that the sampler visits, one for the whole batch.
         noise: (B, C, H, W).
     """
-    std = start_std(at)
-    return noise if std == 1 else std * noise
+    return start_std(at) * noise
 
 
 def start_std(at: Level) -> float:
@@ -40,9 +39,10 @@ def start_std(at: Level) -> float:
 
 
 def q_step(x: Tensor, at: Level, to: Level, z: Tensor) -> Tensor:
-    """Return x_t = sqrt(abar_t / abar_s) x_s + sqrt(1 - abar_t / abar_s) z, a draw from q(x_t | x_s) for s < t.
+    """Return x_t = (alpha_t / alpha_s) x_s + std z, a draw from q(x_t | x_s) for s < t; std is `added_noise`.
 
-    For s = t - 1 this is DDPM's chain, sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z (arXiv 2006.11239, Eq. 2).
+    On a schedule that preserves variance this is sqrt(abar_t / abar_s) x_s + sqrt(1 - abar_t / abar_s) z, and for
+    s = t - 1 DDPM's chain, sqrt(1 - beta_t) x_(t-1) + sqrt(beta_t) z (arXiv 2006.11239, Eq. 2).
 
     Args:
         x, z: images at level s and standard normal noise, (B, C, H, W).

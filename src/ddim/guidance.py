@@ -140,7 +140,7 @@ def interval_in_words(interval: Interval | None) -> str:
 
 
 def share(interval: Interval, levels: Sequence[Level]) -> float:
-    """Return the share of the levels that lie in the interval; with none, a `Notice` says so."""
+    """Return the share of the levels that lie in the interval; warn with a `Notice` if it is 0."""
     inside = sum(bool(contains(interval, at)) for at in levels)
     if not inside:
         most, least = (float(at.sigma / at.alpha) for at in (levels[0], levels[-1]))

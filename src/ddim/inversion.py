@@ -36,13 +36,13 @@ def encode(
     conditions: Any = None,
     **options: Unpack[SamplingOptions],
 ) -> Tensor:
-    """Return the noise x_T from which a deterministic sampler makes `x0` (DDIM, section 5.4).
+    """Return the noise x_T, (B, C, H, W), from which a deterministic sampler makes `x0` (DDIM, section 5.4).
 
     The result is exact up to the error of the sampler's steps. It is on the model's device, in its `image_dtype`.
 
     Args:
         model: the model.
-        x0: clean images in [-1, 1], (B, C, H, W) floats.
+        x0: clean images, (B, C, H, W) floats, in [-1, 1] unless the model has `sampling.clip` = False.
         labels: (B,) the class of each image, or -1 for "any"; None is "any" for all. Give the images' own classes
             where you know them, and the same to `decode`: with another label the image does not come back.
         exact: whether to return a code that `decode(code, exact=True)` turns back into `x0` up to rounding, with
@@ -59,7 +59,8 @@ def encode(
             sampler other than DDIM, or what `sample` refuses.
     """
     check_batch(x0, model.shape, "The images")
-    check_range(x0)
+    if model.sampling.clip:  # otherwise the images may have any range, as latents do
+        check_range(x0)
     refine = number("refine", refine, int, 0, 1000)
     if exact and refine:
         raise UserError("exact and refine are two ways to invert; give one of them.")

@@ -11,8 +11,8 @@ class Level(NamedTuple):
 
     Attributes:
         t: time, a real number in [0, T]; 0 is clean.
-        alpha: signal rate. On DDPM's schedules, which preserve variance, it is sqrt(alpha-bar_t).
-        sigma: noise rate. There it is sqrt(1 - alpha-bar_t).
+        alpha: signal rate, at least 0. On a schedule that preserves variance, such as DDPM's, sqrt(alpha-bar_t).
+        sigma: noise rate, at least 0. On such a schedule, sqrt(1 - alpha-bar_t).
 
     All three are float64: either 0-d on the CPU, one level for the whole batch (`alpha * x` then keeps the dtype
     and the device of x), or (B, 1, 1, 1), one level per image, for training and for DDIM's step.

@@ -1,7 +1,7 @@
 """Parameterisations of the network's output: the noise eps, the clean image x0, or a velocity, v or a flow's.
 
-Each determines the other two, as x_t = alpha x_0 + sigma eps. The functions take x_t (B, C, H, W), its level, and
-an output shaped like x_t.
+Each determines x0 and eps, as x_t = alpha x_0 + sigma eps: v and the flow's at every level, eps for alpha > 0, and x0
+for sigma > 0. The functions take x_t (B, C, H, W), its level, and an output shaped like x_t.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def from_eps(x: Tensor, at: Level, eps: Tensor) -> Prediction:
 
 
 def from_x0(x: Tensor, at: Level, x0: Tensor) -> Prediction:
-    """eps = (x_t - alpha x0) / sigma (Eq. 4, solved for eps)."""
+    """eps = (x_t - alpha x0) / sigma (DDIM, Eq. 4, solved for eps)."""
     return Prediction(x0, (x - at.alpha * x0) / at.sigma)
 
 
@@ -34,8 +34,8 @@ def from_v(x: Tensor, at: Level, v: Tensor) -> Prediction:
 def from_flow(x: Tensor, at: Level, u: Tensor) -> Prediction:
     """x0 = (x_t - sigma u) / (alpha + sigma), eps = (x_t + alpha u) / (alpha + sigma), for u = eps - x0.
 
-    On a flow's straight line alpha + sigma = 1, and u is dx/dt (arXiv 2209.03003); the division keeps the formula right
-    on other schedules.
+    On a flow's straight line alpha + sigma = 1, and for T = 1 u is dx/dt (arXiv 2209.03003); the division keeps the
+    formula right on other schedules.
     """
     total = at.alpha + at.sigma
     return Prediction((x - at.sigma * u) / total, (x + at.alpha * u) / total)

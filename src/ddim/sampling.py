@@ -23,7 +23,7 @@ class SamplingOptions(TypedDict, total=False):
     Attributes:
         steps: S, the number of steps, from 1 to T.
         sampler: a name from `ddim.samplers.names()`, or a `Sampler`.
-        eta: noise that the sampler injects: 0 is DDIM, 1 is DDPM, "hat" and "max" see `ddim.samplers.DDIM`.
+        eta: noise that the sampler injects: 0 is DDIM, 1 is DDPM; for "hat" and "max" see `ddim.samplers.DDIM`.
             Given without a sampler, it selects "ddim".
         spacing: a name from `ddim.timesteps.names()`, or a descending list of times in [0, T].
     """
@@ -42,9 +42,9 @@ class Sampling:
         steps, sampler: see `SamplingOptions`; the sampler is a name.
         eta: see `SamplingOptions`; None is the sampler's own default.
         spacing: the name of the spacing for `sampler`; a call with another sampler gets `DEFAULT_SPACING`.
-        times: those that a distilled model was trained at, otherwise empty: for each of its numbers of steps the
-            descending times, without the final 0. They take the place of the spacing, and another number of steps is
-            refused, unless a call gives a sampler, an eta or a spacing.
+        times: of a distilled model, otherwise empty: for each number of steps that it was trained for, the descending
+            times without the final 0. They replace the spacing, and another number of steps is refused, unless a call
+            gives a sampler, an eta or a spacing.
         clip: whether each predicted x0 is clipped to [-1, 1], unless a call turns that off.
 
     Raises:

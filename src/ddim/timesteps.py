@@ -22,7 +22,7 @@ from ddim.schedule import Schedule
 spacings: Registry[Callable[[Schedule, int], Sequence[float] | Tensor]] = Registry("spacing")
 """name -> the function (schedule, S) -> the S times above 0, descending; S is at least 2."""
 
-OF_DIFFUSERS = ("linspace", "leading-offset")  # for models that come from there
+OF_DIFFUSERS = ("linspace", "leading-offset")  # for models that come from diffusers
 
 register = spacings.register
 
@@ -53,7 +53,7 @@ def linspace(schedule: Schedule, S: int) -> Tensor:
 
 @register("leading-offset")
 def leading_offset(schedule: Schedule, S: int) -> Tensor:
-    """t = 2 + i floor(T / S), where that is at most T: `leading` with the steps_offset of 1 of Stable Diffusion."""
+    """t = 2 + i floor(T / S), unless that exceeds T: `leading` with Stable Diffusion's steps_offset of 1."""
     times = [i * (schedule.N // S) for i in reversed(range(S))]
     return schedule.times[[(2 if times[0] + 2 <= schedule.N else 1) + t for t in times]]
 
@@ -89,16 +89,14 @@ def _equal_steps(
 
     If alpha_T = 0, the first step goes from T to the training step before it, and equal steps follow.
     """
-    ends = [schedule.N, 1]
+    first, before = schedule.N, schedule.times[:0]
     if schedule.log_snr[-1].isinf():
-        if S == 2:
-            return schedule.times[ends]
-        ends = [schedule.N - 1, 1]
-    start, end = of(schedule.log_snr[ends])
-    values = inverse(torch.linspace(float(start), float(end), S - (ends[0] < schedule.N), dtype=torch.float64))
-    times = schedule.at_log_snr(values.clamp(min=schedule.log_snr[ends[0]])).t.flatten()
-    times[0], times[-1] = schedule.times[ends]  # exactly: the inverse of the log-SNR rounds
-    return times if ends[0] == schedule.N else torch.cat([schedule.times[-1:], times])
+        first, before, S = schedule.N - 1, schedule.times[-1:], S - 1
+    start, end = of(schedule.log_snr[[first, 1]]).tolist()
+    values = inverse(torch.linspace(start, end, S, dtype=torch.float64))
+    times = schedule.at_log_snr(values.clamp(min=schedule.log_snr[first])).t.flatten()
+    times[0], times[-1] = schedule.times[[first, 1]]  # exactly, as the inverse rounds; a single time is the last
+    return torch.cat([before, times])
 
 
 def timesteps(
@@ -159,5 +157,5 @@ def names() -> list[str]:
 
 
 def compared() -> list[str]:
-    """Return the names of those that tuning and comparisons try: not `OF_DIFFUSERS`, which are close to others."""
+    """Return the names that tuning and comparisons try: all but `OF_DIFFUSERS`, which are close to others."""
     return [name for name in spacings if name not in OF_DIFFUSERS]

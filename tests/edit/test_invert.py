@@ -1,15 +1,17 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+import known
 from ddim import schedule
 from ddim.edit import invert
 from ddim.errors import UserError
-from ddim.samplers import DDIM, DDPM, get, names, trajectory
+from ddim.samplers import DDIM, DDPM, Corrected, get, names, trajectory
 from ddim.timesteps import levels as levels_at
 from ddim.timesteps import timesteps
-from ddim.verify.exact import MIXTURE
+from ddim.verify.exact import MIXTURE, Gaussian
 
 LINEAR = schedule.linear()
 
@@ -78,6 +80,30 @@ def test_images_at_their_own_levels_are_never_evaluated_at_zero(gaussian):
     *_, x = invert(DDIM(), denoise, torch.full((2, 1, 2, 2), 0.4), levels)
     assert called_at == [90, 90]
     assert x.isfinite().all()
+
+
+def test_a_solver_that_shifts_the_times_of_the_network_never_calls_it_at_zero(gaussian):
+    called_at = []
+
+    def denoise(x, at):
+        called_at.append(at.t.item())
+        return gaussian(0.0, 0.3)(x, at)
+
+    levels = levels_at(LINEAR, timesteps(LINEAR, 5))
+    *_, xT = invert(Corrected(DDIM(), shift=0.1), denoise, torch.ones(1, 1, 2, 2, dtype=torch.float64), levels)
+    assert called_at == pytest.approx([200, 220, 440, 660, 880])
+    assert xT.isfinite().all()
+
+
+def test_latents_of_a_model_that_is_never_clipped_are_encoded():
+    data = Gaussian((3.0, -4.0), (0.3, 0.5))
+    x0 = torch.tensor([3.1, -4.2]).reshape(1, 1, 1, 2)
+    model = known.model(data.denoise, LINEAR, (1, 1, 2))
+    with pytest.raises(UserError, match=r"not in \[-1, 1\]"):
+        model.encode(x0, steps=5)
+    model.sampling = replace(model.sampling, clip=False)
+    back = model.decode(model.encode(x0, steps=200, spacing="log-snr"), steps=200, spacing="log-snr")
+    torch.testing.assert_close(back, x0, rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "heun", "unipc", "dpmpp-3m"])

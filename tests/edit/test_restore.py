@@ -1,6 +1,7 @@
 """Restoration with a model: the known stays, noise is an argument, and what does not fit is refused."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from correlated import SCHEDULE, SHAPE, denoise
 import known
 from ddim.edit import Box, Mask, SuperResolution, restore
 from ddim.errors import UserError
+from ddim.predict import from_x0
 
 BOX = Box(SHAPE, 1, 1, 2, 2)
 
@@ -32,6 +34,21 @@ def test_known_pixels_are_returned_untouched(exact, method):
     assert torch.equal(found[..., known], x0[:, None, known].expand(2, 3, -1))
     assert len(found[..., ~known].flatten(2).unique(dim=1).flatten(0, 1)) == 6  # samples differ where nothing is known
     assert float(found.abs().max()) <= 1
+
+
+def test_samples_lie_in_the_range_of_images_unless_clipping_is_off():
+    """The last step of iPNDM extrapolates beyond x0, although each x0 is clipped. Here every pixel is -1 or 1."""
+    black_or_white = known.model(lambda x, at: from_x0(x, at, (at.alpha * x / at.sigma**2).tanh()), SCHEDULE, SHAPE)
+    y = BOX.forward(images().sign())
+
+    def furthest():
+        return float(
+            restore(black_or_white, y, BOX, method="ddnm", sampler="ipndm", steps=6, progress=False).abs().max()
+        )
+
+    assert furthest() == 1
+    black_or_white.sampling = replace(black_or_white.sampling, clip=False)
+    assert furthest() > 1
 
 
 def test_a_sample_does_not_depend_on_its_batch(exact):

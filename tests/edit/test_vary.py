@@ -1,5 +1,6 @@
 """Variations and blends: how much of an image they keep, in closed form, and what is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,29 @@ def test_what_is_kept_of_an_image_is_what_the_flow_keeps(exact, strength):
     torch.testing.assert_close(found[0, 0, 0, 0], expected, rtol=5e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("strength", "steps", "taken"), [(0.28, 25, 7), (0.07, 100, 7), (0.29, 25, 8), (1e-9, 10, 1), (1.0, 10, 10)]
+)
+def test_the_share_of_the_steps_is_rounded_up(strength, steps, taken):
+    """0.28 of 25 steps are 7, although 0.28 * 25 > 7 in floating point."""
+    times = []
+
+    def denoise(x, at):
+        times.append(at.t)
+        return DATA.denoise(x, at)
+
+    vary(known.model(denoise, SCHEDULE, SHAPE), pixels(0.5, 0.4), strength, steps=steps, sampler="ddim")
+    assert len(times) == taken
+
+
+def test_a_model_of_latents_is_never_clipped():
+    data = Gaussian((3.0, -4.0), (0.3, 0.5))
+    latents = known.model(data.denoise, SCHEDULE, SHAPE)
+    latents.sampling = replace(latents.sampling, clip=False)
+    found = vary(latents, pixels(3.1, -4.2), 0.3, steps=10)
+    torch.testing.assert_close(found[:, 0], pixels(3.1, -4.2), rtol=0, atol=1.0)
+
+
 def test_variations_differ_by_their_noise_alone(exact):
     found = vary(exact, pixels(0.5, 0.4), 0.5, count=3, **OPTIONS)
     assert found.shape == (1, 3, *SHAPE)
@@ -71,7 +95,8 @@ def test_a_collage_takes_the_second_image_where_the_mask_is_one(exact):
         ({"mask": torch.ones(1, 2), "weight": 0.2}, "two ways to blend"),
         ({"strength": 0.0}, "changes nothing"),
         ({"labels": [0, 1]}, "1 classes, one for each"),
-        ({"first": torch.zeros(1, 1, 2, 2), "second": torch.zeros(1, 1, 2, 2)}, "must be floats"),
+        ({"first": torch.zeros(1, 1, 2, 2), "second": torch.zeros(1, 1, 2, 2)}, "must be a float tensor"),
+        ({"first": pixels(float("nan"), 0.0)}, "must be finite"),
     ],
 )
 def test_what_cannot_be_blended_is_refused(exact, changed, said):

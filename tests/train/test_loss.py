@@ -73,6 +73,8 @@ def test_the_end_of_a_schedule_without_signal_is_finite():
     for weighting in ("min-snr", "soft-min-snr"):
         assert weight(weighting, "v", end).item() == 0
         assert weight(weighting, "eps", end).item() == 1
+    for predicts in ("x0", "v", "flow"):  # x0 has the weight SNR + 4 = 4, and each of these is then an error in x0
+        assert weight("edm", predicts, end).item() == 4
 
 
 def test_an_unknown_weighting(at):

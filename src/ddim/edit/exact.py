@@ -58,7 +58,7 @@ class OBELM(Sampler):
 
 
 class Implicit(Sampler):
-    """DDIM's step, solved for its start: the step towards noise that a step of DDIM undoes (DDIM, Eq. 14).
+    """DDIM's step, solved for its start: the step towards noise that a step of DDIM undoes (DDIM, Eq. 13).
 
         x_t = (alpha_t / alpha_s) (x_s - sigma_s eps(x_t, t)) + sigma_t eps(x_t, t)
 
@@ -92,7 +92,7 @@ def encode_exactly(
     `decode_exactly` returns the images up to rounding, in float64 to 1e-13 or so.
 
     Raises:
-        UserError: another sampler than DDIM with eta = 0, which stands for the default, or a level with alpha = 0.
+        UserError: another sampler than DDIM with eta = 0, the default, or a level with alpha = 0.
     """
     check_plain(sampler, "Exact inversion is O-BELM's")
     states = x0, x0

@@ -13,7 +13,7 @@ from ddim.schedule import Schedule
 def invert(
     sampler: Sampler, denoise: Denoise, x0: Tensor, levels: Sequence[Level], schedule: Schedule | None = None
 ) -> Iterator[Tensor]:
-    """Step from clean images to noise, with the step of Eq. 14 in the other direction.
+    """Step from clean images to noise: the sampler's step with the levels in reverse order, DDIM's Eq. 13 backwards.
 
     Args:
         sampler: a deterministic one.
@@ -30,10 +30,12 @@ def invert(
     """
     if sampler.stochastic:
         raise UserError(f"{sampler} injects noise and cannot be inverted; use a deterministic one such as DDIM(eta=0).")
-    clean, first = levels[-1], levels[-2]
+    first = levels[-2]
 
     def never_at_zero(x: Tensor, at: Level) -> Prediction:
-        # The network was not trained at t = 0. There x0 is the image itself, and eps that of the first noisy level.
-        return Prediction(x, denoise(x, first).eps) if at.t is clean.t else denoise(x, at)
+        if at.t.any():
+            return denoise(x, at)
+        # The network was not trained at t = 0. There x0 is the image itself; take eps at the first noisy level.
+        return Prediction(x, denoise(x, first).eps)
 
     return trajectory(sampler, never_at_zero, x0, levels[::-1], schedule=schedule)

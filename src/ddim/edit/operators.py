@@ -1,4 +1,4 @@
-"""Linear measurements y = A x + noise of images: masks, lower resolution, blur, grey, and any linear map of yours."""
+"""Linear measurements y = A x + noise of images: masks, lower resolution, blur, grey, and any other linear map."""
 
 import math
 from abc import ABC, abstractmethod
@@ -37,7 +37,7 @@ class Operator(ABC):
             ridge: at least 0, one number or (B, 1, 1, 1); 0 gives the pseudo-inverse.
         """
         shift = per_image(ridge, y)
-        iterations = min(y[0].numel() + 5, 100)  # as many as unknowns are enough but for rounding
+        iterations = min(y[0].numel() + 5, 100)  # without rounding, one for each unknown is enough
         return conjugate_gradients(lambda v: self.forward(self.adjoint(v)) + shift * v, y, iterations)
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:

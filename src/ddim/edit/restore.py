@@ -60,7 +60,8 @@ def restore(
         seed: of the noise.
         count: number of samples for each measurement.
         labels: (B,) the class of each image, or -1 for "any"; None is "any" for all.
-        clip: whether each x0 is clipped to [-1, 1], after the measurement is taken into account.
+        clip: whether the samples and each x0, after the measurement is taken into account, are clipped to [-1, 1]. A
+            model with `sampling.clip` = False is never clipped.
         resample: how often each step is taken, see `ddim.edit.Resample`; for a mask.
         batch_size: samples at a time.
         progress: whether to show a progress bar.
@@ -85,6 +86,7 @@ def restore(
         raise UserError(f"labels must be {len(y)} classes, one for each measurement; got {tuple(labels.shape)}.")
     vectors = check_vectors(model, conditions, len(y))
     warn_of_student(model, "restoring images")
+    clip = clip and model.sampling.clip
     methods[method]  # refuses an unknown name before anything is drawn
     total, samples = len(y) * count, []
     with (
@@ -101,12 +103,12 @@ def restore(
             label, vector = (None if one is None else one[(rows // count).to(one.device)] for one in (labels, vectors))
             prior = model.denoise(label, clip=False, conditions=vector)
             denoise = posterior(prior, given, operator, noise_std, method, **options)
-            denoise = clip_x0(denoise) if clip and model.sampling.clip else denoise
+            denoise = clip_x0(denoise) if clip else denoise
             for x in trajectory(solver, denoise, xT, levels, noise, model.schedule):  # noqa: B007
                 steps_bar.update()
             if not x.isfinite().all():
                 raise UserError("The samples are NaN: the weights are broken, or the operator is; check both.")
-            samples.append(x.float().cpu())
+            samples.append((x.clamp(-1, 1) if clip else x).float().cpu())  # a multistep solver may extrapolate
     found = torch.cat(samples).reshape(len(y), count, *model.shape)
     if isinstance(operator, Mask) and not noise_std:
         known = operator.mask.expand(model.shape)

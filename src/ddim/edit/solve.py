@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 Map = Callable[[Tensor], Tensor]  # linear, (B, ...) -> (B, ...)
-ENOUGH = 1e-12  # norm of a residual relative to that of b
+TOLERANCE = 1e-12  # norm of a residual relative to that of b
 
 
 def conjugate_gradients(product: Map, b: Tensor, iterations: int, inverse: Map | None = None) -> Tensor:
@@ -26,18 +26,18 @@ def conjugate_gradients(product: Map, b: Tensor, iterations: int, inverse: Map |
     v = best = torch.zeros_like(b)
     r, p = b, inverse(b)
     rz, smallest = _dot(r, p), _dot(r, r)
-    enough = ENOUGH**2 * smallest
+    negligible = TOLERANCE**2 * smallest
     for _ in range(iterations):
         q = product(p)
         curvature = _dot(p, q)
-        going = (curvature > 0) & (rz > 0) & (_dot(r, r) > enough)
-        step = torch.where(going, rz / torch.where(going, curvature, 1), 0)
+        active = (curvature > 0) & (rz > 0) & (_dot(r, r) > negligible)
+        step = torch.where(active, rz / torch.where(active, curvature, 1), 0)
         v, r = v + step * p, r - step * q
         z, rr = inverse(r), _dot(r, r)
         better = rr < smallest
         best, smallest = torch.where(better, v, best), torch.where(better, rr, smallest)
         before, rz = rz, _dot(r, z)
-        p = z + torch.where(going, rz / torch.where(going, before, 1), 0) * p
+        p = z + torch.where(active, rz / torch.where(active, before, 1), 0) * p
     return best
 
 

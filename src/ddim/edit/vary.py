@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddim.contract import check_vectors, warn_of_student
+from ddim.contract import check_batch, check_finite, check_vectors, warn_of_student
 from ddim.device import evaluating
 from ddim.edit.operators import Mask
 from ddim.errors import UserError, number
@@ -40,8 +40,8 @@ def vary(
     Args:
         model: on the device to use.
         x0: clean images in [-1, 1], (B, C, H, W).
-        strength: share of the steps that are taken, above 0 and at most 1. Near 0 only details change. At 1 the image
-            is forgotten, except for the signal that is left at t = T.
+        strength: share of the steps that are taken, above 0 and at most 1; their number is rounded up. Near 0 only
+            details change. At 1 the image is forgotten, except for the signal that is left at t = T.
         seed, count, clip: as for `ddim.edit.restore`.
         labels: (B,) the class of each variation, or -1 for "any"; None is "any" for all.
         guidance: weight of classifier-free guidance; 1 is the model itself.
@@ -49,24 +49,22 @@ def vary(
         options: steps, sampler, eta and spacing, see `ddim.sampling.SamplingOptions`. No preset is used.
 
     Raises:
-        UserError: a strength out of range, images of another shape, or what `ddim.Denoiser.sample` refuses.
+        UserError: a strength out of range, images of another shape or that are not finite, or what
+            `ddim.Denoiser.sample` refuses.
     """
     strength = number("The strength", strength, float, 0, 1, "a number above 0 and at most 1")
     count = number("count", count, int, 1)
     if not strength:
         raise UserError("The strength must be a number above 0 and at most 1; got 0, which changes nothing.")
-    if not isinstance(x0, Tensor) or x0.shape[1:] != model.shape or not x0.is_floating_point() or not len(x0):
-        given = tuple(x0.shape) if isinstance(x0, Tensor) else type(x0).__name__
-        raise UserError(
-            f"The images must be floats in [-1, 1] of shape (B, {', '.join(map(str, model.shape))}); got {given}."
-        )
+    check_batch(x0, model.shape, "The images")
     labels = None if labels is None else torch.as_tensor(labels)
     if labels is not None and labels.shape != (len(x0),):
         raise UserError(f"labels must be {len(x0)} classes, one for each image; got {tuple(labels.shape)}.")
     vectors = check_vectors(model, conditions, len(x0))
     warn_of_student(model, "varying images")
     sampler, levels = model.sampling.resolve(model.schedule, **options)
-    levels = levels[-1 - math.ceil(strength * (len(levels) - 1)) :]
+    taken = max(1, math.ceil(strength * (len(levels) - 1) - 1e-9))  # 0.28 * 25 is 7.000000000000001
+    levels = levels[-1 - taken :]
     noise = ImageNoise(seed, range(len(x0) * count))
     start = x0.to(model.device, model.image_dtype).repeat_interleave(count, 0)
     label, vector = (None if one is None else one.repeat_interleave(count, 0) for one in (labels, vectors))
@@ -74,9 +72,7 @@ def vary(
     with evaluating(model.network):
         x = q_sample(start, levels[0], noise(start))
         *_, x = trajectory(sampler, denoise, x, levels, noise, model.schedule)
-    if not x.isfinite().all():
-        raise UserError("The variations are NaN: the model's weights are broken; train it or copy it again.")
-    x = x.clamp(-1, 1) if clip else x
+    x = check_finite(x.clamp(-1, 1) if clip and model.sampling.clip else x)
     return x.float().cpu().reshape(len(x0), count, *model.shape)
 
 

@@ -20,8 +20,11 @@ class PlainUNet(nn.Module):
         channels: number of channels of the image.
         widths: channels of each stage. The resolution is halved between two stages, rounded up.
         classes: number of classes, or None for a network without labels.
-        augmentation: length of the vector that tells of an image's augmentation; 0 is a network that is not told.
+        augmentation: length of the vector that describes an image's augmentation; 0 is a network without one.
         conditions: length of the vector that describes an image; 0 is a network without one.
+
+    Raises:
+        UserError: widths that are not whole numbers or out of range.
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {

@@ -28,8 +28,11 @@ class UNet(nn.Module):
             CPU convolves faster but normalises several groups slowly.
         scale_shift: whether the embedding scales and shifts the channels of each residual block, or is added to them.
         classes: number of classes, or None for a network without labels.
-        augmentation: length of the vector that tells of an image's augmentation; 0 is a network that is not told.
+        augmentation: length of the vector that describes an image's augmentation; 0 is a network without one.
         conditions: length of the vector that describes an image; 0 is a network without one.
+
+    Raises:
+        UserError: widths, blocks, a fold or groups that are not whole numbers or out of range.
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {

@@ -26,7 +26,7 @@ class Sampler(ABC):
 
     order: int = 1  # of convergence: the error at the end falls as S^-order
     stochastic: bool = False  # whether `step` draws noise
-    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # other options that `ddim verify` proves too
+    variants: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # other options that `ddim verify` checks too
 
     def calls(self, levels: Sequence[Level]) -> int:
         """Return the exact number of network calls along `levels`; by default one per step."""

@@ -1,4 +1,4 @@
-"""Another solver with small corrections, which tuning finds for one network (GS, arXiv 2510.17699)."""
+"""A solver with small corrections, which tuning finds for one network (GS, arXiv 2510.17699)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,7 +19,7 @@ class CorrectedState(NamedTuple):
 
     base: State
     scales: list[float]  # alpha_s (1 - e^-h) of each step
-    latest: float  # the largest time of the trajectory, above which the network is not asked
+    latest: float  # the largest time of the trajectory; the network is not called above it
     n: int = 0  # index of the next step
     x0: Tensor | None = None  # predicted at the start of the previous step
 
@@ -30,14 +30,14 @@ class Corrected(Sampler):
         x_s = base(x_t) + alpha_s (1 - e^-h) (a_n x0_n + b_n (x0_n - x0_(n-1)))
 
     With h = lambda_s - lambda_t, alpha_s (1 - e^-h) is the weight of x0_n in DDIM's step. So a_n changes the weight of
-    the latest prediction, and b_n how far the step extrapolates; b_0 has no effect. The network is asked at the time
-    (1 + shift) t, at most the first time of the trajectory, while alpha and sigma stay those of t (Eq. 18).
+    the latest prediction, and b_n how far the step extrapolates; b_0 has no effect. The network is called at the
+    time (1 + shift) t, at most the first time of the trajectory, while alpha and sigma stay those of t (Eq. 18).
 
     Without a shift and corrections, or with zeros, a step is the base solver's, bit for bit.
 
     Args:
         base: the solver that is corrected. A solver that corrects its previous step (UniC) replaces the image there,
-            and so keeps of a correction only what the network saw of it.
+            so that a correction acts only through the prediction at the corrected image.
         shift: in [-0.5, 0.5].
         corrections: a_n, or a_n and b_n, for each step; none for no corrections.
 
@@ -54,7 +54,9 @@ class Corrected(Sampler):
             tuple(number("A correction", value, float, -1, 1) for value in step) for step in corrections
         )
         if any(len(step) not in (1, 2) for step in self.corrections):
-            raise UserError("A step has one or two corrections, a_n and b_n; give so many for each step, or none.")
+            raise UserError(
+                "A step has one or two corrections, a_n and b_n; give a list of them for each step, or no list."
+            )
 
     def calls(self, levels: Sequence[Level]) -> int:
         return self.base.calls(levels)
@@ -78,14 +80,14 @@ class Corrected(Sampler):
         """x_s = base(x_t) + alpha_s (1 - e^-h) (a_n x0_n + b_n (x0_n - x0_(n-1)))."""
         predicted: list[Tensor] = []
 
-        def asked(x: Tensor, level: Level) -> Prediction:
+        def shifted(x: Tensor, level: Level) -> Prediction:
             if self.shift:
                 level = level._replace(t=((1 + self.shift) * level.t).clamp(max=state.latest))
             prediction = denoise(x, level)
             predicted.append(prediction.x0)
             return prediction
 
-        x, base = self.base.step(asked, x, at, to, state.base, noise)
+        x, base = self.base.step(shifted, x, at, to, state.base, noise)
         x0 = predicted[0]  # at the start of the step
         if self.corrections:
             a, *b = self.corrections[state.n]

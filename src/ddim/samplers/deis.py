@@ -29,7 +29,8 @@ class DEIS(Exponential):
 
     where P is the polynomial in tau through the latest eps_theta. One call per step, deterministic. The second step
     corrects the first at no extra call; otherwise the method would be second order overall. The integral is a Gauss
-    quadrature over each interval between two training steps. For 10 to 20 calls on spacings with many times near 0.
+    quadrature over each interval between two training steps. Use it for 10 to 20 calls, on spacings with many times
+    near 0.
 
     Args:
         nodes: number of predictions that the polynomial passes through, 1 to 4: the paper's tAB3 has 4.

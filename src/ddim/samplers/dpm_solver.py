@@ -21,8 +21,8 @@ class DPM2(DPMSolver):
         u   = (alpha_m / alpha_t) x_t - sigma_m (e^(h/2) - 1) eps(x_t, t)      m: the middle of lambda
         x_s = (alpha_s / alpha_t) x_t - sigma_s (e^h - 1) eps(u, m)
 
-    Two calls per step, one in the step to t = 0; deterministic, second order. For 20 calls and more where a method
-    without memory is needed, e.g. because something else changes the image between steps.
+    Two calls per step, one in the step to t = 0; deterministic, second order. Use it for 20 calls and more where a
+    method without memory is needed, e.g. because something else changes the image between steps.
     """
 
     space = "eps"
@@ -42,7 +42,7 @@ class DPM3(DPMSolver):
         u_2 = DDIM to lambda_t + r_2 h - sigma (r_2 / r_1) r_2 h phi_2(r_2 h) D_1,  D_2 = eps(u_2) - eps(x_t)
         x_s = DDIM to s - (sigma_s / r_2) h phi_2(h) D_2
 
-    Three calls per step, one in the step to t = 0; deterministic, third order. For 30 calls and more.
+    Three calls per step, one in the step to t = 0; deterministic, third order. Use it for 30 calls and more.
     """
 
     space = "eps"
@@ -65,8 +65,8 @@ class DPMpp2S(DPMSolver):
         u   = (sigma_m / sigma_t) x_t + alpha_m (1 - e^(-h/2)) x0(x_t, t)      m: the middle of lambda
         x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) x0(u, m)
 
-    Two calls per step, one in the step to t = 0; deterministic, second order. Like DPM2, but more stable under
-    strong guidance.
+    Two calls per step, one in the step to t = 0; deterministic, second order. It is used like DPM2, and is more
+    stable under strong guidance.
     """
 
     space = "x0"

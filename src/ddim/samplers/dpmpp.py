@@ -37,7 +37,7 @@ class DPMpp2M(Exponential):
     def update(self, levels: Sequence[FloatLevel], n: int) -> Update:
         at, to = levels[n], levels[n + 1]
         shrink = _shrink(at, to)  # e^-h
-        eta = self.eta if to.rho < at.rho else 0.0  # towards more noise, there is none to replace
+        eta = self.eta if to.rho < at.rho else 0.0  # a step towards more noise has no noise to replace
         history = tuple(_half_slope(at, to, before, shrink ** (1 + eta)) for before in self.history(levels, n))
         std = to.sigma * max(0.0, 1 - shrink ** (2 * eta)) ** 0.5
         return Update(to, to.sigma * shrink**eta, history=history, std=std if self.stochastic else None)
@@ -52,7 +52,7 @@ class DPMpp3M(Exponential):
     One call per step, deterministic. The published code has h^3 phi_3(-h) x0'' / 2, although its second difference
     is already halved; that leaves it at second order, as a test shows. A first step of first order would also limit
     the trajectory to second order: the second step first corrects it, at no extra call (UniC, arXiv 2302.04867). In
-    other words, this is UniPC with p = 3 and its corrector in the first step alone. For 15 calls and more.
+    other words, this is UniPC with p = 3 and its corrector in the first step alone. Use it for 15 calls and more.
 
     Args:
         corrected: whether the first step is corrected.
@@ -78,7 +78,7 @@ class DPMpp3M(Exponential):
 def DPMpp2MSDE(eta: float = 1.0) -> DPMpp2M:
     """Return SDE-DPM-Solver++(2M) (arXiv 2211.01095): DPM-Solver++(2M) with noise, one call per step.
 
-    For more than about 25 calls; the noise removes errors that the network made earlier.
+    Use it for more than about 25 calls; the noise removes errors that the network made earlier.
 
     Args:
         eta: how much noise is injected; 1 is the paper's.

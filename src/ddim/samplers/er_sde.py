@@ -19,12 +19,12 @@ class ERSDE(Multistep):
 
     In x / alpha and rho = sigma / alpha, with the noise scale phi = rho (e^(rho^0.3) + 10), the paper's SDE 5:
 
-        x_s = q x_t + (1 - q) x0 + sum_k int phi_s phi' / phi^2 (rho - rho_t)^k / k! d rho x0^(k) + std z,
-        q = phi_s / phi_t,  std^2 = rho_s^2 - (q rho_t)^2
+        x_s = q x_t + (1 - q) x0 + sum_(k > 0) x0^(k) int phi_s phi' / phi^2 (rho - rho_t)^k / k! d rho + std z,
+        q = phi_s / phi_t,  std^2 = rho_s^2 - (q rho_t)^2,  the integral from rho_s to rho_t
 
     One call per step, stochastic, second order. The derivatives x0^(k) are those of the polynomial through the
     latest predictions, and the integrals are Gauss quadratures. The published code takes the difference of the last
-    two predictions for x0' and sums of 100 terms: the same with 2 nodes, up to the sums. For 20 to 50 calls.
+    two predictions for x0' and sums of 100 terms: the same with 2 nodes, up to the sums. Use it for 20 to 50 calls.
 
     Args:
         nodes: number of predictions that the polynomial passes through, 1 to 3: the paper's order.
@@ -65,7 +65,7 @@ class ERSDE(Multistep):
 
     def update(self, levels: Sequence[FloatLevel], n: int) -> Update:
         at, to = levels[n], levels[n + 1]
-        if to.rho >= at.rho:  # towards more noise, there is none to replace
+        if to.rho >= at.rho:  # a step towards more noise has no noise to replace
             return Update(to, to.sigma, std=0.0)
         kept = self.phi_ratio(to.rho, at.rho) * at.rho / to.rho if at.alpha > 0 and to.sigma > 0 else 0.0
         others = self.history(levels, n)

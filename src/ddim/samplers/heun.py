@@ -15,13 +15,13 @@ class Heun(Singlestep):
 
         x_s = DDIM(x_t, (eps(x_t, t) + eps(DDIM(x_t), s)) / 2)    (Algorithm 1)
 
-    Two calls per step, one in the step to t = 0; second order. Deterministic without churn. With churn (Algorithm
-    2), each step first adds noise up to rho_hat = (1 + gamma) rho, where gamma = min(S_churn / S, sqrt(2) - 1):
-    stochastic, and the schedule is required. For 30 calls and more; churn for hundreds.
+    Two calls per step, one in the step to t = 0; second order, deterministic without churn. With churn (Algorithm 2),
+    each step first adds noise up to rho_hat = (1 + gamma) rho, where gamma = min(S_churn / S, sqrt(2) - 1); the method
+    is then stochastic and requires the schedule. Use it for 30 calls and more, and churn for hundreds.
 
     Args:
         churn: S_churn, at least 0.
-        churn_from, churn_to: noise is added where rho lies between these, S_tmax and S_tmin.
+        churn_from, churn_to: S_tmax and S_tmin; noise is added where churn_to <= rho <= churn_from.
         churn_std: standard deviation of the added noise, S_noise, at least 0.
 
     Raises:
@@ -67,6 +67,3 @@ class Heun(Singlestep):
             return none
         scale = hat.alpha / at.alpha
         return Churn(hat, scale, self.churn_std * max(0.0, hat.sigma**2 - (scale * at.sigma) ** 2) ** 0.5)
-
-    def __repr__(self) -> str:
-        return f"Heun(churn={self.churn!r})"

@@ -30,7 +30,7 @@ class Multistep(Planned):
 
     @abstractmethod
     def moments(self, at: FloatLevel, to: FloatLevel, count: int) -> list[float]:
-        """Return the integrals of u, u^2, ... u^count over the step, where u is 0 at its start and 1 at its end."""
+        """Return the integrals of u, ..., u^count times the solver's kernel over the step, from u = 0 to u = 1."""
 
     def weights(self, at: FloatLevel, to: FloatLevel, others: Sequence[FloatLevel]) -> tuple[float, ...]:
         """Return the w_j of w_j (y_j - y), for predictions y_j at `others` and y at `at`."""

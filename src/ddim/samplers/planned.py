@@ -247,7 +247,7 @@ def eps_coefficient(at: FloatLevel, to: FloatLevel) -> float:
 
 
 def implied(levels: Sequence[FloatLevel]) -> Schedule | None:
-    """Return the schedule that levels tell themselves: EDM's or a flow's, whose time is sigma; None for others."""
+    """Return the schedule of levels whose time is sigma: EDM's or a flow's; None for other levels."""
     sigmas = [level.sigma for level in levels if level.sigma > 0]
     if not sigmas or not all(math.isclose(level.t, level.sigma, rel_tol=1e-9) for level in levels):
         return None
@@ -260,8 +260,8 @@ def required(schedule: Schedule | None, sampler: object) -> Schedule:
     """Return `schedule`; refuse None, for a solver that calls the network between the given levels."""
     if schedule is None:
         raise UserError(
-            f"{sampler} evaluates the network between the given levels, which takes the schedule: these are not those "
-            "of ddim.schedule.edm or flow; give `trajectory` its `schedule`."
+            f"{sampler} calls the network between the given levels and needs their schedule, which only the levels of "
+            "ddim.schedule.edm and flow determine; give `trajectory` its `schedule`."
         )
     return schedule
 

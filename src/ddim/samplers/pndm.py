@@ -15,7 +15,7 @@ SHORT = 5
 
 
 class LinearMultistep(Planned):
-    """The linear multistep part, which all methods of the family share, with a start of their own.
+    """The linear multistep part, which all methods of the family share; their first steps differ.
 
     eps' = (55 eps_n - 59 eps_(n-1) + 37 eps_(n-2) - 9 eps_(n-3)) / 24,  x_s = DDIM(x_t, eps')    (PNDM, Eq. 12)
 
@@ -36,7 +36,7 @@ class LinearMultistep(Planned):
         return Step(at, ddim_update(to)._replace(history=tuple(eps_coefficient(at, to) * w for w in weights)))
 
     def start(self, at: FloatLevel, to: FloatLevel, schedule: Schedule | None) -> Step:
-        """Return a first step, which has `inner_calls`."""
+        """Return one of the first steps, which call the network several times (`inner_calls`)."""
         raise NotImplementedError
 
 
@@ -46,8 +46,8 @@ class PLMS(LinearMultistep):
 
         eps' = (eps(x_t, t) + eps(DDIM(x_t), s)) / 2 in the first step, then Eq. 12
 
-    Two calls in the first step, one in each other step; deterministic, second order. For 20 calls and more on
-    evenly spaced times.
+    Two calls in the first step, one in each other step; deterministic, second order. Use it for 20 calls and more
+    on evenly spaced times.
     """
 
     def start(self, at: FloatLevel, to: FloatLevel, schedule: Schedule | None) -> Step:
@@ -65,7 +65,8 @@ class PNDM(LinearMultistep):
         eps' = (eps_1 + 2 eps_2 + 2 eps_3 + eps_4) / 6, x_s = DDIM(x_t, eps')    (Eq. 13), then Eq. 12
 
     where eps_2 and eps_3 are predicted at the mean of the two times. Four calls in each of the first three steps,
-    one in each other step; deterministic, second order. For 50 calls and more; with fewer, the start takes most.
+    one in each other step; deterministic, second order. Use it for 50 calls and more; with fewer, the first
+    three steps take most of them.
     """
 
     def start(self, at: FloatLevel, to: FloatLevel, schedule: Schedule | None) -> Step:
@@ -87,5 +88,5 @@ class PNDM(LinearMultistep):
 class IPNDM(LinearMultistep):
     """PNDM's linear multistep with lower orders at the start: "improved PNDM" (arXiv 2204.13902).
 
-    One call per step, deterministic, second order. For about 10 to 20 calls on evenly spaced times.
+    One call per step, deterministic, second order. Use it for about 10 to 20 calls on evenly spaced times.
     """

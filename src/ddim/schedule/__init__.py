@@ -2,8 +2,8 @@
 
 There are two ways to make one. `from_betas` takes DDPM's T numbers beta_1 ... beta_T (arXiv 2006.11239, section 2):
 alpha-bar_t = (1 - beta_1) ... (1 - beta_t), alpha-bar_0 = 1, and between two integers the log-SNR is interpolated.
-`from_log_snr` takes a formula for the log-SNR. Both have alpha^2 + sigma^2 = 1. `edm` and `flow` have not: their time
-is the noise rate sigma itself.
+`from_log_snr` takes a formula for the log-SNR. Both have alpha^2 + sigma^2 = 1. `edm` and `flow` do not: their time is
+the noise rate sigma itself.
 """
 
 from ddim.schedule.base import LONGEST, Schedule, from_config, get, names, register, schedules

@@ -1,7 +1,6 @@
 """Schedules from DDPM's betas, exact at the integers, and the named ones of that kind."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,11 +15,11 @@ class BetaSchedule(Schedule):
 
     T: int
 
-    def __init__(self, betas: Tensor | list[float], config: dict[str, Any] | None = None) -> None:
+    def __init__(self, betas: Tensor | list[float]) -> None:
         betas = torch.as_tensor(betas, dtype=torch.float64)
         if betas.ndim != 1 or len(betas) == 0 or not ((betas > 0) & (betas <= 1)).all() or (betas[:-1] == 1).any():
             raise UserError("The betas of a schedule must be T numbers in (0, 1), of which only the last may be 1.")
-        self.config = config or {"name": "betas", "betas": betas.tolist()}
+        self.config = {"name": "betas", "betas": betas.tolist()}
         self.T = len(betas)
         self.times = torch.arange(self.T + 1, dtype=torch.float64)
         self.betas = torch.cat([betas.new_zeros(1), betas])
@@ -58,14 +57,14 @@ class BetaSchedule(Schedule):
 def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
     """Return DDPM's schedule and DDIM's: beta rises linearly (arXiv 2006.11239, section 4).
 
-    T is the number of training steps; `beta_start` and `beta_end` are beta_1 and beta_T, in (0, 1).
+    T is the number of training steps; `beta_start` and `beta_end` are beta_1 and beta_T, in (0, 1), else a `UserError`.
     """
     return from_betas(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
 
 
 @register("scaled-linear")
 def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Schedule:
-    """Return Stable Diffusion's schedule: sqrt(beta) rises linearly (arXiv 2112.10752)."""
+    """Return Stable Diffusion's schedule: sqrt(beta) rises linearly (arXiv 2112.10752). Arguments as for `linear`."""
     return from_betas(torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2)
 
 

@@ -116,11 +116,14 @@ class Flow(FormulaSchedule):
 
 @register("vp-sde")
 def vp_sde(T: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
-    """Return DDPM's linear schedule as the variance preserving SDE has it: a formula, smooth in the real time t.
+    """Return the schedule of the variance preserving SDE: DDPM's linear one as a formula, smooth in the real time t.
 
     log alpha-bar_t = -(beta_max - beta_min) u^2 / 2 - beta_min u, where u = t / T (arXiv 2011.13456, Eq. 33).
 
-    The rates at t = 0 and t = T, 0 < beta_min < beta_max, are T times the variance of a step there.
+    Args:
+        T: number of training steps; time runs from 0 to T.
+        beta_min, beta_max: the rates beta(u) of the SDE at u = 0 and u = 1, 0 < beta_min < beta_max: about T times the
+            first and the last beta of DDPM's chain.
     """
     rise = beta_max - beta_min
 

@@ -146,14 +146,14 @@ class Update:
         `left` is the share of the training that is left before it, in (0, 1].
         """
         state, plan = self.state, self.plan
+        rate = state.rate * plan.learning_rate
         for group in state.optimizer.param_groups:
-            group["lr"] = state.rate * plan.learning_rate * plan.learning_rate_factor(step, left)
+            group["lr"] = rate * plan.learning_rate_factor(step, left)
         (loss,) = self.distributed.sum(self._gradient(step))
         state.scaler.unscale_(state.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, plan.clip).item()
-        overflow = state.scaler.is_enabled() and not math.isfinite(norm) and state.scaler.get_scale() > 1
         # fp16 overflows at times: the scaler skips that update
-        rate = state.rate * plan.learning_rate
+        overflow = state.scaler.is_enabled() and not math.isfinite(norm) and state.scaler.get_scale() > 1
         state.guard.check(step, loss, 0.0 if overflow else norm, rate, self.precision)
         state.scaler.step(state.optimizer)
         state.scaler.update()

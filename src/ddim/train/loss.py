@@ -27,11 +27,18 @@ MAX_IMAGES = 320  # 32 in each part
 weightings: Registry[Weighting] = Registry("weighting")
 register = weightings.register
 
-_eps_error: dict[str, Callable[[Tensor], Tensor]] = {  # ||eps - eps_theta||^2 over the square error of the output
+# Ratios of square errors at a given x_t. Those of v are for schedules that preserve variance.
+_eps_error: dict[str, Callable[[Tensor], Tensor]] = {  # ||eps - eps_theta||^2 over that of the output
     "eps": torch.ones_like,
     "x0": lambda snr: snr,
     "v": lambda snr: snr / (1 + snr),
     "flow": lambda snr: (snr.sqrt() / (1 + snr.sqrt())).square(),
+}
+_output_error: dict[str, Callable[[Tensor], Tensor]] = {  # that of the output over ||x0 - x0_theta||^2
+    "eps": lambda snr: snr,
+    "x0": torch.ones_like,
+    "v": lambda snr: snr + 1,
+    "flow": lambda snr: (1 + snr.sqrt()).square(),
 }
 
 
@@ -60,9 +67,7 @@ def clipped(snr: Tensor, predicts: str) -> Tensor:
     For eps this is min-snr. For v the weight is min(1, gamma / (SNR + 1)): the noisiest levels, which decide what an
     image shows, count in full.
     """
-    # The square error of the output over ||x0 - x0_theta||^2:
-    own_error = {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1, "flow": (1 + snr.sqrt()).square()}
-    return (GAMMA / own_error[predicts]).clamp(max=1)
+    return (GAMMA / _output_error[predicts](snr)).clamp(max=1)
 
 
 @register("edm")
@@ -72,7 +77,7 @@ def edm(snr: Tensor, predicts: str) -> Tensor:
     That is SNR + 4, and (SNR + 4) / (SNR + 1) for v. The loss of a preconditioned network (`ddim.Preconditioned`) is
     then that of its own output F, with equal weights. It is meant for the times "lognormal", which are EDM's.
     """
-    return (snr + SIGMA_DATA**-2) / snr * _eps_error[predicts](snr)
+    return (snr + SIGMA_DATA**-2) / _output_error[predicts](snr)
 
 
 def names() -> list[str]:

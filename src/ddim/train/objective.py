@@ -17,10 +17,10 @@ from ddim.train.recipe import Plan
 
 
 class Measured(NamedTuple):
-    """What an objective says of a model."""
+    """What an objective measures of a model."""
 
     values: dict[str, Any]  # entries of a line of metrics, "held_out" among them; lists are not tracked
-    calls: int  # of the network that it took, each image counted
+    calls: int  # network calls that the measurement took, counted for each image
 
 
 class Objective(Protocol):
@@ -40,7 +40,7 @@ class Objective(Protocol):
         ...
 
     def measure(self, average: Denoiser, held_out: Images, calls: float) -> Measured:
-        """Return how good a model with averaged weights is, in about so many network calls at most."""
+        """Measure a model with averaged weights, in about `calls` network calls at most, counted for each image."""
         ...
 
 
@@ -51,7 +51,7 @@ class Denoising:
 
     Raises:
         UserError: a weighting that is not registered, augmentations that the images do not have, or augmentation with a
-            network that cannot be told of it.
+            network without an input for it.
     """
 
     slow = 1
