@@ -110,7 +110,7 @@ def round_trips(model: Denoiser, x0: Tensor, wanted: Way) -> list[RoundTrip]:
     """Encode and decode images by each inversion. Raises `UserError` as `Denoiser.encode` does."""
     S, labels, trips = wanted.steps, wanted.labels(len(x0)), []
     kinds: list[tuple[str, dict[str, Any], bool, int]] = [
-        ("DDIM's steps, reversed (Eq. 14)", {}, False, 2 * S),
+        ("DDIM's steps, reversed (Eq. 13)", {}, False, 2 * S),
         (f"refined by {REFINED} iterations of each step", {"refine": REFINED}, False, (2 + REFINED) * S),
         ("exact (O-BELM)", {"exact": True}, True, 2 * S),
     ]

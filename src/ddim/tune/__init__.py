@@ -153,7 +153,7 @@ def search(
     if images is not None:
         check_data(images, model.shape, None)
     accepting, selecting = _extractors(model, images, extractor)
-    noises = _Noises(model, solver, fine, seed, tick)
+    noises = _Noises(model, solver, fine, selecting, seed, tick)
 
     @torch.no_grad()
     def verdicts() -> Iterator[Verdict]:  # a generator, so that the checks above run at the call
@@ -187,9 +187,16 @@ class _Noises:
     """What runs the network on the noises of tuning, and on those of the reference."""
 
     def __init__(
-        self, model: Denoiser, teacher: Sampler, fine: Sequence[float], seed: int, tick: Callable[[int], object]
+        self,
+        model: Denoiser,
+        teacher: Sampler,
+        fine: Sequence[float],
+        extractor: Extractor,
+        seed: int,
+        tick: Callable[[int], object],
     ) -> None:
-        self.model, self.teacher, self.fine, self.seed, self.tick = model, teacher, fine, seed, tick
+        self.model, self.teacher, self.fine, self.extractor = model, teacher, fine, extractor
+        self.seed, self.tick = seed, tick
         start = torch.empty(NOISES, *model.shape, device=model.device, dtype=model.image_dtype)
         self.start = ImageNoise(seed, range(NOISES))(start)
 
@@ -211,7 +218,8 @@ class _Noises:
 
     def distance(self, taught: Teacher, count: int) -> Distance:
         """Return the distance to the teacher's end from the first `count` noises."""
-        return Distance(self.denoise(count), self.start[:count], taught.end[:count], self.model.schedule)
+        start, end = self.start[:count], taught.end[:count]
+        return Distance(self.denoise(count), start, end, self.model.schedule, self.extractor)
 
     def reference(self, count: int) -> Tensor:
         """Return samples of the teacher from other noise, (count, C, H, W) uint8."""
@@ -292,7 +300,7 @@ def _check_teacher(teacher: str | Sampler, model: Denoiser, fine: Sequence[float
 
 
 def _extractors(model: Denoiser, images: Images | None, name: str | None) -> tuple[Extractor, Extractor]:
-    """Return the extractor for acceptance, and another one for the selection before it."""
+    """Return the extractor for acceptance, and another one, by scattering, for refinement and selection before it."""
     channels, height, width = model.shape
     shape, data = (channels, height, width), None if images is None else images.name
     accepting = choose(shape, data) if name is None else get(name, shape)

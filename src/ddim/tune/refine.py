@@ -2,6 +2,10 @@
 
 GS (arXiv 2510.17699) trains these numbers by gradients on thousands of trajectories. They are at most `MOST` here, so
 that Gauss-Newton on a few noises serves. It starts at the base solver, whose corrections are all zero.
+
+In few calls the nearest image by its pixels alone is a blurred one, the mean of the details that are possible. GS
+therefore trains with a perceptual distance, LPIPS. Here the logarithms of the contrasts at each scale and orientation,
+features without training, count beside the pixels.
 """
 
 from collections.abc import Sequence
@@ -12,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddim.evaluate.extractors import Extractor
 from ddim.forward import start
 from ddim.level import Denoise, Level, Prediction
 from ddim.presets import Method
@@ -22,6 +27,7 @@ MOST = 20  # numbers to tune; a method of more steps is not refined
 STEP = 2e-3  # of a finite difference
 ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its base solver
 DAMPING = (1e-3, 1e-1, 1e1)  # Levenberg-Marquardt's, tried in this order, relative to the largest curvature
+CONTRASTS = 0.2  # weight of the features relative to the pixels, in their root mean squares
 Array = NDArray[np.float64]
 
 
@@ -33,24 +39,42 @@ class Distance:
         noise: what x_T is made of, (B, C, H, W).
         end: where the teacher arrives from it.
         schedule: the model's.
+        extractor: scattering features, which count beside the pixels; None for the pixels alone.
     """
 
-    def __init__(self, denoise: Denoise, noise: Tensor, end: Tensor, schedule: Schedule) -> None:
-        self.denoise, self.noise, self.end, self.schedule = denoise, noise, end, schedule
+    def __init__(
+        self, denoise: Denoise, noise: Tensor, end: Tensor, schedule: Schedule, extractor: Extractor | None = None
+    ) -> None:
+        self.denoise, self.noise, self.end, self.schedule, self.extractor = denoise, noise, end, schedule, extractor
+        self._features = self._extracted(end)
 
     def residuals(self, method: Method, denoise: Denoise | None = None) -> Array:
-        """Return the differences of the pixels, scaled so that their squares add up to the mean square."""
+        """Return the differences of the pixels, and `CONTRASTS` times those of the features.
+
+        Each kind is scaled so that its squares add up to its mean square.
+        """
         sampler, visited = method.resolve(self.schedule)
         xT = start(visited[0], self.noise)
         steps = trajectory(sampler, denoise or self.denoise, xT, visited, schedule=self.schedule)
         *_, reached = steps
-        gap: Array = (reached - self.end).double().flatten().cpu().numpy()
-        scaled: Array = gap / float(gap.size) ** 0.5
-        return scaled
+        pixels = _scaled(reached - self.end)
+        return np.concatenate([pixels, CONTRASTS * _scaled(self._extracted(reached) - self._features)])
 
     def __call__(self, method: Method) -> float:
-        """Return the root mean square over pixels."""
+        """Return the root of the sum of the squared residuals: of the pixels alone, their root mean square."""
         return float(np.sqrt(np.square(self.residuals(method)).sum()))
+
+    def _extracted(self, images: Tensor) -> Tensor:
+        """Return the features of images, (B, F). Floats, as finite differences are finer than grey levels."""
+        if self.extractor is None:
+            return torch.zeros(len(images), 0)
+        return self.extractor((images.float().cpu().clamp(-1, 1) + 1) * 127.5)
+
+
+def _scaled(gap: Tensor) -> Array:
+    values: Array = gap.double().flatten().cpu().numpy()
+    scaled: Array = values / float(max(values.size, 1)) ** 0.5
+    return scaled
 
 
 class Remembered:

@@ -64,7 +64,7 @@ class Scattering:
         self.fingerprint = f"{self.kind} {VERSION}"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return the features, (B, F) float64, of pixels (B, C, H, W) uint8."""
+        """Return the features, (B, F) float64, of pixels (B, C, H, W), uint8 or floats from 0 to 255."""
         x = pixels.double() / 127.5 - 1
         if x.shape[1] == 3:
             x = torch.einsum("oc,bchw->bohw", OPPONENT, x)
