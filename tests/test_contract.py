@@ -154,13 +154,13 @@ def test_what_is_no_whole_number_in_the_range_is_refused(value):
     "labels", [(2, 0), [2.0, 0.0], range(2, -1, -2), np.array([2, 0], np.int16), torch.tensor([2, 0])]
 )
 def test_labels_of_any_whole_numbers(labels):
-    class Told(nn.Module):
+    class Labelled(nn.Module):
         def forward(self, x, t, label):
             assert label.dtype == torch.int64
             assert label.tolist() == [2, 0]
             return x
 
-    Denoiser(Told(), LINEAR, shape=(1, 2, 2), classes=3).sample(2, steps=1, labels=labels, progress=False)
+    Denoiser(Labelled(), LINEAR, shape=(1, 2, 2), classes=3).sample(2, steps=1, labels=labels, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -193,9 +193,9 @@ def _check_weak(model: "Denoiser", weak: Any) -> None:
     names = "shape", "number of classes", "length of conditions", "schedule"
     for what, mine, other in zip(names, own, theirs, strict=True):
         if mine != other:
-            said = "" if what == "schedule" else f", {other} and not {mine}"
+            values = "" if what == "schedule" else f", {other} and not {mine}"
             raise UserError(
-                f"The weak model has another {what} than the model{said}; take an earlier checkpoint of the same run."
+                f"The weak model has another {what} than the model{values}; take an earlier checkpoint of the same run."
             )
     if device != model.device:
         raise UserError(f"The weak model is on {device}, and the model on {model.device}; move one with weak.to(...).")

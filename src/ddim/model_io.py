@@ -48,7 +48,7 @@ def describe(model: Denoiser, **about: Any) -> dict[str, Any]:
         "classes": model.classes,
         "null_class": model.null_class,
         "indexed": model.indexed,
-        "sampling": _told(model.sampling),
+        "sampling": _sampling_table(model.sampling),
         **({} if model.conditions is None else {"conditions": model.conditions}),
         **({} if model.values is None else {"values": asdict(model.values)}),
         **({"presets": [preset.to_dict() for preset in model.presets]} if model.presets else {}),
@@ -240,7 +240,7 @@ def at_most(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None]
         hook.remove()
 
 
-def _told(sampling: Sampling) -> dict[str, Any]:
+def _sampling_table(sampling: Sampling) -> dict[str, Any]:
     """Return the defaults as a table, without those that few models have."""
     table = asdict(sampling)
     return {name: value for name, value in table.items() if (name, value) not in (("times", ()), ("clip", True))}

@@ -7,7 +7,7 @@ import pytest
 
 from ddim import model_io
 from ddim.report.sections import sections
-from ddim.report.validation import distances, said
+from ddim.report.validation import distances, note
 from ddim.run_folder import read
 
 LINES = [
@@ -47,13 +47,13 @@ def test_it_says_which_weights_the_model_has_and_when_copying_set_in(measured):
         "validation": {"samples": 256, "held_out": 297},
         "average": {"width": 0.1, "error": 0.0, "step": 20},
     }
-    assert said(read(measured(LINES, **config))) == (
+    assert note(read(measured(LINES, **config))) == (
         "Each measurement took 256 samples against 297 held-out images. The distance was smallest, 1.5, after 2 "
         "epochs. The model is the average of width 0.1 after 20 updates. Copying set in after 3 epochs: 25.0% of the "
         "samples were closer to one training image than held-out images are, which chance explains with a probability "
         "of 1e-06."
     )
-    assert said(read(measured(LINES[:2]))).endswith(
+    assert note(read(measured(LINES[:2]))).endswith(
         "In none of 2 searches did more samples look like copies than chance explains."
     )
 
@@ -70,5 +70,5 @@ def test_a_run_without_measurements_has_no_such_section(trained, measured):
 )
 def test_broken_lines_do_not_break_it(measured, broken):
     record = read(measured([line | broken for line in LINES], validation=3, average={"width": None, "step": "x"}))
-    said(record)
+    note(record)
     distances(record)

@@ -121,8 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         if not is_out_of_memory(error):
             raise
-        said = str(error).strip().partition("\n")[0] or "out of memory"
-        _exit(2, f"Memory is full ({said}); ask for smaller batches, smaller images or a smaller network.")
+        reason = str(error).strip().partition("\n")[0] or "out of memory"
+        _exit(2, f"Memory is full ({reason}); ask for smaller batches, smaller images or a smaller network.")
     except KeyboardInterrupt:
         _exit(130, "Interrupted. No file is left incomplete; a training run continues with --resume.")
 

@@ -136,7 +136,7 @@ class GuidanceFlags:
         """Return what the flags say as text, e.g. "guidance 2 at sigma / alpha from 0.3 to 5"; "" without guidance."""
         from ddim.guidance import interval_in_words
 
-        said = "" if self._off else f"guidance {self.guidance:g}"
+        words = "" if self._off else f"guidance {self.guidance:g}"
         if self.autoguide is not None:
-            said = f"autoguidance by step {self.autoguide}, weight {self.weight:g}"
-        return f"{said}{interval_in_words(self.guidance_interval)}"
+            words = f"autoguidance by step {self.autoguide}, weight {self.weight:g}"
+        return f"{words}{interval_in_words(self.guidance_interval)}"

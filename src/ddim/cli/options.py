@@ -115,8 +115,8 @@ class PlanFlags:
 
             took = time.monotonic() - began
             over = f" seconds, more than the {self.seconds:g} of --seconds"
-            said = over if took > self.seconds else f" of {self.seconds:g} seconds"
-            note(f"Sampling took {took:.3g}{said}.")
+            limit = over if took > self.seconds else f" of {self.seconds:g} seconds"
+            note(f"Sampling took {took:.3g}{limit}.")
 
 
 @dataclass(frozen=True)

@@ -130,10 +130,12 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], str]:
         return {None: root}, ""
     loose = [item.name for item in items if Path(item.name).suffix.lower() in READ and not _is_folder(item)]
     unused = [f"{path.name}/" for path in used if path != test] + loose
-    said = f"{train.name}/ is for training, " + (f"{test.name}/ is held out" if test else "one file in 20 is held out")
+    sentence = f"{train.name}/ is for training, " + (
+        f"{test.name}/ is held out" if test else "one file in 20 is held out"
+    )
     if unused:
-        said += f"; not used: {listed(unused)}"
-    return ({"train": train, "test": test} if test else {None: train}), said
+        sentence += f"; not used: {listed(unused)}"
+    return ({"train": train, "test": test} if test else {None: train}), sentence
 
 
 def _holds_images(folder: Path, root: Path) -> bool:

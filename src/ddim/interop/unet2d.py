@@ -245,9 +245,9 @@ def _from_unet(network: UNet) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     norms = sorted({(one.num_channels, one.num_groups) for one in network.modules() if isinstance(one, nn.GroupNorm)})
     if len({groups for _, groups in norms}) > 1:
-        said = ", ".join(f"{groups} for {channels} channels" for channels, groups in norms)
+        counts = ", ".join(f"{groups} for {channels} channels" for channels, groups in norms)
         raise UserError(
-            f"UNet2DModel has one number of groups for all norms (norm_num_groups), and the network has {said}; "
+            f"UNet2DModel has one number of groups for all norms (norm_num_groups), and the network has {counts}; "
             f"{REMEDY}."
         )
     options = {

@@ -110,10 +110,10 @@ def filled(
     both = sorted(own.keys() & shapes.keys())
     other = [f"{name} is {shapes[name]} and not {own[name]}" for name in both if shapes[name] != own[name]]
     faults = (("lacks", sorted(own.keys() - shapes.keys())), ("also holds", sorted(shapes.keys() - own.keys())))
-    said = [f"it {verb} {listed(names, MOST // 2)}" for verb, names in faults if names] or [listed(other, MOST)]
-    if any(said):
+    faulty = [f"it {verb} {listed(names, MOST // 2)}" for verb, names in faults if names] or [listed(other, MOST)]
+    if any(faulty):
         raise UserError(
-            f"{path} does not hold the weights of the network that its config describes: {'; '.join(said)}. Give the "
+            f"{path} does not hold the weights of the network that its config describes: {'; '.join(faulty)}. Give the "
             "file and the config that were saved together."
         )
     model_io.fill(network, {name: weights[named(name)] for name in network.state_dict()}, path)

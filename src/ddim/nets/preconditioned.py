@@ -31,9 +31,9 @@ class Preconditioned(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None, augmentation: Tensor | None = None) -> Tensor:
         """Return D for images (B, C, H, W) and sigma (B,)."""
         rest = () if label is None else (label,)
-        told = {} if augmentation is None else {"augmentation": augmentation}
+        vector = {} if augmentation is None else {"augmentation": augmentation}
         sigma, s = t.to(torch.promote_types(x.dtype, torch.float32)), self.sigma_data
         total = sigma**2 + s**2
         scales = total.rsqrt(), s**2 / total, sigma * s / total.sqrt()
         c_in, c_skip, c_out = (c.to(x)[:, None, None, None] for c in scales)
-        return c_skip * x + c_out * self.network(c_in * x, sigma.log() / 4, *rest, **told)  # type: ignore[no-any-return]
+        return c_skip * x + c_out * self.network(c_in * x, sigma.log() / 4, *rest, **vector)  # type: ignore[no-any-return]

@@ -39,7 +39,7 @@ def distances(run: RunFolder) -> Figure | None:
     return canvas.figure
 
 
-def said(run: RunFolder) -> str:
+def note(run: RunFolder) -> str:
     """Return which weights the model has, and when copying set in; empty without measurements."""
     how, metric, lines = as_table(run.config.get("validation")), run.metric, run.distances
     if not lines:
@@ -78,6 +78,6 @@ SECTION = TrainingSection(
     "image than held-out images are; orange where that is more than chance explains (p &lt; 0.001).",
     distances,
     "metrics.jsonl holds a single measurement of samples.",
-    said,
+    note,
     in_markdown=True,
 )

@@ -11,7 +11,7 @@ from ddim.errors import UserError
 from ddim.pictures import to_uint8
 from ddim.studio.models import NETWORK, Models, sentences
 from ddim.studio.quality import measure, standard
-from ddim.studio.sample import Drawn, Request, Solver, draw, request_controls, seed_of, solver_controls, told
+from ddim.studio.sample import Drawn, Request, Solver, draw, request_controls, seed_of, solver_controls, summary
 from ddim.studio.views import figure, paragraph
 
 MOST_MEASURED = 512  # images
@@ -76,7 +76,7 @@ def view(compared: Compared, metrics: tuple[str, str, str] = ("", "", "")) -> st
     both = (compared.first, compared.second)
     for name, drawn, error, metric in zip("AB", both, compared.errors, each, strict=True):
         near = "no ODE to compare with" if error is None else f"rms distance to the ODE's solution {error:.3g}"
-        caption = f"{name}: {told(drawn)[:-1]}; {near}."
+        caption = f"{name}: {summary(drawn)[:-1]}; {near}."
         parts.append(f"<div>{figure(to_uint8(drawn.images), caption)}{paragraph(metric)}</div>")
     distance = f"The rms distance between A and B is {compared.distance:.3g}, for pixels from -1 to 1."
     return f'{paragraph(distance)}{paragraph(about)}<div class="frames">{"".join(parts)}</div>'

@@ -129,8 +129,8 @@ def view(x0: Tensor, way: Tensor, columns: int, trips: list[RoundTrip]) -> str:
         error = f"rms error {trip.error:.2g}, {trip.calls} network calls"
         parts.append(f"<div>{figure(both, f'{trip.name}: {error}', len(x0))}</div>")
     rows = "".join(parts[1:])
-    told = paragraph("Encoded and decoded: the images above, what comes back below.")
-    return f'{parts[0]}{told}<div class="frames">{rows}</div>'
+    caption = paragraph("Encoded and decoded: the images above, what comes back below.")
+    return f'{parts[0]}{caption}<div class="frames">{rows}</div>'
 
 
 def tab(models: Models) -> None:

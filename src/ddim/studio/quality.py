@@ -51,11 +51,11 @@ class Standard:
 
     def describe(self, model: Denoiser) -> str:
         """Return what the metrics of samples of a model are, as one sentence, and why there is no KID."""
-        said = [] if self.held_out is None else [f"KID, about 0 for real images, in {self.extractor.about}"]
-        said += ["accuracy, the share that a classifier assigns to the requested class"] if self.knows(model) else []
+        parts = [] if self.held_out is None else [f"KID, about 0 for real images, in {self.extractor.about}"]
+        parts += ["accuracy, the share that a classifier assigns to the requested class"] if self.knows(model) else []
         kinds = "" if model.classes is None else " of all classes"
-        told = f"Metrics of samples{kinds}, with 95% intervals: {'; '.join(said)}." if said else ""
-        return f"{told} {self.reason}".strip()
+        metrics = f"Metrics of samples{kinds}, with 95% intervals: {'; '.join(parts)}." if parts else ""
+        return f"{metrics} {self.reason}".strip()
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Quality:
 
     def describe(self) -> str:
         """Return the metrics with their 95% intervals as sentences."""
-        said = []
+        parts = []
         if self.kid is not None:
             low, high = confidence_interval(*self.kid, LIMITS["kid"])
             about = f"of {self.count} samples to {self.held_out:,} held-out images"
-            said.append(f"KID {self.kid.value:.3g} [{low:.3g}, {high:.3g}] {about}.")
+            parts.append(f"KID {self.kid.value:.3g} [{low:.3g}, {high:.3g}] {about}.")
         if self.accuracy is not None:
             low, high = wilson(self.accuracy, self.count)
-            said.append(f"Accuracy {self.accuracy:.0%} [{low:.0%}, {high:.0%}] of {self.count} samples.")
-        return " ".join(said)
+            parts.append(f"Accuracy {self.accuracy:.0%} [{low:.0%}, {high:.0%}] of {self.count} samples.")
+        return " ".join(parts)
 
 
 def standard(name: str, model: Denoiser) -> Standard:

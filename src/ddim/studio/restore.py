@@ -89,11 +89,11 @@ def view(x0: Tensor, known: Tensor, found: Tensor) -> str:
     spread = float(found.std(0)[unknown].mean()) if len(found) > 1 else 0.0
     error = float((found - x0)[:, unknown].square().mean().sqrt())
     caption = "y (unknown pixels in grey), then the samples"
-    told = (
+    line = (
         f"On the {int((~known).sum())} unknown pixels: rms distance of the samples to the image {error:.3g}, their "
         f"standard deviation {spread:.3g}. All other pixels are those of the image."
     )
-    return figure(to_uint8(torch.cat([y[None], found])), caption, len(found) + 1) + paragraph(told)
+    return figure(to_uint8(torch.cat([y[None], found])), caption, len(found) + 1) + paragraph(line)
 
 
 def tab(models: Models) -> None:

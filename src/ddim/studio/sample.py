@@ -194,7 +194,7 @@ def log_snr_curve(model: Denoiser, drawn: Drawn) -> str:
     return chart(line, "time t", "log-SNR of x_t", dots, frames)
 
 
-def told(drawn: Drawn) -> str:
+def summary(drawn: Drawn) -> str:
     """Return the method, the calls and the seconds in one sentence."""
     return f"{drawn.method}: {counted(drawn.calls, 'network call')} in {drawn.seconds:.2f} seconds."
 
@@ -274,7 +274,7 @@ def tab(models: Models) -> tuple[Callable[..., Any], list[Any], list[Any]]:
         drawn = draw(model, wanted, solver)
         last = len(drawn.frames) - 1
         return (
-            paragraph(told(drawn)),
+            paragraph(summary(drawn)),
             gr.update(maximum=last, value=last),
             way(model, drawn),
             log_snr_curve(model, drawn),

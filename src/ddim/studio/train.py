@@ -32,14 +32,14 @@ class Training:
     """A process `ddim train`, and the file that holds what it says."""
 
     process: subprocess.Popen[bytes]
-    said: IO[bytes]
+    output: IO[bytes]
 
     @property
     def last_line(self) -> str:
         """The last line that it wrote."""
-        size = self.said.seek(0, 2)
-        self.said.seek(max(0, size - 4000))
-        lines = self.said.read().decode(errors="replace").replace("\r", "\n").split("\n")
+        size = self.output.seek(0, 2)
+        self.output.seek(max(0, size - 4000))
+        lines = self.output.read().decode(errors="replace").replace("\r", "\n").split("\n")
         return printable(next((line.strip() for line in reversed(lines) if line.strip()), ""))
 
 
@@ -69,11 +69,11 @@ class Trainings:
         with self._lock:
             if self.running(folder) or locked(folder):
                 raise UserError(f"A training runs in {folder} already; watch it here, or choose another folder.")
-            said = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this function
-            process = subprocess.Popen([sys.executable, "-m", *words], stdout=said, stderr=subprocess.STDOUT)
+            output = tempfile.TemporaryFile()  # noqa: SIM115 - it outlives this function
+            process = subprocess.Popen([sys.executable, "-m", *words], stdout=output, stderr=subprocess.STDOUT)
             if folder in self._known:
-                self._known[folder].said.close()
-            self._known[folder] = Training(process, said)
+                self._known[folder].output.close()
+            self._known[folder] = Training(process, output)
         return folder
 
     def stop(self, out: str) -> None:
@@ -111,7 +111,7 @@ class Trainings:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE)
         for one in self._known.values():
-            one.said.close()
+            one.output.close()
 
 
 def command(what: str, folder: Path, minutes: float | None, image_size: float | None, resume: bool) -> list[str]:
@@ -208,11 +208,11 @@ def tab(models: Models, trainings: Trainings, shown: gr.Tab) -> None:
 
     def look(out: str, seen: tuple[str, int]) -> tuple[Any, ...]:
         watched = watch(trainings, out or "")
-        said, last = watched[:3], max(watched.frames - 1, 0)
+        shown, last = watched[:3], max(watched.frames - 1, 0)
         shows = out, hash(watched.samples)
         if seen == shows:  # the slider stays where the user has put it
-            return *said, gr.skip(), gr.skip(), seen
-        return *said, gr.update(maximum=max(last, 1), value=last), watched.samples, shows
+            return *shown, gr.skip(), gr.skip(), seen
+        return *shown, gr.update(maximum=max(last, 1), value=last), watched.samples, shows
 
     seen = gr.State(("", 0))
     views, quietly = [state, curves, words, at, along, seen], {"queue": False, "show_progress": "hidden"}

@@ -37,8 +37,8 @@ def losses(folder: Path) -> str:
         return paragraph("No metrics yet; the first line comes after a twentieth of the training.")
     last = lines[-1]
     rate = f", {last['images_per_second']:.4g} images a second" if "images_per_second" in last else ""
-    told = f"Step {last.get('step', 0):,.0f}, epoch {last['epoch']:.3g}{rate}."
-    return paragraph(told) + chart(curves, "training step", "loss, log scale", log=True)
+    status = f"Step {last.get('step', 0):,.0f}, epoch {last['epoch']:.3g}{rate}."
+    return paragraph(status) + chart(curves, "training step", "loss, log scale", log=True)
 
 
 def samples(folder: Path) -> tuple[str, int]:

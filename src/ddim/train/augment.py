@@ -1,7 +1,7 @@
 """Augmentation that does not leak into the samples (EDM, arXiv 2206.00364, appendix F.2).
 
-A transformed image is not an image of the data set. The network is therefore told how each image was transformed, by a
-vector that is zero for an image as it is. Sampling leaves the vector at zero, and draws images as they are.
+A transformed image is not an image of the data set. The network therefore gets a vector that says how each image was
+transformed, and is zero for an image as it is. Sampling leaves the vector at zero, and draws images as they are.
 """
 
 import inspect
@@ -19,27 +19,27 @@ from ddim.files import as_table
 NAMES = tuple(LARGEST)
 TWO = ("rotate", "stretch", "shift", "hue")  # augmentations with two numbers in the vector; the others have one
 CONDITION = len(NAMES) + len(TWO)
-"""Length of the vector that the network is told."""
+"""Length of the vector that describes the augmentation of an image to the network."""
 
 Parameters = dict[str, Tensor]
 """Name -> (B,) or (B, 2) float64: a, degrees, (a, direction) of `stretch`, pixels (x, y) of `shift`; 0: not applied."""
 
 
-class Told(nn.Module):
-    """A network that is told how the images of one batch were transformed, or what describes them.
+class Conditioned(nn.Module):
+    """A network with the vectors of one batch: how its images were transformed, or what describes them.
 
     Args:
-        network: called as network(x, t[, label], **told).
-        told: `augmentation`, (B, `CONDITION`) float32, or `condition`, (B, D), or both.
+        network: called as network(x, t[, label], **vectors).
+        vectors: `augmentation`, (B, `CONDITION`) float32, or `condition`, (B, D), or both.
     """
 
-    def __init__(self, network: nn.Module, **told: Tensor) -> None:
+    def __init__(self, network: nn.Module, **vectors: Tensor) -> None:
         super().__init__()
-        self.network, self.told = network, told
+        self.network, self.vectors = network, vectors
 
     def forward(self, x: Tensor, t: Tensor, *label: Tensor) -> Tensor:
         """Return what the network returns."""
-        return self.network(x, t, *label, **self.told)  # type: ignore[no-any-return]
+        return self.network(x, t, *label, **self.vectors)  # type: ignore[no-any-return]
 
 
 def check_network(network: nn.Module) -> None:
@@ -87,7 +87,7 @@ def parameters(draws: Tensor, table: Augmentations, probability: float, side: tu
 
 
 def condition(found: Parameters, table: Augmentations, side: tuple[int, int], count: int) -> Tensor:
-    """Return the vectors that the network is told, (count, `CONDITION`) float32, of numbers of the order of 1.
+    """Return the vectors for the network, (count, `CONDITION`) float32, of numbers of the order of 1.
 
     An augmentation that is not applied has zeros.
     """

@@ -14,7 +14,7 @@ from ddim.denoiser import Denoiser
 from ddim.level import Level
 from ddim.noise import HELD_OUT, stream
 from ddim.registry import Registry
-from ddim.train.augment import Told
+from ddim.train.augment import Conditioned
 
 Weighting = Callable[[Tensor, str], Tensor]
 """(SNR of each image, (B,); what the network predicts, "eps", "x0", "v" or "flow") -> weights (B,)."""
@@ -123,7 +123,7 @@ def losses_by_level(model: Denoiser, images: Images, max_images: int = MAX_IMAGE
         conditioned = model
         if model.conditions is not None and images.conditions is not None:
             vectors = images.conditions[indices[rows]].to(model.device)
-            conditioned = model.with_network(Told(model.network, condition=vectors))
+            conditioned = model.with_network(Conditioned(model.network, condition=vectors))
         losses.append(conditioned.loss(x0, t, noise, None if model.classes is None else label).float().cpu())
     by_time = torch.cat(losses)[place.argsort()]
     return [part.mean().item() for part in by_time.tensor_split(BINS) if len(part)]

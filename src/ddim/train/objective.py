@@ -80,7 +80,7 @@ class Denoising:
         vectors |= {} if model.conditions is None else {"condition": condition}
         if vectors:
             vectors = {name: vector.to(model.device) for name, vector in vectors.items()}
-            model = model.with_network(augment.Told(model.network, **vectors))
+            model = model.with_network(augment.Conditioned(model.network, **vectors))
         losses = model.loss(x0, t, noise.to(x0), None if model.classes is None else label)
         return weight(self.plan.weighting, model.predicts, model.schedule(t)).to(losses) * losses
 

@@ -27,7 +27,7 @@ MOST = 20  # numbers to tune; a method of more steps is not refined
 STEP = 2e-3  # of a finite difference
 ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its base solver
 DAMPING = (1e-3, 1e-1, 1e1)  # Levenberg-Marquardt's, tried in this order, relative to the largest curvature
-CONTRASTS = 0.2  # weight of the features relative to the pixels, in their root mean squares
+CONTRASTS = 0.2  # of the weights in benchmarks/results/refinement.md, the largest that adds no noise
 Array = NDArray[np.float64]
 
 
@@ -40,16 +40,24 @@ class Distance:
         end: where the teacher arrives from it.
         schedule: the model's.
         extractor: scattering features, which count beside the pixels; None for the pixels alone.
+        contrasts: weight of the features relative to the pixels, in their root mean squares.
     """
 
     def __init__(
-        self, denoise: Denoise, noise: Tensor, end: Tensor, schedule: Schedule, extractor: Extractor | None = None
+        self,
+        denoise: Denoise,
+        noise: Tensor,
+        end: Tensor,
+        schedule: Schedule,
+        extractor: Extractor | None = None,
+        contrasts: float = CONTRASTS,
     ) -> None:
-        self.denoise, self.noise, self.end, self.schedule, self.extractor = denoise, noise, end, schedule, extractor
+        self.denoise, self.noise, self.end, self.schedule = denoise, noise, end, schedule
+        self.extractor, self.contrasts = extractor, contrasts
         self._features = self._extracted(end)
 
     def residuals(self, method: Method, denoise: Denoise | None = None) -> Array:
-        """Return the differences of the pixels, and `CONTRASTS` times those of the features.
+        """Return the differences of the pixels, and `contrasts` times those of the features.
 
         Each kind is scaled so that its squares add up to its mean square.
         """
@@ -58,7 +66,7 @@ class Distance:
         steps = trajectory(sampler, denoise or self.denoise, xT, visited, schedule=self.schedule)
         *_, reached = steps
         pixels = _scaled(reached - self.end)
-        return np.concatenate([pixels, CONTRASTS * _scaled(self._extracted(reached) - self._features)])
+        return np.concatenate([pixels, self.contrasts * _scaled(self._extracted(reached) - self._features)])
 
     def __call__(self, method: Method) -> float:
         """Return the root of the sum of the squared residuals: of the pixels alone, their root mean square."""
