@@ -1,4 +1,4 @@
-"""`ddim reproduce`: train or take a model, run the experiments of the paper, and write the report, in one command."""
+"""`ddim reproduce`: train or take a model, run the experiments of DDIM's paper, and write the report, in one command."""
 
 import os
 import time
@@ -30,7 +30,7 @@ Source = dict[str, Any]  # the data of a model, as arguments of `ddim.data.open_
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Reproduce the paper: train a model, run the experiments, and write the report.
+    """Train a model, run the experiments of DDIM's paper on it, and write the report.
 
     Finished work is not repeated: after an interrupt, the same command continues the training, and it skips the
     experiments whose results belong to the current weights.
