@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddim.contract import check_vectors, warn_of_student
+from ddim.contract import check_batch, check_vectors, labels_of, warn_of_student
 from ddim.device import evaluating
 from ddim.edit.operators import Mask
 from ddim.errors import UserError, number
@@ -55,20 +55,17 @@ def vary(
     count = number("count", count, int, 1)
     if not strength:
         raise UserError("The strength must be a number above 0 and at most 1; got 0, which changes nothing.")
-    if not isinstance(x0, Tensor) or x0.shape[1:] != model.shape or not x0.is_floating_point() or not len(x0):
-        given = tuple(x0.shape) if isinstance(x0, Tensor) else type(x0).__name__
-        raise UserError(
-            f"The images must be floats in [-1, 1] of shape (B, {', '.join(map(str, model.shape))}); got {given}."
-        )
-    labels = None if labels is None else torch.as_tensor(labels)
-    if labels is not None and labels.shape != (len(x0),):
-        raise UserError(f"labels must be {len(x0)} classes, one for each image; got {tuple(labels.shape)}.")
+    check_batch(x0, model.shape, "The images")
+    labels = labels_of(model, labels, len(x0))
     vectors = check_vectors(model, conditions, len(x0))
     warn_of_student(model, "varying images")
     sampler, levels = model.sampling.resolve(model.schedule, **options)
     levels = levels[-1 - math.ceil(strength * (len(levels) - 1)) :]
-    noise = ImageNoise(seed, range(len(x0) * count))
-    start = x0.to(model.device, model.image_dtype).repeat_interleave(count, 0)
+    try:
+        start = x0.to(model.device, model.image_dtype).repeat_interleave(count, 0)
+    except (RuntimeError, ValueError) as error:  # PyTorch has no type of its own for this
+        raise UserError(f"{count} variations of {len(x0)} images do not fit in memory; ask for fewer.") from error
+    noise = ImageNoise(seed, range(len(start)))
     label, vector = (None if one is None else one.repeat_interleave(count, 0) for one in (labels, vectors))
     denoise = model.denoise(label, guidance, clip, conditions=vector)
     with evaluating(model.network):

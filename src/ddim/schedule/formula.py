@@ -122,6 +122,7 @@ def vp_sde(T: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Sche
 
     The rates at t = 0 and t = T, 0 < beta_min < beta_max, are T times the variance of a step there.
     """
+    beta_min, beta_max = number("beta_min", beta_min, float, 0), number("beta_max", beta_max, float, 0)
     rise = beta_max - beta_min
 
     def log_snr(t: Tensor) -> Tensor:
