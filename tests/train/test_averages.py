@@ -180,6 +180,11 @@ def test_what_snapshots_cannot_give_is_refused(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["average", str(tmp_path), "--width", "0.1"])
     assert "config.json" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    for name, said in (("missing", "There is no run at "), ("file", "is not a run")):
+        with pytest.raises(SystemExit):
+            main(["average", str(tmp_path / name), "--width", "0.1"])
+        assert said in capsys.readouterr().err
     with pytest.raises(UserError, match="has no checkpoints"):
         averages.widths(tmp_path)
     travelled(tmp_path, torch.randn(40, 2), ema=(0.0,))

@@ -30,9 +30,10 @@ class Average:
     def run(self) -> None:
         from ddim.config import read_config
         from ddim.files import as_table
+        from ddim.loading import find
         from ddim.train import averages, checkpoints
 
-        folder = self.run_folder
+        folder = find(self.run_folder)
         if self.width is None:
             print("width  error")
             for width, error in averages.widths(folder):
