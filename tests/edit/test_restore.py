@@ -1,6 +1,7 @@
 """Restoration with a model: the known stays, noise is an argument, and what does not fit is refused."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +50,8 @@ def test_the_labels_reach_the_network():
     model = known.model(denoise, SCHEDULE, SHAPE, classes=3)
     restore(model, images(), Mask(torch.ones(4, 4)), 0.2, labels=[2, 0], count=2, steps=1, progress=False)
     assert model.network.told == [[2, 2, 0, 0]]
-    for labels in ([1, 2, 1], ["a", 0], [3, 0]):
+    wrong: tuple[Any, ...] = ([1, 2, 1], ["a", 0], [3, 0])
+    for labels in wrong:
         with pytest.raises(UserError, match="2 labels, one per image, classes from 0 to 2"):
             restore(model, images(), Mask(torch.ones(4, 4)), labels=labels, steps=1, progress=False)
 
