@@ -224,3 +224,18 @@ def test_the_loss_takes_images_of_the_model(model):
     for images_, noise in ((torch.zeros(2, 1, 9, 9),) * 2, (x0, x0[:, :, :1, :1]), (x0, x0[:1])):
         with pytest.raises(UserError, match=r"shape \(1, 8, 8\); got images"):
             model.loss(images_, t, noise)
+
+
+def test_the_loss_takes_floats_and_one_time_per_image(model):
+    x0 = torch.zeros(2, 1, 8, 8)
+    with pytest.raises(UserError, match=r"not torch\.uint8; bring pixels by x / 127\.5 - 1"):
+        model.loss(x0.to(torch.uint8), torch.ones(2), x0)
+    with pytest.raises(UserError, match="got 3 times for 2 images"):
+        model.loss(x0, torch.ones(3), x0)
+
+
+def test_a_message_shows_a_large_value_on_one_short_line():
+    with pytest.raises(UserError, match="The number of classes must be") as refused:
+        number("The number of classes", torch.zeros(100, 100), int)
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)

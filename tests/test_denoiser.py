@@ -435,6 +435,19 @@ def test_impossible_requests(model, options):
         model.sample(**{"count": 1, "progress": False, **options})
 
 
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [
+        (torch.zeros(2, 1, 8, 8), "got an object of type Tensor. The images at the first level are x_T"),
+        (lambda x: torch.zeros(3), r"like its argument, \(2, 1, 8, 8\); got \(3,\)"),
+        (lambda x: 0.0, "got an object of type float"),
+    ],
+)
+def test_noise_is_a_function_that_draws_like_its_argument(model, noise, said):
+    with pytest.raises(UserError, match=said):
+        model.sample(2, steps=2, noise=noise, progress=False)
+
+
 def test_unknown_parameterisation():
     with pytest.raises(UserError, match="choose one of eps, x0, v"):
         Denoiser(OwnNetwork(), schedule.linear(), "score")

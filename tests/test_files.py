@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 
 import ddim
+from ddim import model_io, pictures
 from ddim.errors import UserError
 from ddim.files import (
     append_line,
@@ -224,3 +225,17 @@ def test_a_table_is_read_as_it_is(tmp_path):
 def test_letters_that_utf8_lacks_become_question_marks(tmp_path):
     write_text(tmp_path / "a.html", "é caf\udce9")
     assert (tmp_path / "a.html").read_bytes() == "é caf?".encode()
+
+
+def test_models_and_pictures_are_written_into_the_home_folder(tmp_path, monkeypatch, model):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    images = torch.zeros(1, 1, 8, 8)
+    model_io.save(model, "~/model")
+    pictures.write_grid(images, "~/sheet.png")
+    pictures.write_each(images, "~/each")
+    pictures.show(images).save("~/shown.png")
+    assert os.listdir() == ["home"]
+    assert sorted(os.listdir("home")) == ["each", "model", "sheet.png", "shown.png"]
+    assert model_io.load("~/model").shape == model.shape

@@ -54,9 +54,9 @@ def test_other_images_are_refused_in_every_form(tmp_path, images, said):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("wrong", [{"columns": 0}, {"columns": -1}, {"scale": 0}, {"gap": -1}])
+@pytest.mark.parametrize("wrong", [{"columns": 0}, {"columns": "x"}, {"scale": 0}, {"scale": 1.5}, {"gap": -1}])
 def test_a_grid_of_no_size_is_refused(wrong):
-    with pytest.raises(UserError, match="from 1 and gap from 0"):
+    with pytest.raises(UserError, match=rf"The {next(iter(wrong))} of a grid must be a whole number of at least"):
         grid(ramp(), **wrong)
 
 

@@ -1,5 +1,7 @@
 """What is registered is made by its name, and options that do not fit are refused in one sentence."""
 
+from typing import Any, cast
+
 import pytest
 
 from ddim import nets, samplers, schedule
@@ -27,6 +29,10 @@ from ddim.errors import UserError
         ),
         (lambda: nets.from_config({"name": "plain", "width": 3, "channels": 1}), r"'plain' does not take width;"),
         (lambda: schedule.get("quartic", T=5), r"no schedule called 'quartic'; choose one of linear, "),
+        (lambda: schedule.get(cast(Any, None)), r"^The name of a schedule is a string, one of linear, .*; got None\.$"),
+        (lambda: samplers.get(cast(Any, ["ddim"])), r"The name of a sampler is a string, .*; got \['ddim'\]"),
+        (lambda: nets.build("unet", 0, "tiny"), "The number of channels must be a whole number of at least 1; got 0"),
+        (lambda: nets.build("unet", 1, "tiny", classes=0), "The number of classes must be .*; got 0"),
         (lambda: samplers.get("a" * 10**6), r"^There is no sampler called 'a{79}; choose one of ddim, "),
     ],
 )

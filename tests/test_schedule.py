@@ -124,6 +124,23 @@ def test_betas_that_make_no_schedule(betas):
         schedule.from_betas(betas)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("linear", {"beta_start": None}),
+        ("scaled-linear", {"beta_end": -0.1}),
+        ("cosine", {"s": "x"}),
+        ("cosine", {"beta_max": math.nan}),
+        ("sigmoid", {"tau": 0}),
+        ("vp-sde", {"beta_min": -1.0}),
+        ("betas", {"betas": "x"}),
+    ],
+)
+def test_a_number_that_a_schedule_does_not_take_is_named(name, options):
+    with pytest.raises(UserError, match=rf"\b{next(iter(options))}\b"):
+        schedule.get(name, **options)
+
+
 def test_unknown_name():
     with pytest.raises(UserError, match="choose one of linear, scaled-linear, cosine, sigmoid"):
         schedule.get("quartic")

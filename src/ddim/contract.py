@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddim.data.images import Images, check_images
-from ddim.errors import Notice, UserError, number
+from ddim.errors import Notice, UserError, number, shown
 from ddim.guidance import EVERYWHERE, Interval, check_interval
 from ddim.nets import networks
 from ddim.schedule import Schedule
@@ -26,7 +26,7 @@ ROUNDED = 1 + 1 / 255  # up to half a grey level above 1 still rounds to white
 def check_shape(shape: Any) -> tuple[int, ...]:
     """Return (C, H, W) as a tuple. Raises `UserError` for anything but three whole numbers above 0."""
     if not hasattr(shape, "__len__") or len(shape) != 3:
-        raise UserError(f"The shape of an image is three whole numbers above 0, (C, H, W); got {shape!r}.")
+        raise UserError(f"The shape of an image is three whole numbers above 0, (C, H, W); got {shown(shape)}.")
     return tuple(number("Each number of the shape (C, H, W)", side, int, 1) for side in shape)
 
 
@@ -52,8 +52,8 @@ def check_network(network: Any, shape: tuple[int, ...], classes: int | None) -> 
     call = "network(x, t)" if classes is None else "network(x, t, label)"
     if not isinstance(network, nn.Module):
         raise UserError(
-            f"The network must be a torch.nn.Module; got {network!r}. Create the module, or write one whose forward "
-            f"calls your function: a model calls it as {call}."
+            f"The network must be a torch.nn.Module; got {shown(network)}. Create the module, or write one whose "
+            f"forward calls your function: a model calls it as {call}."
         )
     signature = inspect.signature(network.forward)
     try:
@@ -113,8 +113,21 @@ def check_labels(labels: Any, classes: int, count: int | None = None) -> Tensor:
         if count not in (None, len(given)):
             raise UserError(f"labels must be {allowed}; got {len(given)} labels.")
     except TypeError as error:
-        raise UserError(f"labels must be {allowed}; got {labels!r}.") from error
+        raise UserError(f"labels must be {allowed}; got {shown(labels)}.") from error
     return torch.tensor([number("labels", label, int, NULL, classes - 1, allowed) for label in given], dtype=torch.long)
+
+
+def labels_of(model: "Denoiser", labels: Any, count: int | None) -> Tensor | None:
+    """Return the labels of a call of a model as `check_labels` does; None for None.
+
+    Raises:
+        UserError: what `check_labels` refuses, or labels for a model without classes.
+    """
+    if labels is None:
+        return None
+    if model.classes is None:
+        raise UserError("This model was trained without classes: leave the labels out.")
+    return check_labels(labels, model.classes, count)
 
 
 def check_conditions(
@@ -148,15 +161,13 @@ def check_conditions(
         )
     if weak is not None:
         _check_weak(model, weak)
+    given = labels_of(model, labels, count)
     if model.classes is None:
-        if labels is not None:
-            raise UserError("This model was trained without classes: leave the labels out.")
         if guidance != 1 and weak is None and model.conditions is None:
             raise UserError(
                 f"guidance must be 1 for a model without classes, unless a weak model guides it; got {guidance:g}."
             )
         return None, guidance, interval
-    given = None if labels is None else check_labels(labels, model.classes, count)
     free = guidance != 1 and weak is None
     if not model.null_class and (free or given is None or NULL in given):
         need = "guidance" if free else "the label -1, any class,"
@@ -187,7 +198,7 @@ def _check_weak(model: "Denoiser", weak: Any) -> None:
         device = weak.device
     except AttributeError:
         raise UserError(
-            f"The weak model must be a ddim.Denoiser, e.g. ddim.load(run, checkpoint=step); got {weak!r}."
+            f"The weak model must be a ddim.Denoiser, e.g. ddim.load(run, checkpoint=step); got {shown(weak)}."
         ) from None
     own = model.shape, model.classes, model.conditions, model.schedule.log_snr.tolist()
     names = "shape", "number of classes", "length of conditions", "schedule"

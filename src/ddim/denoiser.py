@@ -20,7 +20,7 @@ from ddim.contract import (
     check_vectors,
 )
 from ddim.device import evaluating
-from ddim.errors import UserError, number
+from ddim.errors import UserError, number, shown
 from ddim.forward import q_sample
 from ddim.guidance import (
     EVERYWHERE,
@@ -104,7 +104,7 @@ class Denoiser(nn.Module):
         sampling = Sampling() if sampling is None else sampling
         for value, kind, name in ((schedule, Schedule, "schedule.Schedule"), (sampling, Sampling, "sampling.Sampling")):
             if not isinstance(value, kind):
-                raise UserError(f"A model takes a ddim.{name}; got {value!r}. Create one first.")
+                raise UserError(f"A model takes a ddim.{name}; got {shown(value)}. Create one first.")
         self.shape = check_shape(shape)
         self.classes = None if classes is None else number("The number of classes", classes, int, 1)
         self.conditions = None if conditions is None else number("The length of conditions", conditions, int, 1, 4096)
@@ -207,6 +207,10 @@ class Denoiser(nn.Module):
                 f"The model has images of shape {self.shape}; got images {tuple(x0.shape)} with noise "
                 f"{tuple(noise.shape)}. Make the model with the shape of its images."
             )
+        if not x0.is_floating_point():
+            raise UserError(f"The loss takes float images in [-1, 1], not {x0.dtype}; bring pixels by x / 127.5 - 1.")
+        if t.ndim and len(t) != len(x0):
+            raise UserError(f"The loss takes one time per image; got {len(t)} times for {len(x0)} images.")
         at = self.schedule(t.cpu()).like(x0)
         output = self._output(self.network, q_sample(x0, at, noise), at, label)
         return (target(self.predicts, x0, at, noise) - output).square().mean(dim=(1, 2, 3))

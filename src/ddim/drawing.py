@@ -222,6 +222,11 @@ class _Request:
             check_batch(x_T, model.shape, "The noise x_T")
             if len(x_T) != count:
                 raise UserError(f"x_T has {len(x_T)} images, and {count} are asked for; give one noise for each.")
+        if noise is not None and not callable(noise):
+            raise UserError(
+                "noise is a function that draws noise like its argument, e.g. torch.randn_like; got an object of type "
+                f"{type(noise).__name__}. The images at the first level are x_T."
+            )
         self.seed, self.x_T, self.noise, self.grad = seed, x_T, noise, grad
         self.clip = clip and model.sampling.clip
 
@@ -256,6 +261,9 @@ class _Request:
         model = self.model
         noise = self.noise or ImageNoise(self.seed, (self.first + i for i in rows))
         drawn = noise(torch.empty(len(rows), *model.shape, device=model.device, dtype=model.image_dtype))
+        if not isinstance(drawn, Tensor) or drawn.shape != (len(rows), *model.shape):
+            given = tuple(drawn.shape) if isinstance(drawn, Tensor) else f"an object of type {type(drawn).__name__}"
+            raise UserError(f"noise must return a draw like its argument, {(len(rows), *model.shape)}; got {given}.")
         x = start(self.levels[0], drawn)
         if self.x_T is not None:
             x = self.x_T[rows.start : rows.stop].to(x)

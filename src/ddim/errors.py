@@ -5,6 +5,7 @@ import operator
 from typing import Any, TypeVar
 
 Number = TypeVar("Number", int, float)
+LONGEST = 100  # characters of a value in a message: a tensor takes thousands
 
 
 class UserError(Exception):
@@ -17,6 +18,12 @@ class UserError(Exception):
 
 class Notice(UserWarning):
     """A request that was met only in part. The command line prints the message as one line."""
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in a message: its `repr` on one line, cut to `LONGEST` characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def number(
@@ -44,4 +51,4 @@ def number(
     least = f" of at least {low}" if low > -math.inf else ""
     most = f" and at most {high}" if high < math.inf else ""
     allowed = allowed or f"a {'whole' if kind is int else 'finite'} number{least}{most}"
-    raise UserError(f"{what} must be {allowed}; got {value!r}.")
+    raise UserError(f"{what} must be {allowed}; got {shown(value)}.")

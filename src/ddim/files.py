@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from ddim.errors import UserError
+from ddim.errors import UserError, shown
 from ddim.text import one_line
 
 HEX = "[0-9a-f]" * 8
@@ -34,7 +34,7 @@ def user_path(path: str | Path) -> Path:
     Raises `UserError` for what is no path, for an empty one, and for `~` where the user has no home folder.
     """
     if not isinstance(path, str | os.PathLike):
-        raise UserError(f"A path must be a string or a pathlib.Path; got {path!r}.")
+        raise UserError(f"A path must be a string or a pathlib.Path; got {shown(path)}.")
     if not str(path):
         raise UserError("The path is empty; give the name of a file or folder, or . for the working folder.")
     try:
@@ -282,4 +282,6 @@ def unreadable(path: str | Path, error: Exception, remedy: str) -> UserError:
     if isinstance(error, OSError) and error.strerror:
         return UserError(f"Could not read {path}: {error.strerror}; allow reading it or choose another one.")
     reason = one_line(error) or type(error).__name__
+    if isinstance(error, LookupError):  # whose message is the missing key alone
+        reason = f"{type(error).__name__}: {reason}"
     return UserError(f"Could not read {path}, it is damaged ({reason}); {remedy}.")

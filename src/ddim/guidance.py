@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim.errors import Notice, UserError, number
+from ddim.errors import Notice, UserError, number, shown
 from ddim.level import Denoise, Level, Prediction
 from ddim.predict import from_x0
 
@@ -117,7 +117,7 @@ def check_interval(interval: Any) -> Interval:
     if not fits:
         raise UserError(
             "The guidance interval must be two noise levels sigma / alpha, low and high, with 0 <= low < high, e.g. "
-            f"0.3 and 5; got {interval!r}."
+            f"0.3 and 5; got {shown(interval)}."
         )
     return low, high
 

@@ -27,7 +27,7 @@ from ddim.config import read_config as read_config
 from ddim.denoiser import Denoiser
 from ddim.device import uncompiled
 from ddim.errors import UserError
-from ddim.files import read_tensors, tensors_header, unreadable, write_bytes, write_text
+from ddim.files import read_tensors, tensors_header, unreadable, user_path, write_bytes, write_text
 from ddim.presets import Preset
 from ddim.sampling import Sampling
 from ddim.text import first_line
@@ -97,7 +97,7 @@ def save(model: Denoiser, folder: str | Path, **about: Any) -> None:
     disk is full, a weight is NaN or infinite, or the model is beyond the limits of `read_config`; the files that are
     there are then unchanged.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     described = describe(model, **about)
     try:
         config = json.dumps(described, indent=2) + "\n"
@@ -132,7 +132,7 @@ def load(folder: str | Path, network: nn.Module | None = None) -> Denoiser:
         UserError: a file is missing, broken, of a newer format, beyond the limits of `read_config` or of another
             network, or the name of the network or the schedule is registered by a file that has not been imported.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     config = read_config(folder)
     path = folder / "model.safetensors"
     try:

@@ -14,8 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ddim import __version__
-from ddim.errors import UserError
-from ddim.files import write_bytes
+from ddim.errors import UserError, number
+from ddim.files import user_path, write_bytes
 from ddim.text import counted
 
 SOFTWARE, KIND, SETTINGS = "Software", "ddim:picture", "ddim:settings"  # keywords of a PNG's text chunks
@@ -63,8 +63,8 @@ def layout(
     """
     (height, width), columns = sides, columns if columns is not None else math.isqrt(max(count - 1, 0)) + 1
     scale = scale if scale is not None else max(1, 64 // width)
-    if columns < 1 or scale < 1 or gap < 0:
-        raise UserError(f"A grid has columns and scale from 1 and gap from 0; got {columns}, {scale} and {gap}.")
+    columns, scale = number("The columns of a grid", columns, int, 1), number("The scale of a grid", scale, int, 1)
+    gap = number("The gap of a grid", gap, int, 0)
     size = -(-count // columns) * (height + gap) + gap, columns * (width + gap) + gap
     if math.prod(size) * scale**2 > LARGEST:
         raise UserError(
@@ -96,7 +96,8 @@ class Sheet:
 
     def save(self, path: str | Path) -> None:
         """Write the picture to a PNG file, marked as a sheet. Raises `UserError` for another suffix."""
-        if Path(path).suffix.lower() != ".png":
+        path = user_path(path)
+        if path.suffix.lower() != ".png":
             raise UserError(f"A sheet is written as PNG; give a name that ends in .png, not {str(path)!r}.")
         write_bytes(path, _png(self.picture, sheet_marks()))
 
@@ -121,7 +122,7 @@ def write_grid(
 
     `settings` are kept in the file. Raises `UserError` as `grid` does, or if the file cannot be written.
     """
-    write_bytes(path, _png(grid(images, columns), sheet_marks(settings)))
+    write_bytes(user_path(path), _png(grid(images, columns), sheet_marks(settings)))
 
 
 def write_each(
@@ -132,8 +133,9 @@ def write_each(
     `settings`, one for each image, are kept in the files. Raises `UserError` for images of another shape, dtype or
     range, see `grid`, or if a file cannot be written; the files before it stay.
     """
+    folder = user_path(folder)
     for i, png in enumerate(pngs(images, settings), start=first):
-        write_bytes(Path(folder) / f"{i:06d}.png", png)
+        write_bytes(folder / f"{i:06d}.png", png)
 
 
 def write_moving(

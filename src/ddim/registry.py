@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
-from ddim.errors import UserError
+from ddim.errors import UserError, shown
 from ddim.text import did_you_mean
 
 Named = TypeVar("Named")
@@ -56,3 +56,8 @@ class Registry(dict[str, Named], Generic[Named]):
 
     def __missing__(self, name: str) -> Named:
         raise self.unknown(name)
+
+    def __getitem__(self, name: str) -> Named:
+        if not isinstance(name, str):  # None has no spelling, and a list no hash
+            raise UserError(f"The name of a {self.kind} is a string, one of {', '.join(self)}; got {shown(name)}.")
+        return super().__getitem__(name)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, TypedDict, Unpack
 
 from ddim import samplers
-from ddim.errors import UserError, number
+from ddim.errors import UserError, number, shown
 from ddim.level import Level
 from ddim.samplers import Sampler
 from ddim.schedule import Schedule
@@ -167,7 +167,7 @@ def _create(sampler: str | Sampler, eta: float | str | None) -> Sampler:
     if isinstance(sampler, str):
         return samplers.get(sampler, **({} if eta is None else {"eta": eta}))
     if not isinstance(sampler, Sampler):
-        raise UserError(f"The sampler must be a name, or a Sampler such as ddim.samplers.DDIM(); got {sampler!r}.")
+        raise UserError(f"The sampler must be a name, or a Sampler such as ddim.samplers.DDIM(); got {shown(sampler)}.")
     if eta is not None:
         raise UserError(f"The sampler {sampler} is an instance: set its eta there, not in the call.")
     return sampler

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddim.errors import UserError, number
+from ddim.errors import UserError, number, shown
 from ddim.level import Level
 from ddim.registry import Registry
 from ddim.schedule import Schedule
@@ -136,7 +136,7 @@ def _listed(T: float, steps: int | None, listed: Sequence[float] | Tensor) -> Te
     try:
         times = torch.as_tensor(listed, dtype=torch.float64).flatten()
     except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, for text, None or a set
-        raise UserError(f"The spacing must be a name or a list of times; got {listed!r}.") from error
+        raise UserError(f"The spacing must be a name or a list of times; got {shown(listed)}.") from error
     if len(times) and times[-1] != 0:
         times = torch.cat([times, times.new_zeros(1)])
     if len(times) < 2 or times[0] > T or not (times.diff() < 0).all():

@@ -21,6 +21,7 @@ from ddim.evaluate.intervals import Array
 from ddim.evaluate.kid import kid
 from ddim.evaluate.real import labels_like
 from ddim.progress import hidden
+from ddim.text import counted
 
 LEAST = 10  # held-out images
 SAMPLES, PER_FEATURE = 256, 2  # images drawn: at least so many, and so many times the number of features
@@ -46,8 +47,8 @@ class Validation:
     def __init__(self, model: Denoiser, training: Images, held_out: Images) -> None:
         if len(held_out) < LEAST:
             raise UserError(
-                f"{training.name} has {len(held_out)} held-out images, and the distance of samples to fewer than "
-                f"{LEAST} says little; add images, or put them into folders train/ and test/."
+                f"{training.name} has {counted(len(held_out), 'held-out image')}, and the distance of samples to fewer "
+                f"than {LEAST} says little; add images, or put them into folders train/ and test/."
             )
         self.training, self.held_out, self.device = training, held_out, model.device
         self.extractor = choose(held_out.shape, held_out.name)

@@ -129,3 +129,38 @@ def test_a_shell_completes_the_commands(shell, tmp_path, capsys):
     script = (tmp_path / "completion").read_text(encoding="utf-8")
     assert all(command in script for command in COMMANDS)
     assert "--guidance-interval" in script
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_costs_no_result(tmp_path, closed):
+    words = "sample mnist --count 2 --steps 1 --device cpu --backend torch --out two.png"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m ddim {words} {closed}', sys.executable],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "two.png").is_file()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_a_full_disk_behind_the_output_is_one_sentence():
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "ddim", "list", "samplers"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=120,
+        )
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"Could not write the output: the disk is full" in done.stderr
+
+
+def test_a_terminal_of_few_columns_shows_the_help():
+    done = run("list", "--help", COLUMNS="3")
+    assert done.returncode == 0
+    assert b"--quiet" in done.stdout

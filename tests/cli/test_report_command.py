@@ -25,6 +25,17 @@ def test_folders_that_cannot_be_are_refused(trained, monkeypatch, tmp_path, caps
     assert not (one / "results").exists()
 
 
+def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_computed(
+    trained,  # noqa: F811
+    monkeypatch,
+    capsys,
+):
+    one = trained()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("ddim.experiments.run", lambda *_, **__: pytest.fail("computed"))
+    assert "may not be written" in refused(capsys, "report", one)
+
+
 @pytest.mark.parametrize("changes", [{"sampling": None}, {"shape": "x"}, {"network": {"name": 3}}, {"schedule": []}])
 def test_a_config_that_describes_no_model_is_refused_in_one_sentence(trained, capsys, changes):  # noqa: F811
     one = trained()

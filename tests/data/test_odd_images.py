@@ -215,6 +215,7 @@ BROKEN = {
     "PNG with a wrong byte": (saved(noise, "PNG")[:4000] + b"!" + saved(noise, "PNG")[4001:], "cannot be decoded"),
     "bomb": (png(20_000, 20_000, 1, 0, [bytes(2500)]), "has more than the 89 million pixels"),
     "half a bomb": (png(10_000, 10_000, 1, 0, [bytes(1250)]), "has 100 million pixels, more than the 89"),
+    "HEIC": (b"\0\0\0\x20ftypheic" + bytes(1000), "is HEIC or AVIF, whatever its name, .*; convert it to PNG"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "no image of a known format"),
 }
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +67,10 @@ def test_the_labels_reach_the_network():
     model = known.model(denoise, SCHEDULE, SHAPE, classes=3)
     restore(model, images(), Mask(torch.ones(4, 4)), 0.2, labels=[2, 0], count=2, steps=1, progress=False)
     assert model.network.told == [[2, 2, 0, 0]]
+    wrong: tuple[Any, ...] = ([1, 2, 1], ["a", 0], [3, 0])
+    for labels in wrong:
+        with pytest.raises(UserError, match="2 labels, one per image, classes from 0 to 2"):
+            restore(model, images(), Mask(torch.ones(4, 4)), labels=labels, steps=1, progress=False)
 
 
 def test_the_network_of_a_model_is_differentiated(model):
@@ -101,7 +106,6 @@ def test_resampling_takes_each_step_so_often(exact):
         ({"noise_std": -1}, "noise_std"),
         ({"count": 0}, "count"),
         ({"method": "dnm"}, "did you mean"),
-        ({"labels": [1, 2, 3]}, "2 classes, one for each"),
         ({"labels": [0, 0]}, "without classes"),
         ({"sampler": "unipc", "resample": 2}, "keeps a state"),
         ({"operator": SuperResolution(1), "resample": 2}, "for a mask"),

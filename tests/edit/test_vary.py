@@ -94,7 +94,7 @@ def test_a_collage_takes_the_second_image_where_the_mask_is_one(exact):
         ({"mask": torch.ones(1, 2) / 2}, "Threshold"),
         ({"mask": torch.ones(1, 2), "weight": 0.2}, "two ways to blend"),
         ({"strength": 0.0}, "changes nothing"),
-        ({"labels": [0, 1]}, "1 classes, one for each"),
+        ({"labels": [0, 1]}, "without classes"),
         ({"first": torch.zeros(1, 1, 2, 2), "second": torch.zeros(1, 1, 2, 2)}, "must be a float tensor"),
         ({"first": pixels(float("nan"), 0.0)}, "must be finite"),
     ],

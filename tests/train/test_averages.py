@@ -180,6 +180,12 @@ def test_what_snapshots_cannot_give_is_refused(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["average", str(tmp_path), "--width", "0.1"])
     assert "config.json" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    names = {tmp_path / "missing": "There is no run at ", tmp_path / "file": "is not a run", "mnist": "comes with ddim"}
+    for name, said in names.items():
+        with pytest.raises(SystemExit):
+            main(["average", str(name), "--width", "0.1"])
+        assert said in capsys.readouterr().err
     with pytest.raises(UserError, match="has no checkpoints"):
         averages.widths(tmp_path)
     travelled(tmp_path, torch.randn(40, 2), ema=(0.0,))

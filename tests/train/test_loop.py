@@ -428,3 +428,12 @@ def test_the_old_name_of_distributed_is_deprecated(digits):
     with pytest.warns(DeprecationWarning, match=r"fit\(distributed=\)"):
         *_, last = fit(small(), digits, Plan(steps=1), engine=Distributed("cpu"))
     assert last.step == 1
+
+
+def test_a_loss_without_gradients_is_one_sentence(digits):
+    with torch.no_grad(), pytest.raises(UserError, match=r"call fit outside torch\.no_grad"):
+        next(fit(small(), digits, Plan(steps=1, batch_size=2)))
+    detached = small()
+    detached.network.register_forward_hook(lambda module, args, output: output.detach())
+    with pytest.raises(UserError, match="no gradient in the network's weights"):
+        next(fit(detached, digits, Plan(steps=1, batch_size=2, precision="fp32")))

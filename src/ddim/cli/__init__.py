@@ -6,8 +6,10 @@ so that `--help` is fast.
 """
 
 import atexit
+import errno
 import gc
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -54,6 +56,7 @@ COMMANDS = {
 }
 """command -> its class, in the order of `ddim --help`."""
 
+NARROWEST = 20  # columns of a terminal: in fewer, tyro breaks lines without end
 LONGEST_IMPORT = 10.0  # seconds for which a signal waits for an import
 
 DESCRIPTION = """Train diffusion models on small images, sample them in few steps, and measure the results.
@@ -99,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     The exit code is 2, with one sentence, for a request that cannot be met, and 130 for Ctrl-C.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as `2>&-` does
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):  # a letter that the output's encoding lacks becomes "?"
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -114,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _exit(1)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _exit(2, f"Could not write {error.filename or 'the output'}: the disk is full; free some space.")
         name, reason = error.filename or "a file", error.strerror or error
         _exit(2, f"Could not use {name}: {reason}; check its name and permissions.")
     except (RuntimeError, MemoryError) as error:
@@ -162,6 +170,8 @@ def parse(arguments: list[str]) -> Any:
 
     if os.environ.get("NO_COLOR"):  # https://no-color.org; tyro itself asks TERM only
         os.environ["TERM"] = "dumb"
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         guess = did_you_mean(arguments[0], COMMANDS)
         raise UserError(f"There is no command {arguments[0]!r}{guess}; choose one of {', '.join(COMMANDS)}.")

@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ddim.cli.options import PathFlag
+from ddim.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Average:
     def run(self) -> None:
         from ddim.config import read_config
         from ddim.files import as_table
+        from ddim.loading import comes_with_ddim, find
         from ddim.train import averages, checkpoints
 
-        folder = self.run_folder
+        folder = find(str(self.run_folder))
+        if comes_with_ddim(folder):
+            raise UserError(f"{self.run_folder} comes with ddim, without checkpoints to average; give a run of yours.")
         if self.width is None:
             print("width  error")
             for width, error in averages.widths(folder):

@@ -174,8 +174,9 @@ class Replay:
         most = int(abs(old - new).max())
         if most > TOLERANCE:
             raise UserError(
-                f"{out} differs from {self.image} by up to {most} of 255 grey levels: it was drawn by ddim "
-                f"{settings.get('ddim')} with {settings.get('backend')}; repeat it with the same version and machine."
+                f"{out} differs from {self.image} by up to {most} of 255 grey levels: the file was changed after it "
+                f"was drawn by ddim {settings.get('ddim')} with {settings.get('backend')}, or this version or "
+                "machine is another one; repeat it with the same."
             )
         return f"{self.image} again, bit for bit" if not most else f"like {self.image} up to {most} of 255 grey levels"
 

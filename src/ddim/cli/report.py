@@ -5,7 +5,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.options import Device, PathFlag
+from ddim.cli.options import Device, PathFlag, writable
 from ddim.errors import UserError
 
 
@@ -44,6 +44,8 @@ class Report:
                 f"copies it into runs/{folder}, runs the experiments and writes the report."
             )
         model = load(folder, backend="torch").to(choose_device(self.device))
+        for place in filter(None, (folder, self.digest)):
+            writable(place)
         setup = experiments.Setup(folder, model)
         for name in experiments.run(setup, minutes=self.minutes, redo=self.redo):
             print(f"{name} done")

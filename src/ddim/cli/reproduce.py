@@ -1,4 +1,4 @@
-"""`ddim reproduce`: train or take a model, run the experiments of DDIM's paper, and write the report, in one command."""
+"""`ddim reproduce`: train or take a model, run the experiments of DDIM's paper, and write the report, in one go."""
 
 import os
 import time

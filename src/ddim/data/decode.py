@@ -16,6 +16,7 @@ VERSION = 2  # of the pixels, the splits and the facts: raise it when they chang
 _READ = "png apng jpg jpeg jpe jfif mpo webp bmp dib tif tiff gif ppm pgm pbm pnm"
 _NOT_READ = "heic heif avif jxl jp2 svg psd tga ico exr hdr raw dng cr2 nef arw"
 SUFFIXES = frozenset(f".{suffix}" for suffix in _READ.split())
+HEIF = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")  # the brands of HEIC and AVIF
 FOREIGN = frozenset(f".{suffix}" for suffix in _NOT_READ.split())  # image formats that are not read
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")  # JPEG includes MPO; no other decoder is run
 MAX_PIXELS = 89_478_485  # Pillow's own limit: a file of a few kilobytes may claim any number of pixels
@@ -82,12 +83,16 @@ def decode(file: BinaryIO, size: int | tuple[int, int], crop: str = "centre", ke
     except Unreadable:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file
-        raise Unreadable(_reason(error)) from error
+        raise Unreadable(_reason(error, file)) from error
     return Picture(np.ascontiguousarray(pixels), width, height, mode, kind)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, file: BinaryIO) -> str:
     if isinstance(error, UnidentifiedImageError):
+        file.seek(0)
+        head = file.read(12)
+        if head[4:8] == b"ftyp" and head[8:12] in HEIF:
+            return "is HEIC or AVIF, whatever its name, which is not read; convert it to PNG or JPEG"
         return "holds no image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be opened: {error.strerror}"

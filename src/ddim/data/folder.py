@@ -74,7 +74,10 @@ def scan(root: Path) -> Catalogue:
     stacks = bool(images) and not set(pictures) - arrays.TIFF and arrays.are_stacks(file.path for _, _, file in images)
     if not images and not skipped:
         if {item.name for item in root.iterdir()} >= RUN_FILES:
-            raise UserError(f"{root} holds a run of ddim, whose pictures are not data; name a folder of images.")
+            raise UserError(
+                f"{root} holds a run of ddim, whose pictures are not data; name what the run was trained on, or a "
+                "folder of images."
+            )
         others = f"only {counted(sum(ignored.values()), 'other file')}" if ignored else "nothing"
         raise UserError(
             f"{root} holds {others}, no image; name a folder with PNG, JPEG, WebP, BMP, TIFF or GIF files, or with "

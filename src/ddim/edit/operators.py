@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddim.edit.solve import conjugate_gradients, per_image
-from ddim.errors import UserError, number
+from ddim.errors import UserError, number, shown
 from ddim.text import dimensions
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow converts colour to grey
@@ -68,7 +68,10 @@ class Mask(Operator):
     """
 
     def __init__(self, mask: Tensor) -> None:
-        mask = torch.as_tensor(mask)
+        try:
+            mask = torch.as_tensor(mask)
+        except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, for text, None or an object
+            raise UserError(f"A mask is a tensor or an array, (H, W) or (C, H, W); got {shown(mask)}.") from error
         if mask.ndim not in (2, 3) or not ((mask == 0) | (mask == 1)).all():
             raise UserError(
                 f"A mask has the shape (H, W) or (C, H, W), 1 for known pixels and 0 for others; got {mask.dtype} "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddim.contract import check_vectors, warn_of_student
+from ddim.contract import check_vectors, labels_of, warn_of_student
 from ddim.device import evaluating
 from ddim.edit.operators import Mask, Operator, check_measurement
 from ddim.edit.posterior import methods, posterior
@@ -81,9 +81,7 @@ def restore(
         if not isinstance(operator, Mask):
             raise UserError(f"Resampling is for a mask; got {type(operator).__name__}. Leave it out.")
         solver = Resample(solver, resample)
-    labels = None if labels is None else torch.as_tensor(labels)
-    if labels is not None and labels.shape != (len(y),):
-        raise UserError(f"labels must be {len(y)} classes, one for each measurement; got {tuple(labels.shape)}.")
+    labels = labels_of(model, labels, len(y))
     vectors = check_vectors(model, conditions, len(y))
     warn_of_student(model, "restoring images")
     clip = clip and model.sampling.clip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddim.contract import check_batch, check_finite, check_vectors, warn_of_student
+from ddim.contract import check_batch, check_finite, check_vectors, labels_of, warn_of_student
 from ddim.device import evaluating
 from ddim.edit.operators import Mask
 from ddim.errors import UserError, number
@@ -57,16 +57,17 @@ def vary(
     if not strength:
         raise UserError("The strength must be a number above 0 and at most 1; got 0, which changes nothing.")
     check_batch(x0, model.shape, "The images")
-    labels = None if labels is None else torch.as_tensor(labels)
-    if labels is not None and labels.shape != (len(x0),):
-        raise UserError(f"labels must be {len(x0)} classes, one for each image; got {tuple(labels.shape)}.")
+    labels = labels_of(model, labels, len(x0))
     vectors = check_vectors(model, conditions, len(x0))
     warn_of_student(model, "varying images")
     sampler, levels = model.sampling.resolve(model.schedule, **options)
     taken = max(1, math.ceil(strength * (len(levels) - 1) - 1e-9))  # 0.28 * 25 is 7.000000000000001
     levels = levels[-1 - taken :]
-    noise = ImageNoise(seed, range(len(x0) * count))
-    start = x0.to(model.device, model.image_dtype).repeat_interleave(count, 0)
+    try:
+        start = x0.to(model.device, model.image_dtype).repeat_interleave(count, 0)
+    except (RuntimeError, ValueError) as error:  # PyTorch has no type of its own for this
+        raise UserError(f"{count} variations of {len(x0)} images do not fit in memory; ask for fewer.") from error
+    noise = ImageNoise(seed, range(len(start)))
     label, vector = (None if one is None else one.repeat_interleave(count, 0) for one in (labels, vectors))
     denoise = model.denoise(label, guidance, clip, conditions=vector)
     with evaluating(model.network):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from ddim import plugins
-from ddim.errors import UserError
+from ddim.errors import UserError, number
 from ddim.nets.preconditioned import Preconditioned
 from ddim.registry import Registry
 
@@ -79,6 +79,8 @@ def build(name: str, channels: int, size: str = "small", classes: int | None = N
     Raises:
         UserError: an unknown name, size or option.
     """
+    channels = number("The number of channels", channels, int, 1)
+    classes = None if classes is None else number("The number of classes", classes, int, 1)
     options = {**sizes(name)[size], **({} if classes is None else {"classes": classes}), **changes}
     return networks.create(name, channels, **options)  # type: ignore[no-any-return]
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ddim.errors import UserError
+from ddim.errors import UserError, number, shown
 from ddim.level import Level
 from ddim.schedule.base import Schedule, preserving, register, step_before
 
@@ -16,7 +16,10 @@ class BetaSchedule(Schedule):
     T: int
 
     def __init__(self, betas: Tensor | list[float]) -> None:
-        betas = torch.as_tensor(betas, dtype=torch.float64)
+        try:
+            betas = torch.as_tensor(betas, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, for text, None or an object
+            raise UserError(f"The betas of a schedule must be a list of numbers; got {shown(betas)}.") from error
         if betas.ndim != 1 or len(betas) == 0 or not ((betas > 0) & (betas <= 1)).all() or (betas[:-1] == 1).any():
             raise UserError("The betas of a schedule must be T numbers in (0, 1), of which only the last may be 1.")
         self.config = {"name": "betas", "betas": betas.tolist()}
@@ -59,13 +62,14 @@ def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> S
 
     T is the number of training steps; `beta_start` and `beta_end` are beta_1 and beta_T, in (0, 1), else a `UserError`.
     """
-    return from_betas(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
+    return from_betas(torch.linspace(*_ends(beta_start, beta_end), T, dtype=torch.float64))
 
 
 @register("scaled-linear")
 def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Schedule:
     """Return Stable Diffusion's schedule: sqrt(beta) rises linearly (arXiv 2112.10752). Arguments as for `linear`."""
-    return from_betas(torch.linspace(beta_start**0.5, beta_end**0.5, T, dtype=torch.float64) ** 2)
+    start, end = _ends(beta_start, beta_end)
+    return from_betas(torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2)
 
 
 @register("cosine")
@@ -74,6 +78,7 @@ def cosine(T: int = 1000, s: float = 0.008, beta_max: float = 0.999) -> Schedule
 
     `s` keeps the first betas from vanishing. The betas are clipped at `beta_max`: alpha-bar_T stays above 0.
     """
+    s = number("s", s, float, 0)
     u = torch.linspace(0, 1, T + 1, dtype=torch.float64)
     return _from_alpha_bar(torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2, beta_max)
 
@@ -86,6 +91,9 @@ def sigmoid(
 
     The sigmoid is used from `start` to `end`, at the temperature `tau`. The betas are clipped at `beta_max`.
     """
+    start, end, tau = number("start", start, float), number("end", end, float), number("tau", tau, float)
+    if not tau:
+        raise UserError("The temperature tau of a sigmoid must not be 0.")
     u = torch.linspace(0, 1, T + 1, dtype=torch.float64)
     last = torch.tensor(end / tau, dtype=u.dtype).sigmoid()
     return _from_alpha_bar(last - torch.sigmoid((start + u * (end - start)) / tau), beta_max)
@@ -101,5 +109,10 @@ def from_betas(betas: Tensor | list[float]) -> Schedule:
     return BetaSchedule(betas)
 
 
+def _ends(beta_start: float, beta_end: float) -> tuple[float, float]:
+    return number("beta_start", beta_start, float, 0, 1), number("beta_end", beta_end, float, 0, 1)
+
+
 def _from_alpha_bar(alpha_bar: Tensor, beta_max: float) -> Schedule:
+    beta_max = number("beta_max", beta_max, float, 0, 1)
     return from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=beta_max))

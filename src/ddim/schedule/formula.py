@@ -125,6 +125,7 @@ def vp_sde(T: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Sche
         beta_min, beta_max: the rates beta(u) of the SDE at u = 0 and u = 1, 0 < beta_min < beta_max: about T times the
             first and the last beta of DDPM's chain.
     """
+    beta_min, beta_max = number("beta_min", beta_min, float, 0), number("beta_max", beta_max, float, 0)
     rise = beta_max - beta_min
 
     def log_snr(t: Tensor) -> Tensor:

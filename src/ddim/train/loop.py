@@ -80,6 +80,8 @@ def fit(
             stacklevel=2,
         )
         distributed = distributed or engine
+    if not torch.is_grad_enabled():
+        raise UserError("Training needs gradients; call fit outside torch.no_grad and torch.inference_mode.")
     images = open_items(images)
     check_data(images, model.shape, model.classes, model.conditions)
     if not isinstance(plan, Plan):
@@ -190,6 +192,11 @@ class Update:
             with autocast(self.precision, device):
                 losses = self.objective.losses(model, step, positions)
             share = losses.sum() / plan.batch_size
+            if not share.requires_grad:
+                raise UserError(
+                    "The loss has no gradient in the network's weights; leave out what detaches its output, and let "
+                    "them require gradients."
+                )
             # DDP averages the processes' gradients: times their number, that is the sum of the shares.
             self.distributed.backward(self.state.scaler.scale(share * self.distributed.processes))
         return share.item()
