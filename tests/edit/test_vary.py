@@ -97,6 +97,7 @@ def test_a_collage_takes_the_second_image_where_the_mask_is_one(exact):
         ({"labels": [0, 1]}, "without classes"),
         ({"first": torch.zeros(1, 1, 2, 2), "second": torch.zeros(1, 1, 2, 2)}, "must be a float tensor"),
         ({"first": pixels(float("nan"), 0.0)}, "must be finite"),
+        ({"first": pixels(255.0, 0.0)}, r"not in \[-1, 1\]"),
     ],
 )
 def test_what_cannot_be_blended_is_refused(exact, changed, said):

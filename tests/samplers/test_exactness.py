@@ -9,6 +9,7 @@ import torch
 from closed import FINE, START, mixture, smooth
 
 from ddim import schedule
+from ddim.errors import UserError
 from ddim.level import Level
 from ddim.predict import from_eps, from_x0
 from ddim.samplers import (
@@ -199,6 +200,8 @@ def test_a_churn_that_reaches_no_level_is_no_churn():
     *_, inside = trajectory(Heun(churn=20), mixture, START, levels, torch.randn_like, FINE)
     torch.testing.assert_close(outside, still, rtol=0, atol=1e-13)
     assert (inside - still).abs().max() > 1e-3
+    with pytest.raises(UserError, match="give a larger churn_from"):
+        Heun(churn=20, churn_from=0.1, churn_to=2.0)
 
 
 @pytest.mark.parametrize("name", names())

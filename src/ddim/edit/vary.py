@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddim.contract import check_batch, check_finite, check_vectors, labels_of, warn_of_student
+from ddim.contract import check_batch, check_finite, check_range, check_vectors, labels_of, warn_of_student
 from ddim.device import evaluating
 from ddim.edit.operators import Mask
 from ddim.errors import UserError, number
@@ -39,7 +39,7 @@ def vary(
 
     Args:
         model: on the device to use.
-        x0: clean images in [-1, 1], (B, C, H, W).
+        x0: clean images, (B, C, H, W) floats, in [-1, 1] unless the model has `sampling.clip` = False.
         strength: share of the steps that are taken, above 0 and at most 1; their number is rounded up. Near 0 only
             details change. At 1 the image is forgotten, except for the signal that is left at t = T.
         seed, count, clip: as for `ddim.edit.restore`.
@@ -49,14 +49,15 @@ def vary(
         options: steps, sampler, eta and spacing, see `ddim.sampling.SamplingOptions`. No preset is used.
 
     Raises:
-        UserError: a strength out of range, images of another shape or that are not finite, or what
-            `ddim.Denoiser.sample` refuses.
+        UserError: a strength out of range, images of another shape or range, or what `ddim.Denoiser.sample` refuses.
     """
     strength = number("The strength", strength, float, 0, 1, "a number above 0 and at most 1")
     count = number("count", count, int, 1)
     if not strength:
         raise UserError("The strength must be a number above 0 and at most 1; got 0, which changes nothing.")
     check_batch(x0, model.shape, "The images")
+    if model.sampling.clip:  # otherwise the images may have any range, as latents do
+        check_range(x0)
     labels = labels_of(model, labels, len(x0))
     vectors = check_vectors(model, conditions, len(x0))
     warn_of_student(model, "varying images")

@@ -25,7 +25,7 @@ class Heun(Singlestep):
         churn_std: standard deviation of the added noise, S_noise, at least 0.
 
     Raises:
-        UserError: a churn or standard deviation below 0.
+        UserError: a churn or standard deviation below 0, or churn_to not from 0 to below churn_from.
     """
 
     space = "eps"
@@ -38,6 +38,11 @@ class Heun(Singlestep):
     ) -> None:
         if not (churn >= 0 and churn_std >= 0):
             raise UserError(f"Churn and its standard deviation must be 0 or more; got {churn} and {churn_std}.")
+        if not 0 <= churn_to < churn_from:
+            raise UserError(
+                f"Churn acts from churn_from down to churn_to, which is at least 0; got {churn_from} and {churn_to}; "
+                "give a larger churn_from."
+            )
         self.churn, self.churn_from, self.churn_to, self.churn_std = churn, churn_from, churn_to, churn_std
         self.stochastic = churn > 0
 
