@@ -137,7 +137,7 @@ def test_train_then_sample_then_resample(tmp_path, capsys):
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_what_was_learnt(tmp_path, kind):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "ddim", "train", "digits", "--minutes", "5", "--out", str(run)]
+    command = [sys.executable, "-m", "ddim", "train", "digits", "--minutes", "1", "--out", str(run)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
         deadline = time.monotonic() + 120
         while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
