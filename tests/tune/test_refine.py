@@ -10,8 +10,7 @@ from ddim.predict import from_x0
 from ddim.presets import Method
 from ddim.samplers import Corrected, trajectory
 from ddim.timesteps import levels, timesteps
-from ddim.tune import _tuned
-from ddim.tune.candidates import Costs, fine_times, one_call_a_step, plain, teach
+from ddim.tune.candidates import plain
 from ddim.tune.refine import MOST, Distance, Remembered, changed, corrections_a_step, parameters, refine
 from ddim.verify.exact import GAUSSIAN, MIXTURE
 
@@ -170,13 +169,3 @@ def test_what_is_remembered_is_what_the_network_says_and_is_asked_for_once():
 def test_bad_corrections_are_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
-
-
-def test_the_best_plain_solver_is_refined_even_if_it_is_not_near_the_teacher():
-    x = noises(16)
-    taught = teach(MIXTURE.denoise, x, S, samplers.get("unipc"), fine_times(S), parts=2)
-    distance = Distance(MIXTURE.denoise, x, taught.end, S)
-    near = sorted((method for method in plain(S, 5) if one_call_a_step(method, S)), key=distance)
-    best = near[-1]
-    found = {method.found: method for method in _tuned(near, best, distance, Costs(taught, S), 5)}
-    assert distance(found[f"{best.found}, refined"]) < distance(best)

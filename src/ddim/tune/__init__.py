@@ -126,7 +126,7 @@ def image_calls(
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
             judged += (len(WEIGHTS) + 2 * (ACCURATE - 1) * (images is not None)) * count
-        total += round(steps * (screened + judged + (3 * ROUNDS * columns + 13) * NOISES))
+        total += round(steps * (screened + judged + (2 * ROUNDS * columns + 13) * NOISES))
     return total
 
 
@@ -173,8 +173,7 @@ def search(
             ddim = [method for method in solvers if method.sampler == "ddim"]
             best = sorted([*usual, *ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
             plain_solvers = _distinct([*usual, *ddim, *best])
-            tuned = _tuned(near, best[0], noises.distance(taught, NOISES), costs, calls)
-            tuned.sort(key=selects.distance)
+            tuned = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
             with_guidance: list[Method] = []
             if guidance and _takes_guidance(model):
                 candidates = _distinct(list(guided(model.schedule, calls, near)))
@@ -231,18 +230,11 @@ class _Noises:
         )
 
 
-def _tuned(near: Sequence[Method], best: Method, distance: Distance, costs: Costs, calls: int) -> list[Method]:
-    """Return methods beyond the plain solvers.
+def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int) -> list[Method]:
+    """Return methods beyond the plain solvers, which are given with the nearest to the teacher first.
 
-    They are DDIM and the nearest other solver with one call a step, each on the searched times that are nearest, the
-    nearest of each refined, and the best plain solver refined.
-
-    Args:
-        near: the plain solvers, the nearest to the teacher first.
-        best: the one whose samples are the best.
-        distance: to the teacher's ends.
-        costs: of the teacher's trajectories.
-        calls: number of network calls.
+    They are DDIM and the nearest other solver with one call a step, each on the searched times that are nearest, and
+    the best of each refined.
     """
     schedule = distance.schedule
     ddim = list(searched("ddim", costs, calls))
@@ -259,8 +251,6 @@ def _tuned(near: Sequence[Method], best: Method, distance: Distance, costs: Cost
             times.append(weighted)
         ranked = sorted(_distinct([kind[0], *times]), key=distance)
         found += [*ranked[:NEAREST], refine(ranked[0], distance, ROUNDS)]
-    if best in near and one_call_a_step(best, schedule) and f"{best.found}, refined" not in {m.found for m in found}:
-        found.append(refine(best, distance, ROUNDS))
     return [method for method in _distinct(found) if method not in near]
 
 
