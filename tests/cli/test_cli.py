@@ -420,16 +420,6 @@ def test_a_folder_that_cannot_be(tmp_path, capsys, command):
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_standard_output_that_is_full():
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "ddim", "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert "No space left on device" in done.stderr
-    assert done.returncode != 0
-
-
 @pytest.mark.parametrize(("steps", "quick"), [(300, 300), (5000, 1800)])
 def test_a_recipe_of_one_s_own_is_reproduced_and_quick_never_adds_to_it(tmp_path, monkeypatch, steps, quick):
     recipe = tmp_path / "mine.toml"
