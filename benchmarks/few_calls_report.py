@@ -1,5 +1,6 @@
 """The tables and the figures of few_calls.py, from its stored results."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def cell(row: dict[str, Any] | None, least: float) -> str:
     if row is None:
         return ""
     text = Estimate(*row["distance"]).short
-    text = f"**{text}**" if row["distance"][0] == least else text
+    text = f"**{text}**" if math.isclose(row["distance"][0], least, rel_tol=0.005) else text
     accuracy = f", {row['accuracy'][0]:.1%}" if "accuracy" in row else ""
     return f"{text}{accuracy}" + (f"; {row['method']}" if row["kind"] in ("preset", "plain", "ddim") else "")
 

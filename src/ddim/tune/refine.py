@@ -27,7 +27,7 @@ MOST = 20  # numbers to tune; a method of more steps is not refined
 STEP = 2e-3  # of a finite difference
 ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its base solver
 DAMPING = (1e-3, 1e-1, 1e1)  # Levenberg-Marquardt's, tried in this order, relative to the largest curvature
-CONTRASTS = 0.2  # of the weights in benchmarks/results/refinement.md, the largest that adds no noise
+CONTRASTS = 0.2  # of the features; 0.6 adds noise in 4 calls, see benchmarks/results/refinement.md
 Array = NDArray[np.float64]
 
 
