@@ -20,12 +20,11 @@ import torch
 
 import ddim
 from ddim.device import evaluating
-from ddim.evaluate import choose, measure
-from ddim.evaluate.extractors import get
+from ddim.evaluate import measure
 from ddim.evaluate.real import labels_for
 from ddim.noise import ImageNoise
 from ddim.presets import Method
-from ddim.tune import ACCEPTED_ON, NOISES
+from ddim.tune import ACCEPTED_ON, NOISES, extractors
 from ddim.tune.refine import Distance, refine
 
 RESULT = Path(__file__).with_name("results") / "refinement.json"
@@ -38,8 +37,7 @@ def row(name: str, calls: int, weight: float, count: int) -> dict[str, Any]:
     model, began = ddim.load(name, backend="torch"), time.time()
     preset = next(one for one in model.presets if one.calls == calls)
     held_out = ddim.open_images(name, split="test")
-    accepting = choose(held_out.shape, held_out.name).name
-    extractor = get("scattering-small" if accepting == "scattering" else "scattering", model.shape)
+    _, extractor = extractors(model, held_out, None)
     labels = None if model.classes is None else torch.arange(NOISES) % model.classes
     noise = ImageNoise(0, range(NOISES))(torch.empty(NOISES, *model.shape))
     with torch.no_grad(), evaluating(model.network):
