@@ -2,7 +2,7 @@
 
     python benchmarks/restoration.py                       # hours of a CPU; continues where it stopped
     python benchmarks/restoration.py --draw                # the tables from the samples that are there
-    python benchmarks/restoration.py --count 2 2 --calls 2 --scratch DIR --out FILE.json     # checks that it works
+    python benchmarks/restoration.py --count 2 2 --calls 5 --scratch DIR --out FILE.json     # checks that it works
 
 One sample of each held-out image is drawn for each operator, method and number of network calls, with DDIM and
 eta = 1, on the trailing timesteps and without labels. azula's methods start from the same x_T and continue the same
@@ -15,11 +15,13 @@ originals of the restored images, which are as many. A call is one evaluation of
 six products with its Jacobian beside each call, each a backward pass, and compute in fp32; the others compute in the
 backend and the precision that ddim chooses.
 
-The samples are kept in runs/benchmarks/restoration, part by part. DDIM_DATA names the folder with MNIST and CIFAR-10.
-The results are results/restoration.json and .md, and a part of docs/editing.md.
+The samples are kept in runs/benchmarks/restoration, part by part. A result whose samples are not there is kept.
+DDIM_DATA names the folder with MNIST and CIFAR-10. The results are results/restoration.json and .md, and a part of
+docs/editing.md.
 """
 
 import argparse
+import json
 import sys
 import time
 from importlib.util import find_spec
@@ -144,9 +146,9 @@ class Measurement:
                 print(f"{self.name}, {path.parent.name}, {rows.stop} of {count}, {seconds}", file=sys.stderr)
 
     def row(self, way: Way, calls: int, count: int) -> dict[str, Any] | None:
-        """Return the metrics of the samples; None if some are missing."""
+        """Return the metrics of the samples; None if some are missing, or if there are none to draw."""
         paths = [path for _, path in self.files(way, calls, count)]
-        if not all(path.exists() for path in paths):
+        if not paths or not all(path.exists() for path in paths):
             return None
         pixels, x0 = torch.from_numpy(np.concatenate([np.load(path) for path in paths])), self.x0[:count]
         psnr = Mean.of(10 * torch.log10(4 / (pixels / 127.5 - 1 - x0).square().mean(dim=(1, 2, 3)).clamp(min=1e-9)))
@@ -167,13 +169,17 @@ class Measurement:
         return value, *confidence_interval(value, error, LIMITS["frechet"])
 
 
+def _key(row: dict[str, Any]) -> list[Any]:
+    return [row[name] for name in (*Way._fields, "calls")]
+
+
 def main() -> None:
     """Draw what is missing, measure what is there, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["mnist", "airplanes"])
     parser.add_argument("--calls", type=int, nargs="+", default=[20, 50, 100])
-    parser.add_argument("--count", type=int, nargs=2, default=(200, 50), help="images; those of pigdm and mmps")
-    parser.add_argument("--draw", action="store_true", help="measure what is there, and draw no samples")
+    parser.add_argument("--count", type=int, nargs=2, default=(200, 50), help="images; for pigdm and mmps (0: neither)")
+    parser.add_argument("--draw", action="store_true", help="measure the samples that are there, and draw none")
     parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks/restoration"), help="folder for samples")
     parser.add_argument("--out", type=Path, default=report.RESULT)
     options = parser.parse_args()
@@ -187,15 +193,20 @@ def main() -> None:
     if not options.draw:
         for calls, gradients, name, way in plan:
             here[name].complete(way, calls, options.count[gradients])
-    found: dict[str, Any] = {"models": {}, "machine": harness.machine()}
+    found: dict[str, Any] = (
+        json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {"models": {}}
+    )
+    found["machine"] = harness.machine()
     for name, model in here.items():
         rows = [model.row(way, calls, options.count[g]) for calls, g, own, way in plan if own == name]
-        kept = [row for row in rows if row is not None]
+        new = [row for row in rows if row is not None]
+        old = found["models"].get(name, {"rows": [], "backend": None})
+        kept = new + [row for row in old["rows"] if _key(row) not in map(_key, new)]
         counts = sorted({row["count"] for row in kept})
         found["models"][name] = {
             "rows": kept,
             "originals": {str(n): model.distance(to_uint8(model.x0[:n])) for n in counts},
-            "backend": model.fast.backend,
+            "backend": old["backend"] if options.draw else model.fast.backend,
             "extractor": choose(model.held_out.shape, model.held_out.name).name,
         }
     harness.save(found, report.tables(found), options.out)
