@@ -97,15 +97,15 @@ def test_the_shift_moves_the_time_that_the_network_is_told_and_not_its_rates():
 @pytest.mark.parametrize("data", [GAUSSIAN, MIXTURE], ids=["gaussian", "mixture"])
 @pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "unipc"])
 @pytest.mark.parametrize("calls", [4, 8])
-def test_the_tuned_error_at_the_end_of_the_flow_is_below_the_untuned_one(data, name, calls):
+def test_the_tuned_error_at_the_end_of_the_flow_is_a_fraction_of_the_untuned_one(data, name, calls):
     """From the best spacing of the solver, and on noises that were not tuned on."""
     width = 4 if data is GAUSSIAN else 1
     seen, fresh = noises(16, width), noises(64, width, seed=1)
     on, off = (Distance(data.denoise, x, end_of_flow(data, x), S) for x in (seen, fresh))
     best = min((method for method in plain(S, calls) if method.sampler == name), key=on)
     refined = refine(best, on)
-    assert on(refined) < 0.9 * on(best)
-    assert off(refined) < 0.95 * off(best)
+    assert on(refined) < 0.3 * on(best)
+    assert off(refined) < 0.4 * off(best)
 
 
 def test_refinement_keeps_a_method_that_is_exact():

@@ -8,7 +8,7 @@ therefore trains with a perceptual distance, LPIPS. Here the logarithms of the c
 features without training, count beside the pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +26,9 @@ from ddim.schedule import Schedule
 MOST = 20  # numbers to tune; a method of more steps is not refined
 STEP = 2e-3  # of a finite difference
 ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its base solver
-DAMPING = (1e-3, 1e-1, 1e1)  # Levenberg-Marquardt's, tried in this order, relative to the largest curvature
+DAMPING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of a number, relative to the mean of its and the largest curvature in log
+REUSED = 2  # more steps with each Jacobian
+TINY = 1e-30  # of a step's squared length: a method that is exact has no slope
 CONTRASTS = 0.2  # of the features; 0.6 adds noise in 4 calls, see benchmarks/results/refinement.md
 Array = NDArray[np.float64]
 
@@ -157,35 +159,54 @@ def refine(method: Method, distance: Distance, rounds: int = 2) -> Method:
     """Return a method whose images are closer to the teacher's, by Gauss-Newton; the method itself if it finds none.
 
     The Jacobian is taken by finite differences through `ddim.samplers.trajectory`: for so few numbers they cost less
-    than gradients, and they hold for any solver.
+    than gradients, and they hold for any solver. It serves for `REUSED` more steps, corrected by what the steps before
+    have shown (Broyden, Math. Comp. 19, 1965).
 
     Args:
         method: where it starts, without corrections.
         distance: what to reduce.
-        rounds: number of Gauss-Newton steps.
+        rounds: number of Jacobians.
     """
     theta = np.zeros(parameters(len(method.times)))
     for _ in range(rounds if len(theta) <= MOST else 0):
         remembered = Remembered(distance.denoise)
         base = distance.residuals(changed(method, theta), remembered)
-        columns = []
-        for column in range(len(theta)):
-            moved = theta.copy()
-            moved[column] += STEP
-            columns.append((distance.residuals(changed(method, moved), remembered.again()) - base) / STEP)
-        jacobian = np.stack(columns, axis=1)
-        curvature = jacobian.T @ jacobian
-        slope = jacobian.T @ base + ANCHOR * theta
-        best = float(np.square(base).sum() + ANCHOR * np.square(theta).sum())
-        start, improved = theta, False
-        for damping in DAMPING:
-            lifted = curvature + (ANCHOR + damping * curvature.diagonal().max()) * np.eye(len(theta))
-            trial = start - np.linalg.solve(lifted, slope)
-            residuals = distance.residuals(changed(method, trial), remembered.again())
-            value = float(np.square(residuals).sum() + ANCHOR * np.square(trial).sum())
-            if value < best:
-                best, theta, improved = value, trial, True
-        if not improved:
+        jacobian = _jacobian(method, theta, base, distance, remembered)
+        before = theta
+        for _ in range(1 + REUSED):
+            tried = []
+            for step in _steps(jacobian, base, theta):
+                residuals = distance.residuals(changed(method, theta + step), remembered.again())
+                tried.append((_cost(residuals, theta + step), step, residuals))
+            tried.sort(key=lambda trial: trial[0])
+            for _, step, residuals in reversed(tried):  # Broyden's formula, that of the best step last
+                jacobian += np.outer(residuals - base - jacobian @ step, step) / max(float(step @ step), TINY)
+            cost, step, residuals = tried[0]
+            if cost < _cost(base, theta):
+                theta, base = theta + step, residuals
+        if theta is before:
             break
     refined = changed(method, theta)
     return replace(refined, found=f"{method.found}, refined") if theta.any() else method
+
+
+def _jacobian(method: Method, theta: Array, base: Array, distance: Distance, remembered: Remembered) -> Array:
+    """Return the derivatives of the residuals, (R, P), by finite differences at `theta`, where they are `base`."""
+    columns = []
+    for step in STEP * np.eye(len(theta)):
+        columns.append((distance.residuals(changed(method, theta + step), remembered.again()) - base) / STEP)
+    return np.stack(columns, axis=1)
+
+
+def _steps(jacobian: Array, base: Array, theta: Array) -> Iterator[Array]:
+    """Yield a step of Gauss-Newton for each damping, the longest first."""
+    curvature = jacobian.T @ jacobian
+    scale = np.sqrt(curvature.diagonal() * curvature.diagonal().max())
+    slope = jacobian.T @ base + ANCHOR * theta
+    for damping in DAMPING:
+        lifted = curvature + np.diag(ANCHOR + damping * scale)
+        yield np.asarray(np.linalg.solve(lifted, -slope), np.float64)
+
+
+def _cost(residuals: Array, theta: Array) -> float:
+    return float(np.square(residuals).sum() + ANCHOR * np.square(theta).sum())
