@@ -35,8 +35,8 @@ from ddim.tune.candidates import (
     teach,
 )
 from ddim.tune.guided import INTERVALS, KEPT, OTHERS, WEIGHTS, best_of_each_weight, guided
+from ddim.tune.refine import DAMPING, REUSED, Distance, parameters, refine
 from ddim.tune.refine import MOST as MOST_NUMBERS
-from ddim.tune.refine import Distance, parameters, refine
 
 __all__ = ["COUNT", "NOISES", "REAL", "Verdict", "image_calls", "search", "tune"]
 
@@ -51,6 +51,7 @@ SCREENED = 3  # plain solvers that are kept for being near the teacher
 # Where the noises of selection, of acceptance and of the teacher's reference begin in the seed's sequence.
 SELECTED_ON, ACCEPTED_ON, REFERENCE = 1_000_000, 2_000_000, 3_000_000
 MOST = 100_000  # samples at acceptance
+TRIED = 1 + (1 + REUSED) * len(DAMPING)  # trajectories beside the columns of a Jacobian
 
 
 def tune(
@@ -120,7 +121,7 @@ def image_calls(
     total = len(fine_times(model.schedule)) * BETWEEN * (NOISES + (count if images is None else 0))
     for steps in _check_calls(model, calls):
         screened = len(plain(model.schedule, steps)) * NOISES // 2
-        columns = 0.6 * parameters(steps) + 4 if steps <= MOST_NUMBERS else 0  # and the trajectories beside them
+        columns = 0.6 * parameters(steps) + TRIED if steps <= MOST_NUMBERS else 0  # trajectories for a Jacobian
         judged: float = 14 * SELECTED + 9 * count  # about so many methods reach the selection and the acceptance
         if guidance and _takes_guidance(model) and steps > 1:
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)

@@ -23,13 +23,13 @@ from ddim.presets import Method
 from ddim.samplers import trajectory
 from ddim.schedule import Schedule
 
-MOST = 20  # numbers to tune; a method of more steps is not refined
+MOST = 24  # numbers to tune; a method of more steps is not refined
 STEP = 2e-3  # of a finite difference
 ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its base solver
 DAMPING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of a number, relative to the mean of its and the largest curvature in log
 REUSED = 2  # more steps with each Jacobian
 TINY = 1e-30  # of a step's squared length: a method that is exact has no slope
-CONTRASTS = 0.2  # of the features; 0.6 adds noise in 4 calls, see benchmarks/results/refinement.md
+CONTRASTS = 0.05  # of the features; larger ones add noise in 4 and 5 calls, see benchmarks/results/refinement.md
 Array = NDArray[np.float64]
 
 
