@@ -48,6 +48,7 @@ COUNT = 300  # samples of each method at acceptance, and of the teacher as refer
 ROUNDS = 2  # of Gauss-Newton
 NEAREST = 3  # searched methods of each kind that are kept
 SCREENED = 3  # plain solvers that are kept for being near the teacher
+SOLVERS = 4  # beside DDIM, that take searched times
 # Where the noises of selection, of acceptance and of the teacher's reference begin in the seed's sequence.
 SELECTED_ON, ACCEPTED_ON, REFERENCE = 1_000_000, 2_000_000, 3_000_000
 MOST = 100_000  # samples at acceptance
@@ -120,14 +121,14 @@ def image_calls(
     """Return about how many network calls `tune` makes, each image counted. The errors are those of `tune`."""
     total = len(fine_times(model.schedule)) * BETWEEN * (NOISES + (count if images is None else 0))
     for steps in _check_calls(model, calls):
-        screened = len(plain(model.schedule, steps)) * NOISES // 2
-        columns = 0.6 * parameters(steps) + TRIED if steps <= MOST_NUMBERS else 0  # trajectories for a Jacobian
+        screened = len(_distinct(plain(model.schedule, steps))) * NOISES // 2
+        columns = 0.4 * parameters(steps) + TRIED if steps <= MOST_NUMBERS else 0  # trajectories for a Jacobian
         judged: float = 14 * SELECTED + 9 * count  # about so many methods reach the selection and the acceptance
         if guidance and _takes_guidance(model) and steps > 1:
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
-            judged += (len(WEIGHTS) + 2 * (ACCURATE - 1) * (images is not None)) * count
-        total += round(steps * (screened + judged + (2 * ROUNDS * columns + 13) * NOISES))
+            judged += (len(WEIGHTS) + (ACCURATE - 1) * (images is not None)) * count  # one of two needs the sign test
+        total += round(steps * (screened + judged + (2 * ROUNDS * columns + 24) * NOISES))
     return total
 
 
@@ -154,7 +155,7 @@ def search(
     if images is not None:
         check_data(images, model.shape, None)
     accepting, selecting = extractors(model, images, extractor)
-    noises = _Noises(model, solver, fine, selecting, seed, tick)
+    noises = _Noises(model, solver, fine, seed, tick)
 
     @torch.no_grad()
     def verdicts() -> Iterator[Verdict]:  # a generator, so that the checks above run at the call
@@ -192,12 +193,10 @@ class _Noises:
         model: Denoiser,
         teacher: Sampler,
         fine: Sequence[float],
-        extractor: Extractor,
         seed: int,
         tick: Callable[[int], object],
     ) -> None:
-        self.model, self.teacher, self.fine, self.extractor = model, teacher, fine, extractor
-        self.seed, self.tick = seed, tick
+        self.model, self.teacher, self.fine, self.seed, self.tick = model, teacher, fine, seed, tick
         start = torch.empty(NOISES, *model.shape, device=model.device, dtype=model.image_dtype)
         self.start = ImageNoise(seed, range(NOISES))(start)
 
@@ -220,7 +219,7 @@ class _Noises:
     def distance(self, taught: Teacher, count: int) -> Distance:
         """Return the distance to the teacher's end from the first `count` noises."""
         start, end = self.start[:count], taught.end[:count]
-        return Distance(self.denoise(count), start, end, self.model.schedule, self.extractor)
+        return Distance(self.denoise(count), start, end, self.model.schedule)
 
     def reference(self, count: int) -> Tensor:
         """Return samples of the teacher from other noise, (count, C, H, W) uint8."""
@@ -234,24 +233,24 @@ class _Noises:
 def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int) -> list[Method]:
     """Return methods beyond the plain solvers, which are given with the nearest to the teacher first.
 
-    They are DDIM and the nearest other solver with one call a step, each on the searched times that are nearest, and
-    the best of each refined.
+    They are DDIM, and the nearest other solvers with one call a step, on the searched times that are nearest to the
+    teacher; of each kind the best one is also refined.
     """
     schedule = distance.schedule
+    plain = [method for method in near if one_call_a_step(method, schedule)]
+    others = [name for name in dict.fromkeys(method.sampler for method in plain) if name != "ddim"]
     ddim = list(searched("ddim", costs, calls))
     found: list[Method] = []
-    for others in (False, True):
-        kind = [m for m in near if (m.sampler != "ddim") == others and one_call_a_step(m, schedule)]
-        if not kind:
-            continue
-        name, times = kind[0].sampler, ddim
-        if others:
-            times = [*searched(name, costs, calls)]
-            times += [replace(method, sampler=name, found=f"{name} on the times of {method.found}") for method in ddim]
-        if weighted := least_weighted(name, schedule, calls):
-            times.append(weighted)
-        ranked = sorted(_distinct([kind[0], *times]), key=distance)
-        found += [*ranked[:NEAREST], refine(ranked[0], distance, ROUNDS)]
+    for names in (["ddim"], others[:SOLVERS]):
+        methods: list[Method] = []
+        for name in names:
+            methods += [next(method for method in plain if method.sampler == name), *searched(name, costs, calls)]
+            if name != "ddim":
+                methods += [replace(one, sampler=name, found=f"{name} on the times of {one.found}") for one in ddim]
+            if weighted := least_weighted(name, schedule, calls):
+                methods.append(weighted)
+        ranked = sorted(_distinct(methods), key=distance)
+        found += [*ranked[:NEAREST], *(refine(method, distance, ROUNDS) for method in ranked[:1])]
     return [method for method in _distinct(found) if method not in near]
 
 
@@ -301,7 +300,7 @@ def _check_teacher(teacher: str | Sampler, model: Denoiser, fine: Sequence[float
 
 
 def extractors(model: Denoiser, images: Images | None, name: str | None) -> tuple[Extractor, Extractor]:
-    """Return the extractor for acceptance, and another one, by scattering, for refinement and selection before it."""
+    """Return the extractor for acceptance, and another one, by scattering, for the selection before it."""
     channels, height, width = model.shape
     shape, data = (channels, height, width), None if images is None else images.name
     accepting = choose(shape, data) if name is None else get(name, shape)

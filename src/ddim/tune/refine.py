@@ -2,10 +2,6 @@
 
 GS (arXiv 2510.17699) trains these numbers by gradients on thousands of trajectories. They are at most `MOST` here, so
 that Gauss-Newton on a few noises serves. It starts at the base solver, whose corrections are all zero.
-
-In few calls the nearest image by its pixels alone is a blurred one, the mean of the details that are possible. GS
-therefore trains with a perceptual distance, LPIPS. Here the logarithms of the contrasts at each scale and orientation,
-features without training, count beside the pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddim.evaluate.extractors import Extractor
 from ddim.forward import start
 from ddim.level import Denoise, Level, Prediction
 from ddim.presets import Method
@@ -29,62 +24,33 @@ ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its 
 DAMPING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of a number, relative to the mean of its and the largest curvature in log
 REUSED = 2  # more steps with each Jacobian
 TINY = 1e-30  # of a step's squared length: a method that is exact has no slope
-CONTRASTS = 0.05  # of the features; larger ones add noise in 4 and 5 calls, see benchmarks/results/refinement.md
 Array = NDArray[np.float64]
 
 
 class Distance:
-    """The distance of methods to a teacher's end from the same noise.
+    """The distance of methods to a teacher's end from the same noise, the root mean square over the pixels.
 
     Args:
         denoise: the network.
         noise: what x_T is made of, (B, C, H, W).
         end: where the teacher arrives from it.
         schedule: the model's.
-        extractor: scattering features, which count beside the pixels; None for the pixels alone.
-        contrasts: weight of the features relative to the pixels, in their root mean squares.
     """
 
-    def __init__(
-        self,
-        denoise: Denoise,
-        noise: Tensor,
-        end: Tensor,
-        schedule: Schedule,
-        extractor: Extractor | None = None,
-        contrasts: float = CONTRASTS,
-    ) -> None:
+    def __init__(self, denoise: Denoise, noise: Tensor, end: Tensor, schedule: Schedule) -> None:
         self.denoise, self.noise, self.end, self.schedule = denoise, noise, end, schedule
-        self.extractor, self.contrasts = extractor, contrasts
-        self._features = self._extracted(end)
 
     def residuals(self, method: Method, denoise: Denoise | None = None) -> Array:
-        """Return the differences of the pixels, and `contrasts` times those of the features.
-
-        Each kind is scaled so that its squares add up to its mean square.
-        """
+        """Return the differences of all pixels, scaled so that their squares add up to the mean square."""
         sampler, visited = method.resolve(self.schedule)
         xT = start(visited[0], self.noise)
-        steps = trajectory(sampler, denoise or self.denoise, xT, visited, schedule=self.schedule)
-        *_, reached = steps
-        pixels = _scaled(reached - self.end)
-        return np.concatenate([pixels, self.contrasts * _scaled(self._extracted(reached) - self._features)])
+        *_, reached = trajectory(sampler, denoise or self.denoise, xT, visited, schedule=self.schedule)
+        gap: Array = (reached - self.end).double().flatten().cpu().numpy()
+        return gap / float(np.sqrt(gap.size))
 
     def __call__(self, method: Method) -> float:
-        """Return the root of the sum of the squared residuals: of the pixels alone, their root mean square."""
+        """Return the root mean square."""
         return float(np.sqrt(np.square(self.residuals(method)).sum()))
-
-    def _extracted(self, images: Tensor) -> Tensor:
-        """Return the features of images, (B, F). Floats, as finite differences are finer than grey levels."""
-        if self.extractor is None:
-            return torch.zeros(len(images), 0)
-        return self.extractor((images.float().cpu().clamp(-1, 1) + 1) * 127.5)
-
-
-def _scaled(gap: Tensor) -> Array:
-    values: Array = gap.double().flatten().cpu().numpy()
-    scaled: Array = values / float(max(values.size, 1)) ** 0.5
-    return scaled
 
 
 class Remembered:
