@@ -154,7 +154,7 @@ def search(
     count = number("The count", count, int, 2, MOST)
     if images is not None:
         check_data(images, model.shape, None)
-    accepting, selecting = extractors(model, images, extractor)
+    accepting, selecting = _extractors(model, images, extractor)
     noises = _Noises(model, solver, fine, seed, tick)
 
     @torch.no_grad()
@@ -299,7 +299,7 @@ def _check_teacher(teacher: str | Sampler, model: Denoiser, fine: Sequence[float
     return solver
 
 
-def extractors(model: Denoiser, images: Images | None, name: str | None) -> tuple[Extractor, Extractor]:
+def _extractors(model: Denoiser, images: Images | None, name: str | None) -> tuple[Extractor, Extractor]:
     """Return the extractor for acceptance, and another one, by scattering, for the selection before it."""
     channels, height, width = model.shape
     shape, data = (channels, height, width), None if images is None else images.name

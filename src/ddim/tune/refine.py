@@ -21,7 +21,7 @@ from ddim.schedule import Schedule
 MOST = 24  # numbers to tune; a method of more steps is not refined
 STEP = 2e-3  # of a finite difference
 ANCHOR = 1e-4  # weight of the squared numbers, which keeps the method near its base solver
-DAMPING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of a number, relative to the mean of its and the largest curvature in log
+DAMPING = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # relative to the geometric mean of a number's curvature and the largest one
 REUSED = 2  # more steps with each Jacobian
 TINY = 1e-30  # of a step's squared length: a method that is exact has no slope
 Array = NDArray[np.float64]
