@@ -45,8 +45,7 @@ BETWEEN = 2  # steps of the teacher between two times of the fine grid
 SELECTED = 80  # samples of each method, to choose the finalists
 FINALISTS = 2  # of the plain solvers, beside DDIM and the model's default, and of the tuned methods
 COUNT = 300  # samples of each method at acceptance, and of the teacher as reference
-ROUNDS = 2  # of Gauss-Newton
-NEAREST = 3  # searched methods of each kind that are kept
+ROUNDS = 2  # Jacobians of a refinement
 SCREENED = 3  # plain solvers that are kept for being near the teacher
 SOLVERS = 4  # beside DDIM, that take searched times
 # Where the noises of selection, of acceptance and of the teacher's reference begin in the seed's sequence.
@@ -128,7 +127,7 @@ def image_calls(
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
             judged += (len(WEIGHTS) + (ACCURATE - 1) * (images is not None)) * count  # one of two needs the sign test
-        total += round(steps * (screened + judged + (2 * ROUNDS * columns + 24) * NOISES))
+        total += round(steps * (screened + judged + ((ROUNDS + 4) * columns + 24) * NOISES))
     return total
 
 
@@ -233,8 +232,9 @@ class _Noises:
 def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int) -> list[Method]:
     """Return methods beyond the plain solvers, which are given with the nearest to the teacher first.
 
-    They are DDIM, and the nearest other solvers with one call a step, on the searched times that are nearest to the
-    teacher; of each kind the best one is also refined.
+    They are DDIM, and the nearest other solvers with one call a step, on three kinds of times: named spacings, their
+    own searched times, and those of DDIM. The nearest of each kind is kept; each is refined by one Jacobian, and the
+    nearest of the results by more.
     """
     schedule = distance.schedule
     plain = [method for method in near if one_call_a_step(method, schedule)]
@@ -242,15 +242,20 @@ def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int)
     ddim = list(searched("ddim", costs, calls))
     found: list[Method] = []
     for names in (["ddim"], others[:SOLVERS]):
-        methods: list[Method] = []
-        for name in names:
-            methods += [next(method for method in plain if method.sampler == name), *searched(name, costs, calls)]
-            if name != "ddim":
-                methods += [replace(one, sampler=name, found=f"{name} on the times of {one.found}") for one in ddim]
-            if weighted := least_weighted(name, schedule, calls):
-                methods.append(weighted)
-        ranked = sorted(_distinct(methods), key=distance)
-        found += [*ranked[:NEAREST], *(refine(method, distance, ROUNDS) for method in ranked[:1])]
+        named = [next(method for method in plain if method.sampler == name) for name in names]
+        own = [method for name in names for method in searched(name, costs, calls)]
+        own += [method for name in names if (method := least_weighted(name, schedule, calls))]
+        borrowed = [
+            replace(method, sampler=name, found=f"{name} on the times of {method.found}")
+            for name in names
+            for method in ddim
+            if name != "ddim"
+        ]
+        best = [min(_distinct(kind), key=distance) for kind in (named, own, borrowed) if kind]
+        found += best
+        if best:
+            once = min((refine(method, distance, 1) for method in best), key=distance)
+            found += [once, refine(once, distance, ROUNDS - 1)]
     return [method for method in _distinct(found) if method not in near]
 
 

@@ -99,12 +99,14 @@ def changed(method: Method, theta: Sequence[float] | Array) -> Method:
     With r_n = t_n / t_(n-1) = sigmoid(u_n), theta first holds what is added to u_1 ... u_(S-1): times keep their order
     (GS, Eq. 14). The first time stays. The next number is added to the shift, the others to the corrections.
     """
+    if not any(map(float, theta)):
+        return method
     S = len(method.times)
     each = corrections_a_step(S)
     times, ratio = [method.times[0]], 1.0
     for n in range(1, S):
         r = method.times[n] / method.times[n - 1]
-        ratio *= _moved(r, float(theta[n - 1])) / _moved(r, 0.0)  # 1 exactly for zeros
+        ratio *= _moved(r, float(theta[n - 1])) / _moved(r, 0.0)
         times.append(method.times[n] * ratio)
     shift = min(max(method.shift + float(theta[S - 1]), -0.5), 0.5)
     rows = np.asarray(theta[S:], dtype=np.float64).reshape(S, each) if each else np.zeros((S, 0))
@@ -113,8 +115,7 @@ def changed(method: Method, theta: Sequence[float] | Array) -> Method:
         tuple(float(np.clip(a + b, -1, 1)) for a, b in zip(old, new, strict=True))
         for old, new in zip(before, rows, strict=True)
     )
-    moved = any(map(float, theta))
-    return replace(method, times=tuple(times), shift=shift, corrections=corrections if each and moved else ())
+    return replace(method, times=tuple(times), shift=shift, corrections=corrections if each else ())
 
 
 def _moved(r: float, by: float) -> float:
@@ -129,7 +130,7 @@ def refine(method: Method, distance: Distance, rounds: int = 2) -> Method:
     have shown (Broyden, Math. Comp. 19, 1965).
 
     Args:
-        method: where it starts, without corrections.
+        method: where it starts: a plain method, or one that was refined before.
         distance: what to reduce.
         rounds: number of Jacobians.
     """
@@ -152,8 +153,8 @@ def refine(method: Method, distance: Distance, rounds: int = 2) -> Method:
                 theta, base = theta + step, residuals
         if theta is before:
             break
-    refined = changed(method, theta)
-    return replace(refined, found=f"{method.found}, refined") if theta.any() else method
+    found = f"{method.found.removesuffix(', refined')}, refined"
+    return replace(changed(method, theta), found=found) if theta.any() else method
 
 
 def _jacobian(method: Method, theta: Array, base: Array, distance: Distance, remembered: Remembered) -> Array:
