@@ -233,8 +233,8 @@ def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int)
     """Return methods beyond the plain solvers, which are given with the nearest to the teacher first.
 
     They are DDIM, and the nearest other solvers with one call a step, on three kinds of times: named spacings, their
-    own searched times, and those of DDIM. The nearest of each kind is kept; each is refined by one Jacobian, and the
-    nearest of the results by more.
+    own searched times, and those of DDIM. The nearest of each kind is kept, and refined by one Jacobian; the nearest of
+    the results is refined by more. Each solver on its own times is kept too.
     """
     schedule = distance.schedule
     plain = [method for method in near if one_call_a_step(method, schedule)]
@@ -243,16 +243,19 @@ def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int)
     found: list[Method] = []
     for names in (["ddim"], others[:SOLVERS]):
         named = [next(method for method in plain if method.sampler == name) for name in names]
-        own = [method for name in names for method in searched(name, costs, calls)]
-        own += [method for name in names if (method := least_weighted(name, schedule, calls))]
+        own = []  # of each solver the nearest
+        for name in names:
+            weighted = least_weighted(name, schedule, calls)
+            methods = [*searched(name, costs, calls), *([weighted] if weighted else [])]
+            own += [min(methods, key=distance)] if methods else []
         borrowed = [
             replace(method, sampler=name, found=f"{name} on the times of {method.found}")
             for name in names
             for method in ddim
             if name != "ddim"
         ]
-        best = [min(_distinct(kind), key=distance) for kind in (named, own, borrowed) if kind]
-        found += best
+        best = [min(kind, key=distance) for kind in (named, own, borrowed) if kind]
+        found += [*best, *own]
         if best:
             once = min((refine(method, distance, 1) for method in best), key=distance)
             found += [once, refine(once, distance, ROUNDS - 1)]
