@@ -122,7 +122,7 @@ def image_calls(
     for steps in _check_calls(model, calls):
         screened = len(_distinct(plain(model.schedule, steps))) * NOISES // 2
         columns = 0.4 * parameters(steps) + TRIED if steps <= MOST_NUMBERS else 0  # trajectories for a Jacobian
-        judged: float = 14 * SELECTED + 9 * count  # about so many methods reach the selection and the acceptance
+        judged: float = 18 * SELECTED + 9 * count  # about so many methods reach the selection and the acceptance
         if guidance and _takes_guidance(model) and steps > 1:
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
@@ -234,7 +234,7 @@ def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int)
 
     They are DDIM, and the nearest other solvers with one call a step, on three kinds of times: named spacings, their
     own searched times, and those of DDIM. The nearest of each kind is kept, and refined by one Jacobian; the nearest of
-    the results is refined by more. Each solver on its own times is kept too.
+    the results is refined by more. Each solver on its own times is kept too, and iPNDM on DDIM's: GITS, as published.
     """
     schedule = distance.schedule
     plain = [method for method in near if one_call_a_step(method, schedule)]
@@ -248,18 +248,19 @@ def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int)
             weighted = least_weighted(name, schedule, calls)
             methods = [*searched(name, costs, calls), *([weighted] if weighted else [])]
             own += [min(methods, key=distance)] if methods else []
-        borrowed = [
-            replace(method, sampler=name, found=f"{name} on the times of {method.found}")
-            for name in names
-            for method in ddim
-            if name != "ddim"
-        ]
+        borrowed = [method for name in names if name != "ddim" for method in _borrowing(name, ddim)]
         best = [min(kind, key=distance) for kind in (named, own, borrowed) if kind]
         found += [*best, *own]
         if best:
             once = min((refine(method, distance, 1) for method in best), key=distance)
             found += [once, refine(once, distance, ROUNDS - 1)]
+    found += _borrowing("ipndm", ddim)
     return [method for method in _distinct(found) if method not in near]
+
+
+def _borrowing(name: str, methods: Sequence[Method]) -> list[Method]:
+    """Return a solver on the times of other methods."""
+    return [replace(one, sampler=name, found=f"{name} on the times of {one.found}") for one in methods]
 
 
 def _distinct(methods: Sequence[Method]) -> list[Method]:
