@@ -5,6 +5,7 @@ import torch
 
 from ddim import samplers, schedule
 from ddim.errors import UserError
+from ddim.predict import from_x0
 from ddim.presets import Method
 from ddim.samplers import Corrected, trajectory
 from ddim.timesteps import levels, timesteps
@@ -47,6 +48,8 @@ def test_zeros_change_nothing(steps):
     method = Method(sampler="dpmpp-3m", times=times, found="dpmpp-3m, log-snr")
     assert parameters(steps) <= MOST or corrections_a_step(steps) == 0
     assert changed(method, [0.0] * parameters(steps)) == method
+    refined = changed(method, [0.1] * parameters(steps))
+    assert changed(refined, [0.0] * parameters(steps)) == refined
 
 
 @pytest.mark.parametrize("position", range(5))
@@ -104,6 +107,29 @@ def test_the_tuned_error_at_the_end_of_the_flow_is_a_fraction_of_the_untuned_one
     refined = refine(best, on)
     assert on(refined) < 0.3 * on(best)
     assert off(refined) < 0.4 * off(best)
+
+
+def test_a_refined_method_is_refined_further_and_named_so_once():
+    distance = Distance(MIXTURE.denoise, noises(64), end_of_flow(MIXTURE, noises(64)), S)
+    first = refine(plain(S, 6)[0], distance, 1)
+    second = refine(first, distance, 1)
+    assert distance(second) < distance(first) < distance(plain(S, 6)[0])
+    assert second.found == first.found == f"{plain(S, 6)[0].found}, refined"
+
+
+def test_refinement_passes_over_steps_that_diverge():
+    """The network answers NaN at times that are further than 40% from those of the base solver."""
+    method, x, diverged = plain(S, 4)[0], noises(16), []
+
+    def fragile(x, at):
+        x0, _ = MIXTURE.denoise(x, at)
+        far = min(abs(float(at.t) / t - 1) for t in method.times) > 0.4
+        diverged.append(far)
+        return from_x0(x, at, x0 * torch.nan if far else x0)
+
+    distance = Distance(fragile, x, end_of_flow(MIXTURE, x), S)
+    assert distance(refine(method, distance)) < distance(method)
+    assert any(diverged)
 
 
 def test_refinement_keeps_a_method_that_is_exact():

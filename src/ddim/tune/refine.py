@@ -144,7 +144,10 @@ def refine(method: Method, distance: Distance, rounds: int = 2) -> Method:
             tried = []
             for step in _steps(jacobian, base, theta):
                 residuals = distance.residuals(changed(method, theta + step), remembered.again())
-                tried.append((_cost(residuals, theta + step), step, residuals))
+                if np.isfinite(residuals).all():
+                    tried.append((_cost(residuals, theta + step), step, residuals))
+            if not tried:
+                break
             tried.sort(key=lambda trial: trial[0])
             for _, step, residuals in reversed(tried):  # Broyden's formula, that of the best step last
                 jacobian += np.outer(residuals - base - jacobian @ step, step) / max(float(step @ step), TINY)
