@@ -193,17 +193,15 @@ def main() -> None:
     if not options.draw:
         for calls, gradients, name, way in plan:
             here[name].complete(way, calls, options.count[gradients])
-    found: dict[str, Any] = (
-        json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {"models": {}}
-    )
-    found["machine"] = harness.machine()
+    found: dict[str, Any] = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    models, found["machine"] = found.setdefault("models", {}), harness.machine()
     for name, model in here.items():
         rows = [model.row(way, calls, options.count[g]) for calls, g, own, way in plan if own == name]
         new = [row for row in rows if row is not None]
-        old = found["models"].get(name, {"rows": [], "backend": None})
+        old = models.get(name, {"rows": [], "backend": None})
         kept = new + [row for row in old["rows"] if _key(row) not in map(_key, new)]
         counts = sorted({row["count"] for row in kept})
-        found["models"][name] = {
+        models[name] = {
             "rows": kept,
             "originals": {str(n): model.distance(to_uint8(model.x0[:n])) for n in counts},
             "backend": old["backend"] if options.draw else model.fast.backend,

@@ -122,12 +122,13 @@ def image_calls(
     for steps in _check_calls(model, calls):
         screened = len(_distinct(plain(model.schedule, steps))) * NOISES // 2
         columns = 0.4 * parameters(steps) + TRIED if steps <= MOST_NUMBERS else 0  # trajectories for a Jacobian
+        jacobians = 2 * (ROUNDS - 1) + 5  # one for each of five kinds, and further ones for the best two
         judged: float = 18 * SELECTED + 9 * count  # about so many methods reach the selection and the acceptance
         if guidance and _takes_guidance(model) and steps > 1:
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
             judged += (len(WEIGHTS) + (ACCURATE - 1) * (images is not None)) * count  # one of two needs the sign test
-        total += round(steps * (screened + judged + ((ROUNDS + 4) * columns + 24) * NOISES))
+        total += round(steps * (screened + judged + (jacobians * columns + 24) * NOISES))
     return total
 
 
