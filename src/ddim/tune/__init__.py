@@ -43,11 +43,11 @@ __all__ = ["COUNT", "NOISES", "REAL", "Verdict", "image_calls", "search", "tune"
 NOISES = 16  # for refinement, and half of them to screen the plain solvers
 BETWEEN = 2  # steps of the teacher between two times of the fine grid
 SELECTED = 80  # samples of each method, to choose the finalists
-FINALISTS = 2  # of the plain solvers, beside DDIM and the model's default, and of the tuned methods
+FINALISTS = 4  # of the plain solvers, beside DDIM and the model's default, and of the tuned methods
 COUNT = 300  # samples of each method at acceptance, and of the teacher as reference
-ROUNDS = 2  # Jacobians of a refinement
+ROUNDS = 4  # Jacobians for the best method, one for the others
 SCREENED = 3  # plain solvers that are kept for being near the teacher
-SOLVERS = 4  # beside DDIM, that take searched times
+SOLVERS = 4  # beside DDIM, that are refined and take searched times
 # Where the noises of selection, of acceptance and of the teacher's reference begin in the seed's sequence.
 SELECTED_ON, ACCEPTED_ON, REFERENCE = 1_000_000, 2_000_000, 3_000_000
 MOST = 100_000  # samples at acceptance
@@ -76,8 +76,8 @@ def tune(
     extractor that was not tuned on.
 
     A model with classes may also get a guided method, with fewer steps. It takes the place of the other if its distance
-    is smaller by more than chance explains. Where the extractor classifies, it also does if the distance is not
-    measurably larger and more samples are of the requested class, by more than chance explains.
+    is smaller by more than chance explains. Where the extractor classifies, it also does if the distance is not larger
+    and more samples are of the requested class, by more than chance explains.
 
     Args:
         model: the model to tune. Samples that are compared with `images` have the classes as often as these, all other
@@ -122,13 +122,13 @@ def image_calls(
     for steps in _check_calls(model, calls):
         screened = len(_distinct(plain(model.schedule, steps))) * NOISES // 2
         columns = 0.4 * parameters(steps) + TRIED if steps <= MOST_NUMBERS else 0  # trajectories for a Jacobian
-        jacobians = 2 * (ROUNDS - 1) + 5  # one for each of five kinds, and further ones for the best two
-        judged: float = 18 * SELECTED + 9 * count  # about so many methods reach the selection and the acceptance
+        jacobians = 1.5 * SOLVERS + 4 + ROUNDS - 1  # about one for each start, and further ones for the best
+        judged: float = 20 * SELECTED + 10 * count  # about so many methods reach the selection and the acceptance
         if guidance and _takes_guidance(model) and steps > 1:
             solvers = (len(compared()) + OTHERS) * (len(INTERVALS) if steps % 2 == 0 else len(INTERVALS) - 1)
             judged += (0.8 * solvers + KEPT * (len(WEIGHTS) - 1)) * SELECTED
             judged += (len(WEIGHTS) + (ACCURATE - 1) * (images is not None)) * count  # one of two needs the sign test
-        total += round(steps * (screened + judged + (jacobians * columns + 24) * NOISES))
+        total += round(steps * (screened + judged + (jacobians * columns + 64) * NOISES))
     return total
 
 
@@ -175,12 +175,13 @@ def search(
             ddim = [method for method in solvers if method.sampler == "ddim"]
             best = sorted([*usual, *ddim, *near[:SCREENED]], key=selects.distance)[:FINALISTS]
             plain_solvers = _distinct([*usual, *ddim, *best])
-            tuned = sorted(_tuned(near, noises.distance(taught, NOISES), costs, calls), key=selects.distance)
+            tuned = _tuned(near, noises.distance(taught, NOISES), selects.distance, costs, calls)
+            finalists = sorted(tuned, key=selects.distance)[:FINALISTS]
             with_guidance: list[Method] = []
             if guidance and _takes_guidance(model):
                 candidates = _distinct(list(guided(model.schedule, calls, near)))
                 with_guidance = best_of_each_weight(candidates, selects.distance)
-            yield decide(accepts, calls, plain_solvers, tuned[:FINALISTS], weights, compared_with, with_guidance)
+            yield decide(accepts, calls, plain_solvers, finalists, weights, compared_with, with_guidance)
 
     return verdicts()
 
@@ -230,33 +231,41 @@ class _Noises:
         )
 
 
-def _tuned(near: Sequence[Method], distance: Distance, costs: Costs, calls: int) -> list[Method]:
+def _tuned(
+    near: Sequence[Method], distance: Distance, judged: Callable[[Method], float], costs: Costs, calls: int
+) -> list[Method]:
     """Return methods beyond the plain solvers, which are given with the nearest to the teacher first.
 
-    They are DDIM, and the nearest other solvers with one call a step, on three kinds of times: named spacings, their
-    own searched times, and those of DDIM. The nearest of each kind is kept, and refined by one Jacobian; the nearest of
-    the results is refined by more. Each solver on its own times is kept too, and iPNDM on DDIM's: GITS, as published.
+    They are DDIM, and the nearest other solvers with one call a step, on named spacings, on their own searched times,
+    and on those of DDIM. Each solver on its nearest named spacing and on DDIM's, and the nearest on searched times, are
+    refined by one Jacobian. What is nearest to the teacher then is not always best, so all results are kept, and that
+    of the smallest `judged` distance is refined by more. iPNDM on DDIM's searched times is GITS, as published.
     """
     schedule = distance.schedule
     plain = [method for method in near if one_call_a_step(method, schedule)]
-    others = [name for name in dict.fromkeys(method.sampler for method in plain) if name != "ddim"]
+    others = [name for name in dict.fromkeys(method.sampler for method in plain) if name != "ddim"][:SOLVERS]
     ddim = list(searched("ddim", costs, calls))
-    found: list[Method] = []
-    for names in (["ddim"], others[:SOLVERS]):
-        named = [next(method for method in plain if method.sampler == name) for name in names]
-        own = []  # of each solver the nearest
-        for name in names:
-            weighted = least_weighted(name, schedule, calls)
-            methods = [*searched(name, costs, calls), *([weighted] if weighted else [])]
-            own += [min(methods, key=distance)] if methods else []
-        borrowed = [method for name in names if name != "ddim" for method in _borrowing(name, ddim)]
-        best = [min(kind, key=distance) for kind in (named, own, borrowed) if kind]
-        found += [*best, *own]
-        if best:
-            once = min((refine(method, distance, 1) for method in best), key=distance)
-            found += [once, refine(once, distance, ROUNDS - 1)]
-    found += _borrowing("ipndm", ddim)
-    return [method for method in _distinct(found) if method not in near]
+    spaced = next(method.times for method in plain if method.sampler == "ddim")
+    starts: list[Method] = []
+    own: list[Method] = []  # of each solver the nearest on its own searched times
+    for name in ["ddim", *others]:
+        named = [method for method in plain if method.sampler == name]
+        starts += [named[0], *(method for method in named[1:] if method.times == spaced)]
+        weighted = least_weighted(name, schedule, calls)
+        methods = [*searched(name, costs, calls), *([weighted] if weighted else [])]
+        own += [min(methods, key=distance)] if methods else []
+    kinds = (
+        [method for method in own if method.sampler == "ddim"],
+        [method for method in own if method.sampler != "ddim"],
+        [method for name in others for method in _borrowing(name, ddim)],
+    )
+    starts += [min(kind, key=distance) for kind in kinds if kind]
+    refined = [refine(method, distance, 1) for method in starts]
+    best = min(refined, key=judged)
+    for _ in range(ROUNDS - 1):
+        best = refine(best, distance, 1)
+        refined.append(best)
+    return [method for method in _distinct([*_borrowing("ipndm", ddim), *own, *starts, *refined]) if method not in near]
 
 
 def _borrowing(name: str, methods: Sequence[Method]) -> list[Method]:

@@ -138,10 +138,11 @@ class Judge:
     def replaces(self, method: Method, other: Method) -> bool:
         """Return whether a guided method takes the place of another.
 
-        Its distance must be smaller by more than chance explains; or the distance is not larger by more than chance
-        explains, and the accuracy is higher by more than that.
+        Its distance must be smaller by more than chance explains; or the distance is not larger, and the accuracy is
+        higher by more than chance explains.
         """
-        return self.beats(method, other) or (not self.beats(other, method) and self.more_accurate(method, other))
+        as_near = self.distance(method) <= self.distance(other)
+        return self.beats(method, other) or (as_near and self.more_accurate(method, other))
 
 
 class _Drawn(NamedTuple):
