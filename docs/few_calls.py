@@ -10,7 +10,7 @@ from ddim import pictures
 OUT = Path(__file__).parent / "images/few-calls.png"
 COUNT = 12
 ROWS = (  # arguments of `sample`; without a sampler, the preset of so many calls
-    {"steps": 5, "sampler": "ddim", "spacing": "trailing"},
+    {"steps": 5, "sampler": "ddim", "spacing": "leading"},
     {"steps": 5},
     {"steps": 8},
     {"steps": 50, "sampler": "ddim", "spacing": "trailing"},
